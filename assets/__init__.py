@@ -1,0 +1,1 @@
+"""Data files of mofa_nvdr.assets; read them with importlib.resources."""

@@ -1,0 +1,1 @@
+"""Data files of mofa_nvdr.configs; read them with importlib.resources."""

@@ -1,0 +1,39 @@
+"""Model-based face autoencoder (MoFA) with a differentiable, rasterizing decoder.
+
+The package is light: nothing heavy (torch, numba, nvdiffrast) is imported until a name that needs it is
+used, so that `mofa-nvdr --help` answers at once. Public names live in their rooms and are re-exported here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+__version__ = "0.1.0"
+
+# A checkout that nobody installed: the rooms shaders/, configs/ and assets/ stand beside the package.
+if not (Path(__file__).parent / "shaders").is_dir():
+    __path__.append(str(Path(__file__).parents[1]))
+
+_PUBLIC = {
+    "Camera": "camera",
+    "CodeLayout": "face_code",
+    "FaceCode": "face_code",
+    "FaceDecoder": "decoder",
+    "FaceModel": "face_model",
+    "FaceRenderer": "renderer",
+    "build_encoder": "encoder",
+    "sh_lambert": "shaders.sh_lambert",
+}
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'mofa_nvdr' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"mofa_nvdr.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

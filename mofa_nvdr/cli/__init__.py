@@ -1,0 +1,83 @@
+"""The command line: `mofa-nvdr COMMAND [options]`. One module a command: options in, a call out."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from mofa_nvdr import __version__
+
+COMMANDS = {
+    "train": "train the face autoencoder on photographs or on synthetic faces",
+    "reconstruct": "predict parameters from face crops, with a panel of pictures each",
+    "relight": "render predicted faces under another light",
+}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run a command; returns the exit status. Users' mistakes end in one line, not in a traceback."""
+    args = sys.argv[1:] if args is None else args
+    if not args or args[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if args[0] == "--version":
+        print(f"mofa-nvdr {__version__}")
+        return 0
+    if args[0] not in COMMANDS:
+        return _fail(f"unknown command {args[0]!r}, expected one of {', '.join(COMMANDS)}")
+    module = importlib.import_module(f"mofa_nvdr.cli.{args[0]}")
+    try:
+        module.run(args[1:])
+    except KeyboardInterrupt:
+        print("stopped; the same command again resumes", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        # A programming error shows as one of these too: the variable brings the traceback back.
+        if os.environ.get("MOFA_NVDR_TRACEBACK"):
+            raise
+        return _fail(" ".join(str(error).split()))
+    return 0
+
+
+def parse(command: str, function: Callable[..., Any], args: list[str]) -> Any:
+    """Call `function` with options parsed by tyro from its signature.
+
+    tyro frames its messages; here they become one line that starts with the command's name.
+    """
+    import tyro
+
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            call = tyro.cli(
+                function, prog=f"mofa-nvdr {command}", args=args, description=function.__doc__
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        words = errors.getvalue().translate({ord(c): " " for c in "╭╮╰╯│─├┤"})
+        raise ValueError(" ".join(words.split())) from None
+    return call
+
+
+def _overview() -> str:
+    lines = [
+        "usage: mofa-nvdr COMMAND [options]",
+        "",
+        "Model-based face autoencoder with a differentiable rasterizing decoder.",
+        "",
+        *(f"  {name:12} {what}" for name, what in COMMANDS.items()),
+        "",
+        "mofa-nvdr COMMAND --help lists a command's options with units and defaults.",
+    ]
+    return "\n".join(lines)
+
+
+def _fail(message: str) -> int:
+    print(f"mofa-nvdr: {message}", file=sys.stderr)
+    return 2

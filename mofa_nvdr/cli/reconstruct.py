@@ -1,0 +1,39 @@
+"""mofa-nvdr reconstruct."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import tyro
+
+from mofa_nvdr.cli import parse
+
+
+def run(args: list[str]) -> None:
+    """Parse options and reconstruct."""
+    parse("reconstruct", reconstruct, args)()
+
+
+def reconstruct(
+    input: Annotated[tuple[str, ...], tyro.conf.Positional],
+    checkpoint: str,
+    out: str,
+    face_model: str = "default",
+    device: str = "auto",
+) -> object:
+    """Predict the parameters of face crops: NAME.npz and NAME_panel.png for each.
+
+    Args:
+        input: image files, or folders of images
+        checkpoint: run folder, or a checkpoint file
+        out: folder for the results
+        face_model: the face model that the run was trained with: 'default' or a .safetensors file
+        device: auto, cpu or cuda
+    """
+
+    def call() -> None:
+        from mofa_nvdr.reconstruction import reconstruct_files
+
+        reconstruct_files(list(input), checkpoint, out, face_model, device)
+
+    return call

@@ -1,0 +1,45 @@
+"""mofa-nvdr relight."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import tyro
+
+from mofa_nvdr.cli import parse
+
+
+def run(args: list[str]) -> None:
+    """Parse options and relight."""
+    parse("relight", relight, args)()
+
+
+def relight(
+    files: Annotated[tuple[str, ...], tyro.conf.Positional],
+    light: str,
+    out: str,
+    rotate: bool = False,
+    frames: int = 48,
+    image_size: int = 0,
+    face_model: str = "default",
+    device: str = "auto",
+) -> object:
+    """Render predicted faces under another light.
+
+    Args:
+        files: parameter files (.npz) of mofa-nvdr reconstruct; several stand side by side
+        light: an .hdr light probe, the name of a preset, or the .npz whose light to take
+        out: picture to write: .png, or .gif with --rotate
+        rotate: turn the light once around the face
+        frames: pictures in one turn
+        image_size: side of the picture in pixels; 0: the size of the reconstruction
+        face_model: the face model that the parameters are for: 'default' or a .safetensors file
+        device: auto, cpu or cuda
+    """
+
+    def call() -> None:
+        from mofa_nvdr.relighting import relight_files
+
+        relight_files(list(files), light, out, rotate, frames, image_size, face_model, device)
+
+    return call

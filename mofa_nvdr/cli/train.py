@@ -1,0 +1,53 @@
+"""mofa-nvdr train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mofa_nvdr.cli import parse
+from mofa_nvdr.config import ConfigError, TrainConfig, load_config, shipped_configs
+
+
+def run(args: list[str]) -> None:
+    """Parse options and train."""
+    names, rest = _take_configs(args)
+    base = load_config(*names)
+
+    def options(
+        config: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME|FILE")] = tuple(names),
+        options: Annotated[TrainConfig, tyro.conf.arg(name="")] = base,
+    ) -> TrainConfig:
+        return options
+
+    options.__doc__ = (
+        "Train the face autoencoder. Options override the configuration file, which overrides the "
+        f"paper's recipe. Shipped configurations: {', '.join(shipped_configs())}. The same command "
+        "again resumes a stopped run."
+    )
+    config = parse("train", options, rest)
+    if not names and not args:
+        raise ConfigError("nothing to do: give --config NAME (quickstart for a first run) or options")
+    from mofa_nvdr.training import train
+
+    train(config, "-".join([Path(names[-1]).stem if names else "mofa", config.render_mode]))
+
+
+def _take_configs(args: list[str]) -> tuple[list[str], list[str]]:
+    """Cut every --config NAME out of the arguments: files are the defaults that the options override."""
+    names, rest, pending = [], [], False
+    for arg in args:
+        if pending:
+            names.append(arg)
+            pending = False
+        elif arg == "--config":
+            pending = True
+        elif arg.startswith("--config="):
+            names.append(arg[len("--config=") :])
+        else:
+            rest.append(arg)
+    if pending:
+        raise ConfigError(f"--config: give a .yaml file or one of {', '.join(shipped_configs())}")
+    return names, rest

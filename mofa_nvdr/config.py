@@ -1,0 +1,219 @@
+"""Training options and the YAML files that hold them. Imports nothing heavy: `--help` must be quick."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.resources
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything a training run depends on. The defaults are the paper's recipe (MoFA, section 6 and 7)."""
+
+    # --- main
+    data: str = "synthetic"
+    """folder of face crops, or 'synthetic' (faces rendered from random codes)"""
+    render_mode: Literal["raster", "vertex"] = "raster"
+    """photometric loss over rasterized pixels, or over front-facing vertices as in the paper"""
+    raster_gradient: Literal["rendering", "surface"] = "rendering"
+    """backward formula in raster mode: the picture moves under the pixels, or points are followed"""
+    encoder: Literal["alexnet", "mobilenet_v3_large"] = "alexnet"
+    """network from image to code"""
+    encoder_weights: str = ""
+    """weights file of the encoder's trunk (.safetensors or .pth, torchvision's names); empty: random"""
+    encoder_size: int = 0
+    """side in pixels to which the encoder shrinks its input; 0: the encoder's own choice"""
+    face_model: str = "default"
+    """'default' (built in) or a .safetensors face model"""
+    steps: int = 200_000
+    """number of gradient steps"""
+    seed: int = 0
+    """seed of initial weights, order of images and augmentation"""
+    out: str = ""
+    """run folder; empty: runs/NNNNN-NAME, and the same command again resumes it"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """'auto' takes a CUDA GPU where torch and nvdiffrast can use one, else the CPU"""
+
+    # --- batches
+    batch_size: int = 5
+    """images a step"""
+    image_size: int = 240
+    """side of the images in pixels"""
+    flip: bool = True
+    """mirror half of the photographs"""
+
+    # --- optimizer
+    optimizer: Literal["adadelta", "adam"] = "adadelta"
+    """update rule"""
+    learning_rate: float = 0.1
+    """base learning rate"""
+    translation_z_rate: float = 0.0005
+    """learning rate of the outputs that move the face in depth; 0: the base rate"""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """learning rate over the run; cosine falls to a tenth"""
+    warmup_steps: int = 0
+    """steps over which the learning rate rises from zero"""
+    clip_gradient: float = 0.0
+    """largest norm of the whole gradient; 0: no clipping"""
+    pose_from_step: int = 0
+    """first step at which rotation and translation are free; light and albedo are from the start"""
+    shape_from_step: int = 0
+    """first step at which shape and expression are free"""
+
+    # --- scale of the encoder's outputs, per unit of its last layer
+    scale_shape: float = 1.0
+    """standard deviations"""
+    scale_expression: float = 1.0
+    """standard deviations"""
+    scale_albedo: float = 1.0
+    """standard deviations"""
+    scale_rotation: float = 1.0
+    """radians"""
+    scale_xy: float = 10.0
+    """mm, translation sideways and up"""
+    scale_z: float = 10.0
+    """mm, translation in depth"""
+    scale_light: float = 1.0
+    """SH coefficients"""
+
+    # --- loss (Eqs. 7 and 10)
+    weight_photometric: float = 1.92
+    """w_photo"""
+    weight_landmark: float = 0.0
+    """w_land: 0 without landmarks (the default), 1 with"""
+    weight_regularizer: float = 2.9e-5
+    """w_reg"""
+    weight_albedo: float = 1.7e-3
+    """w_beta within the regularizer"""
+    weight_expression: float = 0.8
+    """w_delta within the regularizer"""
+    weight_pose_prior: float = 0.0
+    """weight of the batch's mean pose, against common drift; not in the paper"""
+    landmark_unit: float = 60.0
+    """pixels at 240 that count as 1 in the landmark term; the paper does not state its unit"""
+
+    # --- reports and files
+    log_every: int = 20
+    """steps between training lines in log.jsonl"""
+    val_every: int = 1000
+    """steps between validations"""
+    val_images: int = 256
+    """validation images, evenly spaced over the split; 0: all"""
+    sheet_every: int = 1000
+    """steps between sheets of pictures"""
+    checkpoint_every: int = 500
+    """steps between checkpoints"""
+    keep_checkpoints: int = 2
+    """how many of the newest checkpoints stay"""
+
+
+# Options that may change between the first command and one that resumes it.
+RESUME_MAY_CHANGE = (
+    "out", "steps", "device", "log_every", "val_every", "val_images", "sheet_every",
+    "checkpoint_every", "keep_checkpoints",
+)  # fmt: skip
+
+_POSITIVE = ("batch_size", "image_size", "log_every", "val_every", "sheet_every", "checkpoint_every",
+             "keep_checkpoints", "landmark_unit", "learning_rate")  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """A mistake in a configuration; the message names the file or flag, and the key."""
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configurations that come with the package."""
+    folder = importlib.resources.files("mofa_nvdr.configs")
+    return sorted(f.name[: -len(".yaml")] for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_config(*names_or_paths: str) -> TrainConfig:
+    """The paper's defaults overlaid by YAML files in turn: shipped names or paths.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, or a value of the wrong type.
+    """
+    config = TrainConfig()
+    for name in names_or_paths:
+        config = dataclasses.replace(config, **_read_yaml(name))
+    return config
+
+
+def check_config(config: TrainConfig) -> None:
+    """Raise ConfigError for values that no run can use."""
+    for key in _POSITIVE:
+        if not getattr(config, key) > 0:
+            raise ConfigError(f"--{_flag(key)} is {getattr(config, key)}, expected more than 0")
+    if config.steps < 0:
+        raise ConfigError(f"--steps is {config.steps}, expected 0 or more")
+    if config.image_size < 16:
+        raise ConfigError(f"--image-size is {config.image_size}, expected 16 or more")
+
+
+def dump_config(config: TrainConfig) -> str:
+    """The configuration as YAML, one key a line, in the order of the options."""
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+
+
+def _read_yaml(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"--config {name}: no such file")
+        text = path.read_text(encoding="utf-8")
+    elif name in shipped_configs():
+        file = importlib.resources.files("mofa_nvdr.configs") / f"{name}.yaml"
+        text = file.read_text(encoding="utf-8")
+    else:
+        raise ConfigError(
+            f"--config {name}: neither a .yaml file nor one of {', '.join(shipped_configs())}"
+        )
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name}: expected 'key: value' lines, got a {type(values).__name__}")
+    hints = typing.get_type_hints(TrainConfig)
+    result = {}
+    for key, value in values.items():
+        field = str(key).replace("-", "_")
+        if field not in hints:
+            near = difflib.get_close_matches(field, hints, n=1)
+            hint = f"; perhaps you meant {near[0]!r}" if near else ""
+            raise ConfigError(f"{name}: unknown key {key!r}{hint}")
+        result[field] = _convert(name, field, value, hints[field])
+    return result
+
+
+def _convert(name: str, key: str, value: Any, hint: Any) -> Any:
+    """The YAML value as the field's type; YAML reads 1e-4 as a string, so numbers are converted."""
+    if typing.get_origin(hint) is Literal:
+        if value in typing.get_args(hint):
+            return value
+        raise ConfigError(
+            f"{name}: {key} is {value!r}, expected one of {', '.join(typing.get_args(hint))}"
+        )
+    if hint is str and isinstance(value, str):
+        return value
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint in (int, float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+            if hint is float or number == int(number):
+                return hint(number)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise ConfigError(f"{name}: {key} is {value!r}, expected {hint.__name__}")
+
+
+def _flag(key: str) -> str:
+    return key.replace("_", "-")

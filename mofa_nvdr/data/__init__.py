@@ -1,0 +1,18 @@
+"""Images for training: photographs in a folder, and batches of them in a fixed order."""
+
+from mofa_nvdr.data.images import ImageError, read_image, resize_square
+from mofa_nvdr.data.photographs import DataError, Photographs, Sample
+from mofa_nvdr.data.sampling import Batch, batches, mirror, val_batches
+
+__all__ = [
+    "Batch",
+    "DataError",
+    "ImageError",
+    "Photographs",
+    "Sample",
+    "batches",
+    "mirror",
+    "read_image",
+    "resize_square",
+    "val_batches",
+]

@@ -1,0 +1,273 @@
+"""A folder of photographs as a data set, with splits and landmarks where they lie beside it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mofa_nvdr.data.images import central_square, read_image, resize_square
+from mofa_nvdr.landmarks import NUM_LANDMARKS
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+SPLITS = ("train", "val")
+INDEX_FILE = "index.csv"
+LANDMARK_FILE = "landmarks68.npz"
+VAL_FRACTION = 0.05
+
+
+class DataError(ValueError):
+    """A folder or a file beside it that cannot be used; the message is one line that names it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photograph.
+
+    Attributes:
+        image: bytes [S, S, 3], row 0 at the top.
+        landmarks: float32 [68, 2] px at S, x right and y down from the top left corner; NaN where
+            unknown.
+        confidence: float32 [68] in [0, 1], the c_j of Eq. 9; 0 where unknown.
+        path: the file.
+    """
+
+    image: np.ndarray
+    landmarks: np.ndarray
+    confidence: np.ndarray
+    path: Path
+
+
+class Photographs:
+    """The photographs under a folder, sorted by name; `dataset[i]` reads the i-th as a `Sample`.
+
+    Pictures (jpg, jpeg, png, bmp, webp, tif, tiff) are sought in subfolders too; hidden files are
+    not. Two files in the folder are used when present, or in its parent when the folder is called
+    `images`; they name pictures relative to where they lie:
+
+    * `index.csv`, columns `file` and `split` (and any others): which pictures belong to "train" and
+      "val". Pictures not in it, or with another split, are left out. Without it about one picture
+      in twenty, chosen by a hash of its name, is val, the same ones however many others come
+      and go; see `split_by_name`.
+    * `landmarks68.npz`: `files` [N] text, `lm68` [N, 68, 2] iBUG landmarks in px of the picture,
+      NaN where unknown, and optionally `confidence` [N, 68] in [0, 1], else 1.
+
+    Args:
+        path: the folder.
+        split: "train" or "val". The val split may be empty, the train split not.
+        image_size: side S of the samples, px; see `resize_square`.
+
+    Attributes:
+        files: the split's pictures.
+        has_landmarks: whether a landmark file was found.
+        skipped: names of the pictures found unreadable so far, each once.
+
+    Raises:
+        DataError: no such folder, no pictures in it, or a file beside them that does not fit.
+        ValueError: another split, or image_size below 1.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], split: str = "train", image_size: int = 240
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"Photographs: split is {split!r}, expected 'train' or 'val'")
+        if image_size < 1:
+            raise ValueError(f"Photographs: image_size is {image_size} px, expected at least 1")
+        self.path = Path(path)
+        self.split = split
+        self.image_size = image_size
+        self.skipped: list[str] = []
+
+        base = _find_base(self.path)
+        names = _find_pictures(self.path, base)
+        index = base / INDEX_FILE
+        splits = _read_index(index, names, self.path) if index.is_file() else split_by_name(names)
+        self._names = [name for name in names if splits.get(name) == split]
+        if split == "train" and not self._names:
+            raise DataError(f"{index}: no picture under {self.path} has split 'train'")
+        self.files = [base / name for name in self._names]
+
+        landmark_file = base / LANDMARK_FILE
+        self.has_landmarks = landmark_file.is_file()
+        self._landmarks = (
+            _read_landmarks(landmark_file, names, self.path) if self.has_landmarks else {}
+        )
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one photograph.
+
+        Raises:
+            ImageError: it cannot be read.
+            IndexError: no such index.
+        """
+        path = self.files[index]
+        image = read_image(path)
+        left, top, side = central_square(*image.shape[:2])
+        known = self._landmarks.get(self._names[index])
+        if known is None:
+            landmarks = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
+            confidence = np.zeros(NUM_LANDMARKS, np.float32)
+        else:
+            corner = np.array([left, top], np.float32)
+            landmarks = (known[:, :2] - corner) * np.float32(self.image_size / side)
+            confidence = known[:, 2].copy()
+        return Sample(resize_square(image, self.image_size), landmarks, confidence, path)
+
+    def report_skipped(self, path: Path, reason: str) -> None:
+        """Count an unreadable picture and warn about it, once per file."""
+        if str(path) not in self.skipped:
+            self.skipped.append(str(path))
+            warnings.warn(f"skipped picture {len(self.skipped)}: {reason}", stacklevel=2)
+
+
+def split_by_name(names: list[str]) -> dict[str, str]:
+    """Assign about one picture in twenty to "val" and the others to "train", by a hash of its name.
+
+    Of two or more pictures at least one is val and one train; a single one is train.
+    """
+    position = {name: _hash_fraction(name.rpartition("/")[2]) for name in names}
+    splits = {name: "val" if position[name] < VAL_FRACTION else "train" for name in names}
+    if len(names) == 1:
+        splits[names[0]] = "train"
+    elif names and "val" not in splits.values():
+        splits[min(names, key=lambda name: (position[name], name))] = "val"
+    elif names and "train" not in splits.values():
+        splits[max(names, key=lambda name: (position[name], name))] = "train"
+    return splits
+
+
+def _hash_fraction(name: str) -> float:
+    digest = hashlib.sha1(name.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
+
+
+def _find_base(folder: Path) -> Path:
+    """The folder to which the names of pictures are relative: where index and landmarks lie."""
+    if not folder.exists():
+        raise DataError(f"{folder}: no such folder of photographs")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: not a folder; give the folder that holds the photographs")
+    parent = folder.absolute().parent
+    if folder.absolute().name == "images" and not _has_metadata(folder) and _has_metadata(parent):
+        return parent
+    return folder.absolute()
+
+
+def _has_metadata(folder: Path) -> bool:
+    return (folder / INDEX_FILE).is_file() or (folder / LANDMARK_FILE).is_file()
+
+
+def _find_pictures(folder: Path, base: Path) -> list[str]:
+    """Sorted names of the pictures under a folder, relative to `base`, with forward slashes."""
+    names = []
+    for root, folders, files in os.walk(folder.absolute()):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        prefix = Path(root).relative_to(base).as_posix()
+        prefix = "" if prefix == "." else f"{prefix}/"
+        names += [
+            prefix + name
+            for name in files
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+        ]
+    if not names:
+        kinds = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+        raise DataError(f"{folder}: no pictures here or in its subfolders ({kinds})")
+    return sorted(names)
+
+
+def _check_known(path: Path, listed: list[str], names: list[str], folder: Path) -> None:
+    """Every name in a file beside the pictures must be a picture, and come once."""
+    known = set(names)
+    unknown = [name for name in listed if name not in known]
+    if unknown:
+        raise DataError(
+            f"{path}: names {len(unknown)} pictures that are not under {folder}, "
+            f"first {unknown[0]!r}; remove these rows or bring the pictures"
+        )
+    if len(set(listed)) < len(listed):
+        twice = next(name for i, name in enumerate(listed) if name in listed[:i])
+        raise DataError(f"{path}: names {twice!r} more than once")
+
+
+def _read_index(path: Path, names: list[str], folder: Path) -> dict[str, str]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            missing = [column for column in ("file", "split") if column not in columns]
+            if missing:
+                raise DataError(
+                    f"{path}: no column {' and '.join(missing)}; expected file and split, "
+                    f"found {', '.join(columns) or 'nothing'}"
+                )
+            rows = [(row["file"] or "", row["split"] or "") for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot read it as CSV: {error}") from error
+    _check_known(path, [file for file, _ in rows], names, folder)
+    return dict(rows)
+
+
+def _read_landmarks(path: Path, names: list[str], folder: Path) -> dict[str, np.ndarray]:
+    """Name -> [68, 3]: x, y, confidence."""
+    files, landmarks, confidence = _load_landmark_arrays(path)
+    num = len(files)
+    expected: dict[str, tuple[np.ndarray, list[int], Callable[[np.ndarray], bool]]] = {
+        "files": (files, [num], lambda array: array.dtype.kind == "U"),
+        "lm68": (landmarks, [num, NUM_LANDMARKS, 2], lambda array: array.dtype.kind == "f"),
+    }
+    if confidence is not None:
+        expected["confidence"] = (
+            confidence,
+            [num, NUM_LANDMARKS],
+            lambda array: array.dtype.kind == "f",
+        )
+    for key, (array, shape, is_kind) in expected.items():
+        if list(array.shape) != shape or not is_kind(array):
+            kind = "text" if key == "files" else "floats"
+            raise DataError(
+                f"{path}: {key} is {list(array.shape)} {array.dtype}, expected {shape} {kind}"
+            )
+    listed = [str(name) for name in files]
+    _check_known(path, listed, names, folder)
+
+    known = np.isfinite(landmarks).all(-1)  # [N, 68]
+    if confidence is None:
+        confidence = np.ones((num, NUM_LANDMARKS), np.float32)
+    elif not ((confidence >= 0) & (confidence <= 1)).all():
+        raise DataError(f"{path}: confidence leaves [0, 1]")
+    table = np.concatenate(
+        [
+            np.where(known[..., None], landmarks, np.nan),
+            np.where(known, confidence, 0.0)[..., None],
+        ],
+        axis=-1,
+    ).astype(np.float32)
+    return dict(zip(listed, table))
+
+
+def _load_landmark_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The arrays files, lm68 and confidence (None if absent), not yet checked."""
+    try:
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            found = {} if isinstance(archive, np.ndarray) else dict(archive)
+    except Exception as error:  # numpy, zipfile and zlib each raise their own on damaged files
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: cannot read it as .npz without pickles: {reason}") from error
+    missing = [key for key in ("files", "lm68") if key not in found]
+    if missing:
+        raise DataError(
+            f"{path}: no array {' and '.join(missing)}; expected files and lm68, "
+            f"found {', '.join(found) or 'no named array'}"
+        )
+    return np.atleast_1d(found["files"]), found["lm68"], found.get("confidence")

@@ -1,0 +1,244 @@
+"""Batches of photographs: an order that depends on the step number alone, read ahead by threads."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mofa_nvdr.data.images import ImageError
+from mofa_nvdr.data.photographs import DataError, Photographs, Sample
+from mofa_nvdr.landmarks import MIRROR
+
+NUM_THREADS = 2  # reading one 240 px sample takes 2 to 3 ms, a training step tens of ms an image
+READ_AHEAD = 3  # batches
+
+_Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Photographs, or rendered faces, for one step.
+
+    Attributes:
+        images: float32 [B, 3, S, S], RGB in [0, 1], row 0 at the top.
+        landmarks: [B, 68, 2] px at S, x right and y down from the top left corner; NaN where
+            unknown.
+        confidence: [B, 68] in [0, 1]; 0 where unknown.
+        step: the training step; in validation the number of the batch.
+        codes: [B, size], the true codes of rendered faces; None for photographs.
+        paths: where the images came from.
+    """
+
+    images: Tensor
+    landmarks: Tensor
+    confidence: Tensor
+    step: int
+    codes: Tensor | None = None
+    paths: tuple[Path, ...] = field(default=())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """A copy with its tensors on `device`."""
+        return replace(
+            self,
+            images=self.images.to(device),
+            landmarks=self.landmarks.to(device),
+            confidence=self.confidence.to(device),
+            codes=None if self.codes is None else self.codes.to(device),
+        )
+
+
+def batches(
+    dataset: Photographs, batch_size: int, seed: int = 0, start_step: int = 0, flip: bool = True
+) -> Generator[Batch, None, None]:
+    """Shuffled training batches without end, from `start_step` on.
+
+    Item b of step k is number k * batch_size + b of a sequence of epochs, each in an order drawn
+    from (seed, epoch); a batch may reach from one epoch into the next. What a step sees depends on
+    these numbers alone, so a resumed run sees what an unbroken one would. In place of an unreadable
+    picture comes the next readable one in the folder; see `Photographs.skipped`.
+
+    Closing the iterator ends its threads.
+
+    Args:
+        dataset: the photographs.
+        batch_size: pictures a step.
+        seed: non-negative.
+        start_step: number of the first batch.
+        flip: mirror half of the pictures, chosen from (seed, step); left and right landmarks swap.
+
+    Raises:
+        ValueError: a number out of its range.
+        DataError: the data set is empty, or (while iterating) none of its pictures can be read.
+    """
+    for name, value, least in (
+        ("batch_size", batch_size, 1),
+        ("seed", seed, 0),
+        ("start_step", start_step, 0),
+    ):
+        if value < least:
+            raise ValueError(f"batches: {name} is {value}, expected at least {least}")
+    if len(dataset) == 0:
+        raise DataError(f"batches: no {dataset.split} pictures in {dataset.path}")
+    return _train_batches(dataset, batch_size, seed, start_step, flip)
+
+
+def val_batches(
+    dataset: Photographs, batch_size: int, limit: int | None = None
+) -> Generator[Batch, None, None]:
+    """All pictures once, in order, not mirrored; the last batch may be smaller.
+
+    Unreadable pictures are left out; see `Photographs.skipped`.
+
+    Args:
+        dataset: the photographs.
+        batch_size: pictures a batch.
+        limit: at most so many pictures, evenly spaced over the data set; None takes all.
+
+    Raises:
+        ValueError: batch_size or limit below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"val_batches: batch_size is {batch_size}, expected at least 1")
+    if limit is not None and limit < 1:
+        raise ValueError(f"val_batches: limit is {limit}, expected at least 1 or None")
+    num = len(dataset)
+    indices: Sequence[int] = range(num)
+    if limit is not None and limit < num:
+        indices = [(2 * i + 1) * num // (2 * limit) for i in range(limit)]
+    return _val_batches(dataset, batch_size, indices)
+
+
+def mirror(sample: Sample) -> Sample:
+    """The picture seen in a mirror: x goes to S - x, and left and right landmarks change names."""
+    order = list(MIRROR)
+    landmarks = sample.landmarks[order].copy()
+    landmarks[:, 0] = sample.image.shape[1] - landmarks[:, 0]
+    return replace(
+        sample,
+        image=np.ascontiguousarray(sample.image[:, ::-1]),
+        landmarks=landmarks,
+        confidence=sample.confidence[order].copy(),
+    )
+
+
+def _train_batches(
+    dataset: Photographs, batch_size: int, seed: int, start_step: int, flip: bool
+) -> Generator[Batch, None, None]:
+    num = len(dataset)
+
+    def jobs() -> Iterator[tuple[int, bool]]:
+        epoch, order = -1, np.empty(0, np.int64)
+        for step in itertools.count(start_step):
+            flips = _random_words(batch_size, seed, 1, step) >> np.uint64(63)
+            for b in range(batch_size):
+                now, place = divmod(step * batch_size + b, num)
+                if now != epoch:
+                    epoch, order = now, np.argsort(_random_words(num, seed, 0, now), kind="stable")
+                yield int(order[place]), flip and bool(flips[b])
+
+    def read(job: tuple[int, bool]) -> _Reading:
+        index, is_mirrored = job
+        reading = _read_first(dataset, [(index + i) % num for i in range(num)])
+        if reading.sample is None:
+            raise DataError(
+                f"{dataset.path}: none of its {num} {dataset.split} pictures is readable"
+            )
+        return replace(reading, sample=mirror(reading.sample)) if is_mirrored else reading
+
+    with closing(_map_ahead(read, jobs(), READ_AHEAD * batch_size)) as readings:
+        samples = _report(dataset, readings)
+        for step in itertools.count(start_step):
+            yield _collate(list(itertools.islice(samples, batch_size)), step)
+
+
+def _val_batches(
+    dataset: Photographs, batch_size: int, indices: Sequence[int]
+) -> Generator[Batch, None, None]:
+    def read(index: int) -> _Reading:
+        return _read_first(dataset, [index])
+
+    with closing(_map_ahead(read, indices, READ_AHEAD * batch_size)) as readings:
+        samples = _report(dataset, readings)
+        for number in itertools.count():
+            group = list(itertools.islice(samples, batch_size))
+            if not group:
+                return
+            yield _collate(group, number)
+
+
+def _random_words(num: int, *key: int) -> np.ndarray:
+    """Random uint64 [num] that depend on the key alone; NumPy keeps raw bit streams for good."""
+    return np.random.PCG64(np.random.SeedSequence(key)).random_raw(num)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A sample, None if there was none to be had, and what was passed over on the way to it."""
+
+    sample: Sample | None
+    passed_over: tuple[tuple[Path, str], ...]
+
+
+def _read_first(dataset: Photographs, indices: Iterable[int]) -> _Reading:
+    """The first readable one of some pictures."""
+    passed_over: list[tuple[Path, str]] = []
+    for index in indices:
+        try:
+            return _Reading(dataset[index], tuple(passed_over))
+        except ImageError as error:
+            passed_over.append((dataset.files[index], str(error)))
+    return _Reading(None, tuple(passed_over))
+
+
+def _report(dataset: Photographs, readings: Iterable[_Reading]) -> Iterator[Sample]:
+    """Pass samples on; report unreadable pictures here, in the caller's thread and order."""
+    for reading in readings:
+        for path, reason in reading.passed_over:
+            dataset.report_skipped(path, reason)
+        if reading.sample is not None:
+            yield reading.sample
+
+
+def _collate(samples: list[Sample], step: int) -> Batch:
+    images = np.stack([sample.image for sample in samples])  # [B, S, S, 3]
+    images = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+    return Batch(
+        images=torch.from_numpy(images),
+        landmarks=torch.from_numpy(np.stack([sample.landmarks for sample in samples])),
+        confidence=torch.from_numpy(np.stack([sample.confidence for sample in samples])),
+        step=step,
+        paths=tuple(sample.path for sample in samples),
+    )
+
+
+def _map_ahead(
+    function: Callable[[_Job], _Result], jobs: Iterable[_Job], num_ahead: int
+) -> Generator[_Result, None, None]:
+    """Results in the order of the jobs, computed by threads at most `num_ahead` in advance.
+
+    An exception in `function` surfaces at its place. Closing the generator drops what has not begun
+    and waits for what has.
+    """
+    jobs = iter(jobs)
+    pool = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="mofa-nvdr-read")
+    pending: deque[Future[_Result]] = deque()
+    try:
+        while True:
+            for job in itertools.islice(jobs, num_ahead - len(pending)):
+                pending.append(pool.submit(function, job))
+            if not pending:
+                return
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,142 @@
+"""Faces rendered from random codes: training data that needs no photograph, with known codes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mofa_nvdr.data.sampling import Batch
+from mofa_nvdr.decoder import FaceDecoder, RasterFace
+from mofa_nvdr.face_code import CodeLayout, FaceCode
+from mofa_nvdr.lighting import AMBIENT_OFFSET, directional_light
+
+_VAL_SEED = 2**31 - 1  # no training seed reaches it: steps are mixed in below it
+
+
+@dataclass(frozen=True)
+class CodePrior:
+    """Distributions from which random faces are drawn; zero-mean normal unless said otherwise.
+
+    The spreads of the pose are those of ordinary portraits: most heads within 15 degrees of frontal.
+    """
+
+    shape: float = 0.8  # standard deviations of the face model
+    expression: float = 0.7
+    albedo: float = 1.0
+    pitch: float = math.radians(8)
+    yaw: float = math.radians(14)
+    roll: float = math.radians(5)
+    sideways: float = 8.0  # mm, x and y
+    depth: float = 50.0  # mm
+    ambient: float = 0.2  # of the logarithm of the ambient light
+    key: tuple[float, float] = (0.0, 0.6)  # strength of one directional light, uniform
+    key_azimuth: float = math.radians(50)
+    key_elevation: float = math.radians(25)
+
+
+def random_codes(
+    layout: CodeLayout, count: int, generator: torch.Generator, prior: CodePrior | None = None
+) -> FaceCode:
+    """Draw face codes on the CPU.
+
+    Args:
+        layout: sizes of the code.
+        count: number of faces B.
+        generator: source of randomness.
+        prior: distributions.
+
+    Returns:
+        Codes of B faces, float32.
+    """
+    p = prior or CodePrior()
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    rotation = normal(count, 3) * torch.tensor([p.pitch, p.yaw, p.roll])
+    translation = normal(count, 3) * torch.tensor([p.sideways, p.sideways, p.depth])
+    low, high = p.key
+    strength = low + (high - low) * torch.rand(count, 1, 1, generator=generator)
+    azimuth = p.key_azimuth * normal(count)
+    elevation = math.radians(20) + p.key_elevation * normal(count)
+    towards_key = torch.stack(
+        [
+            elevation.cos() * azimuth.sin(),
+            elevation.sin(),
+            elevation.cos() * azimuth.cos(),
+        ],
+        dim=1,
+    )
+    light = strength * directional_light(towards_key)
+    ambient = AMBIENT_OFFSET * (
+        (p.ambient * normal(count, 1)).exp() * (1 + 0.05 * normal(count, 3)) - 1
+    )
+    # What the key light adds on average is taken from the ambient light, so that faces stay well exposed.
+    light[:, 0] += ambient - 0.5 * light[:, 0]
+    return FaceCode(
+        shape=p.shape * normal(count, layout.num_shape),
+        expression=p.expression * normal(count, layout.num_expression),
+        albedo=p.albedo * normal(count, layout.num_albedo),
+        rotation=rotation,
+        translation=translation,
+        light=light,
+    )
+
+
+class SyntheticFaces:
+    """Batches of rendered random faces over random backgrounds, a pure function of seed and step.
+
+    Args:
+        decoder: renders the faces (in raster mode, whatever its own mode) on its device.
+        prior: distributions of the codes.
+    """
+
+    def __init__(self, decoder: FaceDecoder, prior: CodePrior | None = None) -> None:
+        self.decoder = decoder
+        self.prior = prior or CodePrior()
+
+    def batches(self, batch_size: int, seed: int, start_step: int) -> Generator[Batch, None, None]:
+        """Endless training batches from step `start_step` on."""
+        step = start_step
+        while True:
+            yield self._render(batch_size, seed, step)
+            step += 1
+
+    def val_batches(self, count: int, batch_size: int) -> Generator[Batch, None, None]:
+        """`count` faces that are the same for every seed and in no training batch."""
+        for number, start in enumerate(range(0, count, batch_size)):
+            yield self._render(min(batch_size, count - start), _VAL_SEED, number)
+
+    @torch.no_grad()
+    def _render(self, count: int, seed: int, step: int) -> Batch:
+        generator = torch.Generator().manual_seed((seed << 32) + step)
+        code = random_codes(self.decoder.model.layout, count, generator, self.prior)
+        height, width = self.decoder.camera.size
+        background = _background(count, height, width, generator)
+        device = self.decoder.triangles.device
+        face = self.decoder(code.map(lambda part: part.to(device)), render_mode="raster")
+        assert isinstance(face, RasterFace) and face.landmarks is not None
+        images = torch.where(face.mask > 0, face.image, background.to(device)).clamp(0, 1)
+        return Batch(
+            images=images,
+            landmarks=face.landmarks,
+            confidence=torch.ones(face.landmarks.shape[:2]),
+            step=step,
+            codes=code.pack(),
+        )
+
+
+def _background(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Smooth random colours with blotches and grain, [B, 3, H, W] in [0, 1]."""
+    picture = torch.rand(count, 3, 1, 1, generator=generator)
+    for cells, amount in ((3, 0.25), (12, 0.12), (60, 0.05)):
+        noise = torch.randn(count, 3, cells, cells, generator=generator) * amount
+        picture = picture + F.interpolate(
+            noise, (height, width), mode="bilinear", align_corners=False
+        )
+    return picture.clamp(0, 1)

@@ -1,0 +1,183 @@
+"""FaceDecoder: the paper's model-based decoder, code -> image (raster) or coloured vertices (vertex).
+
+    code -> face model -> vertices, albedo -> rigid pose, camera
+      raster: -> renderer -> image and G-buffer
+      vertex: -> projected positions u_i and colours c_i (Eq. 5), front-facing set
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from mofa_nvdr import dr as default_dr
+from mofa_nvdr.camera import Camera, axis_angle_to_matrix
+from mofa_nvdr.face_code import FaceCode
+from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.lighting import total_light
+from mofa_nvdr.mesh import vertex_normals
+from mofa_nvdr.renderer import FaceRenderer, Rendering
+from mofa_nvdr.shaders.sh_lambert import sh_lambert
+
+RENDER_MODES = ("raster", "vertex")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A decoded face in camera space, before image formation.
+
+    Attributes:
+        vertices: [B, V, 3] mm. normals: [B, V, 3] unit. albedo: [B, V, 3].
+        light: [B, 9, 3] with the ambient offset.
+    """
+
+    vertices: Tensor
+    normals: Tensor
+    albedo: Tensor
+    light: Tensor
+
+
+@dataclass(frozen=True)
+class RasterFace(Rendering):
+    """Output of raster mode: the rendering and where the landmarks project.
+
+    Attributes:
+        landmarks: [B, 68, 2] pixels, x right, y down from the image's top left corner.
+    """
+
+    landmarks: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class VertexFace:
+    """Output of vertex mode, the paper's own image formation (Eq. 5).
+
+    Attributes:
+        positions: [B, V, 2] projected vertices u_i in pixels.
+        colors: [B, V, 3] shaded colours c_i.
+        front_facing: [B, V] bool, vertices of the frontal region whose normal points to the camera.
+        landmarks: [B, 68, 2] pixels.
+    """
+
+    positions: Tensor
+    colors: Tensor
+    front_facing: Tensor
+    landmarks: Tensor
+
+
+class FaceDecoder(nn.Module):
+    """Analytic, differentiable decoder of face codes.
+
+    Args:
+        model: the face model; moves with the decoder.
+        image_size: side of the square image in pixels. Ignored when a camera is given.
+        render_mode: "raster" or "vertex".
+        gradient: raster mode's backward formula, "rendering" or "surface" (renderer.FaceRenderer).
+        camera: pinhole camera; None: the default one at `image_size`.
+        frontal_only: render and sample the model's frontal region only, as the paper trains; False: the
+            whole mesh.
+        dr: module with nvdiffrast's verbs; `mofa_nvdr.dr.reference` for float64.
+
+    Raises:
+        ValueError: unknown render mode or gradient.
+    """
+
+    def __init__(
+        self,
+        model: FaceModel,
+        image_size: int = 240,
+        render_mode: str = "raster",
+        gradient: str = "rendering",
+        camera: Camera | None = None,
+        frontal_only: bool = True,
+        dr: ModuleType = default_dr,
+    ) -> None:
+        super().__init__()
+        if render_mode not in RENDER_MODES:
+            raise ValueError(
+                f"FaceDecoder: render_mode is {render_mode!r}, expected one of "
+                f"{', '.join(RENDER_MODES)}"
+            )
+        self.model = model
+        self.render_mode = render_mode
+        self.camera = camera or Camera(image_size=image_size)
+        self.renderer = FaceRenderer(self.camera, gradient, dr)
+        self.frontal_only = frontal_only
+        triangles = model.frontal_triangles if frontal_only else model.triangles
+        self.triangles: Tensor
+        self.register_buffer("triangles", triangles, persistent=False)
+
+    def forward(
+        self, code: Tensor | FaceCode, render_mode: str | None = None
+    ) -> RasterFace | VertexFace:
+        """Decode codes [B, 257] or a FaceCode; `render_mode` overrides the decoder's own.
+
+        Returns:
+            RasterFace or VertexFace, differentiable in every number of the code.
+
+        Raises:
+            ValueError: the code does not fit the face model.
+        """
+        geometry = self.geometry(code)
+        if (render_mode or self.render_mode) == "vertex":
+            return self.sample_vertices(geometry)
+        return self.rasterize(geometry)
+
+    def geometry(self, code: Tensor | FaceCode) -> Geometry:
+        """The face in camera space (Eqs. 2 and 3, then v_cam = R v + home + s)."""
+        layout = self.model.layout
+        if isinstance(code, Tensor):
+            code = layout.unpack(code)
+        else:
+            layout.check(code)
+        vertices = self.model.vertices(code.shape, code.expression)
+        rotation = axis_angle_to_matrix(code.rotation)
+        # Rotating the points first and taking normals there equals rotating the normals, and is one step
+        # cheaper: the paper's "T n" in Eq. 5 is the camera's rotation of the normals.
+        vertices = self.camera.to_camera(vertices, rotation, code.translation)
+        return Geometry(
+            vertices,
+            vertex_normals(vertices, self.model.triangles),
+            self.model.albedo(code.albedo),
+            total_light(code.light),
+        )
+
+    def rasterize(self, geometry: Geometry) -> RasterFace:
+        """Raster mode: per-pixel shading of the rasterized G-buffer."""
+        rendering = self.renderer(
+            geometry.vertices,
+            self.triangles,
+            geometry.albedo,
+            geometry.light,
+            geometry.normals,
+        )
+        return RasterFace(**vars(rendering), landmarks=self.landmarks(geometry))
+
+    def sample_vertices(self, geometry: Geometry) -> VertexFace:
+        """Vertex mode: F_i = [u_i, c_i] per vertex (Eq. 5)."""
+        facing = (geometry.normals * geometry.vertices).sum(-1) < 0  # the camera is at the origin
+        if self.frontal_only:
+            facing = facing & self.model.frontal_mask
+        return VertexFace(
+            positions=self.camera.project(geometry.vertices),
+            colors=sh_lambert(geometry.normals, geometry.albedo, geometry.light),
+            front_facing=facing.detach(),
+            landmarks=self.landmarks(geometry),
+        )
+
+    def landmarks(self, geometry: Geometry) -> Tensor:
+        """Projected landmarks [B, 68, 2] in pixels."""
+        return self.camera.project(geometry.vertices[:, self.model.landmarks])
+
+    def code_zero(self, batch_size: int = 1) -> FaceCode:
+        """The average face, frontal, in the training framing, under the ambient offset."""
+        mean = self.model.mean_shape
+        return self.model.layout.zeros(batch_size, device=mean.device, dtype=mean.dtype)
+
+
+def face_image(face: RasterFace, background: Tensor | float = 0.0) -> Tensor:
+    """The rendered face over a background [B, 3, H, W] (or a grey value), clamped to [0, 1]."""
+    return torch.where(face.mask > 0, face.image, torch.as_tensor(background).to(face.image)).clamp(0, 1)

@@ -1,0 +1,85 @@
+"""Compiling and running the CPU kernels: Numba functions without the GIL on a few plain threads.
+
+Why not Numba's own `parallel=True`: its OpenMP layer aborts a process that forks after the first call (data
+loader workers do), its workqueue layer is not safe to enter from two threads, and which layer is there
+differs from machine to machine. Kernels here work on one item (an image, or a band of its rows); the items
+are fixed by the shapes alone and never share an output, so the bits don't depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import torch
+
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile on first call, without the GIL and with IEEE arithmetic; cached on disk where that can be.
+
+    Args:
+        function: a function in Numba's subset of Python.
+
+    Returns:
+        The compiled function. Where no cache directory is writable it is compiled once per process.
+    """
+    options = {"nogil": True, "fastmath": False, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # "no locator available": nowhere to write the cache
+        return numba.njit(**options)(function)
+
+
+def run(kernel: Callable[..., None], items: Sequence[tuple[Any, ...]]) -> None:
+    """Call `kernel(*item)` for every item, on at most `torch.get_num_threads()` threads.
+
+    Args:
+        kernel: releases the GIL and writes only what belongs to its item.
+        items: argument tuples; the order of the calls is not defined.
+
+    Raises:
+        Exception: whatever a call raised; the other calls still end before it is passed on.
+    """
+    num_threads = min(torch.get_num_threads(), len(items))
+    pending = iter(items)
+
+    def work() -> None:
+        for item in pending:  # next() on a list iterator is atomic under the GIL
+            kernel(*item)
+
+    if num_threads <= 1:
+        work()
+        return
+    helpers = [_shared_pool().submit(work) for _ in range(num_threads - 1)]
+    try:
+        work()
+    finally:
+        for helper in helpers:
+            if not helper.cancel():  # not started: nothing is left for it to do
+                helper.result()
+
+
+def _shared_pool() -> ThreadPoolExecutor:
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="mofa_nvdr")
+        return _pool
+
+
+def _forget_pool() -> None:
+    """A forked child has the pool but none of its threads: let the child start its own."""
+    global _pool, _pool_lock
+    _pool = None
+    _pool_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)

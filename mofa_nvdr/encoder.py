@@ -1,0 +1,449 @@
+"""Encoders: photograph to code vector, by a convolutional trunk and a linear layer per part.
+
+The trunks carry torchvision's parameter names, so its ImageNet weight files load as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mofa_nvdr.face_code import CodeLayout
+
+logger = logging.getLogger(__name__)
+
+# The code's parts as the head predicts them: Eq. 1's order, with the translation cut in two,
+# because depth has a learning rate of its own in the paper.
+HEAD_PARTS = (
+    "shape",
+    "expression",
+    "albedo",
+    "rotation",
+    "translation_xy",
+    "translation_z",
+    "light",
+)
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class AlexNet(nn.Sequential):
+    """The trunk of AlexNet (Krizhevsky 2014): images [B, 3, H, W] to features [B, 4096].
+
+    This is torchvision's single-tower variant (64 first filters, no response normalisation), for
+    which weights are to be had; the paper's Caffe AlexNet has 96 in two groups. Dropout as in both.
+    """
+
+    IMAGE_MEAN: ClassVar[tuple[float, float, float]] = _IMAGENET_MEAN
+    IMAGE_STD: ClassVar[tuple[float, float, float]] = _IMAGENET_STD
+    NUM_FEATURES: ClassVar[int] = 4096
+    MIN_SIZE: ClassVar[int] = 63
+    INPUT_SIZE: ClassVar[int | None] = None  # the photograph's own: 240 in the paper
+    DROPOUT: ClassVar[float] = 0.5
+    LAST_LAYER: ClassVar[str] = "classifier.6"  # torchvision's; the code head stands in its place
+
+    def __init__(self, dropout: float = DROPOUT) -> None:
+        super().__init__()
+        relu, pool = partial(nn.ReLU, inplace=True), partial(nn.MaxPool2d, 3, stride=2)
+        self.features = nn.Sequential(
+            *(nn.Conv2d(3, 64, 11, stride=4, padding=2), relu(), pool()),
+            *(nn.Conv2d(64, 192, 5, padding=2), relu(), pool()),
+            *(nn.Conv2d(192, 384, 3, padding=1), relu()),
+            *(nn.Conv2d(384, 256, 3, padding=1), relu()),
+            *(nn.Conv2d(256, 256, 3, padding=1), relu(), pool()),
+        )
+        self.avgpool = nn.AdaptiveAvgPool2d(6)
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Sequential(
+            *(nn.Dropout(dropout), nn.Linear(256 * 6 * 6, 4096), relu()),
+            *(nn.Dropout(dropout), nn.Linear(4096, 4096), relu()),
+        )
+        _initialize(self)
+
+
+# kernel, expanded channels, output channels, squeeze-and-excitation, activation, stride:
+# table 1 of Howard et al. 2019, "Searching for MobileNetV3".
+_MOBILENET_V3_LARGE = (
+    (3, 16, 16, False, nn.ReLU, 1),
+    (3, 64, 24, False, nn.ReLU, 2),
+    (3, 72, 24, False, nn.ReLU, 1),
+    (5, 72, 40, True, nn.ReLU, 2),
+    (5, 120, 40, True, nn.ReLU, 1),
+    (5, 120, 40, True, nn.ReLU, 1),
+    (3, 240, 80, False, nn.Hardswish, 2),
+    (3, 200, 80, False, nn.Hardswish, 1),
+    (3, 184, 80, False, nn.Hardswish, 1),
+    (3, 184, 80, False, nn.Hardswish, 1),
+    (3, 480, 112, True, nn.Hardswish, 1),
+    (3, 672, 112, True, nn.Hardswish, 1),
+    (5, 672, 160, True, nn.Hardswish, 2),
+    (5, 960, 160, True, nn.Hardswish, 1),
+    (5, 960, 160, True, nn.Hardswish, 1),
+)
+
+
+class MobileNetV3Large(nn.Sequential):
+    """The trunk of MobileNetV3-Large (Howard et al. 2019): [B, 3, H, W] to features [B, 1280].
+
+    Two things differ from torchvision's: BatchNorm averages with momentum 0.05, not 0.01, because
+    runs here may be a few hundred steps short and the averages that validation uses would lag
+    behind the weights; and no dropout by default, because it is noise on a regressed pose.
+    """
+
+    IMAGE_MEAN: ClassVar[tuple[float, float, float]] = _IMAGENET_MEAN
+    IMAGE_STD: ClassVar[tuple[float, float, float]] = _IMAGENET_STD
+    NUM_FEATURES: ClassVar[int] = 1280
+    MIN_SIZE: ClassVar[int] = 33  # a batch of one must still leave BatchNorm more than one value
+    INPUT_SIZE: ClassVar[int | None] = 128  # a third of the time of 240, for CPUs
+    DROPOUT: ClassVar[float] = 0.0
+    LAST_LAYER: ClassVar[str] = "classifier.3"
+
+    def __init__(self, dropout: float = DROPOUT) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [_conv_norm(3, 16, 3, stride=2, activation=nn.Hardswish)]
+        channels = 16
+        for kernel, expanded, out, squeeze, activation, stride in _MOBILENET_V3_LARGE:
+            layers.append(
+                _InvertedResidual(channels, kernel, expanded, out, squeeze, activation, stride)
+            )
+            channels = out
+        layers.append(_conv_norm(channels, 960, 1, activation=nn.Hardswish))
+        self.features = nn.Sequential(*layers)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Sequential(
+            nn.Linear(960, 1280), nn.Hardswish(inplace=True), nn.Dropout(dropout)
+        )
+        _initialize(self)
+
+
+def _conv_norm(
+    channels: int,
+    out: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    activation: type[nn.Module] | None = None,
+) -> nn.Sequential:
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out, eps=1e-3, momentum=0.05),
+    ]
+    if activation is not None:
+        layers.append(activation(inplace=True))
+    return nn.Sequential(*layers)
+
+
+class _SqueezeExcitation(nn.Module):
+    """Channel gates from the channels' means."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        squeezed = _divisible_by_8(channels // 4)
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = x.mean((2, 3), keepdim=True)
+        return x * F.hardsigmoid(self.fc2(F.relu(self.fc1(gate))))
+
+
+class _InvertedResidual(nn.Module):
+    """Expand, filter each channel, gate, project; added to its input where the shape allows."""
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        expanded: int,
+        out: int,
+        squeeze: bool,
+        activation: type[nn.Module],
+        stride: int,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        if expanded != channels:
+            layers.append(_conv_norm(channels, expanded, 1, activation=activation))
+        layers.append(_conv_norm(expanded, expanded, kernel, stride, expanded, activation))
+        if squeeze:
+            layers.append(_SqueezeExcitation(expanded))
+        layers.append(_conv_norm(expanded, out, 1))
+        self.block = nn.Sequential(*layers)
+        self.is_residual = stride == 1 and channels == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.block(x)
+        return x + y if self.is_residual else y
+
+
+def _divisible_by_8(channels: int) -> int:
+    """The multiple of 8 nearest to `channels`, but never more than 10 % below it."""
+    rounded = max(8, (channels + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * channels else rounded + 8
+
+
+def _initialize(module: nn.Module) -> None:
+    """He et al. 2015: keep the variance of activations through ReLU layers; biases zero."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class CodeHead(nn.Module):
+    """Features [B, in_features] to codes [B, layout.size]: a zero-initialised layer per part.
+
+    The first prediction is therefore code zero: the average face in the middle, under ambient light
+    (Sec. 6).
+
+    Args:
+        in_features: length of the feature vector.
+        layout: the code's parts.
+        output_scale: part of HEAD_PARTS -> what one unit of the linear layer's output means, in the
+            code's units (standard deviations, radians, millimetres). It sets the step size of each
+            part relative to the others. Parts not named have 1, as in the paper. Kept in the state
+            dict, because weights mean nothing without it.
+
+    Raises:
+        ValueError: an unknown part, or a scale that is not a positive number.
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        layout: CodeLayout,
+        output_scale: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        output_scale = dict(output_scale or {})
+        unknown = sorted(set(output_scale) - set(HEAD_PARTS))
+        if unknown:
+            raise ValueError(
+                f"CodeHead: output_scale has no part {', '.join(unknown)}; "
+                f"parts are {', '.join(HEAD_PARTS)}"
+            )
+        for part, value in output_scale.items():
+            if not 0.0 < value < float("inf"):
+                raise ValueError(
+                    f"CodeHead: output_scale of {part} is {value}, expected a positive number"
+                )
+        sizes = {**layout.sizes, "translation_xy": 2, "translation_z": 1}
+        self.parts = nn.ModuleDict()
+        for part in HEAD_PARTS:
+            layer = nn.Linear(in_features, sizes[part])
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+            self.parts[part] = layer
+        scale = [torch.full((sizes[part],), output_scale.get(part, 1.0)) for part in HEAD_PARTS]
+        self.register_buffer("scale", torch.cat(scale))
+        assert len(self.scale) == layout.size
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, in_features] to codes [B, layout.size]."""
+        return torch.cat([self.parts[part](features) for part in HEAD_PARTS], 1) * self.scale
+
+
+class Encoder(nn.Module):
+    """Images [B, 3, H, W], RGB in [0, 1], row 0 at the top, to codes [B, layout.size].
+
+    Convention: the input is normalised here, by the statistics that the trunk's weights were
+    trained with (`IMAGE_MEAN`, `IMAGE_STD`).
+
+    Args:
+        trunk: network with the class constants of `AlexNet`.
+        layout: the code's parts.
+        output_scale: see `CodeHead`.
+        input_size: side in pixels to which images are resized (bilinear, antialiased) before the
+            trunk; None takes them as they come.
+
+    Raises:
+        ValueError: input_size is below the trunk's smallest.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        trunk: AlexNet | MobileNetV3Large,
+        layout: CodeLayout,
+        output_scale: Mapping[str, float] | None = None,
+        input_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if input_size is not None and input_size < trunk.MIN_SIZE:
+            raise ValueError(
+                f"Encoder: input_size is {input_size} px, {type(trunk).__name__} needs at least "
+                f"{trunk.MIN_SIZE} px"
+            )
+        self.layout = layout
+        self.input_size = input_size
+        self.trunk = trunk
+        self.head = CodeHead(trunk.NUM_FEATURES, layout, output_scale)
+        for name, values in (("mean", trunk.IMAGE_MEAN), ("std", trunk.IMAGE_STD)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Predict codes [B, layout.size] from images [B, 3, H, W].
+
+        Raises:
+            ValueError: not [B, 3, H, W], or smaller than the trunk can take.
+            TypeError: not floating point.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"Encoder: images are {list(images.shape)}, expected [B, 3, H, W]")
+        if not images.is_floating_point():
+            raise TypeError(
+                f"Encoder: images are {images.dtype}, expected floats in [0, 1]; "
+                "divide bytes by 255"
+            )
+        size = self.input_size
+        if size is not None and images.shape[2:] != (size, size):
+            images = F.interpolate(
+                images, (size, size), mode="bilinear", align_corners=False, antialias=True
+            )
+        if min(images.shape[2:]) < self.trunk.MIN_SIZE:
+            raise ValueError(
+                f"Encoder: images are {images.shape[3]}x{images.shape[2]} px, "
+                f"{type(self.trunk).__name__} needs at least {self.trunk.MIN_SIZE} px"
+            )
+        return self.head(self.trunk((images - self.mean) / self.std))
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Every parameter once: "trunk", and the last layer's by the parts of HEAD_PARTS.
+
+        The paper's optimiser needs this: rate 0.1 for all, 0.0005 for the translation in z.
+        """
+        groups = {"trunk": list(self.trunk.parameters())}
+        return groups | {part: list(self.head.parts[part].parameters()) for part in HEAD_PARTS}
+
+
+ENCODERS: dict[str, type[AlexNet] | type[MobileNetV3Large]] = {
+    "alexnet": AlexNet,
+    "mobilenet_v3_large": MobileNetV3Large,
+}
+
+
+def build_encoder(
+    name: str,
+    layout: CodeLayout | None = None,
+    weights: str | Path | None = None,
+    output_scale: Mapping[str, float] | None = None,
+    input_size: int | str | None = "default",
+    dropout: float | None = None,
+) -> Encoder:
+    """Build an encoder by name, its trunk from a weights file or at random.
+
+    Args:
+        name: "alexnet" (the paper's) or "mobilenet_v3_large" (light, for CPUs).
+        layout: the code's parts; the built-in face model's by default.
+        weights: file with torchvision's keys, .safetensors or .pth (no pickled code is run). Its
+            classification layer is left out. None: random (He et al.), from torch's global
+            generator.
+        output_scale: see `CodeHead`.
+        input_size: side in pixels at which the trunk sees the image; None the image's own;
+            "default" the encoder's (AlexNet None, MobileNetV3-Large 128).
+        dropout: probability; None the encoder's (AlexNet 0.5, MobileNetV3-Large 0).
+
+    Raises:
+        ValueError: unknown name; the file is unreadable or is not this network's.
+    """
+    if name not in ENCODERS:
+        raise ValueError(
+            f"build_encoder: unknown encoder {name!r}, expected one of {', '.join(ENCODERS)}"
+        )
+    trunk_class = ENCODERS[name]
+    size = trunk_class.INPUT_SIZE if input_size == "default" else input_size
+    if isinstance(size, str):
+        raise ValueError(
+            f"build_encoder: input_size is {size!r}, expected pixels, None or 'default'"
+        )
+    trunk = trunk_class(trunk_class.DROPOUT if dropout is None else dropout)
+    if weights is not None:
+        load_trunk_weights(trunk, weights)
+    return Encoder(trunk, layout or CodeLayout(), output_scale, size)
+
+
+def load_trunk_weights(trunk: AlexNet | MobileNetV3Large, path: str | Path) -> None:
+    """Fill a trunk from a file with torchvision's keys; its classification layer is left out.
+
+    Raises:
+        ValueError: the file is missing, unreadable, or its keys or shapes are another network's;
+            every difference is listed in one line.
+    """
+    state = _read_weights(Path(path))
+    last_layer = [key for key in state if key.startswith(f"{trunk.LAST_LAYER}.")]
+    for key in last_layer:
+        del state[key]
+    own = trunk.state_dict()
+    counters = {key for key in own if key.endswith(".num_batches_tracked")}  # old files lack them
+    problems = {
+        "missing": sorted(own.keys() - state.keys() - counters),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "of another shape": [
+            f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
+            for key in own
+            if key in state and state[key].shape != own[key].shape
+        ],
+        "not finite": [
+            key for key, value in state.items() if key in own and not value.isfinite().all()
+        ],
+    }
+    found = [f"{len(keys)} {kind}: {_shorten(keys)}" for kind, keys in problems.items() if keys]
+    if found:
+        raise ValueError(f"{path}: not the weights of {type(trunk).__name__}; " + "; ".join(found))
+    trunk.load_state_dict(state, strict=False)
+    if last_layer:
+        logger.info(
+            "%s: left out the classification layer (%s); the code's last layer starts at zero",
+            path,
+            ", ".join(sorted(last_layer)),
+        )
+
+
+def _shorten(keys: list[str], most: int = 3) -> str:
+    return ", ".join(keys[:most]) + (", ..." if len(keys) > most else "")
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such weights file")
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        elif path.suffix in (".pth", ".pt"):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            raise ValueError(f"{path}: unknown kind of weights file, expected .safetensors or .pth")
+    except ValueError:
+        raise
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: cannot read the weights: {_first_line(error)}") from error
+    except Exception as error:  # torch.load raises whatever zip, pickle and its own reader raise
+        raise ValueError(
+            f"{path}: not a file of plain tensors, or damaged ({type(error).__name__})"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(
+            f"{path}: expected a state dict (names to tensors), got {type(state).__name__}"
+            " with other things in it; save `network.state_dict()`"
+        )
+    return dict(state)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,231 @@
+"""The affine face model of the paper's Eqs. 2 and 3: code parts to vertices and albedo."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor, nn
+
+from mofa_nvdr.face_code import CodeLayout
+
+FORMAT = "mofa-nvdr face model 1"
+NUM_LANDMARKS = 68
+
+# name -> (dtype, shape); letters are sizes that must agree between the arrays.
+_ARRAYS: dict[str, tuple[type, tuple[str | int, ...]]] = {
+    "mean_shape": (np.float32, ("V", 3)),
+    "mean_albedo": (np.float32, ("V", 3)),
+    "shape_basis": (np.float32, ("S", "V", 3)),
+    "expression_basis": (np.float32, ("E", "V", 3)),
+    "albedo_basis": (np.float32, ("A", "V", 3)),
+    "triangles": (np.int32, ("T", 3)),
+    "landmarks": (np.int64, (NUM_LANDMARKS,)),
+    "mirror_index": (np.int64, ("V",)),
+    "frontal_mask": (np.bool_, ("V",)),
+}
+_VERTEX_INDICES = ("triangles", "landmarks", "mirror_index")
+
+
+class FaceModel(nn.Module):
+    """A linear 3DMM: V = A_s + E_s alpha + E_e delta (Eq. 2) and R = A_r + E_r beta (Eq. 3).
+
+    Convention: millimetres; +x the subject's left, +y up, +z out of the face; the origin is the head's
+    centre, about which the head turns. Bases are scaled by their standard deviations, so coefficients are
+    standard normal. Albedo is gamma-encoded sRGB in [0, 1]. Everything is a buffer: `.to(device)` moves it.
+
+    Attributes:
+        mean_shape: [V, 3] mm. mean_albedo: [V, 3].
+        shape_basis: [S, V, 3] mm. expression_basis: [E, V, 3] mm. albedo_basis: [A, V, 3].
+        triangles: [T, 3] int32, counter-clockwise seen from outside.
+        landmarks: [68] vertex indices, iBUG order.
+        mirror_index: [V] the vertex on the other side of the face.
+        frontal_mask: [V] bool, the part of the face that training compares with photographs.
+        named_expressions: name -> coefficients [E] of the blendshape in the expression basis.
+        metadata: name, version, licence, source, units.
+
+    Raises:
+        ValueError: an array is missing, misshapen, not finite, or an index points outside the mesh.
+    """
+
+    mean_shape: Tensor
+    mean_albedo: Tensor
+    shape_basis: Tensor
+    expression_basis: Tensor
+    albedo_basis: Tensor
+    triangles: Tensor
+    landmarks: Tensor
+    mirror_index: Tensor
+    frontal_mask: Tensor
+
+    def __init__(
+        self,
+        arrays: dict[str, np.ndarray],
+        metadata: dict[str, str] | None = None,
+        named_expressions: dict[str, np.ndarray] | None = None,
+    ) -> None:
+        super().__init__()
+        self.metadata = {"name": "unnamed", "version": "0", "units": "mm", **(metadata or {})}
+        _check_arrays(arrays)
+        for name, (dtype, _) in _ARRAYS.items():
+            array = np.ascontiguousarray(arrays[name], dtype=dtype)
+            self.register_buffer(name, torch.from_numpy(array), persistent=False)
+        self.named_expressions = {
+            name: torch.as_tensor(np.asarray(value, np.float32))
+            for name, value in (named_expressions or {}).items()
+        }
+        for name, value in self.named_expressions.items():
+            if tuple(value.shape) != (self.layout.num_expression,):
+                raise ValueError(
+                    f"FaceModel: named expression {name!r} is {list(value.shape)}, "
+                    f"expected [{self.layout.num_expression}]"
+                )
+        self._hash: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's name from its metadata."""
+        return self.metadata["name"]
+
+    @property
+    def num_vertices(self) -> int:
+        """Number of vertices V."""
+        return self.mean_shape.shape[0]
+
+    @property
+    def layout(self) -> CodeLayout:
+        """Sizes of the code that drives this model."""
+        return CodeLayout(
+            self.shape_basis.shape[0], self.expression_basis.shape[0], self.albedo_basis.shape[0]
+        )
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hex digits that name the model's content; kept beside everything that depends on it."""
+        if self._hash is None:
+            digest = hashlib.sha256()
+            for name in _ARRAYS:
+                digest.update(name.encode())
+                digest.update(getattr(self, name).cpu().contiguous().numpy().tobytes())
+            self._hash = digest.hexdigest()[:16]
+        return self._hash
+
+    @property
+    def frontal_triangles(self) -> Tensor:
+        """Triangles [T', 3] whose three vertices all lie in the frontal region."""
+        keep = self.frontal_mask[self.triangles.long()].all(dim=1)
+        return self.triangles[keep].contiguous()
+
+    def vertices(self, shape: Tensor, expression: Tensor) -> Tensor:
+        """Vertices [B, V, 3] in mm of shape [B, S] and expression [B, E] (Eq. 2)."""
+        flat = self.mean_shape.reshape(1, -1)
+        flat = torch.addmm(flat, shape, self.shape_basis.flatten(1))
+        flat = torch.addmm(flat, expression, self.expression_basis.flatten(1))
+        return flat.view(-1, self.num_vertices, 3)
+
+    def albedo(self, albedo: Tensor) -> Tensor:
+        """Reflectance [B, V, 3] of albedo coefficients [B, A] (Eq. 3); not clamped to [0, 1]."""
+        flat = torch.addmm(
+            self.mean_albedo.reshape(1, -1), albedo, self.albedo_basis.flatten(1)
+        )
+        return flat.view(-1, self.num_vertices, 3)
+
+    @staticmethod
+    def load(name_or_path: str | Path = "default") -> FaceModel:
+        """Load the built-in model ("default") or a .safetensors file that `save` wrote.
+
+        Raises:
+            ValueError: no such name or file, or the file is not a complete face model.
+        """
+        if str(name_or_path) == "default":
+            return _load_default()
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise ValueError(
+                f"face model {str(name_or_path)!r}: no such file; give 'default' (built in) or a "
+                ".safetensors file"
+            )
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata = dict(file.metadata() or {})
+                arrays = {key: file.get_tensor(key) for key in file.keys()}
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ValueError(f"face model {path}: not a readable .safetensors file ({error})") from None
+        if metadata.pop("format", None) != FORMAT:
+            raise ValueError(f"face model {path}: the file's metadata does not say {FORMAT!r}")
+        names = json.loads(metadata.pop("expression_names", "[]"))
+        named = dict(zip(names, arrays.pop("named_expressions", np.zeros((0, 0), np.float32))))
+        try:
+            return FaceModel(arrays, metadata, named)
+        except ValueError as error:
+            raise ValueError(f"face model {path}: {error}") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as one .safetensors file with its metadata; atomic.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        path = Path(path)
+        arrays = {name: getattr(self, name).cpu().numpy() for name in _ARRAYS}
+        if self.named_expressions:
+            arrays["named_expressions"] = np.stack([v.numpy() for v in self.named_expressions.values()])
+        metadata = {
+            **self.metadata,
+            "format": FORMAT,
+            "expression_names": json.dumps(list(self.named_expressions)),
+        }
+        temporary = path.with_name(path.name + ".tmp")
+        save_file(arrays, temporary, metadata)
+        os.replace(temporary, path)
+
+
+def _load_default() -> FaceModel:
+    from mofa_nvdr import procedural_face
+
+    product = dict(procedural_face.load_product())
+    named = dict(
+        zip(
+            (str(name) for name in product.pop("expression_names")),
+            product.pop("named_expressions"),
+        )
+    )
+    metadata = {
+        "name": "default",
+        "version": "1",
+        "licence": "Apache-2.0",
+        "source": "mofa_nvdr.procedural_face",
+    }
+    return FaceModel({name: product[name] for name in _ARRAYS}, metadata, named)
+
+
+def _check_arrays(arrays: dict[str, Any]) -> None:
+    missing = sorted(set(_ARRAYS) - set(arrays))
+    if missing:
+        raise ValueError(f"FaceModel: missing {', '.join(missing)}")
+    sizes: dict[str, int] = {}
+    for name, (dtype, shape) in _ARRAYS.items():
+        array = np.asarray(arrays[name])
+        want = [sizes.get(s, s) if isinstance(s, str) else s for s in shape]
+        fits = array.ndim == len(shape) and all(
+            isinstance(w, str) or w == got for w, got in zip(want, array.shape)
+        )
+        if not fits:
+            raise ValueError(f"FaceModel: {name} is {list(array.shape)}, expected {want}")
+        sizes.update({s: n for s, n in zip(shape, array.shape) if isinstance(s, str)})
+        if np.issubdtype(dtype, np.floating) and not np.isfinite(array).all():
+            raise ValueError(f"FaceModel: {name} holds numbers that are not finite")
+    for name in _VERTEX_INDICES:
+        array = np.asarray(arrays[name])
+        if array.size and (array.min() < 0 or array.max() >= sizes["V"]):
+            raise ValueError(
+                f"FaceModel: {name} points outside the mesh (index {int(array.min())} to "
+                f"{int(array.max())}, {sizes['V']} vertices)"
+            )

@@ -1,0 +1,226 @@
+"""The loss layer: every term names its paper and equation. To add a term, add it to `mofa_loss`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mofa_nvdr.face_code import FaceCode
+from mofa_nvdr.landmarks import PAPER_46
+from mofa_nvdr.renderer import Rendering
+
+# Inside the square root of the colour distance: keeps its gradient finite where the colours agree.
+_EPS = 1e-8
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of Eq. 7 and Eq. 10, the paper's as defaults; `pose_prior` is ours and off by default."""
+
+    photometric: float = 1.92
+    landmark: float = 0.0
+    regularizer: float = 2.9e-5
+    albedo: float = 1.7e-3
+    expression: float = 0.8
+    pose_prior: float = 0.0
+
+
+def color_distance(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """Euclidean distance of RGB colours along `dim`: the l2,1 norm's inner part (Eq. 8)."""
+    return ((a - b).square().sum(dim) + _EPS).sqrt()
+
+
+def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Dense photometric term over the rasterized mask, the mean over the mask of each image (Eq. 8).
+
+    The value is the same for both gradients of the renderer; the backward formula is the rendering's.
+    "rendering": the picture moves under fixed pixels (the exact derivative without the outline's part).
+    "surface": every pixel follows its surface point; the photograph's gradient enters through
+    I(p) + grad I(p) . (u - p) with central differences, and the change of projected area weighs f - mean f
+    (Reynolds' transport theorem: d/dt of a mean over a moving region).
+
+    Args:
+        rendering: of FaceRenderer or FaceDecoder, row 0 at the top.
+        photo: [B, 3, H, W] in [0, 1]; pixels with NaN hold no photograph and do not count.
+        valid: [B, 1, H, W] bool, where the photograph exists; None: everywhere.
+
+    Returns:
+        [B], one value an image; 0 where no pixel counts.
+
+    Raises:
+        ValueError: photograph and rendering differ in size.
+    """
+    photo, valid = _valid_photo(photo, valid, rendering.image.shape)
+    weight = rendering.mask[:, 0] * valid[:, 0]  # [B, H, W]
+    count = weight.sum((1, 2)).clamp(min=1.0)
+    if rendering.surface_position is None:
+        distance = color_distance(rendering.image, photo, dim=1) * weight
+        return distance.sum((1, 2)) / count
+
+    if rendering.log_area is None:
+        raise ValueError("photometric_raster: a rendering with surface_position needs log_area too")
+    moved = rendering.surface_position - rendering.surface_position.detach()  # value 0
+    gradient_x, gradient_y = _central_differences(photo)
+    followed = photo + gradient_x * moved[:, :1] + gradient_y * moved[:, 1:]
+    distance = color_distance(rendering.image, followed, dim=1) * weight
+    mean = distance.sum((1, 2)) / count
+    with torch.no_grad():
+        excess = (distance - mean[:, None, None]) * weight / count[:, None, None]
+    area = (excess * rendering.log_area[:, 0]).sum((1, 2))
+    return mean + area - area.detach()
+
+
+def photometric_vertex(
+    positions: Tensor,
+    colors: Tensor,
+    front_facing: Tensor,
+    photo: Tensor,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """The paper's photometric term over front-facing vertices, bilinear samples I(u_i) (Eq. 8).
+
+    The sum is divided by the number of vertices that count, not by all N: with a constant N a face that
+    turns away would cost less. Vertices that project outside the photograph do not count.
+
+    Args:
+        positions: [B, V, 2] pixels. colors: [B, V, 3]. front_facing: [B, V] bool.
+        photo: [B, 3, H, W]; pixels with NaN hold no photograph.
+        valid: [B, 1, H, W] bool or None.
+
+    Returns:
+        [B], one value an image; 0 where no vertex counts.
+
+    Raises:
+        ValueError: shapes disagree.
+    """
+    if photo.ndim != 4 or photo.shape[:2] != (positions.shape[0], 3):
+        raise ValueError(
+            f"photometric_vertex: photo is {list(photo.shape)}, expected [B, 3, H, W] with "
+            f"B = {positions.shape[0]} (from positions)"
+        )
+    photo, valid = _valid_photo(photo, valid, photo.shape)
+    height, width = photo.shape[2:]
+    size = torch.tensor([width, height], dtype=positions.dtype, device=positions.device)
+    finite = positions.isfinite().all(-1, keepdim=True)
+    grid = torch.where(finite, positions / size * 2 - 1, torch.full_like(positions, 2.0))
+    inside = (grid.detach().abs() <= 1).all(-1)
+    pixels = torch.cat([photo, valid.to(photo)], dim=1)
+    samples = F.grid_sample(
+        pixels, grid[:, None], mode="bilinear", padding_mode="border", align_corners=False
+    )[:, :, 0].transpose(1, 2)  # [B, V, 4]
+    counts = front_facing & inside & (samples[..., 3].detach() > 0.999)
+    distance = torch.where(
+        counts, color_distance(samples[..., :3], colors, dim=-1), torch.zeros_like(grid[..., 0])
+    )
+    return distance.sum(1) / counts.sum(1).clamp(min=1)
+
+
+def landmark_alignment(
+    projected: Tensor, target: Tensor, confidence: Tensor, unit: float
+) -> Tensor:
+    """Sparse landmark alignment: sum of c_j |u_kj - s_j|^2 over the paper's 46 points (Eq. 9).
+
+    Args:
+        projected: [B, 68, 2] pixels. target: [B, 68, 2] pixels; NaN where there is none.
+        confidence: [B, 68] in [0, 1].
+        unit: pixels that count as 1; the paper does not state its unit.
+
+    Returns:
+        [B].
+    """
+    index = torch.tensor(PAPER_46, device=projected.device)
+    target, confidence = target[:, index], confidence[:, index]
+    known = target.isfinite().all(-1)
+    target = torch.where(known[..., None], target, projected[:, index].detach())
+    squared = ((projected[:, index] - target) / unit).square().sum(-1)
+    return (squared * confidence * known).sum(1)
+
+
+def landmark_error(projected: Tensor, target: Tensor) -> Tensor:
+    """Mean distance in pixels over the paper's 46 points, [B]; NaN where an image has no landmarks."""
+    index = torch.tensor(PAPER_46, device=projected.device)
+    return (projected[:, index] - target[:, index]).norm(dim=-1).nanmean(1)
+
+
+def statistical_regularizer(
+    code: FaceCode, albedo_weight: float = 1.7e-3, expression_weight: float = 0.8
+) -> Tensor:
+    """Statistical plausibility of shape, albedo and expression (Eq. 10), [B]; pose and light are free."""
+    return (
+        code.shape.square().sum(1)
+        + albedo_weight * code.albedo.square().sum(1)
+        + expression_weight * code.expression.square().sum(1)
+    )
+
+
+def batch_pose_prior(code: FaceCode) -> Tensor:
+    """Squared *mean over the batch* of the pose, a scalar; each image stays free. Not in the paper.
+
+    Stops the common drift by which a photometric loss over a moving mask turns and shrinks every face.
+    Units: 0.2 rad, 10 mm sideways, 60 mm in depth.
+    """
+    unit = code.translation.new_tensor([10.0, 10.0, 60.0])
+    rotation, translation = code.rotation / 0.2, code.translation / unit
+    return torch.cat([rotation, translation], dim=1).mean(0).square().sum()
+
+
+def mofa_loss(
+    code: FaceCode,
+    photometric: Tensor,
+    landmark: Tensor | None = None,
+    weights: LossWeights | None = None,
+) -> dict[str, Tensor]:
+    """The weighted sum of Eq. 7 and its unweighted terms, all scalars (means over the batch).
+
+    Args:
+        code: what the encoder predicted.
+        photometric: [B] of photometric_raster or photometric_vertex.
+        landmark: [B] of landmark_alignment, or None.
+        weights: None: the paper's.
+
+    Returns:
+        "loss" and one entry for each term: photometric, landmark, regularizer, pose_prior.
+    """
+    w = weights or LossWeights()
+    terms = {
+        "photometric": photometric.mean(),
+        "landmark": landmark.mean() if landmark is not None else photometric.new_zeros(()),
+        "regularizer": statistical_regularizer(code, w.albedo, w.expression).mean(),
+        "pose_prior": batch_pose_prior(code),
+    }
+    loss = (
+        w.photometric * terms["photometric"]
+        + w.landmark * terms["landmark"]
+        + w.regularizer * terms["regularizer"]
+        + w.pose_prior * terms["pose_prior"]
+    )
+    return {"loss": loss, **terms}
+
+
+def _valid_photo(
+    photo: Tensor, valid: Tensor | None, shape: torch.Size
+) -> tuple[Tensor, Tensor]:
+    """The photograph without NaN, and a mask [B, 1, H, W] of where it exists."""
+    if photo.shape != shape:
+        raise ValueError(
+            f"photometric loss: photo is {list(photo.shape)}, expected {list(shape)} (the rendering's)"
+        )
+    known = photo.isfinite().all(1, keepdim=True)
+    if valid is not None:
+        if valid.shape != known.shape:
+            raise ValueError(
+                f"photometric loss: valid is {list(valid.shape)}, expected {list(known.shape)}"
+            )
+        known = known & (valid > 0)
+    return torch.where(known, photo, torch.zeros_like(photo)), known
+
+
+def _central_differences(photo: Tensor) -> tuple[Tensor, Tensor]:
+    """d photo / d x (right) and d / d y (down) in pixels, [B, 3, H, W] each; one-sided at the border."""
+    padded = F.pad(photo, (1, 1, 1, 1), mode="replicate")
+    gradient_x = 0.5 * (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2])
+    gradient_y = 0.5 * (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1])
+    return gradient_x, gradient_y

@@ -1,0 +1,71 @@
+"""Pictures for people: panels of one face and sheets of many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mofa_nvdr.renderer import Rendering
+
+PANEL_COLUMNS = ("input", "overlay", "geometry", "albedo", "shading")
+_PAPER = 0.13  # grey of empty pixels
+
+
+def geometry_picture(rendering: Rendering) -> Tensor:
+    """The bare surface as grey clay under one soft light beside the camera, [B, 3, H, W] in [0, 1]."""
+    towards_light = F.normalize(rendering.normal.new_tensor([0.35, 0.45, 1.0]), dim=0)
+    cosine = (rendering.normal * towards_light.view(1, 3, 1, 1)).sum(1, keepdim=True).clamp(min=0)
+    return (0.12 + 0.75 * cosine).expand(-1, 3, -1, -1)
+
+
+def panels(photo: Tensor, rendering: Rendering) -> np.ndarray:
+    """Input, overlay, geometry, albedo and shading side by side.
+
+    Args:
+        photo: [B, 3, H, W] in [0, 1].
+        rendering: of the predicted codes at the same size.
+
+    Returns:
+        uint8 [B, H, 5 W, 3].
+    """
+    covered = rendering.mask > 0
+    empty = torch.full_like(photo, _PAPER)
+    photo = photo.nan_to_num(_PAPER)
+    columns = [
+        photo,
+        torch.where(covered, rendering.image, photo),
+        torch.where(covered, geometry_picture(rendering), empty),
+        torch.where(covered, rendering.albedo, empty),
+        torch.where(covered, rendering.shading / 2, empty),  # halved: a bright side stays visible
+    ]
+    return to_uint8(torch.cat(columns, dim=3))
+
+
+def to_uint8(image: Tensor) -> np.ndarray:
+    """[B, 3, H, W] in [0, 1] -> uint8 [B, H, W, 3], rounded."""
+    image = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8)
+    return image.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def sheet(pictures: np.ndarray, columns: int) -> np.ndarray:
+    """Lay pictures [B, H, W, 3] out in rows of `columns`, the last row filled with grey."""
+    count, height, width, _ = pictures.shape
+    rows = -(-count // columns)
+    cells = np.full((rows * columns, height, width, 3), round(_PAPER * 255), np.uint8)
+    cells[:count] = pictures
+    cells = cells.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(cells.reshape(rows * height, columns * width, 3))
+
+
+def write_png(path: str | Path, picture: np.ndarray) -> None:
+    """Write uint8 [H, W, 3] as PNG.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    iio.imwrite(path, picture, extension=".png")

@@ -1,0 +1,120 @@
+"""Render predicted faces under another light: a preset, a light probe, or another face's light."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from torch import Tensor
+
+from mofa_nvdr.camera import Camera, axis_angle_to_matrix
+from mofa_nvdr.decoder import FaceDecoder, face_image
+from mofa_nvdr.device import resolve_device
+from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.lighting import load_light, rotate_sh, total_light
+from mofa_nvdr.parameters import FaceParameters, load_parameters
+from mofa_nvdr.pictures import to_uint8, write_png
+
+_BACKGROUND = 0.13
+_FRAME_MS = 60
+
+
+@torch.no_grad()
+def relight(
+    decoder: FaceDecoder, parameters: FaceParameters, light: Tensor, turns: Tensor | None = None
+) -> np.ndarray:
+    """Pictures of one face under a light.
+
+    Args:
+        decoder: raster decoder for the parameters' face model and camera.
+        parameters: one face.
+        light: [9, 3] complete light in camera space (no ambient offset is added).
+        turns: [F] angles in radians by which the light turns about the vertical axis; None: one
+            picture of the light as it is.
+
+    Returns:
+        uint8 [F, H, W, 3].
+    """
+    device = decoder.triangles.device
+    code = parameters.code.map(lambda part: part.to(device))
+    geometry = decoder.geometry(code)
+    turns = torch.zeros(1) if turns is None else turns
+    axis = torch.stack([torch.zeros_like(turns), turns, torch.zeros_like(turns)], dim=1)
+    lights = rotate_sh(light.expand(len(turns), 9, 3), axis_angle_to_matrix(axis)).to(device)
+    pictures = []
+    for one in lights:
+        face = decoder.rasterize(dataclasses.replace(geometry, light=one[None].float()))
+        pictures.append(to_uint8(face_image(face, _BACKGROUND))[0])
+    return np.stack(pictures)
+
+
+def relight_files(
+    files: list[str],
+    light: str,
+    out: str | Path,
+    rotate: bool = False,
+    frames: int = 48,
+    image_size: int = 0,
+    face_model: str = "default",
+    device: str = "auto",
+) -> Path:
+    """Relight parameter files, side by side, into one PNG, or one GIF with `rotate`.
+
+    Raises:
+        ValueError: a file cannot be read, is another face model's, or `out` has the wrong ending or
+            cannot be written.
+    """
+    out = Path(out)
+    ending = ".gif" if rotate else ".png"
+    if out.suffix.lower() != ending:
+        raise ValueError(f"--out {out}: expected a {ending} file{' with --rotate' if rotate else ''}")
+    if rotate and frames < 2:
+        raise ValueError(f"--frames is {frames}, expected 2 or more")
+    if image_size < 0:
+        raise ValueError(f"--image-size is {image_size}, expected 0 or more")
+    where = resolve_device(device)
+    model = FaceModel.load(face_model).to(where)
+    faces = [load_parameters(name, model.layout) for name in files]
+    for name, face in zip(files, faces):
+        if face.face_model[1] != model.hash:
+            raise ValueError(
+                f"{name}: parameters of face model {face.face_model[0]} ({face.face_model[1]}), not of "
+                f"{model.name} ({model.hash}); give theirs as --face-model"
+            )
+    coefficients = _light(light, model)
+    turns = torch.arange(frames) * (2 * math.pi / frames) if rotate else None
+    strips = []
+    for face in faces:
+        decoder = FaceDecoder(model, camera=_resized(face.camera, image_size), frontal_only=False)
+        strips.append(relight(decoder.to(where), face, coefficients, turns))
+    pictures = np.concatenate(strips, axis=2)
+    temporary = out.with_name(out.name + ".tmp")
+    try:
+        if rotate:
+            iio.imwrite(temporary, pictures, extension=".gif", duration=_FRAME_MS, loop=0)
+        else:
+            write_png(temporary, pictures[0])
+        temporary.replace(out)
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
+    print(f"{len(faces)} faces under {light}: {out}")
+    return out
+
+
+def _light(name: str, model: FaceModel) -> Tensor:
+    """Complete light [9, 3] of a preset, an .hdr probe, or a parameter file."""
+    if name.endswith(".npz"):
+        return total_light(load_parameters(name, model.layout).code.light)[0]
+    return torch.as_tensor(load_light(name)).float()
+
+
+def _resized(camera: Camera, image_size: int) -> Camera:
+    """The same view with `image_size` pixels a side; 0: the camera as it is."""
+    if image_size == 0:
+        return camera
+    scale = image_size / camera.size[0]
+    return dataclasses.replace(camera, image_size=image_size, focal=camera.focal_px * scale)

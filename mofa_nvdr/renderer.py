@@ -1,0 +1,185 @@
+"""FaceRenderer: any mesh with albedo under spherical-harmonics light -> G-buffer -> image.
+
+    camera-space vertices -> clip space -> dr.rasterize -> dr.interpolate (normal, albedo, position)
+        -> shaders.sh_lambert per pixel -> image
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mofa_nvdr import dr as default_dr
+from mofa_nvdr.camera import Camera
+from mofa_nvdr.mesh import vertex_normals
+from mofa_nvdr.shaders.sh_lambert import sh_irradiance
+
+RASTER_GRADIENTS = ("rendering", "surface")
+# Added to a triangle's projected area before its logarithm: keeps edge-on, sub-pixel triangles from
+# dominating the area term.
+_AREA_FLOOR = 0.05  # px^2
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A rendered image and its G-buffer; row 0 at the top, zeros where no triangle covers the pixel.
+
+    Attributes:
+        image: [B, 3, H, W] shaded colour, not clamped.
+        mask: [B, 1, H, W] 1 where a triangle covers the pixel's centre, else 0; no gradient.
+        albedo: [B, 3, H, W]. normal: [B, 3, H, W] unit, camera space. shading: [B, 3, H, W] irradiance.
+        depth: [B, 1, H, W] distance along the viewing axis in mm.
+        triangle_ids: [B, H, W] int64 index into the triangles, -1 where empty.
+        surface_position: [B, 2, H, W] pixels; where the surface point seen by each pixel projects. Its
+            value is the pixel's centre, its gradient is the motion of that point. Only with
+            gradient="surface", else None.
+        log_area: [B, 1, H, W] logarithm of the projected area (px^2) of the pixel's triangle; its
+            gradient is the divergence of the surface's screen motion. Only with gradient="surface".
+    """
+
+    image: Tensor
+    mask: Tensor
+    albedo: Tensor
+    normal: Tensor
+    shading: Tensor
+    depth: Tensor
+    triangle_ids: Tensor
+    surface_position: Tensor | None = None
+    log_area: Tensor | None = None
+
+
+class FaceRenderer(nn.Module):
+    """Render meshes under spherical-harmonics light, differentiably, on the device of the tensors.
+
+    Args:
+        camera: pinhole camera; its image size is the size of the rendering.
+        gradient: how images move under geometry. "rendering": through the interpolated attributes, as
+            nvdiffrast gives it: the picture moves under fixed pixels (no term for the outline).
+            "surface": attributes are held at fixed surface points, and `surface_position` and `log_area`
+            carry the motion for a loss that follows the points (losses.photometric_raster).
+        dr: the module with nvdiffrast's verbs; `mofa_nvdr.dr.reference` for float64.
+
+    Raises:
+        ValueError: unknown gradient.
+    """
+
+    def __init__(
+        self,
+        camera: Camera | None = None,
+        gradient: str = "rendering",
+        dr: ModuleType = default_dr,
+    ) -> None:
+        super().__init__()
+        if gradient not in RASTER_GRADIENTS:
+            raise ValueError(
+                f"FaceRenderer: gradient is {gradient!r}, expected one of {', '.join(RASTER_GRADIENTS)}"
+            )
+        self.camera = camera or Camera()
+        self.gradient = gradient
+        self.dr = dr
+        self._context = dr.RasterizeContext()
+
+    def forward(
+        self,
+        vertices: Tensor,
+        triangles: Tensor,
+        albedo: Tensor,
+        light: Tensor,
+        normals: Tensor | None = None,
+    ) -> Rendering:
+        """Render a batch of meshes of one topology.
+
+        Args:
+            vertices: [B, V, 3] camera space, mm: x right, y up, looking down -z.
+            triangles: [T, 3] int32.
+            albedo: [B, V, 3] or [V, 3] reflectance.
+            light: [B, 9, 3] SH coefficients of the incoming radiance in camera space, complete (the
+                ambient offset of face codes is added by the caller: lighting.total_light).
+            normals: [B, V, 3] unit normals in camera space; None: area-weighted vertex normals.
+
+        Returns:
+            The rendering and its G-buffer, differentiable in vertices, albedo, light and normals.
+
+        Raises:
+            ValueError: shapes disagree.
+        """
+        _check_shapes(vertices, triangles, albedo, light, normals)
+        batch, (height, width) = vertices.shape[0], self.camera.size
+        if normals is None:
+            normals = vertex_normals(vertices, triangles)
+        pos = self.camera.clip_space(vertices).contiguous()
+        rast, _ = self.dr.rasterize(self._context, pos, triangles, (height, width), grad_db=False)
+        surface = self.gradient == "surface"
+        if surface:
+            rast = rast.detach()
+        attributes = [normals, albedo.expand(batch, -1, -1), vertices if surface else vertices[..., 2:]]
+        buffer, _ = self.dr.interpolate(torch.cat(attributes, dim=-1).contiguous(), rast, triangles)
+
+        # The renderer's edge: nvdiffrast's row 0 is at the bottom, ours at the top.
+        rast, buffer = rast.detach().flip(1), buffer.flip(1)
+        covered = rast[..., 3:] > 0  # [B, H, W, 1]
+        mask = covered.to(buffer.dtype)
+        # Empty pixels get a normal that can be normalised; nothing shows there.
+        facing = torch.tensor([0.0, 0.0, 1.0], dtype=buffer.dtype, device=buffer.device)
+        normal = F.normalize(torch.where(covered, buffer[..., :3], facing), dim=-1)
+        pixel_albedo = buffer[..., 3:6]
+        shading = sh_irradiance(normal, light)
+        rendering = {
+            "image": pixel_albedo * shading,  # Eq. 4
+            "mask": mask,
+            "albedo": pixel_albedo,
+            "normal": normal * mask,
+            "shading": shading * mask,
+            "depth": -buffer[..., -1:],
+        }
+        if surface:
+            ids = rast[..., 3].long() - 1
+            points = torch.where(covered, buffer[..., 6:9], -facing)
+            rendering["surface_position"] = self.camera.project(points) * mask
+            rendering["log_area"] = self._log_area(vertices, triangles, ids) * mask
+        return Rendering(
+            triangle_ids=rast[..., 3].long() - 1,
+            **{name: value.permute(0, 3, 1, 2) for name, value in rendering.items()},
+        )
+
+    def _log_area(self, vertices: Tensor, triangles: Tensor, ids: Tensor) -> Tensor:
+        """Log of the projected area (px^2, plus a floor) of each pixel's triangle, [B, H, W, 1]."""
+        corners = self.camera.project(vertices)[:, triangles.long()]  # [B, T, 3, 2]
+        edge_1 = corners[:, :, 1] - corners[:, :, 0]
+        edge_2 = corners[:, :, 2] - corners[:, :, 0]
+        area = 0.5 * (edge_1[..., 0] * edge_2[..., 1] - edge_1[..., 1] * edge_2[..., 0]).abs()
+        log_area = (area + _AREA_FLOOR).log()  # [B, T]
+        flat = ids.clamp(min=0).flatten(1)
+        return log_area.gather(1, flat).view(*ids.shape, 1)
+
+
+def _check_shapes(
+    vertices: Tensor, triangles: Tensor, albedo: Tensor, light: Tensor, normals: Tensor | None
+) -> None:
+    if vertices.ndim != 3 or vertices.shape[2] != 3:
+        raise ValueError(f"FaceRenderer: vertices is {list(vertices.shape)}, expected [B, V, 3]")
+    batch, num_vertices, _ = vertices.shape
+    if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype != torch.int32:
+        raise ValueError(
+            f"FaceRenderer: triangles is {list(triangles.shape)} {triangles.dtype}, "
+            "expected [T, 3] torch.int32"
+        )
+    if albedo.shape[-2:] != (num_vertices, 3) or albedo.shape[:-2] not in ((), (1,), (batch,)):
+        raise ValueError(
+            f"FaceRenderer: albedo is {list(albedo.shape)}, expected [B, V, 3] or [V, 3] with "
+            f"B = {batch}, V = {num_vertices} (from vertices)"
+        )
+    if light.shape != (batch, 9, 3):
+        raise ValueError(
+            f"FaceRenderer: light is {list(light.shape)}, expected [B, 9, 3] with B = {batch} "
+            "(from vertices)"
+        )
+    if normals is not None and normals.shape != vertices.shape:
+        raise ValueError(
+            f"FaceRenderer: normals is {list(normals.shape)}, expected {list(vertices.shape)} "
+            "(as vertices)"
+        )

@@ -1,0 +1,111 @@
+"""Run folders: runs/00003-NAME/ with the resolved configuration, log.jsonl, pictures and checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from mofa_nvdr.config import RESUME_MAY_CHANGE, ConfigError, TrainConfig, dump_config, load_config
+
+_FOLDER = re.compile(r"(\d{5})-.+")
+
+
+def open_run(config: TrainConfig, name: str, root: Path = Path("runs")) -> Path:
+    """The folder of this run: the one to resume, or a new one holding config.yaml.
+
+    With `config.out` the folder is that one. Without, it is the newest folder below `root` whose
+    configuration equals this one (apart from config.RESUME_MAY_CHANGE), else a new runs/NNNNN-NAME.
+
+    Raises:
+        ConfigError: `config.out` holds a run with another configuration, or cannot be written.
+    """
+    if config.out:
+        folder = Path(config.out)
+        if (folder / "config.yaml").is_file():
+            different = _differences(config, load_config(str(folder / "config.yaml")))
+            if different:
+                raise ConfigError(
+                    f"--out {folder}: holds a run with another {', '.join(different)}; "
+                    "give another folder, or the same options to resume"
+                )
+    else:
+        found = [f for f in _run_folders(root) if _is_same(config, f)]
+        number = 1 + max((int(f.name[:5]) for f in _run_folders(root)), default=-1)
+        folder = found[-1] if found else root / f"{number:05d}-{name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "config.yaml", dump_config(config))
+    except OSError as error:
+        raise ConfigError(
+            f"--out {folder}: cannot write there ({error.strerror}); give another folder"
+        ) from None
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file so that it is either the old or the new one, never half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+class JsonLog:
+    """log.jsonl: one JSON object a line, flushed line by line.
+
+    Opening it for a run that resumes after `step` steps drops later lines, and a last line that a killed
+    process left half written, so that the curve goes on as if nothing had happened.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        kept = [line for line in read_log(path) if line["step"] <= step] if step > 0 else []
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = open(path, "a", encoding="utf-8")
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one object."""
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Lines of a log.jsonl; a half-written line is left out, a missing file is empty."""
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def _run_folders(root: Path) -> list[Path]:
+    folders = root.iterdir() if root.is_dir() else []
+    return sorted(f for f in folders if f.is_dir() and _FOLDER.fullmatch(f.name))
+
+
+def _is_same(config: TrainConfig, folder: Path) -> bool:
+    if not (folder / "config.yaml").is_file():
+        return False
+    try:
+        return not _differences(config, load_config(str(folder / "config.yaml")))
+    except ConfigError:
+        return False  # a run of another version
+
+
+def _differences(config: TrainConfig, other: TrainConfig) -> list[str]:
+    return [
+        f"--{field.name.replace('_', '-')}"
+        for field in dataclasses.fields(TrainConfig)
+        if field.name not in RESUME_MAY_CHANGE
+        and getattr(config, field.name) != getattr(other, field.name)
+    ]

@@ -1,0 +1,47 @@
+"""Fixtures shared by every test: devices, the photographs beside the checkout, thread counts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _has_nvdiffrast() -> bool:
+    try:
+        import nvdiffrast.torch  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The same test body on the CPU and on a CUDA GPU."""
+    if request.param == "cuda":
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA GPU")
+        if not _has_nvdiffrast():
+            pytest.skip("needs nvdiffrast")
+    return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Photographs, light probes and scans for tests; never part of the project."""
+    path = Path(os.environ.get("MOFA_NVDR_DATA", ROOT.parent / "shared" / "data"))
+    if not path.is_dir():
+        pytest.skip(f"no photographs at {path} (set MOFA_NVDR_DATA)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def face_model():  # noqa: ANN201
+    """The built-in face model, loaded once."""
+    from mofa_nvdr.face_model import FaceModel
+
+    return FaceModel.load("default")

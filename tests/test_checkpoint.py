@@ -1,0 +1,93 @@
+"""Checkpoint files."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mofa_nvdr.checkpoint import (
+    CheckpointError,
+    check_face_model,
+    checkpoint_path,
+    find_checkpoint,
+    list_checkpoints,
+    read_checkpoint,
+    restore_encoder,
+    restore_training,
+    save_checkpoint,
+)
+
+
+def _network_and_optimizer(kind):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout())
+    return network, kind(network.parameters())
+
+
+def _step(network, optimizer):
+    optimizer.zero_grad()
+    network(torch.randn(8, 3)).square().mean().backward()
+    optimizer.step()
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.Adadelta])
+    def test_the_next_steps_are_the_same_bits(self, tmp_path, kind):
+        network, optimizer = _network_and_optimizer(kind)
+        _step(network, optimizer)
+        path = checkpoint_path(tmp_path, 1)
+        save_checkpoint(path, network, optimizer, {"step": 1})
+        for _ in range(2):
+            _step(network, optimizer)
+
+        other, other_optimizer = _network_and_optimizer(kind)
+        torch.manual_seed(99)
+        tensors, metadata = read_checkpoint(path)
+        restore_encoder(other, tensors)
+        restore_training(other_optimizer, tensors)
+        assert metadata == {"step": 1}
+        for _ in range(2):
+            _step(other, other_optimizer)
+        for a, b in zip(network.state_dict().values(), other.state_dict().values()):
+            assert torch.equal(a, b)
+        assert list(tmp_path.iterdir()) == [path]  # no temporary file stays
+
+
+class TestFind:
+    def test_newest_of_a_folder_or_the_file(self, tmp_path):
+        network, _ = _network_and_optimizer(torch.optim.Adam)
+        for step in (9, 100, 20):
+            save_checkpoint(checkpoint_path(tmp_path, step), network, None, {"step": step})
+        (tmp_path / "checkpoint-x.safetensors").write_text("")
+        assert [p.name[11:19] for p in list_checkpoints(tmp_path)] == [
+            "00000009", "00000020", "00000100",
+        ]  # fmt: skip
+        assert find_checkpoint(tmp_path) == checkpoint_path(tmp_path, 100)
+        assert find_checkpoint(checkpoint_path(tmp_path, 9)) == checkpoint_path(tmp_path, 9)
+
+    def test_nothing_there(self, tmp_path):
+        with pytest.raises(CheckpointError, match="no checkpoint-.* in this folder"):
+            find_checkpoint(tmp_path)
+        with pytest.raises(CheckpointError, match="no such run folder or checkpoint file"):
+            find_checkpoint(tmp_path / "no")
+
+
+class TestMistakes:
+    def test_not_a_checkpoint(self, tmp_path):
+        path = tmp_path / "a.safetensors"
+        path.write_bytes(b"half")
+        with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+            read_checkpoint(path)
+        save_file({"x": torch.zeros(1)}, path)
+        with pytest.raises(CheckpointError, match="does not say 'mofa-nvdr checkpoint 1'"):
+            read_checkpoint(path)
+
+    def test_folder_gone(self, tmp_path):
+        network, _ = _network_and_optimizer(torch.optim.Adam)
+        with pytest.raises(OSError, match="cannot write the checkpoint|No such file"):
+            save_checkpoint(tmp_path / "no" / "c.safetensors", network, None, {})
+
+    def test_other_face_model(self, tmp_path):
+        metadata = {"face_model": {"name": "default", "hash": "aa"}}
+        check_face_model(metadata, "default", "aa", tmp_path)
+        with pytest.raises(CheckpointError, match=r"trained with face model default \(aa\), not with bfm"):
+            check_face_model(metadata, "bfm", "bb", tmp_path)

@@ -1,0 +1,117 @@
+"""The command line: help, and one line for every mistake."""
+
+import time
+
+import pytest
+
+import mofa_nvdr
+from mofa_nvdr.cli import COMMANDS, main
+
+
+def _error(capsys, *args: str) -> str:
+    """Run a command that must fail; its message on stderr, which must be one line."""
+    assert main(list(args)) == 2
+    text = capsys.readouterr().err.strip()
+    assert text.startswith("mofa-nvdr: ")
+    assert len(text.splitlines()) == 1, text
+    return text
+
+
+class TestHelp:
+    def test_overview_lists_every_command(self, capsys):
+        assert main([]) == 0
+        assert main(["--help"]) == 0
+        text = capsys.readouterr().out
+        assert all(command in text for command in COMMANDS)
+
+    def test_version(self, capsys):
+        assert main(["--version"]) == 0
+        assert mofa_nvdr.__version__ in capsys.readouterr().out
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_command_help(self, command, capsys):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
+        assert "usage: mofa-nvdr" in capsys.readouterr().out
+
+    def test_train_help_has_units_and_the_files_values(self, capsys):
+        with pytest.raises(SystemExit):
+            main(["train", "--config", "smoke", "--help"])
+        words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "side of the images in pixels (default: 64)" in words
+        assert "quickstart" in words
+
+    def test_help_is_quick(self):
+        """0.2 s of processor time were measured; torch alone would take 1.5 s."""
+        import subprocess
+        import sys
+
+        start = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "mofa_nvdr", "train", "--help"], check=True, capture_output=True
+        )
+        # A limit wide enough for a loaded machine: test_layers proves that torch stays out.
+        assert time.monotonic() - start < 10
+
+
+class TestMistakes:
+    def test_unknown_command(self, capsys):
+        assert "unknown command 'trian', expected one of train" in _error(capsys, "trian")
+
+    def test_unknown_option(self, capsys):
+        text = _error(capsys, "train", "--stepz", "3")
+        assert "--stepz" in text and "--steps" in text
+
+    def test_unknown_render_mode(self, capsys):
+        text = _error(capsys, "train", "--render-mode", "both")
+        assert "--render-mode" in text and "raster" in text and "vertex" in text
+
+    def test_wrong_type(self, capsys):
+        assert "--steps" in _error(capsys, "train", "--steps", "many")
+
+    def test_config_without_name(self, capsys):
+        assert "--config: give a .yaml file or one of" in _error(capsys, "train", "--config")
+
+    def test_nothing_to_do(self, capsys):
+        assert "quickstart for a first run" in _error(capsys, "train")
+
+    def test_misspelt_key(self, capsys, tmp_path):
+        (tmp_path / "a.yaml").write_text("stepps: 3\n")
+        text = _error(capsys, "train", "--config", str(tmp_path / "a.yaml"))
+        assert "a.yaml: unknown key 'stepps'; perhaps you meant 'steps'" in text
+
+    def test_missing_options(self, capsys):
+        text = _error(capsys, "relight", "face.npz")
+        assert "--light" in text and "--out" in text
+
+    def test_missing_folder(self, capsys, tmp_path):
+        text = _error(
+            capsys, "train", "--config", "smoke", "--data", str(tmp_path / "no"), "--out",
+            str(tmp_path / "run"),
+        )  # fmt: skip
+        assert str(tmp_path / "no") in text
+
+    def test_folder_without_images(self, capsys, tmp_path):
+        text = _error(
+            capsys, "train", "--config", "smoke", "--data", str(tmp_path), "--out",
+            str(tmp_path / "run"),
+        )  # fmt: skip
+        assert f"{tmp_path}: no pictures" in text
+
+    def test_out_not_writable(self, capsys, tmp_path):
+        (tmp_path / "file").write_text("")
+        text = _error(
+            capsys, "train", "--config", "smoke", "--out", str(tmp_path / "file" / "run")
+        )
+        assert "--out" in text and "cannot write there" in text
+
+    def test_cuda_where_there_is_none(self, capsys, tmp_path):
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a CUDA GPU")
+        text = _error(
+            capsys, "train", "--config", "smoke", "--device", "cuda", "--out", str(tmp_path / "r")
+        )
+        assert "--device cuda: torch sees no CUDA GPU here; use --device auto or cpu" in text

@@ -1,0 +1,57 @@
+"""Run folders and logs."""
+
+import dataclasses
+import json
+
+import pytest
+
+from mofa_nvdr.config import ConfigError, TrainConfig, load_config
+from mofa_nvdr.run_folder import JsonLog, open_run, read_log
+
+
+class TestOpenRun:
+    def test_numbers_go_up_and_the_same_command_resumes(self, tmp_path):
+        config = TrainConfig()
+        first = open_run(config, "mofa-raster", tmp_path)
+        assert first.name == "00000-mofa-raster"
+        assert load_config(str(first / "config.yaml")) == config
+        other = open_run(dataclasses.replace(config, seed=1), "mofa-raster", tmp_path)
+        assert other.name == "00001-mofa-raster"
+        again = dataclasses.replace(config, steps=9, log_every=3)  # both may change
+        assert open_run(again, "mofa-raster", tmp_path) == first
+        assert load_config(str(first / "config.yaml")).steps == 9
+
+    def test_out_is_the_folder(self, tmp_path):
+        config = TrainConfig(out=str(tmp_path / "a" / "b"))
+        assert open_run(config, "x") == tmp_path / "a" / "b"
+        with pytest.raises(ConfigError, match="holds a run with another --seed, --flip"):
+            open_run(dataclasses.replace(config, seed=3, flip=False), "x")
+
+    def test_not_writable(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ConfigError, match="cannot write there .*; give another folder"):
+            open_run(TrainConfig(out=str(tmp_path / "file" / "run")), "x")
+
+
+class TestJsonLog:
+    def test_resuming_drops_what_came_after_the_checkpoint(self, tmp_path):
+        path = tmp_path / "log.jsonl"
+        log = JsonLog(path, 0)
+        for step in range(5):
+            log.write({"step": step})
+        log.close()
+        with open(path, "a") as file:
+            file.write('{"step": 5, "lo')  # killed while writing
+        assert [line["step"] for line in read_log(path)] == [0, 1, 2, 3, 4]
+        log = JsonLog(path, 3)
+        log.write({"step": 4, "again": True})
+        log.close()
+        lines = [json.loads(text) for text in path.read_text().splitlines()]
+        assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+        assert lines[-1]["again"]
+
+    def test_a_new_run_starts_an_empty_log(self, tmp_path):
+        (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
+        JsonLog(tmp_path / "log.jsonl", 0).close()
+        assert (tmp_path / "log.jsonl").read_text() == ""
+        assert read_log(tmp_path / "missing.jsonl") == []

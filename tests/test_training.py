@@ -1,0 +1,215 @@
+"""The training loop: run folders, logs, resuming, both render modes, and what is said when things go wrong."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from mofa_nvdr.checkpoint import list_checkpoints, read_checkpoint
+from mofa_nvdr.config import load_config
+from mofa_nvdr.decoder import FaceDecoder
+from mofa_nvdr.run_folder import read_log
+from mofa_nvdr.training import loss_terms, make_encoder, train
+from tests.small_face import small_face
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def cap(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("model") / "cap.safetensors"
+    small_face(24).save(path)
+    return str(path)
+
+
+def _config(cap: str, out: Path, **changes):
+    return dataclasses.replace(load_config("smoke"), face_model=cap, out=str(out), **changes)
+
+
+def _curve(run: Path) -> list[dict]:
+    """The log without its times."""
+    lines = read_log(run / "log.jsonl")
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+class TestTrain:
+    @pytest.mark.parametrize("mode", ["raster", "vertex"])
+    @pytest.mark.parametrize("gradient", ["rendering", "surface"])
+    def test_run_folder(self, cap, tmp_path, mode, gradient):
+        run = train(_config(cap, tmp_path / "run", render_mode=mode, raster_gradient=gradient))
+        lines = read_log(run / "log.jsonl")
+        validations = [line for line in lines if line.get("split") == "val"]
+        assert [line["step"] for line in validations] == [0, 4]
+        assert set(validations[0]) == {
+            "step", "split", "photometric", "landmark_px", "mask_fraction", "scale",
+            "yaw_mean_deg", "yaw_std_deg", "pitch_mean_deg", "pitch_std_deg",
+        }  # fmt: skip
+        assert validations[0]["scale"] == 1 and validations[0]["yaw_std_deg"] == 0  # code zero
+        steps = [line for line in lines if "split" not in line]
+        assert [line["step"] for line in steps] == [1, 2, 3, 4]
+        assert {"loss", "photometric", "landmark", "regularizer", "images_per_second"} <= set(steps[0])
+        assert load_config(str(run / "config.yaml")).render_mode == mode
+        assert [p.name for p in list_checkpoints(run)] == [
+            "checkpoint-00000002.safetensors", "checkpoint-00000004.safetensors",
+        ]  # fmt: skip
+        picture = iio.imread(run / "sheet-00000004.png")
+        assert picture.shape == (6 * 64, 2 * 5 * 64, 3)
+
+    def test_same_command_gives_the_same_curve(self, cap, tmp_path):
+        a = train(_config(cap, tmp_path / "a"))
+        b = train(_config(cap, tmp_path / "b"))
+        c = train(_config(cap, tmp_path / "c", seed=1))
+        assert _curve(a) == _curve(b) != _curve(c)
+
+    def test_tensorboard(self, cap, tmp_path):
+        event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+        run = train(_config(cap, tmp_path / "run"))
+        events = event_accumulator.EventAccumulator(str(run))
+        events.Reload()
+        assert [e.step for e in events.Scalars("val/photometric")] == [0, 4]
+        assert len(events.Scalars("train/loss")) == 4
+
+    def test_photographs_with_a_broken_one(self, cap, tmp_path, capsys, recwarn):
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        for k in range(12):
+            iio.imwrite(folder / f"{k}.jpg", rng.integers(0, 255, (80, 80, 3)).astype(np.uint8))
+        broken = (folder / "3.jpg").read_bytes()[:200]
+        for k in range(6):
+            (folder / f"broken{k}.jpg").write_bytes(broken)
+        run = train(_config(cap, tmp_path / "run", data=str(folder), steps=6))
+        assert all(math.isfinite(line["photometric"]) for line in read_log(run / "log.jsonl"))
+        out = capsys.readouterr().out
+        assert "unreadable images were skipped" in out and "broken" in out
+
+    def test_vanishing_face_warns(self, cap, tmp_path, capsys):
+        """Depth pulled away by hand: the scale of the depth output is made huge."""
+        run = train(
+            _config(cap, tmp_path / "run", scale_z=-0.0 + 3e4, scale_rotation=1e-6, val_every=1, steps=8,
+                    learning_rate=0.01, weight_photometric=50.0, warmup_steps=0)
+        )  # fmt: skip
+        lines = [line for line in read_log(run / "log.jsonl") if line.get("split") == "val"]
+        fractions = [line["mask_fraction"] for line in lines]
+        warned = ["warning" in line for line in lines]
+        assert warned == [f < 0.6 * fractions[0] for f in fractions]
+        assert any(warned), fractions
+        assert "WARNING" in capsys.readouterr().out
+
+    def test_loss_that_is_not_finite(self, cap, tmp_path):
+        with pytest.raises(RuntimeError, match="step 2: the loss is nan; lower --learning-rate"):
+            train(_config(cap, tmp_path / "run", learning_rate=1e30, optimizer="adam"))
+
+
+class TestResume:
+    def test_killed_training_resumes_to_the_same_curve(self, cap, tmp_path):
+        options = [
+            "--config", "smoke", "--face-model", cap, "--steps", "40", "--checkpoint-every", "5",
+            "--val-every", "10", "--sheet-every", "40",
+        ]  # fmt: skip
+        command = [sys.executable, "-m", "mofa_nvdr", "train", *options, "--out"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+        def start(run: Path) -> subprocess.Popen:
+            return subprocess.Popen(
+                [*command, str(run)], env=environment, cwd=tmp_path,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+
+        assert start(tmp_path / "whole").wait() == 0
+        killed = tmp_path / "killed"
+        process = start(killed)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            log = killed / "log.jsonl"
+            if log.is_file() and any(line["step"] >= 12 for line in read_log(log)):
+                break
+            assert process.poll() is None, "the run ended before it was killed"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        done = max(line["step"] for line in read_log(killed / "log.jsonl"))
+        assert 12 <= done < 40
+        assert start(killed).wait() == 0
+        assert _curve(killed) == _curve(tmp_path / "whole")
+        last = [list_checkpoints(run)[-1] for run in (killed, tmp_path / "whole")]
+        a, b = (read_checkpoint(path)[0] for path in last)
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+    def test_damaged_checkpoint_gives_way_to_the_one_before(self, cap, tmp_path, capsys):
+        config = _config(cap, tmp_path / "run")
+        whole = _curve(train(dataclasses.replace(config, out=str(tmp_path / "whole"))))
+        run = train(config)
+        newest = list_checkpoints(run)[-1]
+        newest.write_bytes(newest.read_bytes()[:1000])
+        train(config)
+        assert f"{newest}: not a readable checkpoint" in capsys.readouterr().err
+        assert _curve(run) == whole
+
+    def test_other_face_model(self, cap, tmp_path):
+        run = train(_config(cap, tmp_path / "run"))
+        other = tmp_path / "other.safetensors"
+        small_face(24, seed=5).save(other)
+        (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(cap, str(other)))
+        with pytest.raises(ValueError, match="trained with face model cap .* not with cap"):
+            train(_config(str(other), tmp_path / "run"))
+
+
+class TestLossTerms:
+    @pytest.mark.parametrize(
+        ("step", "moving"),
+        [(1, {"albedo", "light"}), (3, {"albedo", "light", "rotation", "translation"}),
+         (5, {"shape", "expression", "albedo", "rotation", "translation", "light"})],
+    )  # fmt: skip
+    def test_parts_are_held_back_until_their_step(self, step, moving):
+        config = dataclasses.replace(load_config("smoke"), pose_from_step=2, shape_from_step=4)
+        model = small_face(16)
+        decoder = FaceDecoder(model, 64)
+        encoder = make_encoder(config, model.layout)
+        batch = _random_batch()
+        loss_terms(config, encoder, decoder, batch, step)["loss"].backward()
+        learning = {
+            name.split("_")[0]
+            for name, layer in encoder.head.parts.items()
+            if layer.bias.grad is not None and layer.bias.grad.abs().sum() > 0
+        }
+        assert learning == moving
+
+    def test_landmark_term_counts_in_px_at_240(self):
+        """The same error relative to the face gives the same term at every image size."""
+        model = small_face(16)
+        values = []
+        for size in (64, 128):
+            config = dataclasses.replace(load_config("smoke"), image_size=size, weight_landmark=1.0)
+            decoder = FaceDecoder(model, size)
+            batch = _random_batch(size)
+            landmarks = decoder(model.layout.zeros()).landmarks.expand(2, -1, -1) + size / 24
+            batch = dataclasses.replace(batch, landmarks=landmarks, confidence=torch.ones(2, 68))
+            terms = loss_terms(config, make_encoder(config, model.layout), decoder, batch, 1)
+            values.append(terms["landmark"].item())
+        # 46 points, each 10 px off in x and y at 240, in units of 60 px
+        assert values == pytest.approx([46 * 200 / 3600] * 2, rel=1e-4)
+
+
+def _random_batch(size: int = 64):
+    from mofa_nvdr.data.sampling import Batch
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, size, size, generator=generator)
+    return Batch(images, torch.full((2, 68, 2), math.nan), torch.zeros(2, 68), 0)
+
+
+def test_log_lines_are_plain_json(cap, tmp_path):
+    run = train(_config(cap, tmp_path / "run"))
+    for text in (run / "log.jsonl").read_text().splitlines():
+        assert isinstance(json.loads(text), dict)
