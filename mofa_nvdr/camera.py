@@ -1,8 +1,8 @@
 """Rotation, rigid pose and pinhole camera: model space -> camera space -> pixels or clip space.
 
-Convention: millimetres; camera space is x right, y up, looking down -z. Pixels run x right and y down from
-the image's top left *corner*, so the centre of row i, column j is (j + 0.5, i + 0.5). Clip space is
-OpenGL's, as nvdiffrast takes it.
+Convention: millimetres; camera space is x right, y up, looking down -z. Pixels run x right and y
+down from the image's top left *corner*, so the centre of row i, column j is (j + 0.5, i + 0.5).
+Clip space is OpenGL's, as nvdiffrast takes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 # Focal length per pixel of image height: 1087.5 px at 240.
 FOCAL_PER_HEIGHT = 1087.5 / 240
 # Where the model's origin, the head's centre, sits in camera space at code zero, mm.
-DEFAULT_POSITION = (0.0, 0.0, -1000.0)
+DEFAULT_POSITION = (0.0, 3.8, -860.5)
 
 # sin(a) / a as a polynomial of a^2: 1, -1/3!, 1/5!, ...; below the limit it is exact to 2e-16.
 _SINC_SERIES = (1.0, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800)
@@ -41,7 +41,7 @@ def axis_angle_to_matrix(rotation: Tensor) -> Tensor:
     """
     if rotation.ndim < 1 or rotation.shape[-1] != 3:
         raise ValueError(
-            f"axis_angle_to_matrix: rotation is {list(rotation.shape)}, expected [..., 3] axis-angle"
+            f"axis_angle_to_matrix: rotation is {list(rotation.shape)}, expected [..., 3]"
         )
     x, y, z = rotation.unbind(-1)
     squared = x * x + y * y + z * z
@@ -69,9 +69,9 @@ def _sinc(squared: Tensor) -> Tensor:
 def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
     """Turn rotation matrices into axis-angle vectors with angles in [0, pi].
 
-    By way of unit quaternions, from whichever component is largest, in float64: exact near zero and near
-    pi, where the trace formula fails. At pi itself both signs of the axis are right; one is returned.
-    For files and reports: no gradient.
+    By way of unit quaternions, from whichever component is largest, in float64: exact near zero and
+    near pi, where the trace formula fails. At pi itself both signs of the axis are right; one is
+    returned. For files and reports: no gradient.
 
     Args:
         matrix: [..., 3, 3] rotations.
@@ -80,8 +80,8 @@ def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
         [..., 3] in the matrix's dtype.
 
     Raises:
-        ValueError: the shape is not [..., 3, 3], or a matrix is not a rotation (R R^T differs from the
-            identity by more than 1e-3, or it mirrors).
+        ValueError: the shape is not [..., 3, 3], or a matrix is not a rotation (R R^T differs from
+            the identity by more than 1e-3, or it mirrors).
     """
     if matrix.ndim < 2 or matrix.shape[-2:] != (3, 3):
         raise ValueError(
@@ -91,10 +91,11 @@ def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
     deviation = (m @ m.mT - torch.eye(3, dtype=m.dtype, device=m.device)).abs()
     if not ((deviation < 1e-3).all() and (torch.linalg.det(m) > 0).all()):
         raise ValueError(
-            "matrix_to_axis_angle: matrix is not a rotation, expected R R^T = 1 within 1e-3 and det = 1; "
-            "scale or orthonormalise it first"
+            "matrix_to_axis_angle: matrix is not a rotation, expected R R^T = 1 within 1e-3 "
+            "and det = 1; orthonormalise it first"
         )
-    # 4 q q^T of the quaternion q = (w, x, y, z): each row is q, scaled by four times its own component.
+    # 4 q q^T of the quaternion q = (w, x, y, z): each row is q, scaled by four times its own
+    # component.
     d = m.diagonal(dim1=-2, dim2=-1)
     trace = d.sum(-1)
     skew = [m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]]
@@ -109,12 +110,16 @@ def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
     ]
     largest = torch.stack(squares, dim=-1).argmax(-1)[..., None, None]
     row = torch.stack(rows, dim=-2).gather(-2, largest.expand(*largest.shape[:-1], 4)).squeeze(-2)
-    row = torch.where(row[..., :1] < 0, -row, row)  # q and -q are one rotation: take the angle below pi
+    row = torch.where(
+        row[..., :1] < 0, -row, row
+    )  # q and -q are one rotation: take the angle below pi
     quaternion = row / row.norm(dim=-1, keepdim=True)
     real, vector = quaternion[..., :1], quaternion[..., 1:]
     length = vector.norm(dim=-1, keepdim=True)
     # angle / length -> 2 / w = 2 as the rotation vanishes
-    scale = torch.where(length > 1e-12, 2 * torch.atan2(length, real) / length.clamp(min=1e-12), 2.0)
+    scale = torch.where(
+        length > 1e-12, 2 * torch.atan2(length, real) / length.clamp(min=1e-12), 2.0
+    )
     return (scale * vector).to(matrix.dtype)
 
 
@@ -139,7 +144,7 @@ def to_paper_pose(rotation: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def from_paper_pose(orientation: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """Convert the paper's camera pose (T, t) into (R, s) of v_cam = R v + s; undoes `to_paper_pose`.
+    """Convert the paper's camera pose (T, t) into R and s; undoes `to_paper_pose`.
 
     Args:
         orientation: T [B, 3, 3].
@@ -167,18 +172,21 @@ def _check_pose(who: str, name: str, matrix: Tensor, vector_name: str, vector: T
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera at the origin of camera space, looking down -z; principal point at the centre.
+    """A pinhole camera at the origin of camera space, looking down -z.
+
+    The principal point is the image's centre.
 
     Attributes:
         image_size: side of the square image in pixels, or (height, width).
-        focal: focal length in pixels at the image's size; None: 1087.5 px for a height of 240, scaled
-            with the height (a face 1 m away then fills the crop as in the training photographs).
+        focal: focal length in pixels at the image's size; None: 1087.5 px for a height of 240,
+            scaled with the height (a face 1 m away then fills the crop as in the training
+            photographs).
         near, far: distances in mm between which things are drawn.
         position: (x, y, z) mm in camera space, where the model's origin sits at code zero.
 
     Raises:
-        ValueError: a size, focal length or range that is not positive, or a position that is not three
-            finite numbers.
+        ValueError: a size, focal length or range that is not positive, or a position that is not
+            three finite numbers.
     """
 
     image_size: int | tuple[int, int] = 240
@@ -189,8 +197,7 @@ class Camera:
 
     def __post_init__(self) -> None:
         # Lists come from YAML and JSON; tuples keep the camera hashable.
-        if not isinstance(self.image_size, int):
-            object.__setattr__(self, "image_size", _integer_pair(self.image_size))
+        object.__setattr__(self, "image_size", _integer_or_pair(self.image_size))
         if min(self.size) < 1:
             raise ValueError(f"Camera: image_size is {self.image_size}, expected 1 or more pixels")
         if self.focal is not None and not 0 < self.focal < float("inf"):
@@ -227,13 +234,15 @@ class Camera:
             ValueError: shapes disagree.
         """
         if vertices.ndim != 3 or vertices.shape[2] != 3:
-            raise ValueError(f"Camera.to_camera: vertices is {list(vertices.shape)}, expected [B, V, 3]")
+            raise ValueError(
+                f"Camera.to_camera: vertices is {list(vertices.shape)}, expected [B, V, 3]"
+            )
         batch = vertices.shape[0]
         if rotation_matrix.shape != (batch, 3, 3) or translation.shape != (batch, 3):
             raise ValueError(
-                f"Camera.to_camera: rotation_matrix is {list(rotation_matrix.shape)} and translation "
-                f"is {list(translation.shape)}, expected [B, 3, 3] and [B, 3] with B = {batch} "
-                "(from vertices)"
+                f"Camera.to_camera: rotation_matrix is {list(rotation_matrix.shape)} and "
+                f"translation is {list(translation.shape)}, expected [B, 3, 3] and [B, 3] with "
+                f"B = {batch} (from vertices)"
             )
         shift = translation + translation.new_tensor(self.position)
         return vertices @ rotation_matrix.mT + shift[:, None]
@@ -241,8 +250,8 @@ class Camera:
     def project(self, points_camera: Tensor) -> Tensor:
         """Project camera-space points to pixels (the paper's Pi).
 
-        What is nearer than the near plane, or behind the camera, is projected as if it lay on that plane:
-        finite, as a rule far outside the image, and without a gradient along z.
+        What is nearer than the near plane, or behind the camera, is projected as if it lay on that
+        plane: finite, as a rule far outside the image, and without a gradient along z.
 
         Args:
             points_camera: [..., 3] mm.
@@ -262,8 +271,10 @@ class Camera:
     def clip_space(self, points_camera: Tensor) -> Tensor:
         """Homogeneous positions for rasterization, consistent with `project`.
 
-        Convention: OpenGL's: x right, y up, w is the distance along the viewing axis in mm, z / w runs
-        from -1 at `near` to 1 at `far`. Pixels are x = (x / w + 1) / 2 * W and y = (1 - y / w) / 2 * H.
+        Convention: OpenGL's: x right, y up, w is the distance along the viewing axis in mm, z / w
+            runs
+        from -1 at `near` to 1 at `far`. Pixels are x = (x / w + 1) / 2 * W and y = (1 - y / w) / 2
+        * H.
 
         Args:
             points_camera: [..., 3] mm.
@@ -288,8 +299,10 @@ def _check_points(who: str, points: Tensor) -> None:
         raise ValueError(f"{who}: points_camera is {list(points.shape)}, expected [..., 3]")
 
 
-def _integer_pair(value: Sequence[int]) -> tuple[int, int]:
+def _integer_or_pair(value: int | Sequence[int]) -> int | tuple[int, int]:
     try:
+        if not isinstance(value, Sequence):
+            return operator.index(value)
         height, width = (operator.index(n) for n in value)
     except (TypeError, ValueError):
         raise ValueError(
@@ -304,5 +317,7 @@ def _finite_triple(value: Sequence[float]) -> tuple[float, float, float]:
         if not all(abs(n) < float("inf") for n in (x, y, z)):
             raise ValueError
     except (TypeError, ValueError):
-        raise ValueError(f"Camera: position is {value!r}, expected three finite numbers in mm") from None
+        raise ValueError(
+            f"Camera: position is {value!r}, expected three finite numbers in mm"
+        ) from None
     return x, y, z

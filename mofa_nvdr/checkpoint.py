@@ -110,7 +110,9 @@ def check_face_model(metadata: dict[str, Any], name: str, content_hash: str, pat
 def restore_encoder(encoder: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load the encoder's weights and running averages."""
     prefix = "encoder/"
-    encoder.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+    encoder.load_state_dict(
+        {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+    )
 
 
 def restore_training(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -1,8 +1,8 @@
 """FaceDecoder: the paper's model-based decoder, code -> image (raster) or coloured vertices (vertex).
 
-    code -> face model -> vertices, albedo -> rigid pose, camera
-      raster: -> renderer -> image and G-buffer
-      vertex: -> projected positions u_i and colours c_i (Eq. 5), front-facing set
+code -> face model -> vertices, albedo -> rigid pose, camera
+  raster: -> renderer -> image and G-buffer
+  vertex: -> projected positions u_i and colours c_i (Eq. 5), front-facing set
 """
 
 from __future__ import annotations
@@ -180,4 +180,6 @@ class FaceDecoder(nn.Module):
 
 def face_image(face: RasterFace, background: Tensor | float = 0.0) -> Tensor:
     """The rendered face over a background [B, 3, H, W] (or a grey value), clamped to [0, 1]."""
-    return torch.where(face.mask > 0, face.image, torch.as_tensor(background).to(face.image)).clamp(0, 1)
+    return torch.where(face.mask > 0, face.image, torch.as_tensor(background).to(face.image)).clamp(
+        0, 1
+    )

@@ -21,22 +21,22 @@ def validate(encoder: Encoder, decoder: FaceDecoder, batches: Iterable[Batch]) -
 
     Returns:
         photometric: mean RGB distance over the rasterized mask, channels in [0, 1].
-        landmark_px: mean distance over the paper's 46 points in pixels at 240; NaN without landmarks.
+        landmark_px: mean distance over the paper's 46 points in pixels at 240; NaN without
+            landmarks.
         mask_fraction: share of the image that the face covers.
-        scale: mean projected size of the head against code zero.
-        yaw_mean_deg, yaw_std_deg, pitch_mean_deg, pitch_std_deg: head rotation, degrees; yaw is positive
-            towards the subject's left (+x), pitch is positive downwards.
+        scale: mean projected size of the head's centre against code zero.
+        yaw_mean_deg, yaw_std_deg, pitch_mean_deg, pitch_std_deg: head rotation, degrees; yaw is
+            positive towards the subject's left (+x), pitch is positive downwards.
+
+    Raises:
+        ValueError: no batches.
     """
     training = encoder.training
     encoder.eval()
-    device = next(encoder.parameters()).device
-    rows = []
-    for batch in batches:
-        images = batch.images.to(device)
-        code = decoder.model.layout.unpack(encoder(images))
-        face = decoder(code, render_mode="raster")
-        rows.append(_measure(decoder, face, images, batch.landmarks.to(device), code))
-    encoder.train(training)
+    try:
+        rows = [_measure(encoder, decoder, batch) for batch in batches]
+    finally:
+        encoder.train(training)
     if not rows:
         raise ValueError("validate: no images to validate on")
     table = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
@@ -51,17 +51,23 @@ def validate(encoder: Encoder, decoder: FaceDecoder, batches: Iterable[Batch]) -
     return result
 
 
-def _measure(
-    decoder: FaceDecoder, face: RasterFace, images: Tensor, landmarks: Tensor, code
-) -> dict[str, Tensor]:
-    photo_scale = 240 / images.shape[-1]
-    home = -decoder.camera.position[2]
+def _measure(encoder: Encoder, decoder: FaceDecoder, batch: Batch) -> dict[str, Tensor]:
+    """The measures of each image of a batch, [B] each; angles in radians."""
+    device = next(encoder.parameters()).device
+    images = batch.images.to(device)
+    code = decoder.model.layout.unpack(encoder(images))
+    face = decoder(code, render_mode="raster")
+    assert isinstance(face, RasterFace) and face.landmarks is not None
     matrix = axis_angle_to_matrix(code.rotation)
+    home = -decoder.camera.position[2]
+    # A head behind the camera has no size: the near plane keeps the figure finite.
+    depth = (home - code.translation[:, 2]).clamp(min=decoder.camera.near)
     return {
         "photometric": photometric_raster(face, images),
-        "landmark_px": landmark_error(face.landmarks, landmarks) * photo_scale,
+        "landmark_px": landmark_error(face.landmarks, batch.landmarks.to(device))
+        * (240 / images.shape[-1]),
         "mask_fraction": face.mask.mean((1, 2, 3)),
-        "scale": home / (home - code.translation[:, 2]),
+        "scale": home / depth,
         "yaw": torch.atan2(matrix[:, 0, 2], matrix[:, 2, 2]),
         "pitch": torch.asin((-matrix[:, 1, 2]).clamp(-1, 1)),
     }

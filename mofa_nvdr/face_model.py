@@ -132,9 +132,7 @@ class FaceModel(nn.Module):
 
     def albedo(self, albedo: Tensor) -> Tensor:
         """Reflectance [B, V, 3] of albedo coefficients [B, A] (Eq. 3); not clamped to [0, 1]."""
-        flat = torch.addmm(
-            self.mean_albedo.reshape(1, -1), albedo, self.albedo_basis.flatten(1)
-        )
+        flat = torch.addmm(self.mean_albedo.reshape(1, -1), albedo, self.albedo_basis.flatten(1))
         return flat.view(-1, self.num_vertices, 3)
 
     @staticmethod
@@ -157,7 +155,9 @@ class FaceModel(nn.Module):
                 metadata = dict(file.metadata() or {})
                 arrays = {key: file.get_tensor(key) for key in file.keys()}
         except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(f"face model {path}: not a readable .safetensors file ({error})") from None
+            raise ValueError(
+                f"face model {path}: not a readable .safetensors file ({error})"
+            ) from None
         if metadata.pop("format", None) != FORMAT:
             raise ValueError(f"face model {path}: the file's metadata does not say {FORMAT!r}")
         names = json.loads(metadata.pop("expression_names", "[]"))
@@ -176,7 +176,9 @@ class FaceModel(nn.Module):
         path = Path(path)
         arrays = {name: getattr(self, name).cpu().numpy() for name in _ARRAYS}
         if self.named_expressions:
-            arrays["named_expressions"] = np.stack([v.numpy() for v in self.named_expressions.values()])
+            arrays["named_expressions"] = np.stack(
+                [v.numpy() for v in self.named_expressions.values()]
+            )
         metadata = {
             **self.metadata,
             "format": FORMAT,

@@ -1,12 +1,13 @@
 """Spherical-harmonics light: basis, rotation, light probes, presets.
 
-Convention: a light is nine coefficients of incoming radiance per colour channel, [..., 9, 3], of the real
-orthonormal spherical harmonics in the order (l, m) ascending: 1, y, z, x, xy, yz, 3z^2-1, xz, x^2-y^2.
-Directions point towards the light, in camera space (x right, y up, z to the viewer). The shading of a
-surface is the irradiance under it; Lambert's 1/pi is absorbed in the light's scale, as in the paper.
+Convention: a light is nine coefficients of incoming radiance per colour channel, [..., 9, 3], of
+the real orthonormal spherical harmonics in the order (l, m) ascending: 1, y, z, x, xy, yz, 3z^2-1,
+xz, x^2-y^2. Directions point towards the light, in camera space (x right, y up, z to the viewer).
+The shading of a surface is the irradiance under it; Lambert's 1/pi is absorbed in the light's
+scale, as in the paper.
 
-Colours: photographs and albedo are gamma-encoded sRGB, treated as linear. Light probes are linear; only
-`load_light` brings the two together, by `encode_light`.
+Colours: photographs and albedo are gamma-encoded sRGB, treated as linear. Light probes are linear;
+only `load_light` brings the two together, by `encode_light`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ LAMBERT_CONSTANTS = tuple(k * a for k, a in zip(SH_CONSTANTS, COSINE_LOBE))
 DEFAULT_EXPOSURE = AMBIENT_OFFSET * LAMBERT_CONSTANTS[0]
 # Relative luminance of linear Rec. 709 (sRGB) primaries.
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
-_MAX_HDR_SIDE = 32_768  # beyond it a header is damaged rather than a panorama large
+_MAX_HDR_PIXELS = 16_384 * 8_192  # beyond it a header is damaged rather than a panorama large
 
 
 def sh_basis(normals: Tensor) -> Tensor:
@@ -74,7 +75,9 @@ def sh_basis_radiance(directions: Tensor) -> Tensor:
 
 def _evaluate(who: str, directions: Tensor, constants: tuple[float, ...]) -> Tensor:
     if directions.ndim < 1 or directions.shape[-1] != 3:
-        raise ValueError(f"{who}: directions are {list(directions.shape)}, expected [..., 3] unit vectors")
+        raise ValueError(
+            f"{who}: directions are {list(directions.shape)}, expected [..., 3] unit vectors"
+        )
     x, y, z = directions.unbind(-1)
     functions = [
         torch.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y
@@ -83,7 +86,15 @@ def _evaluate(who: str, directions: Tensor, constants: tuple[float, ...]) -> Ten
 
 
 def total_light(light: Tensor) -> Tensor:
-    """Add the ambient offset to a code's light, [..., 9, 3]: code zero is lit, by 0.62 from everywhere.
+    """Add the ambient offset to a code's light.
+
+    Code zero is lit from everywhere: irradiance 0.7 * 0.886 = 0.62 on every normal.
+
+    Args:
+        light: [..., 9, 3], as in a code.
+
+    Returns:
+        [..., 9, 3], complete, as shaders take it.
 
     Raises:
         ValueError: the last dimensions are not [9, 3].
@@ -93,7 +104,7 @@ def total_light(light: Tensor) -> Tensor:
 
 
 def ambient_light(irradiance: float = DEFAULT_EXPOSURE) -> Tensor:
-    """Light [9, 3] that shades every normal by `irradiance`."""
+    """White light [9, 3] that shades every normal by `irradiance`."""
     light = torch.zeros(9, 3)
     light[0] = irradiance / LAMBERT_CONSTANTS[0]
     return light
@@ -102,8 +113,9 @@ def ambient_light(irradiance: float = DEFAULT_EXPOSURE) -> Tensor:
 def directional_light(towards: Tensor) -> Tensor:
     """Distant white light from one direction, of irradiance 1 on a surface that faces it.
 
-    Order 2 can only approximate a direction: the facing surface gets 17/16, one that faces away up to
-    1/16 less than nothing.
+    Order 2 only approximates the clamped cosine: at cosine t a surface gets
+    (3 + 16 t + 15 t^2) / 32, which is 17/16 where it faces the light, 1/16 where it faces away, and
+    falls to -0.04 in between.
 
     Args:
         towards: [..., 3] direction to the light; any length but zero.
@@ -154,11 +166,13 @@ def _icosahedron() -> Tensor:
 def panorama_directions(height: int, width: int) -> Tensor:
     """Directions of an equirectangular panorama's pixel centres, float64 [H, W, 3].
 
-    Convention: the camera stands in the panorama and looks at its centre. So the centre column lies along
-    -z (behind the face), the left and right edge along +z (behind the camera), the quarter right of the
-    centre along +x; row 0 is up, +y.
+    Convention: the camera stands in the panorama and looks at its centre. So the centre column lies
+    along -z (behind the face), the left and right edge along +z (behind the camera), the quarter
+    right of the centre along +x; row 0 is up, +y.
     """
-    elevation = math.pi * (0.5 - (torch.arange(height, dtype=torch.float64) + 0.5) / height)[:, None]
+    elevation = (
+        math.pi * (0.5 - (torch.arange(height, dtype=torch.float64) + 0.5) / height)[:, None]
+    )
     azimuth = 2 * math.pi * ((torch.arange(width, dtype=torch.float64) + 0.5) / width - 0.5)
     flat = elevation.cos()
     y = elevation.sin().expand(height, width)
@@ -168,8 +182,8 @@ def panorama_directions(height: int, width: int) -> Tensor:
 def light_from_probe(image: Tensor | np.ndarray) -> Tensor:
     """Project a light probe on the nine functions, by integration over the sphere.
 
-    Every pixel counts with the exact solid angle of its row; the functions are taken at its centre, which
-    costs about 1e-4 of the light at 64 rows and falls with the square of the rows.
+    Every pixel counts with the exact solid angle of its row; the functions are taken at its centre,
+    which costs about 1e-4 of the light at 64 rows and falls with the square of the rows.
 
     Args:
         image: [H, W, 3] equirectangular linear radiance, placed as `panorama_directions` says.
@@ -180,7 +194,7 @@ def light_from_probe(image: Tensor | np.ndarray) -> Tensor:
     Raises:
         ValueError: not [H, W, 3], or values that are not finite.
     """
-    radiance = torch.as_tensor(image).double()
+    radiance = torch.as_tensor(image).to("cpu", torch.float64)
     if radiance.ndim != 3 or radiance.shape[2] != 3 or 0 in radiance.shape:
         raise ValueError(f"light_from_probe: image is {list(radiance.shape)}, expected [H, W, 3]")
     if not torch.isfinite(radiance).all():
@@ -190,7 +204,8 @@ def light_from_probe(image: Tensor | np.ndarray) -> Tensor:
     solid_angle = (edges[:-1].cos() - edges[1:].cos()) * (2 * math.pi / width)  # [H], of one pixel
     directions = panorama_directions(height, width)
     light = torch.zeros(9, 3, dtype=torch.float64)
-    for row in range(0, height, 64):  # in bands: the functions of a large panorama would fill the memory
+    # In bands of rows: the nine functions of a large panorama at once would fill the memory.
+    for row in range(0, height, 64):
         band = slice(row, row + 64)
         weights = sh_basis_radiance(directions[band]) * solid_angle[band, None, None]
         light += weights.flatten(0, 1).mT @ radiance[band].flatten(0, 1)
@@ -200,37 +215,38 @@ def light_from_probe(image: Tensor | np.ndarray) -> Tensor:
 def normalize_exposure(light: Tensor, irradiance: float = DEFAULT_EXPOSURE) -> Tensor:
     """Scale a light so that its irradiance, averaged over all normals, has a given luminance.
 
-    Probes come in arbitrary units. The average over all normals does not change when the light is turned
-    around the face, and needs the ambient coefficient alone.
+    Probes come in arbitrary units. The average over all normals does not change when the light is
+    turned around the face, and needs the ambient coefficient alone.
 
     Args:
-        light: [9, 3].
+        light: [..., 9, 3], complete.
         irradiance: mean irradiance to reach; the default is that of the ambient offset.
 
     Returns:
-        [9, 3]; the colour is kept.
+        [..., 9, 3]; the colour is kept.
 
     Raises:
-        ValueError: not [9, 3], or a light without any light.
+        ValueError: the last dimensions are not [9, 3], or the mean irradiance is not above zero.
     """
     _check_light("normalize_exposure", light)
     mean = LAMBERT_CONSTANTS[0] * (light[..., 0, :] @ light.new_tensor(_LUMINANCE))
     if not (mean > 0).all():
         raise ValueError(
-            f"normalize_exposure: the light's mean irradiance is {mean.min().item():g}, expected more than 0"
+            f"normalize_exposure: light has a mean irradiance of {mean.min().item():g}, "
+            "expected more than 0"
         )
     return light * (irradiance / mean)[..., None, None]
 
 
 def srgb_to_linear(color: Tensor) -> Tensor:
-    """Decode sRGB values, any shape, into linear light (IEC 61966-2-1); negative ones mirrored."""
+    """Decode sRGB values of any shape into linear light (IEC 61966-2-1); odd below zero."""
     size = color.abs()
     power = ((size.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
     return torch.where(size <= 0.04045, size / 12.92, power) * color.sign()
 
 
 def linear_to_srgb(color: Tensor) -> Tensor:
-    """Encode linear light, any shape, as sRGB values; undoes `srgb_to_linear`."""
+    """Encode linear light of any shape as sRGB values; undoes `srgb_to_linear`."""
     size = color.abs()
     power = 1.055 * size.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(size <= 0.0031308, size * 12.92, power) * color.sign()
@@ -239,9 +255,10 @@ def linear_to_srgb(color: Tensor) -> Tensor:
 def encode_light(light: Tensor) -> Tensor:
     """Turn a linear light into one that shades gamma-encoded albedo.
 
-    A linear surface shows albedo * irradiance; encoded, that is nearly encoded albedo * encoded irradiance
-    (exactly so, were sRGB a pure power). So the irradiance is encoded, normal by normal, negative lobes of
-    order 2 cut off, and projected again: softer shadows and paler colour than in linear numbers.
+    A linear surface shows albedo * irradiance; encoded, that is nearly encoded albedo * encoded
+    irradiance (exactly so, were sRGB a pure power). So the irradiance is encoded, normal by normal,
+    negative lobes of order 2 cut off, and projected again: softer shadows and paler colour than in
+    linear numbers.
 
     Args:
         light: [9, 3] linear.
@@ -252,16 +269,18 @@ def encode_light(light: Tensor) -> Tensor:
     Raises:
         ValueError: not [9, 3].
     """
-    _check_light("encode_light", light)
+    if light.shape != (9, 3):
+        raise ValueError(f"encode_light: light is {list(light.shape)}, expected [9, 3]")
     irradiance = sh_basis(panorama_directions(32, 64).to(light)) @ light
     encoded = light_from_probe(linear_to_srgb(irradiance.clamp(min=0)))
     return (encoded / torch.tensor(COSINE_LOBE, dtype=encoded.dtype)[:, None]).to(light)
 
 
 def light_presets() -> dict[str, Tensor]:
-    """Named lights, complete [9, 3] float32 (no ambient offset to add), exposed for an average face.
+    """Named lights, [9, 3] float32, exposed for an average face.
 
-    left and right are the picture's: key_left brightens the left half of the picture.
+    Complete: no ambient offset is to be added. Left and right are the picture's: key_left brightens
+    the picture's left.
     """
 
     def lamp(x: float, y: float, z: float, *color: float) -> Tensor:
@@ -286,8 +305,8 @@ def light_presets() -> dict[str, Tensor]:
 def load_light(spec: str) -> Tensor:
     """The complete light, [9, 3] float32, that a preset's name or an .hdr panorama stands for.
 
-    A panorama is projected, exposed to the mean irradiance of the ambient offset, and encoded
-    (`light_from_probe`, `normalize_exposure`, `encode_light`).
+    A panorama is projected (`light_from_probe`), encoded for gamma-encoded albedo (`encode_light`)
+    and exposed to the mean irradiance of the ambient offset (`normalize_exposure`).
 
     Raises:
         ValueError: neither a preset nor a readable .hdr file, or a panorama without light.
@@ -299,12 +318,14 @@ def load_light(spec: str) -> Tensor:
         raise ValueError(
             f"{spec}: neither an .hdr light probe nor a preset; presets are {', '.join(presets)}"
         )
+    image = read_hdr(spec)
+    linear_exposure = srgb_to_linear(torch.tensor(DEFAULT_EXPOSURE)).item()
     try:
-        light = normalize_exposure(light_from_probe(read_hdr(spec)))
+        # Encoding is not linear: it needs the right exposure before, and changes it a little.
+        light = normalize_exposure(light_from_probe(image), linear_exposure)
+        return normalize_exposure(encode_light(light)).float()
     except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith(spec) else f"{spec}: {error}") from None
-    # Encoding is not linear: it needs a sensible exposure before, and changes it a little.
-    return normalize_exposure(encode_light(light)).float()
+        raise ValueError(f"{spec}: {error}") from None
 
 
 def _check_light(who: str, light: Tensor, name: str = "light") -> None:
@@ -315,8 +336,8 @@ def _check_light(who: str, light: Tensor, name: str = "light") -> None:
 def read_hdr(path: str | Path) -> np.ndarray:
     """Read a Radiance picture (.hdr, RGBE).
 
-    Flat, old and new run-length encoded scanlines; EXPOSURE lines are divided out, so values are the
-    original radiance.
+    Flat, old and new run-length encoded scanlines; EXPOSURE lines are divided out, so values are
+    the original radiance.
 
     Args:
         path: the file.
@@ -344,16 +365,134 @@ def read_hdr(path: str | Path) -> np.ndarray:
                 f"{path}: ends after row {row} of {height}: the file is cut short; copy it again"
             ) from None
         except ValueError as error:
-            raise ValueError(f"{path}: row {row} of {height} is damaged ({error})") from None
+            raise ValueError(f"{path}: row {row + 1} of {height} is damaged ({error})") from None
     exponent = rgbe[..., 3:].astype(np.int32)
     scale = np.where(exponent > 0, np.ldexp(np.float32(1), exponent - (128 + 8)), np.float32(0))
-    return (rgbe[..., :3] * scale / np.float32(exposure)).astype(np.float32)
+    return rgbe[..., :3] * scale / np.float32(exposure)
 
 
 def _hdr_header(path: str | Path, data: bytes) -> tuple[int, int, float, int]:
     """Height, width, exposure, and where the pixels begin."""
-    raise NotImplementedError
+    if not data.startswith(b"#?"):
+        raise ValueError(f"{path}: not a Radiance .hdr picture (it does not begin with #?)")
+    exposure, start, end = 1.0, 0, data.find(b"\n")
+    while end >= 0 and data[start:end].strip():
+        key, _, value = data[start:end].decode("latin-1").partition("=")
+        value = value.strip()
+        if key.strip() == "FORMAT" and value != "32-bit_rle_rgbe":
+            raise ValueError(f"{path}: FORMAT is {value}, expected 32-bit_rle_rgbe")
+        if key.strip() == "EXPOSURE":  # one line for every change: they multiply
+            exposure *= _exposure(path, value)
+        start, end = end + 1, data.find(b"\n", end + 1)
+    resolution_end = data.find(b"\n", end + 1) if end >= 0 else -1
+    if resolution_end < 0:
+        raise ValueError(f"{path}: ends inside its header")
+    line = data[end + 1 : resolution_end].decode("latin-1").strip()
+    words = line.split()
+    if len(words) != 4 or not all(w.isdecimal() and len(w) < 10 for w in words[1::2]):
+        raise ValueError(f"{path}: resolution is {line[:40]!r}, expected '-Y height +X width'")
+    if (words[0], words[2]) != ("-Y", "+X"):
+        raise ValueError(
+            f"{path}: resolution is {line[:40]!r}: a flipped or turned picture, expected "
+            "'-Y height +X width'; save it again upright"
+        )
+    height, width = int(words[1]), int(words[3])
+    if not 0 < height * width <= _MAX_HDR_PIXELS:
+        raise ValueError(
+            f"{path}: size is {width}x{height}, expected 1 to {_MAX_HDR_PIXELS} pixels; "
+            "scale the panorama down"
+        )
+    return height, width, exposure, resolution_end + 1
+
+
+def _exposure(path: str | Path, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError(f"{path}: EXPOSURE is {value[:40]!r}, expected a positive number")
+    return number
 
 
 def _hdr_scanline(data: bytes, start: int, row: np.ndarray) -> int:
-    raise NotImplementedError
+    """Decode one scanline into row [W, 4]; return where the next begins. IndexError: data ends."""
+    width = len(row)
+    encoded = data[start : start + 2] == b"\2\2" and 8 <= width < 32_768 and data[start + 2] < 128
+    if not encoded:
+        return _hdr_pixels(data, start, row)
+    if (data[start + 2] << 8 | data[start + 3]) != width:
+        raise ValueError("the scanline's own width differs from the picture's")
+    start += 4
+    for channel in range(4):
+        column = 0
+        while column < width:
+            count = data[start]
+            run = count > 128
+            length = count - 128 if run else count
+            if length == 0 or column + length > width:
+                raise ValueError("a run leaves the scanline")
+            stop = start + (2 if run else 1 + length)
+            if stop > len(data):
+                raise IndexError
+            values = np.frombuffer(data, np.uint8, stop - start - 1, start + 1)
+            row[column : column + length, channel] = values
+            start, column = stop, column + length
+    return start
+
+
+def _hdr_pixels(data: bytes, start: int, row: np.ndarray) -> int:
+    """A scanline of whole pixels; (1, 1, 1, n) repeats the pixel before it n times."""
+    width = len(row)
+    flat = np.frombuffer(data, np.uint8, min(4 * width, len(data) - start) // 4 * 4, start)
+    flat = flat.reshape(-1, 4)
+    if len(flat) == width and not (flat[:, :3] == 1).all(1).any():
+        row[:] = flat
+        return start + 4 * width
+    column, shift = 0, 0
+    while column < width:
+        pixel = data[start : start + 4]
+        if len(pixel) < 4:
+            raise IndexError
+        start += 4
+        if pixel[:3] != b"\1\1\1":
+            row[column] = list(pixel)
+            column, shift = column + 1, 0
+            continue
+        length = pixel[3] << shift  # repeats in a row are digits of one count
+        if column == 0 or column + length > width:
+            raise ValueError("a run leaves the scanline")
+        row[column : column + length] = row[column - 1]
+        column, shift = column + length, shift + 8
+        if shift > 16:
+            raise ValueError("a run leaves the scanline")
+    return start
+
+
+def write_hdr(path: str | Path, image: Tensor | np.ndarray) -> None:
+    """Write a Radiance picture, without run lengths.
+
+    Args:
+        path: the file.
+        image: [H, W, 3] linear RGB, finite and not negative; kept to about 1/256 of the brightest
+            channel.
+
+    Raises:
+        ValueError: not [H, W, 3], or values that the format cannot hold.
+    """
+    values = np.asarray(image, np.float64)
+    if values.ndim != 3 or values.shape[2] != 3 or 0 in values.shape:
+        raise ValueError(f"write_hdr: image is {list(values.shape)}, expected [H, W, 3]")
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() >= 2.0**127:
+        raise ValueError(
+            "write_hdr: image holds values that are negative, not finite, or 2^127 and above"
+        )
+    _, exponent = np.frexp(values.max(-1, keepdims=True))
+    exponent = exponent.astype(np.int64)
+    dark = (values.max(-1, keepdims=True) == 0) | (exponent < -127)
+    mantissa = np.minimum(np.rint(np.ldexp(values, 8 - exponent)), 255)
+    rgbe = np.where(dark, 0, np.concatenate([mantissa, exponent + 128], axis=-1))
+    header = f"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y {values.shape[0]} +X {values.shape[1]}\n"
+    temporary = Path(f"{path}.tmp")
+    temporary.write_bytes(header.encode() + rgbe.astype(np.uint8).tobytes())
+    temporary.replace(path)

@@ -200,9 +200,7 @@ def mofa_loss(
     return {"loss": loss, **terms}
 
 
-def _valid_photo(
-    photo: Tensor, valid: Tensor | None, shape: torch.Size
-) -> tuple[Tensor, Tensor]:
+def _valid_photo(photo: Tensor, valid: Tensor | None, shape: torch.Size) -> tuple[Tensor, Tensor]:
     """The photograph without NaN, and a mask [B, 1, H, W] of where it exists."""
     if photo.shape != shape:
         raise ValueError(

@@ -1,7 +1,7 @@
 """Triangle meshes: vertex normals, topology, file export.
 
-Meshes are vertices [B, V, 3] (one topology, B poses) and triangles [T, 3] in counter-clockwise order seen
-from outside.
+Meshes are vertices [B, V, 3] (one topology, B poses) and triangles [T, 3] in counter-clockwise
+order seen from outside.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.parallel import jit, run
 
@@ -26,9 +26,9 @@ _MAX_TABLES = 4
 def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
     """Unit normals: at each vertex the sum of its triangles' normals, weighted by area.
 
-    A vertex without a triangle, or whose triangles have no area, gets (0, 0, 1) and no gradient. On the CPU
-    float32 goes through one compiled pass over a vertex-to-face table, kept for the last four topologies;
-    everything else goes through `vertex_normals_ref`.
+    A vertex without a triangle, or whose triangles have no area, gets (0, 0, 1) and no gradient. On
+    the CPU float32 goes through one compiled pass over a vertex-to-face table, kept for the last
+    four topologies; everything else goes through `vertex_normals_ref`.
 
     Args:
         vertices: [B, V, 3].
@@ -36,11 +36,12 @@ def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
 
     Returns:
         Unit normals [B, V, 3], outward where the triangles are counter-clockwise seen from outside.
-        Differentiable in vertices (float32 on the CPU: once). The same bits for every thread count on the
-        CPU.
+        Differentiable in vertices (float32 on the CPU: once). The same bits for every thread count
+        on the CPU.
 
     Raises:
-        ValueError: a shape, dtype or device is not as above, or (CPU) an index lies outside the vertices.
+        ValueError: a shape, dtype or device is not as above, or (CPU) an index lies outside the
+            vertices.
     """
     _check_mesh("vertex_normals", vertices, triangles)
     if vertices.device.type != "cpu" or vertices.dtype != torch.float32:
@@ -49,7 +50,7 @@ def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
 
 
 def vertex_normals_ref(vertices: Tensor, triangles: Tensor) -> Tensor:
-    """The twin of `vertex_normals` in plain torch: any device, float32 or float64, any order of gradient."""
+    """The twin of `vertex_normals` in plain torch: any device and dtype, any order of gradient."""
     _check_mesh("vertex_normals_ref", vertices, triangles)
     indices = triangles.long()
     first, second, third = (vertices[:, indices[:, k]] for k in range(3))  # [B, T, 3] each
@@ -75,7 +76,7 @@ def _check_mesh(function: str, vertices: Tensor, triangles: Tensor) -> None:
     _check_triangles(function, triangles)
     if triangles.device != vertices.device:
         raise ValueError(
-            f"{function}: triangles is on {triangles.device}, but vertices is on {vertices.device}; "
+            f"{function}: triangles is on {triangles.device}, but vertices on {vertices.device}; "
             "move both to one device"
         )
 
@@ -109,8 +110,8 @@ def _face_table(triangles: Tensor, num_vertices: int) -> _FaceTable:
     global _tables
     wanted = triangles.detach().numpy()
     for table in _tables:
-        # Comparing all indices takes 0.1 ms for 50k triangles, and can't be fooled by a tensor that was
-        # changed in place or that lives in another one's former memory.
+        # Comparing all indices takes 0.1 ms for 50k triangles, and can't be fooled by a tensor that
+        # was changed in place or that lives in another one's former memory.
         if len(table.offsets) == num_vertices + 1 and np.array_equal(table.triangles, wanted):
             return table
     if wanted.size and (wanted.min() < 0 or wanted.max() >= num_vertices):
@@ -133,7 +134,7 @@ def _face_table(triangles: Tensor, num_vertices: int) -> _FaceTable:
 
 class _VertexNormals(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, vertices: Tensor, table: _FaceTable) -> Tensor:
+    def forward(ctx: Any, vertices: Tensor, table: _FaceTable) -> Tensor:
         normals = torch.empty_like(vertices)
         lengths = torch.empty(vertices.shape[:2])
         source, out, out_lengths = vertices.detach().numpy(), normals.numpy(), lengths.numpy()
@@ -143,7 +144,7 @@ class _VertexNormals(torch.autograd.Function):
         ]
         run(_normals_of_pose, items)
         ctx.save_for_backward(vertices, normals, lengths)
-        ctx.table = table  # type: ignore[attr-defined]
+        ctx.table = table
         return normals
 
     @staticmethod
@@ -155,16 +156,22 @@ class _VertexNormals(torch.autograd.Function):
         grad, out = grad_normals.detach().contiguous().numpy(), grad_vertices.numpy()
         source, unit, sizes = vertices.detach().numpy(), normals.detach().numpy(), lengths.numpy()
         items = [
-            (source[k], table.triangles, table.offsets, table.corners, unit[k], sizes[k], grad[k],
-             out[k])
+            (source[k], table.offsets, table.corners, unit[k], sizes[k], grad[k], out[k])
             for k in range(vertices.shape[0])
-        ]  # fmt: skip
+        ]
         run(_normals_of_pose_backward, items)
         return grad_vertices, None
 
 
 @jit
-def _normals_of_pose(vertices, triangles, offsets, corners, normals, lengths):
+def _normals_of_pose(
+    vertices: np.ndarray,
+    triangles: np.ndarray,
+    offsets: np.ndarray,
+    corners: np.ndarray,
+    normals: np.ndarray,
+    lengths: np.ndarray,
+) -> None:
     """Unit normals of one pose, and the lengths that they had; 0 stands for "no normal"."""
     num_triangles = triangles.shape[0]
     face_normals = np.empty((num_triangles, 3), np.float32)
@@ -189,41 +196,48 @@ def _normals_of_pose(vertices, triangles, offsets, corners, normals, lengths):
             normals[v, 0], normals[v, 1], normals[v, 2] = 0.0, 0.0, 1.0
             continue
         length = np.sqrt(squared)
+        inverse = 1.0 / length
         lengths[v] = length
-        normals[v, 0], normals[v, 1], normals[v, 2] = x / length, y / length, z / length
+        normals[v, 0], normals[v, 1], normals[v, 2] = x * inverse, y * inverse, z * inverse
 
 
 @jit
 def _normals_of_pose_backward(
-    vertices, triangles, offsets, corners, normals, lengths, grad_normals, grad_vertices
-):
-    num_vertices, num_triangles = vertices.shape[0], triangles.shape[0]
+    vertices: np.ndarray,
+    offsets: np.ndarray,
+    corners: np.ndarray,
+    normals: np.ndarray,
+    lengths: np.ndarray,
+    grad_normals: np.ndarray,
+    grad_vertices: np.ndarray,
+) -> None:
+    """Gather d loss/d vertices of one pose."""
+    num_vertices = vertices.shape[0]
     # Through the normalisation: only what stands across the normal passes.
     grad_sums = np.empty((num_vertices, 3), np.float32)
     for v in range(num_vertices):
         if lengths[v] == 0.0:  # no product here: an infinite gradient would become NaN
             grad_sums[v, 0], grad_sums[v, 1], grad_sums[v, 2] = 0.0, 0.0, 0.0
             continue
-        along = 0.0
+        inverse = np.float32(1.0) / lengths[v]
+        along = normals[v, 0] * grad_normals[v, 0]
+        along += normals[v, 1] * grad_normals[v, 1]
+        along += normals[v, 2] * grad_normals[v, 2]
         for k in range(3):
-            along += np.float64(normals[v, k]) * grad_normals[v, k]
-        for k in range(3):
-            grad_sums[v, k] = (grad_normals[v, k] - along * normals[v, k]) / lengths[v]
-    grad_faces = np.empty((num_triangles, 3), np.float32)
-    for t in range(num_triangles):
-        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        for k in range(3):
-            grad_faces[t, k] = grad_sums[a, k] + grad_sums[b, k] + grad_sums[c, k]
+            grad_sums[v, k] = (grad_normals[v, k] - along * normals[v, k]) * inverse
     # At a corner v followed by p and q the face normal is v x p + p x q + q x v, so v's share of the
-    # gradient is (p - q) x grad_face. A gather: no two threads write one place, the order is the table's.
+    # gradient is (p - q) x (gradient of the face normal). A gather: no two places are written twice,
+    # and the order of the sum is the table's.
     for v in range(num_vertices):
-        x, y, z = 0.0, 0.0, 0.0
+        x, y, z = np.float32(0.0), np.float32(0.0), np.float32(0.0)
         for n in range(offsets[v], offsets[v + 1]):
-            t, p, q = corners[n, 0], corners[n, 1], corners[n, 2]
+            p, q = corners[n, 1], corners[n, 2]
             dx = vertices[p, 0] - vertices[q, 0]
             dy = vertices[p, 1] - vertices[q, 1]
             dz = vertices[p, 2] - vertices[q, 2]
-            gx, gy, gz = grad_faces[t, 0], grad_faces[t, 1], grad_faces[t, 2]
+            gx = grad_sums[v, 0] + grad_sums[p, 0] + grad_sums[q, 0]
+            gy = grad_sums[v, 1] + grad_sums[p, 1] + grad_sums[q, 1]
+            gz = grad_sums[v, 2] + grad_sums[p, 2] + grad_sums[q, 2]
             x += dy * gz - dz * gy
             y += dz * gx - dx * gz
             z += dx * gy - dy * gx
@@ -241,9 +255,10 @@ class Topology:
         num_components: pieces connected through shared vertices.
         num_boundary_edges: edges of one triangle only.
         max_triangles_per_edge: 2 or less on a manifold.
-        is_oriented: no triangle uses a vertex twice, and no edge is run through twice in one direction.
-        is_manifold: oriented, at most two triangles at an edge, and the triangles around every vertex
-            form one fan.
+        is_oriented: no triangle uses a vertex twice, and no edge is run through twice in one
+            direction.
+        is_manifold: oriented, at most two triangles at an edge, and the triangles around every
+            vertex form one fan.
     """
 
     num_vertices: int
@@ -280,7 +295,7 @@ def edge_counts(triangles: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def topology(triangles: Tensor) -> Topology:
-    """Count and check how triangles hang together: manifoldness, orientation, components, Euler number.
+    """Count and check how triangles hang together: edges, pieces, orientation, manifoldness.
 
     Args:
         triangles: vertex indices [T, 3], int32 or int64, T > 0.
@@ -297,7 +312,8 @@ def topology(triangles: Tensor) -> Topology:
     is_oriented = bool((directed[:, 0] != directed[:, 1]).all()) and (
         len(np.unique(directed, axis=0)) == len(directed)
     )
-    # Corners at one vertex are joined across the edges that their triangles share: one fan, one piece.
+    # Corners at one vertex are joined across the edges that their triangles share: one fan, one
+    # piece.
     num_fans = _count_pieces(_corner_pairs(indices), indices.size)
     return Topology(
         num_vertices=len(used),
@@ -312,7 +328,7 @@ def topology(triangles: Tensor) -> Topology:
 
 
 def _corner_pairs(indices: np.ndarray) -> np.ndarray:
-    """Pairs of corners (3 * triangle + place) at one vertex, in triangles that share an edge there."""
+    """Pairs of corners (3 * triangle + place) at one vertex, of triangles that share an edge."""
     corner = np.arange(indices.size).reshape(-1, 3)
     ends = np.concatenate([indices[:, [0, 1]], indices[:, [1, 2]], indices[:, [2, 0]]])  # [3 T, 2]
     corners = np.concatenate([corner[:, [0, 1]], corner[:, [1, 2]], corner[:, [2, 0]]])
@@ -347,9 +363,10 @@ def _count_pieces(pairs: np.ndarray, num_nodes: int) -> int:
 def write_obj(
     path: str | Path, vertices: Tensor, triangles: Tensor, colors: Tensor | None = None
 ) -> None:
-    """Write one mesh as a Wavefront .obj; colours stand behind the vertices, as MeshLab and Blender read them.
+    """Write one mesh as a Wavefront .obj.
 
-    The file appears complete or not at all. Vertices keep their unit and axes.
+    Colours stand behind the coordinates of each vertex, as MeshLab and Blender read them. The file
+    appears complete or not at all. Vertices keep their unit and axes.
 
     Args:
         path: the file; its folder must exist.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,16 @@ from mofa_nvdr.camera import Camera, axis_angle_to_matrix, to_paper_pose
 from mofa_nvdr.face_code import CodeLayout, FaceCode
 
 _PARTS = ("shape", "expression", "albedo", "rotation", "translation", "light")
-_CAMERA = ("image_size", "focal", "position")
-_FACTS = ("crop", "face_model", "face_model_hash", "source")
+_TEXTS = ("face_model", "face_model_hash", "source")
+# Numbers beside the code, and their shapes.
+_NUMBERS: dict[str, tuple[int, ...]] = {
+    "image_size": (2,),
+    "focal": (),
+    "near": (),
+    "far": (),
+    "position": (3,),
+    "crop": (3,),
+}
 
 
 @dataclass(frozen=True)
@@ -23,10 +30,10 @@ class FaceParameters:
     """One reconstructed face.
 
     Attributes:
-        code: a batch of one, on the CPU.
+        code: a batch of one.
         camera: the camera that the code belongs to.
-        crop: [3] x0, y0 and side in pixels of the source picture: a point of the crop with side S is
-            crop[:2] + point * crop[2] / S in the source.
+        crop: [3] x0, y0 and side in pixels of the source picture: a point of the crop with side S
+            is crop[:2] + point * crop[2] / S in the source.
         face_model: name and content hash of the face model.
         source: the picture's file name.
     """
@@ -38,29 +45,48 @@ class FaceParameters:
     source: str
 
     def save(self, path: str | Path) -> None:
-        """Write the .npz atomically. Beside the six parts it holds the paper's camera pose T and t."""
-        rotation = axis_angle_to_matrix(self.code.rotation)
-        home = self.code.translation + torch.tensor(self.camera.position).to(self.code.translation)
-        paper_rotation, paper_translation = to_paper_pose(rotation, home)
-        arrays = {name: getattr(self.code, name)[0].numpy() for name in _PARTS}
-        height, width = self.camera.size
+        """Write the .npz, atomically.
+
+        Beside what `load_parameters` reads, it holds the paper's camera pose Phi(v) = T^-1 (v - t)
+        as T [3, 3] and t [3] mm.
+
+        Raises:
+            ValueError: the code is not a batch of one.
+            OSError: the folder cannot be written.
+        """
+        if self.code.batch_size != 1:
+            raise ValueError(
+                f"FaceParameters.save: code holds {self.code.batch_size} faces, expected 1; "
+                "save one file a face"
+            )
+        code = self.code.map(lambda part: part.detach().cpu())
+        shift = code.translation + code.translation.new_tensor(self.camera.position)
+        paper_rotation, paper_translation = to_paper_pose(
+            axis_angle_to_matrix(code.rotation), shift
+        )
+        arrays = {name: getattr(code, name)[0].numpy() for name in _PARTS}
         path = Path(path)
         temporary = path.with_name(path.name + ".tmp")
-        with open(temporary, "wb") as file:
-            np.savez(
-                file,
-                **arrays,
-                T=paper_rotation[0].numpy(),
-                t=paper_translation[0].numpy(),
-                image_size=np.array([height, width]),
-                focal=np.array(self.camera.focal_px),
-                position=np.array(self.camera.position),
-                crop=np.asarray(self.crop, np.float64),
-                face_model=np.array(self.face_model[0]),
-                face_model_hash=np.array(self.face_model[1]),
-                source=np.array(self.source),
-            )
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "wb") as file:
+                np.savez(
+                    file,
+                    **arrays,
+                    T=paper_rotation[0].numpy(),
+                    t=paper_translation[0].numpy(),
+                    image_size=np.array(self.camera.size),
+                    focal=np.array(self.camera.focal_px, np.float64),
+                    near=np.array(self.camera.near, np.float64),
+                    far=np.array(self.camera.far, np.float64),
+                    position=np.array(self.camera.position, np.float64),
+                    crop=np.asarray(self.crop, np.float64),
+                    face_model=np.array(self.face_model[0]),
+                    face_model_hash=np.array(self.face_model[1]),
+                    source=np.array(self.source),
+                )
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceParameters:
@@ -70,39 +96,68 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
         path: .npz of FaceParameters.save.
         layout: sizes that the code must have; None: any.
 
+    Returns:
+        The face, its code float32 on the CPU.
+
     Raises:
-        ValueError: no such file, not an .npz, a missing key, a wrong shape, or numbers that are not finite.
+        ValueError: no such file, not an .npz, pickled objects in it, a missing key, a wrong shape
+            or kind, or numbers that are not finite. The message is one line that names the file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable .npz of parameters ({error})") from None
-    missing = [key for key in (*_PARTS, *_CAMERA, *_FACTS) if key not in arrays]
+    arrays = _read_arrays(path)
+    missing = [key for key in (*_PARTS, *_NUMBERS, *_TEXTS) if key not in arrays]
     if missing:
         raise ValueError(f"{path}: missing {', '.join(missing)}; expected a file of reconstruct")
-    for key in (*_PARTS, *_CAMERA, "crop"):
-        array = arrays[key]
-        if not np.issubdtype(array.dtype, np.number) or not np.isfinite(array).all():
-            raise ValueError(f"{path}: {key} holds values that are not finite numbers")
-    parts = {key: torch.from_numpy(arrays[key].astype(np.float32))[None] for key in _PARTS}
-    code = FaceCode(**parts)
+    for key in (*_PARTS, *_NUMBERS):
+        arrays[key] = _finite(path, key, arrays[key])
+    for key, shape in _NUMBERS.items():
+        if arrays[key].shape != shape:
+            raise ValueError(f"{path}: {key} is {list(arrays[key].shape)}, expected {list(shape)}")
+    for key in _TEXTS:
+        if arrays[key].dtype.kind != "U" or arrays[key].ndim:
+            raise ValueError(f"{path}: {key} is not a text")
+    if arrays["crop"][2] <= 0:
+        raise ValueError(
+            f"{path}: the crop's side is {arrays['crop'][2]:g} px, expected more than 0"
+        )
+    code = FaceCode(
+        **{key: torch.from_numpy(arrays[key].astype(np.float32))[None] for key in _PARTS}
+    )
+    height, width = (int(n) for n in arrays["image_size"])
     try:
         (layout or CodeLayout(*(arrays[key].size for key in _PARTS[:3]))).check(code)
         camera = Camera(
-            image_size=tuple(int(n) for n in arrays["image_size"]),
+            image_size=height if height == width else (height, width),
             focal=float(arrays["focal"]),
-            position=tuple(float(n) for n in arrays["position"]),
+            near=float(arrays["near"]),
+            far=float(arrays["far"]),
+            position=tuple(float(n) for n in arrays["position"]),  # type: ignore[arg-type]
         )
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return FaceParameters(
-        code,
-        camera,
-        arrays["crop"],
-        (str(arrays["face_model"]), str(arrays["face_model_hash"])),
-        str(arrays["source"]),
-    )
+    name, content_hash, source = (str(arrays[key]) for key in _TEXTS)
+    return FaceParameters(code, camera, arrays["crop"], (name, content_hash), source)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.lib.npyio.NpzFile):
+            with file:
+                return {key: file[key] for key in file.files}
+        reason = "a single array"
+    except Exception as error:  # zip, zlib and NumPy each raise kinds of their own on damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+    raise ValueError(f"{path}: not a readable .npz of parameters ({reason})")
+
+
+def _finite(path: Path, key: str, array: np.ndarray) -> np.ndarray:
+    """The array as float64; ValueError unless it holds real numbers that float32 can hold too."""
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: {key} holds {array.dtype} values, expected numbers")
+    array = array.astype(np.float64)
+    if not (np.abs(array) < np.finfo(np.float32).max).all():
+        raise ValueError(f"{path}: {key} holds values that are not finite numbers")
+    return array

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from mofa_nvdr.camera import Camera
-from mofa_nvdr.checkpoint import check_face_model, find_checkpoint, read_checkpoint, restore_encoder
+from mofa_nvdr.checkpoint import (
+    CheckpointError,
+    check_face_model,
+    find_checkpoint,
+    read_checkpoint,
+    restore_encoder,
+)
 from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.data.images import ImageError, central_square, read_image, resize_square
 from mofa_nvdr.data.photographs import IMAGE_SUFFIXES
@@ -23,6 +31,8 @@ from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.pictures import panels, write_png
 from mofa_nvdr.training import make_encoder
+
+_PANEL = "_panel.png"
 
 
 @dataclass(frozen=True)
@@ -45,16 +55,24 @@ class Reconstructor:
 
         Raises:
             ValueError: no checkpoint there, not readable, or trained with another face model.
+            RuntimeError: CUDA asked for where there is none.
         """
         path = find_checkpoint(run)
+        where = resolve_device(device)
         tensors, metadata = read_checkpoint(path)
         model = FaceModel.load(face_model)
-        check_face_model(metadata, model.name, model.hash, path)
-        config = TrainConfig(**{**metadata["config"], "encoder_weights": ""})
-        where = resolve_device(device)
-        encoder = make_encoder(config, model.layout)
-        restore_encoder(encoder, tensors)
-        decoder = FaceDecoder(model, camera=Camera(**metadata["camera"]))
+        try:
+            check_face_model(metadata, model.name, model.hash, path)
+            # The weights come from the checkpoint; the file that training began with may be gone.
+            config = TrainConfig(**{**metadata["config"], "encoder_weights": ""})
+            camera = Camera(**metadata["camera"])
+            encoder = make_encoder(config, model.layout)
+            restore_encoder(encoder, tensors)
+        except (KeyError, TypeError, RuntimeError) as error:  # of another version, or edited
+            raise CheckpointError(
+                f"{path}: not a checkpoint that this version can read ({error})"
+            ) from error
+        decoder = FaceDecoder(model, camera=camera)
         return Reconstructor(encoder.eval().to(where), decoder.to(where), where)
 
     @torch.no_grad()
@@ -64,7 +82,7 @@ class Reconstructor:
 
 
 def reconstruct_files(
-    inputs: list[str],
+    inputs: Sequence[str | Path],
     checkpoint: str | Path,
     out: str | Path,
     face_model: str = "default",
@@ -72,10 +90,11 @@ def reconstruct_files(
 ) -> list[Path]:
     """Write NAME.npz and NAME_panel.png into `out` for each image; returns the .npz paths.
 
-    An input that is not an image is named on stderr and skipped; so is a second one of the same name.
+    An input that is no image is skipped and named on stderr; so is a second one of the same name.
 
     Args:
-        inputs: image files or folders of images (face crops, square or nearly so).
+        inputs: image files or folders of images (face crops, square or nearly so: of others the
+            central square is taken).
         checkpoint: run folder or checkpoint file.
         out: folder, made when missing.
         face_model: the model that the run was trained with.
@@ -83,55 +102,81 @@ def reconstruct_files(
 
     Raises:
         ValueError: no readable image at all, or a mistake in the checkpoint or the folder.
+        RuntimeError: CUDA asked for where there is none.
     """
-    reconstructor = Reconstructor.load(checkpoint, face_model, device)
     folder = Path(out)
+    paths = _image_paths(inputs)
+    reconstructor = Reconstructor.load(checkpoint, face_model, device)
+    written: list[Path] = []
+    skipped: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in tqdm(paths, unit="face", disable=not sys.stderr.isatty()):
+            target = folder / f"{path.stem}.npz"
+            try:
+                if target in written:
+                    raise ImageError(f"{path}: another input has the same name")
+                picture = read_image(path)
+            except ImageError as error:
+                skipped.append(str(error))
+                continue
+            parameters, panel = _reconstruct(reconstructor, picture, path.name)
+            parameters.save(target)
+            write_png(folder / f"{path.stem}{_PANEL}", panel)
+            written.append(target)
     except OSError as error:
-        raise ValueError(f"--out {out}: cannot write there ({error.strerror})") from None
-    written: list[Path] = []
-    for path in _image_paths(inputs):
-        target = folder / f"{path.stem}.npz"
-        try:
-            if target in written:
-                raise ImageError(f"{path}: another input has the same name; not written")
-            picture = read_image(path)
-        except ImageError as error:
-            print(f"skipped: {error}", file=sys.stderr)
-            continue
-        code, panel = _reconstruct(reconstructor, picture)
-        crop = central_square(*picture.shape[:2])
-        model = reconstructor.decoder.model
-        FaceParameters(
-            code, reconstructor.decoder.camera, np.array(crop), (model.name, model.hash), path.name
-        ).save(target)
-        write_png(folder / f"{path.stem}_panel.png", panel)
-        written.append(target)
+        raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     if not written:
-        raise ValueError(f"reconstruct: none of the {len(inputs)} inputs could be read")
-    print(f"{len(written)} faces in {folder}")
+        more = f"; and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        raise ValueError(f"reconstruct: no readable picture: {skipped[0]}{more}")
+    for reason in skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    print(f"{len(written)} reconstructed, {len(skipped)} skipped: {folder}")
     return written
 
 
-def _reconstruct(reconstructor: Reconstructor, picture: np.ndarray) -> tuple[FaceCode, np.ndarray]:
-    size = reconstructor.decoder.camera.size[0]
-    image = torch.from_numpy(resize_square(picture, size)).permute(2, 0, 1)[None].float() / 255
+def _reconstruct(
+    reconstructor: Reconstructor, picture: np.ndarray, source: str
+) -> tuple[FaceParameters, np.ndarray]:
+    decoder = reconstructor.decoder
+    square = torch.from_numpy(resize_square(picture, decoder.camera.size[0]))
+    image = square.permute(2, 0, 1)[None].float().div(255).to(reconstructor.device)
     code = reconstructor(image)
     with torch.no_grad():
-        rendering = reconstructor.decoder.rasterize(reconstructor.decoder.geometry(code))
-    panel = panels(image.to(reconstructor.device), rendering)[0]
-    return code.map(lambda part: part.cpu()), panel
+        rendering = decoder.rasterize(decoder.geometry(code))
+    parameters = FaceParameters(
+        code=code.map(lambda part: part.cpu()),
+        camera=decoder.camera,
+        crop=np.array(central_square(*picture.shape[:2]), np.float64),
+        face_model=(decoder.model.name, decoder.model.hash),
+        source=source,
+    )
+    return parameters, panels(image, rendering)[0]
 
 
-def _image_paths(inputs: list[str]) -> list[Path]:
+def _image_paths(inputs: Sequence[str | Path]) -> list[Path]:
+    if not inputs:
+        raise ValueError("reconstruct: no input; give image files or folders of images")
     paths: list[Path] = []
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            paths.extend(p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
+            found = [p for p in sorted(path.rglob("*")) if _is_picture(p)]
+            if not found:
+                raise ValueError(f"{name}: no pictures in this folder")
+            paths.extend(found)
         elif path.is_file():
             paths.append(path)
         else:
             raise ValueError(f"{name}: no such image or folder")
     return paths
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file in a folder is an input: not hidden, and no panel of an earlier call."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+        return False
+    return not (
+        path.name.endswith(_PANEL)
+        and path.with_name(path.name.removesuffix(_PANEL) + ".npz").is_file()
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -25,7 +27,10 @@ _FRAME_MS = 60
 
 @torch.no_grad()
 def relight(
-    decoder: FaceDecoder, parameters: FaceParameters, light: Tensor, turns: Tensor | None = None
+    decoder: FaceDecoder,
+    parameters: FaceParameters,
+    light: Tensor,
+    turns: Tensor | None = None,
 ) -> np.ndarray:
     """Pictures of one face under a light.
 
@@ -33,8 +38,9 @@ def relight(
         decoder: raster decoder for the parameters' face model and camera.
         parameters: one face.
         light: [9, 3] complete light in camera space (no ambient offset is added).
-        turns: [F] angles in radians by which the light turns about the vertical axis; None: one
-            picture of the light as it is.
+        turns: [F] angles in radians by which the light turns about the vertical axis, from in front
+            of the face to the picture's right, and on behind it; None: one picture of the light as
+            it is.
 
     Returns:
         uint8 [F, H, W, 3].
@@ -53,7 +59,7 @@ def relight(
 
 
 def relight_files(
-    files: list[str],
+    files: Sequence[str | Path],
     light: str,
     out: str | Path,
     rotate: bool = False,
@@ -64,57 +70,98 @@ def relight_files(
 ) -> Path:
     """Relight parameter files, side by side, into one PNG, or one GIF with `rotate`.
 
+    Args:
+        files: .npz files of reconstruct.
+        light: a preset's name, an .hdr light probe, or a parameter file whose light to take.
+        out: .png, or .gif with `rotate`.
+        rotate: turn the light once around the face (`relight` says which way).
+        frames: pictures in one turn.
+        image_size: height of the picture in pixels; 0: that of the reconstructions, the largest.
+        face_model: the model that the parameters are for.
+        device: auto, cpu or cuda.
+
     Raises:
         ValueError: a file cannot be read, is another face model's, or `out` has the wrong ending or
             cannot be written.
+        RuntimeError: CUDA asked for where there is none.
     """
     out = Path(out)
-    ending = ".gif" if rotate else ".png"
-    if out.suffix.lower() != ending:
-        raise ValueError(f"--out {out}: expected a {ending} file{' with --rotate' if rotate else ''}")
-    if rotate and frames < 2:
-        raise ValueError(f"--frames is {frames}, expected 2 or more")
-    if image_size < 0:
-        raise ValueError(f"--image-size is {image_size}, expected 0 or more")
+    _check_options(files, out, rotate, frames, image_size)
     where = resolve_device(device)
     model = FaceModel.load(face_model).to(where)
-    faces = [load_parameters(name, model.layout) for name in files]
-    for name, face in zip(files, faces):
-        if face.face_model[1] != model.hash:
-            raise ValueError(
-                f"{name}: parameters of face model {face.face_model[0]} ({face.face_model[1]}), not of "
-                f"{model.name} ({model.hash}); give theirs as --face-model"
-            )
-    coefficients = _light(light, model)
+    faces = [_load_face(name, model) for name in files]
+    coefficients = _light(light)
     turns = torch.arange(frames) * (2 * math.pi / frames) if rotate else None
+    height = image_size or max(face.camera.size[0] for face in faces)
     strips = []
     for face in faces:
-        decoder = FaceDecoder(model, camera=_resized(face.camera, image_size), frontal_only=False)
+        decoder = FaceDecoder(model, camera=_resized(face.camera, height), frontal_only=False)
         strips.append(relight(decoder.to(where), face, coefficients, turns))
-    pictures = np.concatenate(strips, axis=2)
-    temporary = out.with_name(out.name + ".tmp")
     try:
-        if rotate:
-            iio.imwrite(temporary, pictures, extension=".gif", duration=_FRAME_MS, loop=0)
-        else:
-            write_png(temporary, pictures[0])
-        temporary.replace(out)
+        _write(out, np.concatenate(strips, axis=2))
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
-    print(f"{len(faces)} faces under {light}: {out}")
+    print(f"{len(faces)} {'face' if len(faces) == 1 else 'faces'} under {light}: {out}")
     return out
 
 
-def _light(name: str, model: FaceModel) -> Tensor:
-    """Complete light [9, 3] of a preset, an .hdr probe, or a parameter file."""
-    if name.endswith(".npz"):
-        return total_light(load_parameters(name, model.layout).code.light)[0]
-    return torch.as_tensor(load_light(name)).float()
+def _check_options(
+    files: Sequence[str | Path], out: Path, rotate: bool, frames: int, image_size: int
+) -> None:
+    if not files:
+        raise ValueError("relight: no parameter files; give .npz files of mofa-nvdr reconstruct")
+    ending = ".gif" if rotate else ".png"
+    if out.suffix.lower() != ending:
+        raise ValueError(
+            f"--out {out}: expected a {ending} file{' with --rotate' if rotate else ''}"
+        )
+    if rotate and frames < 2:
+        raise ValueError(f"--frames is {frames}, expected 2 or more")
+    if image_size < 0:
+        raise ValueError(f"--image-size is {image_size}, expected 0 or more pixels")
 
 
-def _resized(camera: Camera, image_size: int) -> Camera:
-    """The same view with `image_size` pixels a side; 0: the camera as it is."""
-    if image_size == 0:
-        return camera
-    scale = image_size / camera.size[0]
-    return dataclasses.replace(camera, image_size=image_size, focal=camera.focal_px * scale)
+def _load_face(name: str | Path, model: FaceModel) -> FaceParameters:
+    face = load_parameters(name)
+    if face.face_model[1] != model.hash:
+        raise ValueError(
+            f"{name}: parameters of face model {face.face_model[0]} ({face.face_model[1]}), not of "
+            f"{model.name} ({model.hash}); give theirs as --face-model"
+        )
+    try:
+        model.layout.check(face.code)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return face
+
+
+def _light(name: str) -> Tensor:
+    """Complete light [9, 3] of a preset, an .hdr probe, or a parameter file (of any face model)."""
+    if name.lower().endswith(".npz"):
+        return total_light(load_parameters(name).code.light)[0]
+    return load_light(name).float()
+
+
+def _resized(camera: Camera, height: int) -> Camera:
+    """The same view, `height` pixels high."""
+    old_height, old_width = camera.size
+    scale = height / old_height
+    width = max(1, round(old_width * scale))
+    return dataclasses.replace(
+        camera,
+        image_size=height if height == width else (height, width),
+        focal=camera.focal_px * scale,
+    )
+
+
+def _write(out: Path, pictures: np.ndarray) -> None:
+    """Write pictures [F, H, W, 3] as .png (the first) or .gif (all, for ever), atomically."""
+    temporary = out.with_name(out.name + ".tmp")
+    try:
+        if out.suffix.lower() == ".gif":
+            iio.imwrite(temporary, pictures, extension=".gif", duration=_FRAME_MS, loop=0)
+        else:
+            write_png(temporary, pictures[0])
+        os.replace(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """FaceRenderer: any mesh with albedo under spherical-harmonics light -> G-buffer -> image.
 
-    camera-space vertices -> clip space -> dr.rasterize -> dr.interpolate (normal, albedo, position)
-        -> shaders.sh_lambert per pixel -> image
+camera-space vertices -> clip space -> dr.rasterize -> dr.interpolate (normal, albedo, position)
+    -> shaders.sh_lambert per pixel -> image
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class FaceRenderer(nn.Module):
         self.camera = camera or Camera()
         self.gradient = gradient
         self.dr = dr
-        self._context = dr.RasterizeContext()
+        self._context = default_dr.RasterizeContext()
 
     def forward(
         self,
@@ -116,7 +116,11 @@ class FaceRenderer(nn.Module):
         surface = self.gradient == "surface"
         if surface:
             rast = rast.detach()
-        attributes = [normals, albedo.expand(batch, -1, -1), vertices if surface else vertices[..., 2:]]
+        attributes = [
+            normals,
+            albedo.expand(batch, -1, -1),
+            vertices if surface else vertices[..., 2:],
+        ]
         buffer, _ = self.dr.interpolate(torch.cat(attributes, dim=-1).contiguous(), rast, triangles)
 
         # The renderer's edge: nvdiffrast's row 0 is at the bottom, ours at the top.

@@ -1,6 +1,6 @@
 """The training loop: photographs or synthetic faces in, a run folder out.
 
-    batch -> encoder -> code -> decoder -> losses.mofa_loss -> one optimizer step
+batch -> encoder -> code -> decoder -> losses.mofa_loss -> one optimizer step
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
     model = FaceModel.load(config.face_model)
-    decoder = FaceDecoder(
-        model, config.image_size, config.render_mode, config.raster_gradient
-    ).to(device)
+    decoder = FaceDecoder(model, config.image_size, config.render_mode, config.raster_gradient).to(
+        device
+    )
     encoder = make_encoder(config, model.layout).to(device)
     optimizer = _make_optimizer(config, encoder)
     corpus = _Corpus(config, decoder)
@@ -106,7 +106,9 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
     if done == 0:
         report(0)
         _write_sheet(run, 0, encoder, decoder, corpus)
-        save_checkpoint(checkpoint_path(run, 0), encoder, optimizer, _metadata(config, model, decoder, 0, facts))
+        save_checkpoint(
+            checkpoint_path(run, 0), encoder, optimizer, _metadata(config, model, decoder, 0, facts)
+        )
     bar = tqdm(total=config.steps, initial=done, unit="step", disable=not sys.stderr.isatty())
     encoder.train()
     started, images = time.monotonic(), 0
@@ -160,7 +162,9 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
         if board:
             board.close()
     if corpus.skipped:
-        say(f"{len(corpus.skipped)} unreadable images were skipped: {', '.join(corpus.skipped[:5])}")
+        say(
+            f"{len(corpus.skipped)} unreadable images were skipped: {', '.join(corpus.skipped[:5])}"
+        )
     say(f"{run}: finished at step {max(done, config.steps)}")
     return run
 

@@ -19,7 +19,9 @@ from mofa_nvdr.checkpoint import (
 
 def _network_and_optimizer(kind):
     torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout())
+    network = torch.nn.Sequential(
+        torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout()
+    )
     return network, kind(network.parameters())
 
 
@@ -89,5 +91,7 @@ class TestMistakes:
     def test_other_face_model(self, tmp_path):
         metadata = {"face_model": {"name": "default", "hash": "aa"}}
         check_face_model(metadata, "default", "aa", tmp_path)
-        with pytest.raises(CheckpointError, match=r"trained with face model default \(aa\), not with bfm"):
+        with pytest.raises(
+            CheckpointError, match=r"trained with face model default \(aa\), not with bfm"
+        ):
             check_face_model(metadata, "bfm", "bb", tmp_path)

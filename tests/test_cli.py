@@ -101,9 +101,7 @@ class TestMistakes:
 
     def test_out_not_writable(self, capsys, tmp_path):
         (tmp_path / "file").write_text("")
-        text = _error(
-            capsys, "train", "--config", "smoke", "--out", str(tmp_path / "file" / "run")
-        )
+        text = _error(capsys, "train", "--config", "smoke", "--out", str(tmp_path / "file" / "run"))
         assert "--out" in text and "cannot write there" in text
 
     def test_cuda_where_there_is_none(self, capsys, tmp_path):

@@ -70,7 +70,9 @@ class TestLoad:
         assert "\n" not in str(caught.value)
 
     def test_unknown_name(self):
-        with pytest.raises(ConfigError, match="--config quick: neither a .yaml file nor one of .*smoke"):
+        with pytest.raises(
+            ConfigError, match="--config quick: neither a .yaml file nor one of .*smoke"
+        ):
             load_config("quick")
         with pytest.raises(ConfigError, match="no such file"):
             load_config("missing.yaml")

@@ -103,5 +103,7 @@ class TestDefault:
 
     def test_code_zero_is_the_mean(self, face_model):
         zero = face_model.layout.zeros()
-        assert torch.equal(face_model.vertices(zero.shape, zero.expression)[0], face_model.mean_shape)
+        assert torch.equal(
+            face_model.vertices(zero.shape, zero.expression)[0], face_model.mean_shape
+        )
         assert torch.equal(face_model.albedo(zero.albedo)[0], face_model.mean_albedo)

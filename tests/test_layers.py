@@ -18,7 +18,12 @@ LAYERS = {
     "face_code": 1, "mesh": 1, "camera": 1, "lighting": 1, "dr": 1, "landmarks": 1, "config": 1,
     "checkpoint": 1, "device": 1, "assets": 1, "configs": 1,
 }  # fmt: skip
-STRANGERS = [("encoder", "decoder"), ("decoder", "encoder"), ("shaders", "mesh"), ("shaders", "camera")]
+STRANGERS = [
+    ("encoder", "decoder"),
+    ("decoder", "encoder"),
+    ("shaders", "mesh"),
+    ("shaders", "camera"),
+]
 
 
 def _modules() -> list[tuple[str, Path]]:
@@ -46,7 +51,9 @@ def _imports(path: Path) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize(("room", "path"), _modules(), ids=lambda x: x.stem if isinstance(x, Path) else x)
+@pytest.mark.parametrize(
+    ("room", "path"), _modules(), ids=lambda x: x.stem if isinstance(x, Path) else x
+)
 def test_imports_go_down_only(room, path):
     assert room in LAYERS, f"{path}: give the room {room} a layer"
     for name in _imports(path):
@@ -55,7 +62,9 @@ def test_imports_go_down_only(room, path):
             continue
         other = parts[1]
         assert other in LAYERS, f"{path}: imports unknown room {other}"
-        assert LAYERS[other] <= LAYERS[room], f"{path}: {room} may not import {other}, a layer above"
+        assert LAYERS[other] <= LAYERS[room], (
+            f"{path}: {room} may not import {other}, a layer above"
+        )
         assert (room, other) not in STRANGERS, f"{path}: {room} must not know {other}"
 
 

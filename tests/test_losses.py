@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from mofa_nvdr import dr as default_dr
+from mofa_nvdr.camera import Camera
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.dr import reference
 from mofa_nvdr.face_code import CodeLayout
@@ -105,10 +107,10 @@ class TestImageLevelGradients:
     """Both backward formulas of raster mode are the derivative of the image-level loss."""
 
     @staticmethod
-    def _setup(size, gradient, dtype=torch.float32, dr=None):
-        model = small_face(24).to(dtype)
-        extra = {"dr": dr} if dr else {}
-        decoder = FaceDecoder(model, size, gradient=gradient, **extra)
+    def _setup(size, gradient, dtype=torch.float32, dr=default_dr, rows=24):
+        model = small_face(rows).to(dtype)
+        camera = Camera(size, position=(0.0, 0.0, -1000.0))  # the whole outline is in the picture
+        decoder = FaceDecoder(model, camera=camera, gradient=gradient, dr=dr)
         generator = torch.Generator().manual_seed(4)
         code = 0.3 * torch.randn(1, model.layout.size, generator=generator)
         where = model.layout.slices
@@ -119,11 +121,13 @@ class TestImageLevelGradients:
 
     @pytest.mark.parametrize("motion", MOTIONS)
     def test_rendering_is_exact_away_from_the_outline(self, motion):
-        """Over pixels that stay covered, the derivative is exact: float64, tiny step.
+        """Over pixels that stay covered; float64, tiny step, large triangles.
 
-        Measured: worst relative difference 2e-6 (AMD Zen 4).
+        Pixels within 1/32 px of an edge belong to the snapped neighbour and hold clamped barycentrics,
+        whose derivative nvdiffrast passes straight through: the fewer edges, the smaller that share.
+        Measured: worst relative difference 6e-7 (AMD Zen 4).
         """
-        decoder, code, photo = self._setup(48, "rendering", torch.float64, reference)
+        decoder, code, photo = self._setup(48, "rendering", torch.float64, reference, rows=6)
         part, entry, _ = MOTIONS[motion]
         index = decoder.model.layout.slices[part].start + entry
         inside = torch.zeros(1, 1, 48, 48, dtype=torch.bool)
@@ -141,7 +145,7 @@ class TestImageLevelGradients:
         code.requires_grad_()
         (analytic,) = torch.autograd.grad(loss(code), code)
         assert abs(numeric) > 1e-6
-        torch.testing.assert_close(analytic[0, index], numeric.detach(), rtol=1e-4, atol=1e-9)
+        torch.testing.assert_close(analytic[0, index], numeric.detach(), rtol=1e-5, atol=1e-9)
 
     @pytest.mark.parametrize("motion", MOTIONS)
     def test_surface_is_the_derivative_of_the_moving_mean(self, motion):
@@ -194,7 +198,9 @@ class TestPhotometricVertex:
     def test_outside_and_missing_pixels_do_not_count(self):
         photo = torch.full((2, 3, 4, 4), 0.5)
         photo[:, :, 3] = float("nan")
-        positions = torch.tensor([[2.0, 1.0], [-1.0, 2.0], [2.0, 3.4], [math.nan, 1.0], [1e30, 0.0]])
+        positions = torch.tensor(
+            [[2.0, 1.0], [-1.0, 2.0], [2.0, 3.4], [math.nan, 1.0], [1e30, 0.0]]
+        )
         positions = positions.expand(2, -1, -1).clone().requires_grad_()
         colors = torch.zeros(2, 5, 3, requires_grad=True)
         facing = torch.ones(2, 5, dtype=torch.bool)
@@ -219,9 +225,14 @@ class TestPhotometricVertex:
         )
 
     def test_wrong_photo(self):
-        with pytest.raises(ValueError, match=r"photo is \[2, 3, 4, 4\], expected \[B, 3, H, W\] with B = 1"):
+        with pytest.raises(
+            ValueError, match=r"photo is \[2, 3, 4, 4\], expected \[B, 3, H, W\] with B = 1"
+        ):
             photometric_vertex(
-                torch.zeros(1, 5, 2), torch.zeros(1, 5, 3), torch.ones(1, 5), torch.zeros(2, 3, 4, 4)
+                torch.zeros(1, 5, 2),
+                torch.zeros(1, 5, 3),
+                torch.ones(1, 5),
+                torch.zeros(2, 3, 4, 4),
             )
 
 
@@ -255,10 +266,14 @@ class TestLandmarks:
 
 class TestTotal:
     def test_regularizer_eq_10(self):
-        code = CodeLayout(2, 2, 2).zeros().replace(
-            shape=torch.tensor([[1.0, 2.0]]),
-            albedo=torch.tensor([[3.0, 0.0]]),
-            expression=torch.tensor([[0.0, 2.0]]),
+        code = (
+            CodeLayout(2, 2, 2)
+            .zeros()
+            .replace(
+                shape=torch.tensor([[1.0, 2.0]]),
+                albedo=torch.tensor([[3.0, 0.0]]),
+                expression=torch.tensor([[0.0, 2.0]]),
+            )
         )
         torch.testing.assert_close(
             statistical_regularizer(code), torch.tensor([5 + 1.7e-3 * 9 + 0.8 * 4])

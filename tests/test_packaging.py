@@ -90,7 +90,10 @@ def test_wheel(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path / "site")
-    assert {n.split("/")[0] for n in names} <= {"mofa_nvdr", wheel.name.rsplit("-py3", 1)[0] + ".dist-info"}
+    assert {n.split("/")[0] for n in names} <= {
+        "mofa_nvdr",
+        wheel.name.rsplit("-py3", 1)[0] + ".dist-info",
+    }
     for room in ROOMS:
         expected = {p.name for p in (ROOT / room).iterdir() if p.is_file() and p.suffix != ".pyc"}
         assert expected <= {Path(n).name for n in names if n.startswith(f"mofa_nvdr/{room}/")}

@@ -55,3 +55,10 @@ class TestJsonLog:
         JsonLog(tmp_path / "log.jsonl", 0).close()
         assert (tmp_path / "log.jsonl").read_text() == ""
         assert read_log(tmp_path / "missing.jsonl") == []
+
+    def test_numbers_that_json_lacks_become_null(self, tmp_path):
+        log = JsonLog(tmp_path / "log.jsonl", 0)
+        log.write({"step": 0, "landmark_px": float("nan"), "photometric": 0.5})
+        log.close()
+        text = (tmp_path / "log.jsonl").read_text()
+        assert text == '{"step": 0, "landmark_px": null, "photometric": 0.5}\n'

@@ -57,7 +57,9 @@ class TestTrain:
         assert validations[0]["scale"] == 1 and validations[0]["yaw_std_deg"] == 0  # code zero
         steps = [line for line in lines if "split" not in line]
         assert [line["step"] for line in steps] == [1, 2, 3, 4]
-        assert {"loss", "photometric", "landmark", "regularizer", "images_per_second"} <= set(steps[0])
+        assert {"loss", "photometric", "landmark", "regularizer", "images_per_second"} <= set(
+            steps[0]
+        )
         assert load_config(str(run / "config.yaml")).render_mode == mode
         assert [p.name for p in list_checkpoints(run)] == [
             "checkpoint-00000002.safetensors", "checkpoint-00000004.safetensors",
@@ -72,7 +74,9 @@ class TestTrain:
         assert _curve(a) == _curve(b) != _curve(c)
 
     def test_tensorboard(self, cap, tmp_path):
-        event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+        event_accumulator = pytest.importorskip(
+            "tensorboard.backend.event_processing.event_accumulator"
+        )
         run = train(_config(cap, tmp_path / "run"))
         events = event_accumulator.EventAccumulator(str(run))
         events.Reload()

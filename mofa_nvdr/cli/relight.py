@@ -30,9 +30,10 @@ def relight(
         files: parameter files (.npz) of mofa-nvdr reconstruct; several stand side by side
         light: an .hdr light probe, the name of a preset, or the .npz whose light to take
         out: picture to write: .png, or .gif with --rotate
-        rotate: turn the light once around the face
+        rotate: turn the light once around the face: from the camera to the picture's right, behind
+            the face, and back from the left
         frames: pictures in one turn
-        image_size: side of the picture in pixels; 0: the size of the reconstruction
+        image_size: height of the picture in pixels; 0: that of the reconstruction
         face_model: the face model that the parameters are for: 'default' or a .safetensors file
         device: auto, cpu or cuda
     """

@@ -29,7 +29,9 @@ def run(args: list[str]) -> None:
     )
     config = parse("train", options, rest)
     if not names and not args:
-        raise ConfigError("nothing to do: give --config NAME (quickstart for a first run) or options")
+        raise ConfigError(
+            "nothing to do: give --config NAME (quickstart for a first run) or options"
+        )
     from mofa_nvdr.training import train
 
     train(config, "-".join([Path(names[-1]).stem if names else "mofa", config.render_mode]))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,14 +16,15 @@ from mofa_nvdr.decoder import FaceDecoder, RasterFace
 from mofa_nvdr.face_code import CodeLayout, FaceCode
 from mofa_nvdr.lighting import AMBIENT_OFFSET, directional_light
 
-_VAL_SEED = 2**31 - 1  # no training seed reaches it: steps are mixed in below it
+_VAL_SEED = 1  # odd; training seeds are doubled, hence even
 
 
 @dataclass(frozen=True)
 class CodePrior:
     """Distributions from which random faces are drawn; zero-mean normal unless said otherwise.
 
-    The spreads of the pose are those of ordinary portraits: most heads within 15 degrees of frontal.
+    The spreads of the pose are those of ordinary portraits: most heads within 15 degrees of the
+    frontal pose.
     """
 
     shape: float = 0.8  # standard deviations of the face model
@@ -76,7 +78,7 @@ def random_codes(
     ambient = AMBIENT_OFFSET * (
         (p.ambient * normal(count, 1)).exp() * (1 + 0.05 * normal(count, 3)) - 1
     )
-    # What the key light adds on average is taken from the ambient light, so that faces stay well exposed.
+    # What the key light adds on average is taken from the ambient light: faces stay well exposed.
     light[:, 0] += ambient - 0.5 * light[:, 0]
     return FaceCode(
         shape=p.shape * normal(count, layout.num_shape),
@@ -104,17 +106,18 @@ class SyntheticFaces:
         """Endless training batches from step `start_step` on."""
         step = start_step
         while True:
-            yield self._render(batch_size, seed, step)
+            yield self._render(batch_size, _generator(2 * seed, step), step)
             step += 1
 
     def val_batches(self, count: int, batch_size: int) -> Generator[Batch, None, None]:
         """`count` faces that are the same for every seed and in no training batch."""
         for number, start in enumerate(range(0, count, batch_size)):
-            yield self._render(min(batch_size, count - start), _VAL_SEED, number)
+            yield self._render(
+                min(batch_size, count - start), _generator(_VAL_SEED, number), number
+            )
 
     @torch.no_grad()
-    def _render(self, count: int, seed: int, step: int) -> Batch:
-        generator = torch.Generator().manual_seed((seed << 32) + step)
+    def _render(self, count: int, generator: torch.Generator, step: int) -> Batch:
         code = random_codes(self.decoder.model.layout, count, generator, self.prior)
         height, width = self.decoder.camera.size
         background = _background(count, height, width, generator)
@@ -129,6 +132,13 @@ class SyntheticFaces:
             step=step,
             codes=code.pack(),
         )
+
+
+def _generator(seed: int, step: int) -> torch.Generator:
+    # torch's CPU generator takes the lower 32 bits of its seed alone, so both numbers are mixed
+    # into them; the last bit tells training from validation, which thus never share a stream.
+    mixed = int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+    return torch.Generator().manual_seed((mixed & ~1) | (seed & 1))
 
 
 def _background(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:

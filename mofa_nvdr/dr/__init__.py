@@ -1,11 +1,13 @@
 """nvdiffrast's verbs on any device: `from mofa_nvdr import dr`, then `dr.rasterize` and so on.
 
-CPU tensors go to our own kernels (Numba), CUDA tensors to nvdiffrast, with the same results up to rounding
-and nvdiffrast's conventions throughout: y is up, row 0 of an image is its bottom row, images are
-[N, H, W, C]. `mofa_nvdr.dr.reference` holds the same verbs in plain torch, float64 too; the two modules can
-be exchanged for each other.
+CPU tensors go to our own kernels (Numba), CUDA tensors to nvdiffrast, with the same results up to
+rounding and nvdiffrast's conventions throughout: y is up, row 0 of an image is its bottom row,
+images are [N, H, W, C]. `mofa_nvdr.dr.reference` holds the same verbs in plain torch, float64 too;
+the two modules can be exchanged for each other.
 """
 
+from mofa_nvdr.dr import reference
+from mofa_nvdr.dr.antialias import antialias, antialias_construct_topology_hash
 from mofa_nvdr.dr.context import RasterizeContext, RasterizeGLContext
 from mofa_nvdr.dr.interpolate import interpolate
 from mofa_nvdr.dr.rasterize import rasterize
@@ -17,6 +19,9 @@ __all__ = [
     "RasterizeContext",
     "RasterizeCudaContext",
     "RasterizeGLContext",
+    "antialias",
+    "antialias_construct_topology_hash",
     "interpolate",
     "rasterize",
+    "reference",
 ]

@@ -1,7 +1,8 @@
 """Contexts, checks and the choice of backend that the verbs share.
 
-CPU tensors go to our kernels, CUDA tensors to nvdiffrast, and nothing else decides: no tensor is moved.
-This is the only module that imports nvdiffrast, in `load_nvdiffrast`, when a CUDA tensor arrives.
+CPU tensors go to our kernels, CUDA tensors to nvdiffrast, and nothing else decides: no tensor is
+moved. This is the only module that imports nvdiffrast, in `load_nvdiffrast`, when a CUDA tensor
+arrives.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _MAX_CUDA_CONTEXTS = 8
 class RasterizeContext:
     """What `rasterize` takes first; device-neutral, made once and kept.
 
-    On the CPU it holds nothing. On CUDA it creates nvdiffrast's contexts when they are needed, one for each
-    (device, N, H, W), and keeps the last eight. Like nvdiffrast's, it must not be used by two threads or
-    CUDA streams at once; make one for each.
+    On the CPU it holds nothing. On CUDA it creates nvdiffrast's contexts when they are needed, one
+    for each (device, N, H, W), and keeps the last eight. Like nvdiffrast's, it must not be used by
+    two threads or CUDA streams at once; make one for each.
 
     Args:
         device: None accepts any device; a device makes `rasterize` refuse tensors from elsewhere.
@@ -36,7 +37,7 @@ class RasterizeContext:
         self._cuda_contexts: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     def cuda_context(self, device: torch.device, size: tuple[int, int, int]) -> Any:
-        """nvdiffrast's context for images of `size` = (N, H, W) on a CUDA device.
+        """The nvdiffrast context for images of `size` = (N, H, W) on a CUDA device.
 
         Raises:
             RuntimeError: nvdiffrast is not installed.
@@ -90,8 +91,8 @@ def load_nvdiffrast(verb: str) -> ModuleType:
         import nvdiffrast.torch as operators
     except ImportError as error:
         raise RuntimeError(
-            f"{verb}: the tensors are on CUDA, and nvdiffrast, which works there, can't be imported "
-            f"({error}); pip install setuptools wheel ninja; pip install --no-build-isolation "
+            f"{verb}: the tensors are on CUDA, and nvdiffrast can't be imported ({error}); "
+            "pip install setuptools wheel ninja; pip install --no-build-isolation "
             "git+https://github.com/NVlabs/nvdiffrast.git@v0.4.0, or move the tensors to the CPU"
         ) from error
     return operators
@@ -132,7 +133,9 @@ def check_tensor(
     shape: Sequence[int | str],
     dtypes: Sequence[torch.dtype] = (torch.float32,),
 ) -> None:
-    """Refuse a tensor that is not `shape` (ints must match, names must be > 0), of a dtype, contiguous.
+    """Refuse a tensor that has another shape or dtype, or is not contiguous.
+
+    Ints in `shape` must match, names must be above 0.
 
     Raises:
         RuntimeError: as nvdiffrast does, for shape, dtype and layout alike.

@@ -1,9 +1,10 @@
 """Compiling and running the CPU kernels: Numba functions without the GIL on a few plain threads.
 
-Why not Numba's own `parallel=True`: its OpenMP layer aborts a process that forks after the first call (data
-loader workers do), its workqueue layer is not safe to enter from two threads, and which layer is there
-differs from machine to machine. Kernels here work on one item (an image, or a band of its rows); the items
-are fixed by the shapes alone and never share an output, so the bits don't depend on the number of threads.
+Why not Numba's own `parallel=True`: its OpenMP layer aborts a process that forks after the first
+call (data loader workers do), its workqueue layer is not safe to enter from two threads, and which
+layer is there differs from machine to machine. Kernels here work on one item (an image, or a band
+of its rows); the items are fixed by the shapes alone and never share an output, so the bits don't
+depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _pool_lock = threading.Lock()
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first call, without the GIL and with IEEE arithmetic; cached on disk where that can be.
+    """Compile on first call, without the GIL and with IEEE arithmetic; cache on disk if possible.
 
     Args:
         function: a function in Numba's subset of Python.
@@ -30,7 +31,7 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     Returns:
         The compiled function. Where no cache directory is writable it is compiled once per process.
     """
-    options = {"nogil": True, "fastmath": False, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # "no locator available": nowhere to write the cache

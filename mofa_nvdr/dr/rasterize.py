@@ -1,11 +1,12 @@
 """rasterize: clip-space triangles -> which triangle each pixel's centre sees, and where in it.
 
-Conventions are nvdiffrast's: y is up, so row 0 is the bottom row; pixel (row j, column i) has its centre at
-X = (2 i + 1)/W - 1, Y = (2 j + 1)/H - 1 in normalised device coordinates (NDC).
+Conventions are nvdiffrast's: y is up, so row 0 is the bottom row; pixel (row j, column i) has its
+centre at X = (2 i + 1)/W - 1, Y = (2 j + 1)/H - 1 in normalised device coordinates (NDC).
 
-Coverage is decided in integers on a grid of 1/16 pixel, so shared edges are hit exactly once. What a pixel
-sees is the minimum of one integer key (depth above, triangle index below): order and threads don't matter.
-Barycentrics come from the unsnapped vertices. Arithmetic on pixels is float64, rounded once at the end.
+Coverage is decided in integers on a grid of 1/16 pixel, so shared edges are hit exactly once. What
+a pixel sees is the minimum of one integer key (depth above, triangle index below): order and
+threads don't matter. Barycentrics come from the unsnapped vertices. Arithmetic on pixels is
+float64, rounded once at the end.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.context import (
     MAX_PLAIN_ID,
@@ -25,20 +26,16 @@ from mofa_nvdr.dr.context import (
     common_device,
     load_nvdiffrast,
 )
-from mofa_nvdr.dr.parallel import jit, run
+from mofa_nvdr.dr.parallel import run
+from mofa_nvdr.dr.rasterize_kernels import (
+    rasterize_band,
+    rasterize_band_backward,
+    sum_bands,
+)
 
-# Bands of rows with gradient buffers of their own. Fixed: the order of the sums must not follow the machine.
+# Bands of rows with gradient buffers of their own. Fixed: the order of the sums must not follow the
+# machine.
 GRADIENT_BANDS = 2
-# nvdiffrast's guard where the backward pass divides by a triangle's area, in units of NDC^2 w^2.
-AREA_EPSILON = 1e-6
-
-_UNUSABLE = 64  # not finite, or exactly at the eye: a triangle with such a vertex is not drawn
-_EMPTY = np.iinfo(np.int64).max
-_INDEX_MASK = (1 << 31) - 1
-# -1 and +1 in z/w on the 32-bit depth scale, as nvdiffrast places them.
-_DEPTH_NEAR = 17600.0
-_DEPTH_SPAN = 4294967296.0 - 2 * 17600.0
-_MIN_W = np.float32(1.2e-38)  # the smallest w with a finite float32 reciprocal
 
 
 def rasterize(
@@ -51,32 +48,34 @@ def rasterize(
 ) -> tuple[Tensor, Tensor]:
     """Find the nearest triangle at every pixel's centre, with perspective-correct barycentrics.
 
-    Drawn is what lies in -w <= x, y, z <= w, both faces; smaller z/w is nearer, and of equal depths the
-    later triangle wins. Triangles with a vertex index outside `pos` or a vertex that is not finite are
-    skipped silently. No gradient passes through coverage: use `antialias` for that.
+    Drawn is what lies in -w <= x, y, z <= w, both faces; smaller z/w is nearer, and of equal depths
+    the later triangle wins. Triangles with a vertex index outside `pos` or a vertex that is not
+    finite are skipped silently. No gradient passes through coverage: use `antialias` for that.
 
     Args:
-        glctx: a `RasterizeContext`; nvdiffrast's own contexts are taken too when the tensors are on CUDA.
-        pos: clip-space vertices (x, y, z, w), float32. [N, V, 4]: image n shows all triangles with vertices
-            pos[n]. [V, 4]: range mode, image n shows the triangles of ranges[n].
+        glctx: a `RasterizeContext`; nvdiffrast's own contexts are taken too when the tensors are on
+            CUDA.
+        pos: clip-space vertices (x, y, z, w), float32. [N, V, 4]: image n shows all triangles with
+            vertices pos[n]. [V, 4]: range mode, image n shows the triangles of ranges[n].
         tri: vertex indices [T, 3], int32.
         resolution: (H, W), height first.
         ranges: (first triangle, count) per image [N, 2], int32, on the CPU; only in range mode.
         grad_db: whether the gradient of `rast_db` reaches `pos`.
 
     Returns:
-        rast [N, H, W, 4]: (u, v, z/w, triangle index + 1); u, v weigh the first and the second vertex.
-            Zero where nothing is drawn. In range mode the index counts in all of `tri`.
+        rast [N, H, W, 4]: (u, v, z/w, triangle index + 1); u, v weigh the first and the second
+            vertex. Zero where nothing is drawn. In range mode the index counts in all of `tri`.
         rast_db [N, H, W, 4]: (du/dX, du/dY, dv/dX, dv/dY), X, Y in pixels.
-        Both differentiable once, in x, y and w of `pos`; the z/w channel has no gradient. The same bits
-        for every thread count.
+        Both differentiable once, in x, y and w of `pos`; the z/w channel has no gradient. The same
+        bits for every thread count.
 
     Raises:
-        RuntimeError: a shape, dtype, device or memory layout is not as above, or CUDA without nvdiffrast.
+        RuntimeError: a shape, dtype, device or memory layout is not as above, or CUDA without
+            nvdiffrast.
         TypeError: an argument is of the wrong Python type.
     """
     device = common_device("rasterize", pos=pos, tri=tri)
-    height, width = _check_resolution(resolution)
+    height, width = check_resolution(resolution)
     if not isinstance(grad_db, bool):
         raise TypeError(f"rasterize: grad_db is {grad_db!r}, expected True or False")
     ranges = check_inputs("rasterize", pos, tri, ranges)
@@ -101,7 +100,8 @@ def rasterize(
     return _Rasterize.apply(pos, tri, (height, width), ranges, grad_db)
 
 
-def _check_resolution(resolution: Any) -> tuple[int, int]:
+def check_resolution(resolution: Any) -> tuple[int, int]:
+    """(height, width) as integers above 0."""
     try:
         height, width = (int(size) for size in tuple(resolution))
     except (TypeError, ValueError) as error:
@@ -164,7 +164,7 @@ def triangle_spans(tri: Tensor, ranges: Tensor | None, num_images: int) -> list[
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         pos: Tensor,
         tri: Tensor,
         resolution: tuple[int, int],
@@ -177,24 +177,18 @@ class _Rasterize(torch.autograd.Function):
         rast_db = torch.empty(num_images, height, width, 4)
         pos_array, tri_array = pos.detach().numpy(), tri.numpy()
         rast_array, db_array = rast.numpy(), rast_db.numpy()
-        # Every band goes through all triangles again, so there are only as many as keep the threads busy.
-        # Their number changes no bit: a pixel's key is a minimum.
-        num_bands = 1
-        if num_images < 2 * torch.get_num_threads():
-            num_bands = min(-(-2 * torch.get_num_threads() // num_images), height)
-        if torch.get_num_threads() == 1:
-            num_bands = 1
+        bands = forward_bands(num_images, height)
         items = []
         for image, (first, end) in enumerate(triangle_spans(tri, ranges, num_images)):
             vertices = pos_array if ranges is not None else pos_array[image]
-            for start, stop in row_bands(height, num_bands):
+            for start, stop in bands:
                 items.append(
                     (vertices, tri_array, first, end, height, width, start, stop,
                      rast_array[image], db_array[image])
                 )  # fmt: skip
-        run(_rasterize_band, items)
+        run(rasterize_band, items)
         ctx.save_for_backward(pos, tri, rast)
-        ctx.grad_db = grad_db  # type: ignore[attr-defined]
+        ctx.grad_db = grad_db
         ctx.set_materialize_grads(False)
         return rast, rast_db
 
@@ -221,345 +215,32 @@ class _Rasterize(torch.autograd.Function):
                     (vertices, tri.numpy(), rast_array[image], grad_array[image],
                      grad_db_array[image], with_db, start, stop, sums[image, band])
                 )  # fmt: skip
-        run(_rasterize_band_backward, items)
+        run(rasterize_band_backward, items)
         grad_pos = torch.empty_like(pos)
         out = grad_pos.numpy()
         if batched:
-            run(_sum_bands, [(sums[image], out[image]) for image in range(num_images)])
+            run(sum_bands, [(sums[image], out[image]) for image in range(num_images)])
         else:
-            _sum_bands(sums.reshape(-1, num_vertices, 3), out)
+            sum_bands(sums.reshape(-1, num_vertices, 3), out)
         return grad_pos, None, None, None, None
 
 
-def as_array(tensor: Tensor) -> np.ndarray:
+def as_array(tensor: Tensor) -> Any:
     """A gradient as the kernels take it: contiguous numpy, sharing memory where it already is."""
     return tensor.detach().contiguous().numpy()
+
+
+def forward_bands(num_images: int, height: int) -> list[tuple[int, int]]:
+    """Bands of rows for work in which no sum crosses pixels: as many as keep the threads busy.
+
+    Their number may follow the machine, since it changes no bit; fewer is less work done twice.
+    """
+    num_threads = torch.get_num_threads()
+    wanted = 1 if num_threads == 1 else -(-2 * num_threads // num_images)
+    return row_bands(height, min(wanted, height))
 
 
 def row_bands(height: int, num_bands: int) -> list[tuple[int, int]]:
     """(first, end) rows of each band; some are empty when there are fewer rows than bands."""
     edges = [height * band // num_bands for band in range(num_bands + 1)]
     return list(zip(edges[:-1], edges[1:]))
-
-
-@jit
-def _rasterize_band(pos, tri, first, end, height, width, row_start, row_stop, rast, rast_db):
-    num_vertices = pos.shape[0]
-    points = np.empty((num_vertices, 2), np.int32)
-    depths = np.empty(num_vertices, np.float32)
-    codes = np.empty(num_vertices, np.uint8)
-    for k in range(num_vertices):
-        code = _clip_code(pos[k, 0], pos[k, 1], pos[k, 2], pos[k, 3])
-        codes[k] = code
-        if code == 0:
-            x, y, z = _snap(pos[k, 0], pos[k, 1], pos[k, 2], pos[k, 3], height, width)
-            points[k, 0], points[k, 1], depths[k] = x, y, z
-
-    keys = np.full((row_stop - row_start, width), _EMPTY, np.int64)
-    polygon = np.empty((2, 10, 4), np.float64)
-    for t in range(first, end):
-        a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
-        if min(a, b, c) < 0 or max(a, b, c) >= num_vertices:
-            continue
-        any_code = codes[a] | codes[b] | codes[c]
-        if any_code == 0:
-            _draw(
-                points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1],
-                depths[a], depths[b], depths[c], t, row_start, row_stop, width, keys,
-            )  # fmt: skip
-        elif (codes[a] & codes[b] & codes[c]) == 0 and any_code < _UNUSABLE:
-            for i in range(4):
-                polygon[0, 0, i] = pos[a, i]
-                polygon[0, 1, i] = pos[b, i]
-                polygon[0, 2, i] = pos[c, i]
-            _draw_clipped(polygon, any_code, t, height, width, row_start, row_stop, keys)
-    _resolve(pos, tri, keys, height, width, row_start, rast, rast_db)
-
-
-@jit
-def _clip_code(x, y, z, w):
-    """Bits for the planes -x, +x, -y, +y, -z, +z that a vertex lies outside of, strictly."""
-    if not (np.isfinite(x) and np.isfinite(y) and np.isfinite(z) and np.isfinite(w)):
-        return _UNUSABLE
-    code = 0
-    if x < -w:
-        code |= 1
-    if x > w:
-        code |= 2
-    if y < -w:
-        code |= 4
-    if y > w:
-        code |= 8
-    if z < -w:
-        code |= 16
-    if z > w:
-        code |= 32
-    if code == 0 and w < _MIN_W:
-        return _UNUSABLE
-    return code
-
-
-@jit
-def _snap(x, y, z, w, height, width):
-    """Sixteenths of a pixel from the centre of pixel (0, 0), and z/w; in float32 like nvdiffrast's."""
-    reciprocal = np.float32(1.0) / w
-    sx = np.rint((x * reciprocal) * np.float32(8 * width))
-    sy = np.rint((y * reciprocal) * np.float32(8 * height))
-    return np.int64(sx) + 8 * width - 8, np.int64(sy) + 8 * height - 8, z * reciprocal
-
-
-@jit
-def _draw_clipped(polygon, any_code, t, height, width, row_start, row_stop, keys):
-    """Clip polygon[0, :3] to the planes that a vertex violates, and draw it as a fan."""
-    source, count = 0, 3
-    for plane in range(6):
-        axis = plane // 2
-        if not any_code & (3 << (2 * axis)):
-            continue
-        sign = 1.0 if plane % 2 == 0 else -1.0
-        kept = 0
-        for k in range(count):
-            p, q = polygon[source, k], polygon[source, (k + 1) % count]
-            p_inside, q_inside = p[3] + sign * p[axis], q[3] + sign * q[axis]
-            if p_inside >= 0.0:
-                for i in range(4):
-                    polygon[1 - source, kept, i] = p[i]
-                kept += 1
-            if (p_inside >= 0.0) != (q_inside >= 0.0):
-                # From inside to outside whatever the direction: both triangles of an edge cut alike.
-                if p_inside < q_inside:
-                    p, q, p_inside, q_inside = q, p, q_inside, p_inside
-                fraction = p_inside / (p_inside - q_inside)
-                for i in range(4):
-                    polygon[1 - source, kept, i] = p[i] + fraction * (q[i] - p[i])
-                polygon[1 - source, kept, axis] = -sign * polygon[1 - source, kept, 3]
-                kept += 1
-        source, count = 1 - source, kept
-        if count < 3:
-            return
-    corners = polygon[source]
-    for k in range(count):
-        if not corners[k, 3] >= _MIN_W:
-            return
-    x0, y0, z0 = _snap_corner(corners[0], height, width)
-    x1, y1, z1 = _snap_corner(corners[1], height, width)
-    for k in range(2, count):
-        x2, y2, z2 = _snap_corner(corners[k], height, width)
-        _draw(x0, y0, x1, y1, x2, y2, z0, z1, z2, t, row_start, row_stop, width, keys)
-        x1, y1, z1 = x2, y2, z2
-
-
-@jit
-def _snap_corner(p, height, width):
-    return _snap(
-        np.float32(p[0]), np.float32(p[1]), np.float32(p[2]), np.float32(p[3]), height, width
-    )
-
-
-@jit
-def _draw(x0, y0, x1, y1, x2, y2, z0, z1, z2, t, row_start, row_stop, width, keys):
-    """Lower the key of every pixel whose centre lies in the snapped triangle."""
-    # Pixel i sits at 16 i; most triangles of a dense mesh end here, between the centres.
-    i_start = max((min(x0, x1, x2) + 15) >> 4, 0)
-    i_stop = min(max(x0, x1, x2) >> 4, width - 1) + 1
-    j_start = max((min(y0, y1, y2) + 15) >> 4, row_start)
-    j_stop = min((max(y0, y1, y2) >> 4) + 1, row_stop)
-    if i_start >= i_stop or j_start >= j_stop:
-        return
-    x0, y0, x1 = np.int64(x0), np.int64(y0), np.int64(x1)
-    y1, x2, y2 = np.int64(y1), np.int64(x2), np.int64(y2)
-    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
-    if area == 0:
-        return
-    if area < 0:  # the back: drawn too, in counter-clockwise order
-        area = -area
-        x1, y1, z1, x2, y2, z2 = x2, y2, z2, x1, y1, z1
-    # Edge k faces vertex k; its function is the (doubled) area that a sample spans with it.
-    dx0, dy0 = x2 - x1, y2 - y1
-    dx1, dy1 = x0 - x2, y0 - y2
-    dx2, dy2 = x1 - x0, y1 - y0
-    # Left and bottom edges own the samples on them, the others need at least one unit.
-    least0 = 0 if dy0 < 0 or (dy0 == 0 and dx0 > 0) else 1
-    least1 = 0 if dy1 < 0 or (dy1 == 0 and dx1 > 0) else 1
-    least2 = 0 if dy2 < 0 or (dy2 == 0 and dx2 > 0) else 1
-    scale = 0.5 * _DEPTH_SPAN / area
-    d0 = _DEPTH_NEAR + 0.5 * _DEPTH_SPAN * (np.float64(z0) + 1.0)
-    d1 = (np.float64(z1) - np.float64(z0)) * scale
-    d2 = (np.float64(z2) - np.float64(z0)) * scale
-    for j in range(j_start, j_stop):
-        e0 = dx0 * (16 * j - y1) - dy0 * (16 * i_start - x1) - least0
-        e1 = dx1 * (16 * j - y2) - dy1 * (16 * i_start - x2) - least1
-        e2 = dx2 * (16 * j - y0) - dy2 * (16 * i_start - x0) - least2
-        for i in range(i_start, i_stop):
-            if (e0 | e1 | e2) >= 0:
-                depth = np.int64(d0 + d1 * (e1 + least1) + d2 * (e2 + least2))
-                key = (min(max(depth, 0), 4294967295) << 31) | (_INDEX_MASK - t)
-                if key < keys[j - row_start, i]:
-                    keys[j - row_start, i] = key
-            e0 -= 16 * dy0
-            e1 -= 16 * dy1
-            e2 -= 16 * dy2
-
-
-@jit
-def _resolve(pos, tri, keys, height, width, row_start, rast, rast_db):
-    """Barycentrics, depth, id and pixel derivatives of the triangle in each key."""
-    for row in range(keys.shape[0]):
-        j = row + row_start
-        ndc_y = (2 * j + 1) / height - 1.0
-        for i in range(width):
-            if keys[row, i] == _EMPTY:
-                for channel in range(4):
-                    rast[j, i, channel] = 0.0
-                    rast_db[j, i, channel] = 0.0
-                continue
-            ndc_x = (2 * i + 1) / width - 1.0
-            t = _INDEX_MASK - (keys[row, i] & _INDEX_MASK)
-            a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
-            xa, ya, wa = np.float64(pos[a, 0]), np.float64(pos[a, 1]), np.float64(pos[a, 3])
-            xb, yb, wb = np.float64(pos[b, 0]), np.float64(pos[b, 1]), np.float64(pos[b, 3])
-            xc, yc, wc = np.float64(pos[c, 0]), np.float64(pos[c, 1]), np.float64(pos[c, 3])
-            # q_k = (x_k - X w_k, y_k - Y w_k); E_k = cross(q_k+1, q_k+2), also behind the eye.
-            qax, qay = xa - ndc_x * wa, ya - ndc_y * wa
-            qbx, qby = xb - ndc_x * wb, yb - ndc_y * wb
-            qcx, qcy = xc - ndc_x * wc, yc - ndc_y * wc
-            e0 = qbx * qcy - qby * qcx
-            e1 = qcx * qay - qcy * qax
-            e2 = qax * qby - qay * qbx
-            inverse = 1.0 / (e0 + e1 + e2)
-            u = _clamp(e0 * inverse, 0.0, 1.0, 0.0)
-            v = _clamp(e1 * inverse, 0.0, 1.0, 0.0)
-            norm = max(u + v, 1.0)
-            u /= norm
-            v /= norm
-            z = pos[a, 2] * e0 + pos[b, 2] * e1 + pos[c, 2] * e2
-            rast[j, i, 0] = u
-            rast[j, i, 1] = v
-            rast[j, i, 2] = _clamp(z / (wa * e0 + wb * e1 + wc * e2), -1.0, 1.0, 1.0)
-            rast[j, i, 3] = _encode_id(t + 1)
-            e0x, e1x = yb * wc - yc * wb, yc * wa - ya * wc
-            e0y, e1y = xc * wb - xb * wc, xa * wc - xc * wa
-            sum_x = e0x + e1x + (ya * wb - yb * wa)
-            sum_y = e0y + e1y + (xb * wa - xa * wb)
-            step_x, step_y = 2.0 * inverse / width, 2.0 * inverse / height
-            rast_db[j, i, 0] = (e0x - u * sum_x) * step_x
-            rast_db[j, i, 1] = (e0y - u * sum_y) * step_y
-            rast_db[j, i, 2] = (e1x - v * sum_x) * step_x
-            rast_db[j, i, 3] = (e1y - v * sum_y) * step_y
-
-
-@jit
-def _clamp(value, low, high, if_nan):
-    if value != value:
-        return if_nan
-    return min(max(value, low), high)
-
-
-@jit
-def _encode_id(number):
-    """A triangle number as float32: itself up to 2^24, then by counting on in the bit pattern."""
-    if number <= 16777216:
-        return np.float32(number)
-    return np.int32(0x4B800000 + (number - 16777216)).view(np.float32)
-
-
-@jit
-def decode_id(value):
-    """The triangle number in the fourth channel of `rast`; 0 where empty or not a number."""
-    if not value > 0.0:
-        return np.int64(0)
-    if value <= 16777216.0:
-        return np.int64(value)
-    return np.int64(np.float32(value).view(np.int32)) - 0x4B800000 + 16777216
-
-
-@jit
-def _rasterize_band_backward(
-    pos, tri, rast, grad_rast, grad_db, with_db, row_start, row_stop, sums
-):
-    """Sum d loss/d (x, y, w) of the vertices over a band of pixels, from grads of u, v and rast_db."""
-    sums[:] = 0.0
-    height, width = rast.shape[0], rast.shape[1]
-    num_vertices, num_triangles = pos.shape[0], tri.shape[0]
-    for j in range(row_start, row_stop):
-        ndc_y = (2 * j + 1) / height - 1.0
-        for i in range(width):
-            t = decode_id(rast[j, i, 3]) - 1
-            if t < 0 or t >= num_triangles:
-                continue
-            gu, gv = np.float64(grad_rast[j, i, 0]), np.float64(grad_rast[j, i, 1])
-            gux, guy, gvx, gvy = 0.0, 0.0, 0.0, 0.0
-            if with_db:
-                gux, guy = 2.0 / width * grad_db[j, i, 0], 2.0 / height * grad_db[j, i, 1]
-                gvx, gvy = 2.0 / width * grad_db[j, i, 2], 2.0 / height * grad_db[j, i, 3]
-            any_db = gux != 0.0 or guy != 0.0 or gvx != 0.0 or gvy != 0.0
-            if gu == 0.0 and gv == 0.0 and not any_db:
-                continue
-            a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
-            if min(a, b, c) < 0 or max(a, b, c) >= num_vertices:
-                continue
-            ndc_x = (2 * i + 1) / width - 1.0
-            xa, ya, wa = np.float64(pos[a, 0]), np.float64(pos[a, 1]), np.float64(pos[a, 3])
-            xb, yb, wb = np.float64(pos[b, 0]), np.float64(pos[b, 1]), np.float64(pos[b, 3])
-            xc, yc, wc = np.float64(pos[c, 0]), np.float64(pos[c, 1]), np.float64(pos[c, 3])
-            qax, qay = xa - ndc_x * wa, ya - ndc_y * wa
-            qbx, qby = xb - ndc_x * wb, yb - ndc_y * wb
-            qcx, qcy = xc - ndc_x * wc, yc - ndc_y * wc
-            e0 = qbx * qcy - qby * qcx
-            e1 = qcx * qay - qcy * qax
-            area = e0 + e1 + (qax * qby - qay * qbx)
-            inverse = 1.0 / (area + (AREA_EPSILON if area >= 0.0 else -AREA_EPSILON))
-            u, v = e0 * inverse, e1 * inverse
-            wa_db, wb_db, wc_db = 0.0, 0.0, 0.0
-            xa_db, xb_db, xc_db, ya_db, yb_db, yc_db = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-            through_db = 0.0
-            if any_db:
-                # rast_db = (E_k,X - u A_X) / A and so on: reverse through each product.
-                e0x, e1x = yb * wc - yc * wb, yc * wa - ya * wc
-                e0y, e1y = xc * wb - xb * wc, xa * wc - xc * wa
-                sum_x = e0x + e1x + (ya * wb - yb * wa)
-                sum_y = e0y + e1y + (xb * wa - xa * wb)
-                through_db = inverse * (
-                    gux * (e0x - u * sum_x) + guy * (e0y - u * sum_y)
-                    + gvx * (e1x - v * sum_x) + gvy * (e1y - v * sum_y)
-                )  # fmt: skip
-                gu -= (gux * sum_x + guy * sum_y) * inverse
-                gv -= (gvx * sum_x + gvy * sum_y) * inverse
-                h2x, h2y = -(gux * u + gvx * v) * inverse, -(guy * u + gvy * v) * inverse
-                h0x, h0y = gux * inverse + h2x, guy * inverse + h2y
-                h1x, h1y = gvx * inverse + h2x, gvy * inverse + h2y
-                xa_db, xb_db, xc_db = h1y * wc - h2y * wb, h2y * wa - h0y * wc, h0y * wb - h1y * wa
-                ya_db, yb_db, yc_db = h2x * wb - h1x * wc, h0x * wc - h2x * wa, h1x * wa - h0x * wb
-                wa_db = h1x * yc - h2x * yb + h2y * xb - h1y * xc
-                wb_db = h2x * ya - h0x * yc + h0y * xc - h2y * xa
-                wc_db = h0x * yb - h1x * ya + h1y * xa - h0y * xb
-            # Gradients of E_0, E_1, E_2, then of q_k.
-            g2 = -inverse * (through_db + gu * u + gv * v)
-            g0, g1 = gu * inverse + g2, gv * inverse + g2
-            ax, ay = g2 * qby - g1 * qcy, g1 * qcx - g2 * qbx
-            bx, by = g0 * qcy - g2 * qay, g2 * qax - g0 * qcx
-            cx, cy = g1 * qay - g0 * qby, g0 * qbx - g1 * qax
-            sums[a, 0] += ax + xa_db
-            sums[a, 1] += ay + ya_db
-            sums[a, 2] += wa_db - ndc_x * ax - ndc_y * ay
-            sums[b, 0] += bx + xb_db
-            sums[b, 1] += by + yb_db
-            sums[b, 2] += wb_db - ndc_x * bx - ndc_y * by
-            sums[c, 0] += cx + xc_db
-            sums[c, 1] += cy + yc_db
-            sums[c, 2] += wc_db - ndc_x * cx - ndc_y * cy
-
-
-@jit
-def _sum_bands(sums, grad_pos):
-    """grad_pos (x, y, z, w) = the bands' sums, in order; z has no gradient."""
-    for k in range(grad_pos.shape[0]):
-        x, y, w = 0.0, 0.0, 0.0
-        for band in range(sums.shape[0]):
-            x += sums[band, k, 0]
-            y += sums[band, k, 1]
-            w += sums[band, k, 2]
-        grad_pos[k, 0] = x
-        grad_pos[k, 1] = y
-        grad_pos[k, 2] = 0.0
-        grad_pos[k, 3] = w

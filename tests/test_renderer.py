@@ -1,0 +1,489 @@
+"""FaceRenderer on meshes whose picture is known by hand: frontal and slanted quads, a cap."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mofa_nvdr.camera import Camera
+from mofa_nvdr.lighting import LAMBERT_CONSTANTS
+from mofa_nvdr.mesh import vertex_normals
+from mofa_nvdr.renderer import FaceRenderer
+from mofa_nvdr.shaders.sh_lambert import sh_irradiance_ref
+from tests.small_face import small_face
+
+# 0.2 px/mm at a depth of 500 mm; the principal point is (24, 16).
+CAMERA = Camera(image_size=(32, 48), focal=100.0)
+BUFFERS = ("image", "mask", "albedo", "normal", "shading", "depth")
+
+
+def quad(left=-40.0, right=40.0, bottom=-30.0, top=30.0, depth=500.0):
+    """A rectangle that faces the camera: [1, 4, 3] mm and two triangles [2, 3].
+
+    The first triangle is the lower right one, the second the upper left one. By default it projects to
+    columns 16 to 31 and rows 10 to 21, its outline midway between pixel centres.
+    """
+    corners = [(left, bottom), (right, bottom), (right, top), (left, top)]
+    vertices = torch.tensor([[(x, y, -depth) for x, y in corners]], dtype=torch.float32)
+    return vertices, torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32)
+
+
+def colors(batch=1, count=4):
+    """A constant albedo [batch, count, 3]."""
+    return torch.tensor([0.2, 0.5, 0.8]).expand(batch, count, 3).contiguous()
+
+
+def some_light(batch=1, seed=0):
+    """Lights [batch, 9, 3] without symmetry."""
+    light = 0.2 * torch.randn(batch, 9, 3, generator=torch.Generator().manual_seed(seed))
+    light[:, 0] += 1.0
+    return light
+
+
+def box(buffer, rows=(10, 22), columns=(16, 32)):
+    """What lies inside a rectangle of pixels of a buffer [..., H, W]."""
+    return buffer[..., rows[0] : rows[1], columns[0] : columns[1]]
+
+
+class TestFrontalQuad:
+    """Every buffer by hand, in a picture that is wider than high."""
+
+    @pytest.fixture
+    def rendering(self, device):
+        vertices, triangles = quad()
+        return FaceRenderer(CAMERA, "surface")(
+            vertices.to(device),
+            triangles.to(device),
+            colors().to(device),
+            some_light().to(device),
+        )
+
+    def test_shapes(self, rendering):
+        for name, channels in zip(BUFFERS, (3, 1, 3, 3, 3, 1)):
+            assert getattr(rendering, name).shape == (1, channels, 32, 48), name
+            assert getattr(rendering, name).dtype == torch.float32, name
+        assert rendering.triangle_ids.shape == (1, 32, 48)
+        assert rendering.triangle_ids.dtype == torch.int64
+        assert rendering.surface_position.shape == (1, 2, 32, 48)
+        assert rendering.log_area.shape == (1, 1, 32, 48)
+
+    def test_mask(self, rendering):
+        # 80 x 60 mm at 0.2 px/mm: 16 x 12 px
+        assert rendering.mask.sum() == 192
+        assert (box(rendering.mask) == 1).all()
+
+    def test_empty_pixels_hold_zeros(self, rendering):
+        empty = (rendering.mask == 0).cpu()
+        for name in (*BUFFERS, "surface_position", "log_area"):
+            buffer = getattr(rendering, name).cpu()
+            assert (buffer[empty.expand_as(buffer)] == 0).all(), name
+        assert (rendering.triangle_ids.cpu()[empty[:, 0]] == -1).all()
+
+    def test_depth(self, rendering):
+        # measured 3e-5 mm (AMD Zen 4)
+        inside = box(rendering.depth)
+        torch.testing.assert_close(inside, torch.full_like(inside, 500.0), atol=1e-3, rtol=0)
+
+    def test_normal_and_albedo(self, rendering):
+        # measured 6e-8 (AMD Zen 4)
+        normal, albedo = box(rendering.normal).cpu(), box(rendering.albedo).cpu()
+        facing = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand_as(normal)
+        torch.testing.assert_close(normal, facing, atol=1e-6, rtol=0)
+        expected = colors()[0, 0].view(1, 3, 1, 1).expand_as(albedo)
+        torch.testing.assert_close(albedo, expected, atol=1e-6, rtol=0)
+
+    def test_shading_and_image(self, rendering):
+        facing = torch.tensor([[[0.0, 0.0, 1.0]]])
+        irradiance = sh_irradiance_ref(facing, some_light())[0, 0]
+        shading, image = box(rendering.shading).cpu(), box(rendering.image).cpu()
+        # measured 2e-7 (AMD Zen 4)
+        expected = irradiance.view(1, 3, 1, 1).expand_as(shading)
+        torch.testing.assert_close(shading, expected, atol=2e-6, rtol=0)
+        expected = (colors()[0, 0] * irradiance).view(1, 3, 1, 1).expand_as(image)
+        torch.testing.assert_close(image, expected, atol=2e-6, rtol=0)
+
+    def test_triangle_ids(self, rendering):
+        ids = rendering.triangle_ids[0].cpu()
+        assert ids[21, 31] == 0  # lower right
+        assert ids[10, 16] == 1  # upper left
+        assert set(box(ids).flatten().tolist()) == {0, 1}
+        assert (ids >= 0).sum() == 192
+
+    def test_surface_position_is_the_pixels_centre(self, rendering):
+        y, x = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(48) + 0.5, indexing="ij")
+        centres = torch.stack([x, y])[None]
+        # measured 4e-6 px (AMD Zen 4)
+        position = rendering.surface_position.cpu()
+        torch.testing.assert_close(box(position), box(centres), atol=1e-3, rtol=0)
+
+    def test_log_area(self, rendering):
+        # 96 px^2 a triangle, plus the floor of 0.05
+        inside = box(rendering.log_area)
+        expected = torch.full_like(inside, math.log(96.05))
+        torch.testing.assert_close(inside, expected, atol=1e-4, rtol=0)
+
+
+class TestOrientation:
+    @pytest.mark.parametrize(
+        ("x", "y", "rows", "columns"),
+        [
+            ((-100, -40), (30, 60), (4, 10), (4, 16)),  # mm left and up: upper left
+            ((40, 100), (30, 60), (4, 10), (32, 44)),
+            ((-100, -40), (-60, -30), (22, 28), (4, 16)),
+        ],
+        ids=["upper left", "upper right", "lower left"],
+    )
+    def test_where_a_quad_appears(self, device, x, y, rows, columns):
+        vertices, triangles = quad(*x, *y)
+        rendering = FaceRenderer(CAMERA)(
+            vertices.to(device), triangles.to(device), colors().to(device), some_light().to(device)
+        )
+        expected = torch.zeros(32, 48)
+        expected[rows[0] : rows[1], columns[0] : columns[1]] = 1
+        assert torch.equal(rendering.mask[0, 0].cpu(), expected)
+
+    def test_triangle_in_the_upper_left(self):
+        vertices = torch.tensor(
+            [[[-110.0, 70.0, -500.0], [-110.0, 20.0, -500.0], [-60.0, 70, -500]]]
+        )
+        triangles = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+        mask = FaceRenderer(CAMERA)(vertices, triangles, colors(1, 3), some_light()).mask[0, 0]
+        rows, columns = mask.nonzero().unbind(1)
+        assert mask.sum() > 20
+        assert rows.max() < 16  # the upper half
+        assert columns.max() < 24  # the left half
+        # Its right angle is at the upper left (column 2, row 2): full there, empty across.
+        assert mask[2, 2] == 1
+        assert mask[11, 11] == 0
+
+
+class TestSlantedPlane:
+    """The plane z = -500 + x / 2: attributes are interpolated in space, not on the screen."""
+
+    @staticmethod
+    def _mesh():
+        vertices, triangles = quad()
+        vertices[..., 2] += vertices[..., 0] / 2
+        albedo = (vertices[0] / 100 + 0.5) * torch.tensor([1.0, 1.0, 0.0])  # red = x, green = y
+        return vertices, triangles, albedo
+
+    def test_perspective_correct(self, device):
+        vertices, triangles, albedo = self._mesh()
+        rendering = FaceRenderer(CAMERA)(
+            vertices.to(device), triangles.to(device), albedo.to(device), some_light().to(device)
+        )
+        mask = rendering.mask.cpu() > 0
+        assert mask.sum() > 150
+        # The ray x = k d, d = 500 - x / 2 of each pixel meets the plane at x = 500 k / (1 + k / 2).
+        y, x = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(48) + 0.5, indexing="ij")
+        k = (x - 24) / 100
+        met = 500 * k / (1 + k / 2)
+        depth = 500 - met / 2
+        height = (16 - y) / 100 * depth
+        # measured 6e-5 mm and 2e-7 (AMD Zen 4)
+        torch.testing.assert_close(
+            rendering.depth.cpu()[mask], depth[None, None][mask], atol=2e-3, rtol=0
+        )
+        for channel, expected in enumerate((met / 100 + 0.5, height / 100 + 0.5)):
+            torch.testing.assert_close(
+                rendering.albedo[:, channel : channel + 1].cpu()[mask],
+                expected[None, None][mask],
+                atol=1e-5,
+                rtol=0,
+            )
+        normal = rendering.normal.cpu().permute(0, 2, 3, 1)[mask[:, 0]]
+        expected = F.normalize(torch.tensor([-0.5, 0.0, 1.0]), dim=0).expand_as(normal)
+        torch.testing.assert_close(normal, expected, atol=1e-5, rtol=0)
+
+
+class TestGradients:
+    """How the two formulas differ when a frontal quad, whose red grows by 1/100 per mm, is moved."""
+
+    @staticmethod
+    def _render(gradient, device):
+        vertices, triangles = quad()
+        albedo = (vertices[0] / 100 + 0.5) * torch.tensor([1.0, 1.0, 0.0])
+        shift = torch.zeros(3, device=device, requires_grad=True)
+        light = torch.zeros(1, 9, 3)
+        light[:, 0] = 1 / LAMBERT_CONSTANTS[0]  # shading 1
+        rendering = FaceRenderer(CAMERA, gradient)(
+            vertices.to(device) + shift, triangles.to(device), albedo.to(device), light.to(device)
+        )
+        return rendering, shift
+
+    def test_rendering_moves_the_picture(self, device):
+        rendering, shift = self._render("rendering", device)
+        red = rendering.image[0, 0, 15, 20]
+        (gradient,) = torch.autograd.grad(red, shift, retain_graph=True)
+        # Under a fixed pixel passes what lies to the left: -1/100 per mm. The pixel's ray meets the plane
+        # 3.5 px = 17.5 mm left of the axis; nearer by 1 mm of 500, at 17.5 / 500 mm less.
+        expected = torch.tensor([-0.01, 0.0, 0.01 * 17.5 / 500])
+        torch.testing.assert_close(gradient.cpu(), expected, atol=1e-6, rtol=0)
+        (gradient,) = torch.autograd.grad(rendering.depth[0, 0, 15, 20], shift)
+        torch.testing.assert_close(
+            gradient.cpu(), torch.tensor([0.0, 0.0, -1.0]), atol=1e-4, rtol=0
+        )
+        assert rendering.surface_position is None
+        assert rendering.log_area is None
+
+    def test_surface_follows_the_points(self, device):
+        rendering, shift = self._render("surface", device)
+        red, position = rendering.image[0, 0, 15, 20], rendering.surface_position[0, :, 15, 20]
+
+        def gradient(value):
+            return torch.autograd.grad(value, shift, retain_graph=True)[0].cpu()
+
+        torch.testing.assert_close(gradient(red), torch.zeros(3), atol=1e-7, rtol=0)
+        # 0.2 px/mm, y turned over; along z away from the principal point by offset / depth.
+        torch.testing.assert_close(
+            gradient(position[0]), torch.tensor([0.2, 0.0, -3.5 / 500]), atol=1e-5, rtol=0
+        )
+        torch.testing.assert_close(
+            gradient(position[1]), torch.tensor([0.0, -0.2, -0.5 / 500]), atol=1e-5, rtol=0
+        )
+        # An area grows as 1 / depth^2; the floor of 0.05 px^2 takes its part.
+        torch.testing.assert_close(
+            gradient(rendering.log_area[0, 0, 15, 20]),
+            torch.tensor([0.0, 0.0, 2 / 500 * 96 / 96.05]),
+            atol=1e-6,
+            rtol=0,
+        )
+
+    def test_same_buffers(self, device):
+        model = small_face(16)
+        vertices = (model.mean_shape[None] + torch.tensor([5.0, 3.0, -1000.0])).to(device)
+        arguments = (
+            vertices,
+            model.triangles.to(device),
+            model.mean_albedo.to(device),
+            some_light().to(device),
+        )
+        camera = Camera(64)
+        rendering = FaceRenderer(camera, "rendering")(*arguments)
+        surface = FaceRenderer(camera, "surface")(*arguments)
+        assert rendering.mask.sum() > 500
+        for name in (*BUFFERS, "triangle_ids"):
+            torch.testing.assert_close(getattr(rendering, name), getattr(surface, name), msg=name)
+
+    def test_surface_position_on_a_curved_mesh(self, device):
+        model = small_face(16)
+        vertices = (model.mean_shape[None] + torch.tensor([5.0, 3.0, -1000.0])).to(device)
+        rendering = FaceRenderer(Camera(64), "surface")(
+            vertices,
+            model.triangles.to(device),
+            model.mean_albedo.to(device),
+            some_light().to(device),
+        )
+        y, x = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
+        mask = rendering.mask.cpu() > 0
+        # measured 1.1e-5 px (AMD Zen 4)
+        for channel, centres in enumerate((x, y)):
+            position = rendering.surface_position[:, channel : channel + 1].cpu()
+            torch.testing.assert_close(position[mask], centres[None, None][mask], atol=1e-3, rtol=0)
+        # Over all triangles the projected areas add up to the mask, but for the outline.
+        ids = rendering.triangle_ids.cpu()[mask[:, 0]]
+        area = rendering.log_area.cpu()[mask].exp() - 0.05
+        seen, first = torch.unique(ids, return_inverse=True)
+        per_triangle = torch.zeros(len(seen)).index_copy(0, first, area)
+        assert per_triangle.sum().item() == pytest.approx(mask.sum().item(), rel=0.05)
+
+
+class TestNormals:
+    def test_none_means_vertex_normals(self, device):
+        model = small_face(12)
+        vertices = (model.mean_shape[None] + torch.tensor([0.0, 0.0, -1000.0])).to(device)
+        triangles = model.triangles.to(device)
+        renderer = FaceRenderer(Camera(32))
+        common = (model.mean_albedo.to(device), some_light().to(device))
+        computed = renderer(vertices, triangles, *common)
+        given = renderer(vertices, triangles, *common, vertex_normals(vertices, triangles))
+        assert computed.mask.sum() > 100
+        for name in BUFFERS:
+            torch.testing.assert_close(getattr(computed, name), getattr(given, name), msg=name)
+
+    def test_given_normals_shade(self, device):
+        vertices, triangles = quad()
+        tilted = F.normalize(torch.tensor([1.0, 2.0, 2.0]), dim=0)
+        rendering = FaceRenderer(CAMERA)(
+            vertices.to(device),
+            triangles.to(device),
+            colors().to(device),
+            some_light().to(device),
+            tilted.expand(1, 4, 3).contiguous().to(device),
+        )
+        expected = sh_irradiance_ref(tilted[None, None], some_light())[0, 0]
+        torch.testing.assert_close(rendering.normal[0, :, 15, 20].cpu(), tilted, atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            rendering.shading[0, :, 15, 20].cpu(), expected, atol=2e-6, rtol=0
+        )
+
+    def test_interpolated_normals_have_length_one(self):
+        vertices, triangles = quad()
+        sides = torch.tensor([[-1.0, 0.0, 1.0], [1.0, 0.0, 1.0], [1.0, 0.0, 1.0], [-1.0, 0.0, 1.0]])
+        normals = F.normalize(sides, dim=-1)[None].requires_grad_()
+        rendering = FaceRenderer(CAMERA)(vertices, triangles, colors(), some_light(), normals)
+        length = box(rendering.normal).norm(dim=1)
+        torch.testing.assert_close(length, torch.ones_like(length), atol=1e-6, rtol=0)
+        # Halfway the two directions cancel but for z; 1/32 of the width from there they hardly lean.
+        x = 2 * (23.5 - 16) / 16 - 1
+        expected = F.normalize(torch.tensor([x, 0.0, 1.0]), dim=0)
+        torch.testing.assert_close(rendering.normal[0, :, 15, 23], expected, atol=1e-6, rtol=0)
+        rendering.image.sum().backward()
+        assert normals.grad.isfinite().all()
+        assert normals.grad.abs().sum() > 0
+
+
+class TestAlbedo:
+    def test_shared_and_per_image(self):
+        vertices, triangles = quad()
+        vertices = vertices.expand(2, -1, -1)
+        albedo = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
+        renderer, light = FaceRenderer(CAMERA), some_light(2)
+        shared = renderer(vertices, triangles, albedo, light)
+        for repeated in (albedo[None], albedo.expand(2, -1, -1)):
+            torch.testing.assert_close(
+                renderer(vertices, triangles, repeated, light).image, shared.image
+            )
+        own = torch.stack([albedo, 1 - albedo])
+        image = renderer(vertices, triangles, own, light).image
+        torch.testing.assert_close(image[0], shared.image[0])
+        total = image[1] + renderer(vertices, triangles, albedo, light).image[1]
+        white = renderer(vertices, triangles, torch.ones(4, 3), light).image[1]
+        torch.testing.assert_close(total, white)
+
+    def test_shared_albedo_sums_the_gradients(self):
+        vertices, triangles = quad()
+        albedo = torch.rand(4, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        light = some_light()
+        renderer = FaceRenderer(CAMERA)
+        renderer(vertices, triangles, albedo, light).image.sum().backward()
+        single, albedo.grad = albedo.grad, None
+        twice = renderer(vertices.expand(2, -1, -1), triangles, albedo, light.expand(2, -1, -1))
+        twice.image.sum().backward()
+        torch.testing.assert_close(albedo.grad, 2 * single)
+
+
+class TestBatch:
+    @pytest.mark.parametrize("gradient", ["rendering", "surface"])
+    def test_entries_are_independent(self, device, gradient):
+        model = small_face(12)
+        place = torch.tensor([[[5.0, 3.0, -1000.0]], [[-20.0, 10.0, -900.0]]])
+        vertices = (model.mean_shape[None] + place).to(device).requires_grad_()
+        albedo = torch.stack([model.mean_albedo, 1 - model.mean_albedo]).to(device)
+        triangles, light = model.triangles.to(device), some_light(2).to(device)
+        renderer = FaceRenderer(Camera(48), gradient)
+        both = renderer(vertices, triangles, albedo, light)
+        for k in range(2):
+            one = slice(k, k + 1)
+            alone = renderer(vertices[one], triangles, albedo[one], light[one])
+            for name in (*BUFFERS, "triangle_ids"):
+                torch.testing.assert_close(
+                    getattr(both, name)[one], getattr(alone, name), msg=f"{name} of {k}"
+                )
+        (gradient_first,) = torch.autograd.grad(both.image[0].square().sum(), vertices)
+        assert gradient_first[0].abs().sum() > 0
+        assert gradient_first[1].abs().sum() == 0
+
+
+class TestVisibility:
+    @pytest.mark.parametrize("near_first", [True, False])
+    def test_nearer_hides_farther(self, device, near_first):
+        near, triangles = quad(-20, 20, -20, 20, depth=400)  # 10 x 10 px
+        far, _ = quad(-60, 60, -60, 60, depth=600)  # 20 x 20 px
+        parts = [near, far] if near_first else [far, near]
+        vertices = torch.cat(parts, dim=1)
+        triangles = torch.cat([triangles, triangles + 4])
+        albedo, light = colors(1, 8).to(device), some_light().to(device)
+        rendering = FaceRenderer(CAMERA)(vertices.to(device), triangles.to(device), albedo, light)
+        expected = torch.zeros(32, 48)
+        expected[6:26, 14:34] = 600
+        expected[11:21, 19:29] = 400
+        torch.testing.assert_close(rendering.depth[0, 0].cpu(), expected, atol=1e-2, rtol=0)
+
+    def test_nothing_in_sight(self, device):
+        vertices, triangles = quad(left=1000.0, right=1100.0)
+        vertices = vertices.to(device).requires_grad_()
+        rendering = FaceRenderer(CAMERA, "surface")(
+            vertices, triangles.to(device), colors().to(device), some_light().to(device)
+        )
+        assert rendering.mask.sum() == 0
+        (rendering.image.sum() + rendering.surface_position.sum()).backward()
+        assert (vertices.grad == 0).all()
+
+
+class TestLight:
+    def test_constant_light_shades_alike(self, device):
+        model = small_face(12)
+        vertices = (model.mean_shape[None] + torch.tensor([0.0, 0.0, -1000.0])).to(device)
+        light = torch.zeros(1, 9, 3)
+        light[0, 0] = torch.tensor([0.7, 0.5, 1.0])
+        rendering = FaceRenderer(Camera(32))(
+            vertices, model.triangles.to(device), model.mean_albedo.to(device), light.to(device)
+        )
+        mask = rendering.mask[0, 0].cpu() > 0
+        shading = rendering.shading[0].cpu()[:, mask].T
+        expected = (light[0, 0] * LAMBERT_CONSTANTS[0]).expand_as(shading)
+        torch.testing.assert_close(shading, expected, atol=1e-6, rtol=0)
+
+    def test_light_from_the_right(self):
+        """A cap under light from +x is brighter on the picture's right."""
+        model = small_face(12)
+        vertices = model.mean_shape[None] + torch.tensor([0.0, 0.0, -1000.0])
+        light = torch.zeros(1, 9, 3)
+        light[0, 0], light[0, 3] = 1.0, 0.5  # ambient and x
+        shading = FaceRenderer(Camera(32))(
+            vertices, model.triangles, model.mean_albedo, light
+        ).shading[0, 0, 16]
+        lit = shading[shading > 0]
+        assert len(lit) > 15
+        assert (lit.diff() > 0).all()
+
+
+class TestErrors:
+    def test_gradient(self):
+        message = r"FaceRenderer: gradient is 'forward', expected one of rendering, surface"
+        with pytest.raises(ValueError, match=message):
+            FaceRenderer(CAMERA, "forward")
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"vertices": torch.zeros(4, 3)}, r"vertices is \[4, 3\], expected \[B, V, 3\]"),
+            ({"vertices": torch.zeros(1, 4, 4)}, r"vertices is \[1, 4, 4\], expected \[B, V, 3\]"),
+            (
+                {"triangles": torch.zeros(2, 4, dtype=torch.int32)},
+                r"triangles is \[2, 4\] torch.int32, expected \[T, 3\] torch.int32",
+            ),
+            (
+                {"triangles": torch.zeros(2, 3, dtype=torch.int64)},
+                r"triangles is \[2, 3\] torch.int64, expected \[T, 3\] torch.int32",
+            ),
+            (
+                {"albedo": torch.zeros(5, 3)},
+                r"albedo is \[5, 3\], expected \[B, V, 3\] or \[V, 3\] with B = 1, V = 4",
+            ),
+            ({"albedo": torch.zeros(2, 4, 3)}, r"albedo is \[2, 4, 3\], expected .* with B = 1"),
+            ({"albedo": torch.zeros(3)}, r"albedo is \[3\], expected"),
+            (
+                {"light": torch.zeros(1, 27)},
+                r"light is \[1, 27\], expected \[B, 9, 3\] with B = 1 \(from vertices\)",
+            ),
+            ({"light": torch.zeros(2, 9, 3)}, r"light is \[2, 9, 3\], expected \[B, 9, 3\]"),
+            (
+                {"normals": torch.zeros(4, 3)},
+                r"normals is \[4, 3\], expected \[1, 4, 3\] \(as vertices\)",
+            ),
+        ],
+    )
+    def test_shapes(self, change, message):
+        vertices, triangles = quad()
+        arguments = {
+            "vertices": vertices,
+            "triangles": triangles,
+            "albedo": colors(),
+            "light": some_light(),
+            **change,
+        }
+        with pytest.raises(ValueError, match="FaceRenderer: " + message):
+            FaceRenderer(CAMERA)(**arguments)
