@@ -48,6 +48,8 @@ class TrainConfig:
     """side of the images in pixels"""
     flip: bool = True
     """mirror half of the photographs"""
+    warm_start_steps: int = 0
+    """steps at the start on rendered faces with known codes, before the photographs; not in the paper"""
 
     # --- optimizer
     optimizer: Literal["adadelta", "adam"] = "adadelta"

@@ -96,11 +96,7 @@ class FaceDecoder(nn.Module):
         dr: ModuleType = default_dr,
     ) -> None:
         super().__init__()
-        if render_mode not in RENDER_MODES:
-            raise ValueError(
-                f"FaceDecoder: render_mode is {render_mode!r}, expected one of "
-                f"{', '.join(RENDER_MODES)}"
-            )
+        _check_mode(render_mode)
         self.model = model
         self.render_mode = render_mode
         self.camera = camera or Camera(image_size=image_size)
@@ -119,10 +115,12 @@ class FaceDecoder(nn.Module):
             RasterFace or VertexFace, differentiable in every number of the code.
 
         Raises:
-            ValueError: the code does not fit the face model.
+            ValueError: the code does not fit the face model, or an unknown render mode.
         """
+        mode = self.render_mode if render_mode is None else render_mode
+        _check_mode(mode)
         geometry = self.geometry(code)
-        if (render_mode or self.render_mode) == "vertex":
+        if mode == "vertex":
             return self.sample_vertices(geometry)
         return self.rasterize(geometry)
 
@@ -183,3 +181,11 @@ def face_image(face: RasterFace, background: Tensor | float = 0.0) -> Tensor:
     return torch.where(face.mask > 0, face.image, torch.as_tensor(background).to(face.image)).clamp(
         0, 1
     )
+
+
+def _check_mode(render_mode: str) -> None:
+    if render_mode not in RENDER_MODES:
+        raise ValueError(
+            f"FaceDecoder: render_mode is {render_mode!r}, expected one of "
+            f"{', '.join(RENDER_MODES)}"
+        )

@@ -75,7 +75,7 @@ class FaceModel(nn.Module):
         self.metadata = {"name": "unnamed", "version": "0", "units": "mm", **(metadata or {})}
         _check_arrays(arrays)
         for name, (dtype, _) in _ARRAYS.items():
-            array = np.ascontiguousarray(arrays[name], dtype=dtype)
+            array: np.ndarray = np.ascontiguousarray(arrays[name], dtype=dtype)
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
         self.named_expressions = {
             name: torch.as_tensor(np.asarray(value, np.float32))

@@ -86,7 +86,9 @@ def photometric_vertex(
     turns away would cost less. Vertices that project outside the photograph do not count.
 
     Args:
-        positions: [B, V, 2] pixels. colors: [B, V, 3]. front_facing: [B, V] bool.
+        positions: [B, V, 2] pixels.
+        colors: [B, V, 3] shaded vertices.
+        front_facing: [B, V] bool.
         photo: [B, 3, H, W]; pixels with NaN hold no photograph.
         valid: [B, 1, H, W] bool or None.
 
@@ -124,7 +126,8 @@ def landmark_alignment(
     """Sparse landmark alignment: sum of c_j |u_kj - s_j|^2 over the paper's 46 points (Eq. 9).
 
     Args:
-        projected: [B, 68, 2] pixels. target: [B, 68, 2] pixels; NaN where there is none.
+        projected: [B, 68, 2] pixels, of the model.
+        target: [B, 68, 2] pixels, detected; NaN where there is none.
         confidence: [B, 68] in [0, 1].
         unit: pixels that count as 1; the paper does not state its unit.
 
@@ -165,6 +168,32 @@ def batch_pose_prior(code: FaceCode) -> Tensor:
     unit = code.translation.new_tensor([10.0, 10.0, 60.0])
     rotation, translation = code.rotation / 0.2, code.translation / unit
     return torch.cat([rotation, translation], dim=1).mean(0).square().sum()
+
+
+# What counts as one unit of error in each part of a code, and how much the part weighs: the pose of
+# portraits spreads over a few such units; shape, expression and albedo are hard to see and weigh less.
+_CODE_UNITS: dict[str, tuple[tuple[float, ...], float]] = {
+    "shape": ((1.0,), 0.2),
+    "expression": ((1.0,), 0.2),
+    "albedo": ((1.0,), 0.1),
+    "rotation": ((0.1,), 1.0),  # rad
+    "translation": ((8.0, 8.0, 40.0), 1.0),  # mm
+    "light": ((0.15,), 0.5),
+}
+
+
+def code_distance(code: FaceCode, true: FaceCode) -> Tensor:
+    """Robust distance of predicted to known codes, [B]: the loss of a warm start on rendered faces.
+
+    Huber's function of the error in units of its part, averaged over the part, weighted and summed. After
+    the supervised stage of Genova et al. 2018; not in the MoFA paper.
+    """
+    total = code.rotation.new_zeros(code.batch_size)
+    for name, (unit, weight) in _CODE_UNITS.items():
+        error = (getattr(code, name) - getattr(true, name)) / code.rotation.new_tensor(unit)
+        huber = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
+        total = total + weight * huber.flatten(1).mean(1)
+    return total
 
 
 def mofa_loss(
@@ -217,7 +246,7 @@ def _valid_photo(photo: Tensor, valid: Tensor | None, shape: torch.Size) -> tupl
 
 
 def _central_differences(photo: Tensor) -> tuple[Tensor, Tensor]:
-    """d photo / d x (right) and d / d y (down) in pixels, [B, 3, H, W] each; one-sided at the border."""
+    """Derivatives per pixel to the right and downwards, [B, 3, H, W] each; halved at the border."""
     padded = F.pad(photo, (1, 1, 1, 1), mode="replicate")
     gradient_x = 0.5 * (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2])
     gradient_y = 0.5 * (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1])

@@ -191,7 +191,7 @@ def _normals_of_pose(
             y += face_normals[t, 1]
             z += face_normals[t, 2]
         squared = x * x + y * y + z * z
-        if squared <= _NO_NORMAL:
+        if not squared > _NO_NORMAL:  # NaN too
             lengths[v] = 0.0
             normals[v, 0], normals[v, 1], normals[v, 2] = 0.0, 0.0, 1.0
             continue
@@ -225,9 +225,9 @@ def _normals_of_pose_backward(
         along += normals[v, 2] * grad_normals[v, 2]
         for k in range(3):
             grad_sums[v, k] = (grad_normals[v, k] - along * normals[v, k]) * inverse
-    # At a corner v followed by p and q the face normal is v x p + p x q + q x v, so v's share of the
-    # gradient is (p - q) x (gradient of the face normal). A gather: no two places are written twice,
-    # and the order of the sum is the table's.
+    # At a corner v followed by p and q the face normal is v x p + p x q + q x v, so v's share of
+    # the gradient is (p - q) x (gradient of the face normal). A gather: each place is written
+    # once, and the order of the sum is the table's.
     for v in range(num_vertices):
         x, y, z = np.float32(0.0), np.float32(0.0), np.float32(0.0)
         for n in range(offsets[v], offsets[v + 1]):

@@ -143,9 +143,10 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.lib.npyio.NpzFile):
-            with file:
+        # Opened here: NumPy forgets to close a file that turns out not to be a zip archive.
+        with open(path, "rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if isinstance(file, np.lib.npyio.NpzFile):
                 return {key: file[key] for key in file.files}
         reason = "a single array"
     except Exception as error:  # zip, zlib and NumPy each raise kinds of their own on damaged files

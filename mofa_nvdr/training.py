@@ -6,10 +6,11 @@ batch -> encoder -> code -> decoder -> losses.mofa_loss -> one optimizer step
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from mofa_nvdr.face_code import CodeLayout
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.losses import (
     LossWeights,
+    code_distance,
     landmark_alignment,
     mofa_loss,
     photometric_raster,
@@ -142,9 +144,11 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
                         board.add_scalar(f"train/{key}", value, step)
                 bar.set_postfix_str(f"loss {line['loss']:.4f}, {rate:.1f} images/s")
                 if bar.disable and step % (5 * config.log_every) == 0:
-                    left = (config.steps - step) * config.batch_size / rate
-                    say(f"step {step}/{config.steps}: loss {line['loss']:.4f}, photometric "
-                        f"{line['photometric']:.4f}, {rate:.1f} images/s, {left / 60:.0f} min left")  # fmt: skip
+                    left = (config.steps - step) * config.batch_size / rate / 60
+                    say(
+                        f"step {step}/{config.steps}: loss {line['loss']:.4f}, photometric "
+                        f"{line['photometric']:.4f}, {rate:.1f} images/s, {left:.0f} min left"
+                    )
             last = step == config.steps
             if step % config.val_every == 0 or last:
                 report(step)
@@ -172,11 +176,20 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
 def loss_terms(
     config: TrainConfig, encoder: Encoder, decoder: FaceDecoder, batch: Batch, step: int
 ) -> dict[str, Tensor]:
-    """One forward pass: the loss and its terms (losses.mofa_loss) for a batch at a step."""
+    """One forward pass: the loss and its terms (losses.mofa_loss) for a batch at a step.
+
+    While the warm start lasts the loss is losses.code_distance, and the terms are NaN.
+    """
     device = next(encoder.parameters()).device
     photo = batch.images.to(device)
     vector = _hold_back(config, encoder(photo), decoder.model.layout, step)
     code = decoder.model.layout.unpack(vector)
+    if step <= config.warm_start_steps:
+        assert batch.codes is not None
+        true = decoder.model.layout.unpack(batch.codes.to(device))
+        unknown = torch.tensor(math.nan)  # nothing is rendered
+        terms = dict.fromkeys(("photometric", "landmark", "regularizer", "pose_prior"), unknown)
+        return {"loss": code_distance(code, true).mean(), **terms}
     face = decoder(code)
     if isinstance(face, VertexFace):
         photometric = photometric_vertex(face.positions, face.colors, face.front_facing, photo)
@@ -217,7 +230,8 @@ class _Corpus:
 
     def __init__(self, config: TrainConfig, decoder: FaceDecoder) -> None:
         self.config = config
-        self.synthetic = SyntheticFaces(decoder) if config.data == "synthetic" else None
+        self.faces = SyntheticFaces(decoder)
+        self.synthetic = self.faces if config.data == "synthetic" else None
         if self.synthetic is None:
             self.train_set = Photographs(config.data, "train", config.image_size)
             self.val_set = Photographs(config.data, "val", config.image_size)
@@ -227,13 +241,18 @@ class _Corpus:
             return "synthetic faces"
         return f"{len(self.train_set)} training and {len(self.val_set)} validation photographs"
 
-    def train(self, start_step: int) -> Iterator[Batch]:
+    def train(self, start_step: int) -> Generator[Batch, None, None]:
+        """Batches from `start_step` on: rendered faces while the warm start lasts, then the corpus."""
         c = self.config
+        warm = self.faces.batches(c.batch_size, c.seed, start_step)
+        yield from itertools.islice(warm, max(0, c.warm_start_steps - start_step))
+        start_step = max(start_step, c.warm_start_steps)
         if self.synthetic is not None:
-            return self.synthetic.batches(c.batch_size, c.seed, start_step)
-        return batches(self.train_set, c.batch_size, c.seed, start_step, flip=c.flip)
+            yield from self.synthetic.batches(c.batch_size, c.seed, start_step)
+        else:
+            yield from batches(self.train_set, c.batch_size, c.seed, start_step, flip=c.flip)
 
-    def val(self, limit: int | None = None) -> Iterator[Batch]:
+    def val(self, limit: int | None = None) -> Generator[Batch, None, None]:
         count = self.config.val_images if limit is None else limit
         if self.synthetic is not None:
             return self.synthetic.val_batches(count or 256, self.config.batch_size)

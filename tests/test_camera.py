@@ -53,7 +53,7 @@ class TestAxisAngleToMatrix:
         x, y, z = rotation.unbind(1)
         zero = torch.zeros_like(x)
         skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).view(-1, 3, 3)
-        # measured 2e-15 on x86-64
+        # measured 1.2e-15 on x86-64
         torch.testing.assert_close(
             axis_angle_to_matrix(rotation), torch.linalg.matrix_exp(skew), rtol=0, atol=1e-14
         )
@@ -89,7 +89,7 @@ class TestAxisAngleToMatrix:
             leaf = rotation.to(dtype).requires_grad_()
             loss = (axis_angle_to_matrix(leaf) * cotangent.to(dtype)).sum()
             gradients.append(torch.autograd.grad(loss, leaf)[0].double())
-        # measured 2e-6 on x86-64
+        # measured 7e-7 on x86-64
         torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-5)
 
     @pytest.mark.parametrize("shape", [(2, 4), (), (3, 3, 1)])
@@ -121,7 +121,7 @@ class TestMatrixToAxisAngle:
         assert torch.equal(back, torch.zeros(2, 4, 3))
 
     def test_float32_matrix(self):
-        """Rounded matrices of large angles: measured 4e-7 on x86-64."""
+        """Rounded matrices of large angles: measured 1.2e-7 on x86-64."""
         rotation = random_rotations(100, 7, 3.0)
         back = matrix_to_axis_angle(axis_angle_to_matrix(rotation).float())
         torch.testing.assert_close(back, rotation.float(), rtol=0, atol=5e-6)
@@ -147,9 +147,9 @@ class TestPaperPose:
     def test_same_camera_points(self):
         """Phi(v) = T^-1 (v - t), literally, against R v + s."""
         orientation, place = to_paper_pose(self.rotation, self.shift)
-        phi = (torch.linalg.inv(orientation)[:, None] @ (self.vertices - place[:, None])[..., None])[
-            ..., 0
-        ]
+        phi = (
+            torch.linalg.inv(orientation)[:, None] @ (self.vertices - place[:, None])[..., None]
+        )[..., 0]
         ours = Camera(position=(0, 0, 0)).to_camera(self.vertices, self.rotation, self.shift)
         torch.testing.assert_close(phi, ours)
 
@@ -227,7 +227,9 @@ class TestToCamera:
     def test_gradcheck(self):
         generator = torch.Generator().manual_seed(10)
         inputs = [torch.randn(2, 5, 3), torch.randn(2, 3, 3), torch.randn(2, 3)]
-        inputs = [torch.randn(x.shape, generator=generator).double().requires_grad_() for x in inputs]
+        inputs = [
+            torch.randn(x.shape, generator=generator).double().requires_grad_() for x in inputs
+        ]
         assert torch.autograd.gradcheck(Camera().to_camera, inputs)
 
     def test_bad_shapes(self):
@@ -244,7 +246,9 @@ class TestProject:
     def test_by_hand(self):
         """100 mm at 1 m and a focal length of 1000 px: 100 px; x right, y down from the corner."""
         camera = Camera(image_size=(200, 300), focal=1000.0)
-        points = torch.tensor([[0.0, 0, -500], [100, 0, -1000], [0, 100, -1000], [-150, -100, -1000]])
+        points = torch.tensor(
+            [[0.0, 0, -500], [100, 0, -1000], [0, 100, -1000], [-150, -100, -1000]]
+        )
         assert camera.project(points).tolist() == [[150, 100], [250, 100], [150, 0], [0, 200]]
 
     def test_scales_with_the_image(self):

@@ -14,6 +14,7 @@ from mofa_nvdr.landmarks import PAPER_46
 from mofa_nvdr.losses import (
     LossWeights,
     batch_pose_prior,
+    code_distance,
     color_distance,
     landmark_alignment,
     landmark_error,
@@ -262,6 +263,17 @@ class TestLandmarks:
         error = landmark_error(projected, target)
         assert error[0].item() == pytest.approx(math.sqrt(2))
         assert error[1].isnan()
+
+
+class TestCodeDistance:
+    def test_by_hand(self):
+        true = CodeLayout(2, 2, 2).zeros(2)
+        code = true.replace(
+            rotation=torch.tensor([[0.05, 0.0, 0.0], [0.0, 0.0, 0.0]]),  # half a unit: 1/8, of 3 numbers
+            translation=torch.tensor([[0.0, 0.0, 0.0], [0.0, 16.0, 0.0]]),  # two units: 3/2, of 3
+            shape=torch.tensor([[0.0, 0.0], [1.0, 1.0]]),  # one unit each: 1/2, weight 0.2
+        )
+        torch.testing.assert_close(code_distance(code, true), torch.tensor([1 / 24, 0.5 + 0.1]))
 
 
 class TestTotal:

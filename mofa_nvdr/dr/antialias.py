@@ -140,8 +140,8 @@ def opposite_table(tri: Tensor, topology_hash: Any) -> np.ndarray:
             )
         if topology_hash.opposite.shape[0] != tri.shape[0]:
             raise RuntimeError(
-                f"antialias: topology_hash was made for {topology_hash.opposite.shape[0]} triangles, "
-                f"expected {tri.shape[0]} (from tri)"
+                f"antialias: topology_hash is for {topology_hash.opposite.shape[0]} triangles, "
+                f"expected {tri.shape[0]} (from tri); make it again"
             )
         return topology_hash.opposite
     for table in _tables:

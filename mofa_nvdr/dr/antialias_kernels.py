@@ -99,7 +99,7 @@ def _silhouette_edges(pos, tri, opposite, t, height, width):
 
 @jit
 def _edge_ends(pos, tri, t, k, fi, fj, pair, height, width):
-    """Ends of edge k from the centre of pixel F: (par, perp) twice, along the pair and across it."""
+    """Ends of edge k from the centre of pixel F: twice (along the pair, across it)."""
     centre_x, centre_y = fi + 0.5 - 0.5 * width, fj + 0.5 - 0.5 * height
     ax, ay = _project(pos, tri[t, (k + 1) % 3], height, width)
     cx, cy = _project(pos, tri[t, (k + 2) % 3], height, width)

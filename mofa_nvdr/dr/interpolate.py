@@ -160,8 +160,9 @@ class _Interpolate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor | None, grad_da: Tensor | None) -> Any:
         attr, rast, tri, rast_db = ctx.saved_tensors
-        with_da = rast_db is not None and grad_da is not None
-        if grad_out is None and not with_da:
+        if rast_db is None:
+            grad_da = None
+        if grad_out is None and grad_da is None:
             return None, None, None, None, None
         num_images, height, width, _ = rast.shape
         shape = (num_images, height, width, attr.shape[-1])
@@ -181,7 +182,7 @@ class _Interpolate(torch.autograd.Function):
         ]  # fmt: skip
         run(interpolate_band_backward, items)
         grad_db = None
-        if with_da:
+        if grad_da is not None:
             grad_db = torch.zeros_like(rast_db)
             db_array, grad_db_array = rast_db.detach().numpy(), grad_db.numpy()
             grad_da_array, indices = as_array(grad_da), np.array(ctx.listed, dtype=np.int64)

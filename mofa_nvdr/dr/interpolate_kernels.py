@@ -86,7 +86,7 @@ def interpolate_band_backward(attr, rast, tri, grad, row_start, row_stop, grad_r
 def differentiate_band_backward(
     attr, rast, rast_db, tri, indices, grad_da, row_start, row_stop, grad_db, sums
 ):
-    """Add to grad_db, which starts at zero, and to sums, which `interpolate_band_backward` filled."""
+    """Add to grad_db, which starts at zero, and to sums from `interpolate_band_backward`."""
     for j in range(row_start, row_stop):
         for i in range(rast.shape[1]):
             t = _triangle_at(rast, tri, j, i, attr.shape[0])

@@ -3,8 +3,8 @@
 Why not Numba's own `parallel=True`: its OpenMP layer aborts a process that forks after the first
 call (data loader workers do), its workqueue layer is not safe to enter from two threads, and which
 layer is there differs from machine to machine. Kernels here work on one item (an image, or a band
-of its rows); the items are fixed by the shapes alone and never share an output, so the bits don't
-depend on the number of threads.
+of its rows), and items never share an output. Where items hold sums, how many there are follows from
+the shapes alone, so the bits don't depend on the number of threads.
 """
 
 from __future__ import annotations

@@ -196,13 +196,15 @@ class _Rasterize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_rast: Tensor | None, grad_rast_db: Tensor | None) -> Any:
         pos, tri, rast = ctx.saved_tensors
-        with_db = ctx.grad_db and grad_rast_db is not None
-        if not ctx.needs_input_grad[0] or (grad_rast is None and not with_db):
+        if not ctx.grad_db:
+            grad_rast_db = None
+        if not ctx.needs_input_grad[0] or (grad_rast is None and grad_rast_db is None):
             return None, None, None, None, None
         num_images, height, _, _ = rast.shape
         rast_array = rast.numpy()
         grad_array = np.zeros_like(rast_array) if grad_rast is None else as_array(grad_rast)
-        grad_db_array = as_array(grad_rast_db) if with_db else rast_array[:, :0]
+        with_db = grad_rast_db is not None
+        grad_db_array = rast_array if grad_rast_db is None else as_array(grad_rast_db)
         pos_array = pos.detach().numpy()
         batched = pos.dim() == 3
         num_vertices = pos.shape[-2]

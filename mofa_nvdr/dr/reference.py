@@ -189,7 +189,7 @@ def _beyond_planes(corners: Tensor) -> Tensor:
 
 
 def _clip(polygon: list[list[float]], planes: list[bool]) -> list[list[list[float]]]:
-    """Cut a triangle to the axes of the planes that it violates; returns the fan of what is left."""
+    """Cut a triangle to the axes of the planes that it violates; returns a fan of what is left."""
     for plane in range(6):
         axis, sign = plane // 2, (1.0, -1.0)[plane % 2]
         if not (planes[2 * axis] or planes[2 * axis + 1]):
@@ -227,6 +227,7 @@ def interpolate(
     """
     common_device("interpolate", attr=attr, rast=rast, tri=tri, rast_db=rast_db)
     listed = _check_interpolate("interpolate", attr, rast, tri, rast_db, diff_attrs, _DTYPES)
+    _check_one_dtype("interpolate", attr=attr, rast=rast, rast_db=rast_db if listed else None)
     num_images, height, width, _ = rast.shape
     indices, valid = _triangles_at(rast, tri, attr.shape[-2])
     where = torch.nonzero(valid, as_tuple=True)
@@ -248,6 +249,16 @@ def interpolate(
     return out, out_da
 
 
+def _check_one_dtype(verb: str, **tensors: Tensor | None) -> None:
+    given = {name: tensor.dtype for name, tensor in tensors.items() if tensor is not None}
+    first = next(iter(given))
+    for name, dtype in given.items():
+        if dtype != given[first]:
+            raise RuntimeError(
+                f"{verb}: {name} is {dtype}, but {first} is {given[first]}; convert one of them"
+            )
+
+
 def _triangles_at(rast: Tensor, tri: Tensor, num_vertices: int) -> tuple[Tensor, Tensor]:
     """Vertex indices [N, H, W, 3] of what each pixel sees, and whether they can be used."""
     triangle = rast.detach()[..., 3].nan_to_num(nan=0.0).long() - 1
@@ -258,7 +269,7 @@ def _triangles_at(rast: Tensor, tri: Tensor, num_vertices: int) -> tuple[Tensor,
 
 
 def antialias_construct_topology_hash(tri: Tensor) -> Tensor:
-    """For edge k of each triangle (facing its vertex k) the vertex opposite beyond it, or -1: [T, 3].
+    """For edge k of each triangle (facing its vertex k) the vertex beyond it, or -1: [T, 3].
 
     Raises:
         RuntimeError: tri is not contiguous int32 [T, 3], T > 0.
@@ -299,6 +310,7 @@ def antialias(
     """
     common_device("antialias", color=color, rast=rast, pos=pos, tri=tri)
     _check_antialias("antialias", color, rast, pos, tri, _DTYPES)
+    _check_one_dtype("antialias", color=color, rast=rast, pos=pos)
     opposite = antialias_construct_topology_hash(tri) if topology_hash is None else topology_hash
     num_images, height, width, _ = color.shape
     boosted = pos.detach() + pos_gradient_boost * (pos - pos.detach())

@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-
-from mofa_nvdr.camera import axis_angle_to_matrix
-from mofa_nvdr.lighting import ambient_light, directional_light, rotate_sh
 from mofa_nvdr.shaders.sh_lambert import (
     sh_irradiance,
     sh_irradiance_ref,
     sh_lambert,
     sh_lambert_ref,
 )
+
+from mofa_nvdr.camera import axis_angle_to_matrix
+from mofa_nvdr.lighting import ambient_light, directional_light, rotate_sh
 
 
 def random_inputs(*shape: int, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
@@ -81,7 +81,7 @@ class TestShLambert:
 
     @pytest.mark.parametrize("shape", [(2, 7), (2, 3, 4)])
     def test_equals_its_twin(self, shape):
-        """Forward and backward in float64, normals of any length: measured 5e-15 on x86-64."""
+        """Forward and backward in float64, normals of any length: measured 1.8e-15 on x86-64."""
         inputs = [x.requires_grad_() for x in random_inputs(*shape)]
         inputs[0] = (inputs[0].detach() * 1.7).requires_grad_()
         color, reference = sh_lambert(*inputs), sh_lambert_ref(*inputs)
@@ -90,10 +90,12 @@ class TestShLambert:
         ours = torch.autograd.grad(color, inputs, cotangent)
         theirs = torch.autograd.grad(reference, inputs, cotangent)
         for name, a, b in zip(("normal", "albedo", "light"), ours, theirs):
-            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                a, b, rtol=1e-12, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
     def test_float32_equals_its_float64_twin(self):
-        """Measured 6e-7 on x86-64."""
+        """Measured 9e-7 on x86-64."""
         inputs = random_inputs(2, 60, 60)
         color = sh_lambert(*(x.float() for x in inputs))
         torch.testing.assert_close(color.double(), sh_lambert_ref(*inputs), rtol=0, atol=5e-6)
@@ -129,7 +131,7 @@ class TestShLambert:
         loss = sh_lambert(normal, albedo, light).square().sum()
         (first,) = torch.autograd.grad(loss, normal, create_graph=True)
         with pytest.raises(RuntimeError, match="once_differentiable"):
-            torch.autograd.grad(first.sum(), normal)
+            first.sum().backward()
 
     def test_on_the_device(self, device):
         inputs = [x.to(device) for x in random_inputs(2, 8, 8, dtype=torch.float32)]
@@ -140,7 +142,10 @@ class TestShLambert:
     @pytest.mark.parametrize(
         ("shapes", "message"),
         [
-            (((2, 5, 4), (2, 5, 4), (2, 9, 3)), r"normal is \[2, 5, 4\], expected \[B, \.\.\., 3\]"),
+            (
+                ((2, 5, 4), (2, 5, 4), (2, 9, 3)),
+                r"normal is \[2, 5, 4\], expected \[B, \.\.\., 3\]",
+            ),
             (((5, 3), (5, 3), (1, 9, 3)), r"normal is \[5, 3\], expected \[B, \.\.\., 3\]"),
             (((2, 5, 3), (1, 5, 3), (2, 9, 3)), r"albedo is \[1, 5, 3\], expected \[2, 5, 3\]"),
             (((2, 5, 3), (2, 5, 3), (2, 3, 9)), r"light is \[2, 3, 9\], expected .* with B = 2"),
@@ -153,7 +158,9 @@ class TestShLambert:
 
     def test_bad_dtypes(self):
         normal, albedo, light = random_inputs(2, 5)
-        with pytest.raises(TypeError, match="inputs are torch.float32, torch.float64, expected one"):
+        with pytest.raises(
+            TypeError, match="inputs are torch.float32, torch.float64, expected one"
+        ):
             sh_lambert(normal, albedo.float(), light)
 
 
@@ -171,7 +178,9 @@ class TestShIrradiance:
         )
 
     def test_bad_light(self):
-        with pytest.raises(ValueError, match=r"sh_irradiance: light is \[9, 3\], expected \[B, 9, 3\]"):
+        with pytest.raises(
+            ValueError, match=r"sh_irradiance: light is \[9, 3\], expected \[B, 9, 3\]"
+        ):
             sh_irradiance(torch.zeros(2, 5, 3), torch.zeros(9, 3))
 
     def test_bad_dtypes(self):

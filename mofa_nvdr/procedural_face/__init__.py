@@ -1,0 +1,9 @@
+"""The built-in face, made by a recipe from authored numbers and covariances; nothing of others is in it.
+
+`build` runs the recipe (half a minute, needs scipy), `write_product` stores what it gives in a compact file,
+`load_product` reads that file. What everybody uses is the file in mofa_nvdr.assets.
+"""
+
+from mofa_nvdr.procedural_face.product import build, load_product, write_product
+
+__all__ = ["build", "load_product", "write_product"]

@@ -1,0 +1,565 @@
+"""FaceDecoder: both image formations, the pose's conventions, and every gradient in float64."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.autograd import gradcheck
+
+from mofa_nvdr.camera import Camera, axis_angle_to_matrix
+from mofa_nvdr.decoder import FaceDecoder, RasterFace, VertexFace, face_image
+from mofa_nvdr.dr import reference
+from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.lighting import AMBIENT_OFFSET, LAMBERT_CONSTANTS, total_light
+from mofa_nvdr.losses import photometric_raster, photometric_vertex
+from mofa_nvdr.mesh import vertex_normals, vertex_normals_ref
+from mofa_nvdr.shaders.sh_lambert import sh_lambert, sh_lambert_ref
+from tests.small_face import small_face
+
+# The head's centre 1 m in front of the camera at code zero, on its axis: numbers for hands.
+HEAD = torch.tensor([0.0, 0.0, -1000.0])
+CAMERA = Camera(240, focal=1000.0, position=(0.0, 0.0, -1000.0))
+
+
+def some_code(layout, batch=1, seed=0):
+    """A code [batch, size] with a little of everything."""
+    code = torch.randn(batch, layout.size, generator=torch.Generator().manual_seed(seed))
+    for name, scale in {"rotation": 0.15, "translation": 8.0, "light": 0.1}.items():
+        code[:, layout.slices[name]] *= scale
+    return code
+
+
+def posed(layout, **parts):
+    """Code zero with some parts given as lists of numbers."""
+    code = layout.zeros()
+    return code.replace(**{name: torch.tensor([value]) for name, value in parts.items()})
+
+
+def projector(outputs=8, seed=0):
+    """Random weighted sums [outputs] of all tensors: few numbers that no wrong gradient passes."""
+
+    def project(*tensors):
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        generator = torch.Generator().manual_seed(seed)
+        weights = torch.randn(outputs, flat.numel(), generator=generator, dtype=flat.dtype)
+        return weights @ flat / flat.numel()
+
+    return project
+
+
+class TestCode:
+    @pytest.mark.parametrize("mode", ["raster", "vertex"])
+    def test_tensor_and_face_code_give_the_same(self, mode):
+        decoder = FaceDecoder(small_face(), 48, mode)
+        code = some_code(decoder.model.layout, 2)
+        one, other = decoder(code), decoder(decoder.model.layout.unpack(code))
+        assert vars(one).keys() == vars(other).keys()
+        for name, value in vars(one).items():
+            if value is not None:
+                assert torch.equal(value, getattr(other, name)), name
+
+    def test_code_zero_is_the_average_face_frontal(self):
+        model = small_face()
+        decoder = FaceDecoder(model, 48)
+        geometry = decoder.geometry(decoder.code_zero(2))
+        torch.testing.assert_close(
+            geometry.vertices,
+            (model.mean_shape + torch.tensor(decoder.camera.position)).expand(2, -1, -1),
+        )
+        torch.testing.assert_close(geometry.albedo, model.mean_albedo.expand(2, -1, -1))
+        light = torch.zeros(2, 9, 3)
+        light[:, 0] = AMBIENT_OFFSET
+        assert torch.equal(geometry.light, light)
+
+    def test_code_zero_is_lit_alike(self, device):
+        decoder = FaceDecoder(small_face(), 48).to(device)
+        face = decoder(decoder.code_zero())
+        assert face.image.device.type == device.type
+        # The albedo times 0.886 * 0.7, everywhere.
+        torch.testing.assert_close(face.image, 0.62035 * face.albedo, atol=1e-5, rtol=0)
+        assert face.mask.mean() > 0.3
+
+    def test_batch_entries_are_independent(self):
+        decoder = FaceDecoder(small_face(), 48)
+        code = some_code(decoder.model.layout, 3)
+        together = decoder(code).image
+        for k in range(3):
+            torch.testing.assert_close(decoder(code[k : k + 1]).image, together[k : k + 1])
+
+    def test_code_zero_takes_the_models_dtype(self):
+        decoder = FaceDecoder(small_face(6).double(), 24, dr=reference)
+        assert decoder.code_zero().shape.dtype == torch.float64
+        assert decoder(decoder.code_zero()).image.dtype == torch.float64
+
+    def test_float64_agrees_with_float32(self):
+        model = small_face()
+        code = some_code(model.layout)
+        single = FaceDecoder(model, 48)(code)
+        double = FaceDecoder(small_face().double(), 48, dr=reference)(code.double())
+        assert torch.equal(single.mask.double(), double.mask)
+        # measured 5e-7 (AMD Zen 4)
+        torch.testing.assert_close(single.image.double(), double.image, atol=2e-5, rtol=0)
+
+
+class TestGradients:
+    """Every number of the code is reached by both modes, from code zero and from elsewhere."""
+
+    @pytest.mark.parametrize("start", ["zero", "somewhere"])
+    @pytest.mark.parametrize(
+        ("mode", "gradient"),
+        [("raster", "rendering"), ("raster", "surface"), ("vertex", "rendering")],
+        ids=["raster-rendering", "raster-surface", "vertex"],
+    )
+    def test_reaches_every_entry(self, device, mode, gradient, start):
+        decoder = FaceDecoder(small_face(), 64, mode, gradient).to(device)
+        layout = decoder.model.layout
+        code = torch.zeros(1, layout.size) if start == "zero" else some_code(layout)
+        code = code.to(device).requires_grad_()
+        noise = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+        photo = F.interpolate(noise, 64, mode="bilinear").to(device)
+        face = decoder(code)
+        if mode == "raster":
+            loss = photometric_raster(face, photo)
+        else:
+            loss = photometric_vertex(face.positions, face.colors, face.front_facing, photo)
+        (grad,) = torch.autograd.grad(loss.sum(), code)
+        assert grad.isfinite().all()
+        # At rotation 0 as well: the axis of no rotation is undefined, its derivative is not.
+        assert (grad.abs() > 1e-9).all()
+
+    @pytest.mark.parametrize("part", ["landmarks", "positions"])
+    def test_positions_know_nothing_of_colour(self, part):
+        decoder = FaceDecoder(small_face(), 64, "vertex")
+        code = some_code(decoder.model.layout).requires_grad_()
+        (grad,) = torch.autograd.grad(getattr(decoder(code), part).square().sum(), code)
+        for name, where in decoder.model.layout.slices.items():
+            assert (grad[:, where] != 0).all() == (name not in ("albedo", "light")), name
+
+
+class TestGradcheck:
+    """Each step from the code to the picture against finite differences, in float64."""
+
+    @staticmethod
+    def _model():
+        return small_face(5, modes=3).double()
+
+    @staticmethod
+    def _some(*shape, scale=1.0, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        return (scale * torch.randn(*shape, generator=generator).double()).requires_grad_()
+
+    def _camera_vertices(self):
+        model = self._model()
+        return (model.mean_shape[None] + HEAD.double()).requires_grad_(), model.triangles
+
+    def test_face_model(self):
+        model = self._model()
+        assert gradcheck(model.vertices, (self._some(2, 3), self._some(2, 2, seed=1)))
+        assert gradcheck(model.albedo, (self._some(2, 4),))
+
+    @pytest.mark.parametrize("angle", [0.0, 1e-4, 0.3, 3.0])
+    def test_axis_angle_to_matrix(self, angle):
+        axis = F.normalize(torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64), dim=1)
+        assert gradcheck(axis_angle_to_matrix, ((angle * axis).requires_grad_(),))
+
+    def test_camera(self):
+        camera = Camera((20, 24))
+        rotation, shift = self._some(1, 3, 3), self._some(1, 3, scale=10.0)
+        assert gradcheck(camera.to_camera, (self._some(1, 5, 3, scale=50.0), rotation, shift))
+        vertices, _ = self._camera_vertices()
+        assert gradcheck(camera.project, (vertices,))
+        assert gradcheck(camera.clip_space, (vertices,))
+
+    @pytest.mark.parametrize("function", [vertex_normals, vertex_normals_ref])
+    def test_vertex_normals(self, function):
+        vertices, triangles = self._camera_vertices()
+        assert gradcheck(lambda v: function(v, triangles), (vertices,))
+
+    def test_rasterize_and_interpolate(self):
+        vertices, triangles = self._camera_vertices()
+        pos = Camera(16).clip_space(vertices.detach()).requires_grad_()
+        attributes = self._some(1, 25, 4)
+        project = projector()
+
+        def render(pos, attributes):
+            rast, _ = reference.rasterize(reference.RasterizeContext(), pos, triangles, (16, 16))
+            out, _ = reference.interpolate(attributes, rast, triangles)
+            inside = smooth_pixels(rast)[:, 0]
+            assert inside.sum() > 50
+            return project(out[inside])
+
+        assert gradcheck(render, (pos, attributes))
+
+    @pytest.mark.parametrize("function", [sh_lambert, sh_lambert_ref])
+    def test_sh_lambert(self, function):
+        inputs = (self._some(2, 6, 3), self._some(2, 6, 3, seed=1), self._some(2, 9, 3, seed=2))
+        assert gradcheck(function, inputs)
+        assert gradcheck(lambda light: total_light(light), (self._some(2, 9, 3),))
+
+    @pytest.mark.parametrize("start", ["zero", "somewhere"])
+    def test_raster_decode(self, start):
+        """The interior's pixels: the outline has no derivative by this formula."""
+        model = self._model()
+        decoder = FaceDecoder(model, 24, dr=reference)
+        code = some_code(model.layout).double()
+        code = (torch.zeros_like(code) if start == "zero" else code).requires_grad_()
+        pos = decoder.camera.clip_space(decoder.geometry(code).vertices.detach())
+        context = reference.RasterizeContext()
+        rast, _ = reference.rasterize(context, pos, decoder.triangles, (24, 24))
+        inside = smooth_pixels(rast.flip(1))
+        assert inside.sum() > 100
+        project = projector()
+
+        def decode(code):
+            face = decoder(code)
+            where = inside.expand_as(face.image)
+            depth = face.depth[inside] / 100
+            return project(face.image[where], face.normal[where], depth, face.landmarks)
+
+        assert gradcheck(decode, (code,))
+
+    @pytest.mark.parametrize("start", ["zero", "somewhere"])
+    def test_vertex_decode(self, start):
+        model = self._model()
+        decoder = FaceDecoder(model, 24, "vertex")
+        code = some_code(model.layout).double()
+        code = (torch.zeros_like(code) if start == "zero" else code).requires_grad_()
+        project = projector()
+
+        def decode(code):
+            face = decoder(code)
+            return project(face.positions, face.colors, face.landmarks)
+
+        assert gradcheck(decode, (code,))
+
+    def test_surface_motion(self):
+        """`surface_position` moves as the point of the mesh that the pixel sees; it is not the
+        derivative of its own value (which stays the pixel's centre), so the point is kept by hand."""
+        model = self._model()
+        decoder = FaceDecoder(model, 24, gradient="surface", dr=reference)
+        code = some_code(model.layout).double().requires_grad_()
+        face = decoder(code)
+        row, column = 12, 12
+        corners = decoder.triangles[face.triangle_ids[0, row, column]].long()
+        pos = decoder.camera.clip_space(decoder.geometry(code).vertices.detach())
+        rast, _ = reference.rasterize(
+            reference.RasterizeContext(), pos, decoder.triangles, (24, 24)
+        )
+        u, v = rast[0, 23 - row, column, :2]
+        weights = torch.stack([u, v, 1 - u - v])
+
+        def follow(code):
+            return decoder.camera.project(weights @ decoder.geometry(code).vertices[0, corners])
+
+        centre = torch.tensor([column + 0.5, row + 0.5], dtype=torch.float64)
+        torch.testing.assert_close(follow(code), centre, atol=1e-9, rtol=0)
+        torch.testing.assert_close(face.surface_position[0, :, row, column], centre)
+        expected = torch.autograd.functional.jacobian(follow, code)
+        for k in range(2):
+            (grad,) = torch.autograd.grad(
+                face.surface_position[0, k, row, column], code, retain_graph=True
+            )
+            torch.testing.assert_close(grad, expected[k])
+
+
+def interior(mask):
+    """Pixels of a mask [B, 1, H, W] whose eight neighbours are in it too."""
+    return F.max_pool2d((~mask).double(), 3, 1, 1) == 0
+
+
+def smooth_pixels(rast):
+    """Interior pixels [B, 1, H, W] whose value moves with the vertices; rast [B, H, W, 4].
+
+    Coverage is decided on a grid of 1/16 px, so a pixel's centre can lie a trifle outside its triangle.
+    Its barycentrics are clamped then, and the gradient passes straight through: no derivative there.
+    """
+    u, v = rast[..., 0], rast[..., 1]
+    inside = (torch.stack([u, v, 1 - u - v]) > 1e-6).all(0)
+    return interior(rast[:, None, ..., 3] > 0) & inside[:, None]
+
+
+class TestVertexMode:
+    def test_positions_are_projected_vertices(self, device):
+        model = small_face()
+        decoder = FaceDecoder(model, render_mode="vertex", camera=CAMERA).to(device)
+        code = some_code(model.layout, 2).to(device)
+        face = decoder(code)
+        assert isinstance(face, VertexFace)
+        expected = decoder.camera.project(decoder.geometry(code).vertices)
+        assert torch.equal(face.positions, expected)
+        # By hand for one vertex at code zero: f x / d right of the centre, f y / d above it.
+        zero = decoder(decoder.code_zero()).positions[0, 17].cpu()
+        x, y, z = model.mean_shape[17].tolist()
+        by_hand = torch.tensor([120 + 1000 * x / (1000 - z), 120 - 1000 * y / (1000 - z)])
+        torch.testing.assert_close(zero, by_hand, atol=1e-4, rtol=0)
+
+    def test_colors_by_hand(self, device):
+        decoder = FaceDecoder(small_face(), 48, "vertex").to(device)
+        code = some_code(decoder.model.layout).to(device)
+        geometry = decoder.geometry(code)
+        x, y, z = geometry.normals[0, 30].tolist()
+        # Ramamoorthi and Hanrahan's constants with the cosine lobe folded in.
+        basis = [0.886227, 1.023328 * y, 1.023328 * z, 1.023328 * x, 0.858086 * x * y]
+        basis += [0.858086 * y * z, 0.247708 * (3 * z * z - 1), 0.858086 * x * z]
+        basis += [0.429043 * (x * x - y * y)]
+        light = decoder.model.layout.unpack(code).light[0].tolist()
+        color = decoder(code).colors[0, 30].tolist()
+        for channel in range(3):
+            irradiance = sum(b * row[channel] for b, row in zip(basis, light)) + 0.886227 * 0.7
+            expected = geometry.albedo[0, 30, channel].item() * irradiance
+            assert color[channel] == pytest.approx(expected, abs=1e-5)
+
+    @pytest.mark.parametrize("degrees", [60, -60, 80])
+    def test_front_facing_on_the_ellipsoid(self, device, degrees):
+        """The cap is part of an ellipsoid: its normals are known without the mesh."""
+        model = small_face(24)
+        decoder = FaceDecoder(model, render_mode="vertex", camera=CAMERA).to(device)
+        angle = math.radians(degrees)
+        code = posed(model.layout, rotation=[0.0, angle, 0.0]).map(lambda part: part.to(device))
+        facing = decoder(code).front_facing[0].cpu()
+        x, y, z = model.mean_shape.unbind(1)
+        gradient = torch.stack([0.35 * x / 70**2, 0.35 * y / 95**2, (z + 20) / 80**2], dim=1)
+        rotation = axis_angle_to_matrix(torch.tensor([0.0, angle, 0.0]))
+        seen_from = F.normalize(model.mean_shape @ rotation.T + HEAD, dim=1)
+        cosine = -(F.normalize(gradient @ rotation.T, dim=1) * seen_from).sum(1)
+        # Where the surface is seen edge-on the mesh's normal decides (worst at the cap's rim).
+        clear = cosine.abs() > 0.06
+        assert clear.float().mean() > 0.8
+        assert torch.equal(facing[clear], cosine[clear] > 0)
+        assert (cosine[clear] < 0).sum() >= 3  # some do look away
+
+    def test_frontal_only(self):
+        model = small_face()
+        model.frontal_mask[model.mean_shape[:, 1] < 0] = False  # the upper half only
+        code = model.layout.zeros()
+        upper = FaceDecoder(model, 48, "vertex")(code).front_facing[0]
+        assert torch.equal(upper, model.frontal_mask)
+        assert FaceDecoder(model, 48, "vertex", frontal_only=False)(code).front_facing.all()
+        mask = FaceDecoder(model, 48)(code).mask[0, 0]
+        everything = FaceDecoder(model, 48, frontal_only=False)(code).mask[0, 0]
+        assert mask[24:].sum() == 0
+        assert mask[:24].sum() > 0.8 * everything[:24].sum()
+        assert everything[24:].sum() > 300
+
+    def test_agrees_with_raster_mode(self, device):
+        """At a vertex's pixel the rasterized picture has the vertex's colour."""
+        decoder = FaceDecoder(small_face(16), 240).to(device)
+        code = some_code(decoder.model.layout).to(device)
+        face, vertices = decoder(code), decoder(code, "vertex")
+        grid = vertices.positions[:, None] / 240 * 2 - 1
+        sampled = F.grid_sample(face.image, grid, align_corners=False)[:, :, 0].transpose(1, 2)
+        inside = interior(F.max_pool2d(1 - face.mask, 5, 1, 2) == 0).to(face.image)
+        inner = F.grid_sample(inside, grid, align_corners=False)[0, 0, 0] == 1
+        assert inner.sum() > 150
+        difference = (sampled - vertices.colors)[0, inner].abs()
+        # Shading bends at the vertices, by little on this mesh. Measured: 0.0015 (AMD Zen 4).
+        assert difference.max() < 0.005
+        assert (vertices.colors[0, inner].amax(0) - vertices.colors[0, inner].amin(0)).min() > 0.1
+
+
+class TestPose:
+    """Which way the face goes; the picture's right is +x, the subject's left."""
+
+    @staticmethod
+    def _nose_and_rim(**parts):
+        """Pixels at 240 px of the foremost vertex, and of the one on the subject's left at its height."""
+        model = small_face(13)
+        nose = int(model.mean_shape[:, 2].argmax())
+        left = nose + 6
+        torch.testing.assert_close(model.mean_shape[nose], torch.tensor([0.0, 0.0, 60.0]))
+        assert model.mean_shape[left, 0] == 70
+        decoder = FaceDecoder(model, render_mode="vertex", camera=CAMERA)
+        positions = decoder(posed(model.layout, **parts)).positions[0]
+        return positions[nose], positions[left]
+
+    def test_frontal(self):
+        nose, left = self._nose_and_rim()
+        torch.testing.assert_close(nose, torch.tensor([120.0, 120.0]))
+        assert left[0] > 180  # the subject's left is the picture's right
+        assert left[1] == 120
+
+    def test_positive_yaw_turns_the_nose_to_the_pictures_right(self):
+        nose, _ = self._nose_and_rim(rotation=[0.0, 0.2, 0.0])
+        # 60 mm ahead of the pivot: x = 60 sin a at a distance of 1000 - 60 cos a
+        expected = 120 + 1000 * 60 * math.sin(0.2) / (1000 - 60 * math.cos(0.2))
+        torch.testing.assert_close(nose, torch.tensor([expected, 120.0]), atol=1e-3, rtol=0)
+
+    def test_positive_pitch_lowers_the_nose(self):
+        nose, _ = self._nose_and_rim(rotation=[0.2, 0.0, 0.0])
+        expected = 120 + 1000 * 60 * math.sin(0.2) / (1000 - 60 * math.cos(0.2))
+        torch.testing.assert_close(nose, torch.tensor([120.0, expected]), atol=1e-3, rtol=0)
+
+    def test_positive_roll_is_counter_clockwise(self):
+        nose, left = self._nose_and_rim(rotation=[0.0, 0.0, 0.2])
+        torch.testing.assert_close(nose, torch.tensor([120.0, 120.0]))
+        _, before = self._nose_and_rim()
+        radius = before[0].item() - 120
+        expected = [120 + radius * math.cos(0.2), 120 - radius * math.sin(0.2)]
+        torch.testing.assert_close(left, torch.tensor(expected), atol=1e-3, rtol=0)
+
+    def test_translation(self):
+        nose, _ = self._nose_and_rim(translation=[10.0, 20.0, 0.0])
+        scale = 1000 / 940  # px/mm at the nose
+        expected = torch.tensor([120 + 10 * scale, 120 - 20 * scale])
+        torch.testing.assert_close(nose, expected, atol=1e-3, rtol=0)
+
+    def test_positive_z_comes_nearer(self):
+        model = small_face()
+        decoder = FaceDecoder(model, camera=CAMERA)
+        far, near = decoder.code_zero(), posed(model.layout, translation=[0.0, 0.0, 100.0])
+        one, other = decoder(far), decoder(near)
+        # Widths grow by about 970 / 870, the area by its square.
+        assert (other.mask.sum() / one.mask.sum()).item() == pytest.approx(
+            (970 / 870) ** 2, rel=0.03
+        )
+        assert (one.depth[0, 0, 120, 120] - other.depth[0, 0, 120, 120]).item() == pytest.approx(
+            100, abs=1e-2
+        )
+
+    def test_turns_about_the_heads_centre(self):
+        model = small_face()
+        model.mean_shape[0] = 0.0  # a vertex at the head's centre that no mode moves
+        model.shape_basis[:, 0] = 0.0
+        model.expression_basis[:, 0] = 0.0
+        decoder = FaceDecoder(model, camera=CAMERA)
+        generator = torch.Generator().manual_seed(0)
+        code = model.layout.zeros(8).replace(rotation=2 * torch.randn(8, 3, generator=generator))
+        geometry = decoder.geometry(code)
+        torch.testing.assert_close(geometry.vertices[:, 0], HEAD.expand(8, 3))
+        # and all others keep their distance from it
+        radius = (geometry.vertices - HEAD).norm(dim=2)
+        expected = model.mean_shape.norm(dim=1).expand_as(radius)
+        torch.testing.assert_close(radius, expected, atol=1e-3, rtol=0)
+        shifted = decoder.geometry(code.replace(translation=torch.full((8, 3), 7.0)))
+        torch.testing.assert_close(shifted.vertices, geometry.vertices + 7, atol=1e-3, rtol=0)
+
+    def test_normals_turn_along(self):
+        model = small_face()
+        decoder = FaceDecoder(model, 48)
+        turned = decoder.geometry(posed(model.layout, rotation=[0.3, -0.5, 0.2])).normals
+        rotation = axis_angle_to_matrix(torch.tensor([0.3, -0.5, 0.2]))
+        expected = decoder.geometry(decoder.code_zero()).normals @ rotation.T
+        torch.testing.assert_close(turned, expected, atol=1e-5, rtol=0)
+
+    def test_light_stays_in_camera_space(self):
+        """Under light from the picture's right, a face that turns there becomes brighter."""
+        model = small_face()
+        decoder = FaceDecoder(model, 48, "vertex")
+        light = torch.zeros(1, 9, 3)
+        light[0, 3] = 0.3  # the x term
+        zero = model.layout.zeros().replace(light=light)
+        colors = [
+            decoder(zero.replace(rotation=torch.tensor([[0.0, yaw, 0.0]]))).colors.mean()
+            for yaw in (-0.5, 0.0, 0.5)
+        ]
+        assert colors[0] < colors[1] < colors[2]
+
+
+class TestLandmarks:
+    @pytest.mark.parametrize("mode", ["raster", "vertex"])
+    def test_are_projected_vertices(self, mode):
+        decoder = FaceDecoder(small_face(), 48, mode)
+        code = some_code(decoder.model.layout, 2)
+        landmarks = decoder(code).landmarks
+        assert landmarks.shape == (2, 68, 2)
+        expected = decoder(code, "vertex").positions[:, decoder.model.landmarks]
+        torch.testing.assert_close(landmarks, expected)
+
+
+class TestConstruction:
+    def test_image_size_and_camera(self):
+        model = small_face()
+        assert FaceDecoder(model, 32)(model.layout.zeros()).image.shape == (1, 3, 32, 32)
+        wide = FaceDecoder(model, 32, camera=Camera((20, 30)))
+        face = wide(model.layout.zeros())
+        assert face.image.shape == (1, 3, 20, 30)
+        torch.testing.assert_close(
+            face.mask[0, 0], face.mask[0, 0].flip(1)
+        )  # the cap is symmetric, the principal point central
+
+    def test_gradient_is_the_renderers(self):
+        model = small_face()
+        code = model.layout.zeros()
+        assert FaceDecoder(model, 32)(code).surface_position is None
+        assert FaceDecoder(model, 32, gradient="surface")(code).surface_position is not None
+
+    def test_mode_of_a_call(self):
+        decoder = FaceDecoder(small_face(), 32)
+        code = decoder.code_zero()
+        assert isinstance(decoder(code), RasterFace)
+        assert isinstance(decoder(code, render_mode="vertex"), VertexFace)
+        assert isinstance(FaceDecoder(small_face(), 32, "vertex")(code, "raster"), RasterFace)
+
+    def test_wrong_names(self):
+        message = r"FaceDecoder: render_mode is 'pixels', expected one of raster, vertex"
+        with pytest.raises(ValueError, match=message):
+            FaceDecoder(small_face(), 32, "pixels")
+        decoder = FaceDecoder(small_face(), 32)
+        with pytest.raises(ValueError, match=message):
+            decoder(decoder.code_zero(), "pixels")
+        with pytest.raises(ValueError, match="gradient is 'none', expected one of rendering, surf"):
+            FaceDecoder(small_face(), 32, gradient="none")
+
+    def test_wrong_code(self):
+        decoder = FaceDecoder(small_face(), 32)
+        size = decoder.model.layout.size
+        with pytest.raises(
+            ValueError, match=rf"code is \[1, 257\], expected \[B, {size}\] \(shape 4"
+        ):
+            decoder(torch.zeros(1, 257))
+        with pytest.raises(ValueError, match=rf"code is \[{size}\], expected \[B, {size}\]"):
+            decoder(torch.zeros(size))
+        with pytest.raises(ValueError, match=r"FaceCode: shape is \[2, 80\], expected \[2, 4\]"):
+            decoder(CodeLayout().zeros(2))
+
+
+class TestFaceImage:
+    def test_over_a_background(self):
+        decoder = FaceDecoder(small_face(), 32)
+        face = decoder(decoder.code_zero())
+        mask = (face.mask > 0).expand(-1, 3, -1, -1)
+        background = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        over = face_image(face, background)
+        assert torch.equal(over[~mask], background[~mask])
+        assert torch.equal(over[mask], face.image[mask])
+        assert (face_image(face)[~mask] == 0).all()
+        assert (face_image(face, 0.5)[~mask] == 0.5).all()
+
+    def test_clamps(self):
+        decoder = FaceDecoder(small_face(), 32)
+        code = decoder.code_zero()
+        light = torch.zeros(1, 9, 3)
+        light[0, 0] = torch.tensor([10.0, -10.0, 0.0])
+        face = decoder(code.replace(light=light))
+        assert face.image.max() > 1
+        assert face.image.min() < 0
+        picture = face_image(face)
+        assert (picture.min(), picture.max()) == (0, 1)
+
+
+class TestBuiltInModel:
+    def test_fills_the_crop(self, face_model):
+        decoder = FaceDecoder(face_model, 240)
+        face = decoder(torch.zeros(1, 257))
+        rows, columns = (face.mask[0, 0] > 0).nonzero().unbind(1)
+        assert 0.25 < face.mask.mean() < 0.75
+        # The face lies inside the picture and about its centre.
+        assert rows.min() > 0
+        assert rows.max() < 239
+        assert abs(columns.float().mean() - 119.5) < 3
+        assert abs(rows.float().mean() - 119.5) < 25
+        torch.testing.assert_close(
+            face.image, face.albedo * AMBIENT_OFFSET * LAMBERT_CONSTANTS[0], atol=1e-4, rtol=0
+        )
+        landmarks = face.landmarks[0]
+        assert (landmarks > 0).all()
+        assert (landmarks < 240).all()
+
+    def test_differentiable_in_all_257(self, face_model):
+        decoder = FaceDecoder(face_model, 64)
+        code = torch.zeros(1, 257, requires_grad=True)
+        noise = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+        photometric_raster(decoder(code), F.interpolate(noise, 64, mode="bilinear")).backward()
+        assert code.grad.isfinite().all()
+        assert (code.grad != 0).float().mean() == 1

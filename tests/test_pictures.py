@@ -1,0 +1,129 @@
+"""Panels and sheets: where each picture lies, and its values by hand."""
+
+import dataclasses
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from mofa_nvdr.pictures import (
+    PANEL_COLUMNS,
+    geometry_picture,
+    panels,
+    sheet,
+    to_uint8,
+    write_png,
+)
+from mofa_nvdr.renderer import Rendering
+
+PAPER = 33  # 0.13 * 255, rounded
+
+
+def _rendering(height: int = 2, width: int = 3) -> Rendering:
+    """One colour everywhere, a surface that faces the camera; only the left column is covered."""
+
+    def plain(*values: float) -> torch.Tensor:
+        return (
+            torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1).repeat(1, 1, height, width)
+        )
+
+    mask = torch.zeros(1, 1, height, width)
+    mask[..., 0] = 1
+    return Rendering(
+        image=plain(1.2, 0.4, -0.1),
+        mask=mask,
+        albedo=plain(0.2, 0.4, 0.6),
+        normal=plain(0, 0, 1),
+        shading=plain(1.0, 0.5, 3.0),
+        depth=plain(1000),
+        triangle_ids=mask[:, 0].long() - 1,
+    )
+
+
+class TestGeometryPicture:
+    def test_values(self):
+        """0.12 + 0.75 cos of the angle to (0.35, 0.45, 1); 0.12 where turned away."""
+        rendering = _rendering()
+        picture = geometry_picture(rendering)
+        assert picture.shape == (1, 3, 2, 3)
+        expected = 0.12 + 0.75 / (0.35**2 + 0.45**2 + 1) ** 0.5
+        assert torch.allclose(picture, torch.tensor(expected))
+        away = dataclasses.replace(rendering, normal=-rendering.normal)
+        assert torch.allclose(geometry_picture(away), torch.tensor(0.12))
+
+    def test_light_comes_from_above_and_right(self):
+        def brightness(*normal: float) -> float:
+            normals = torch.tensor(normal, dtype=torch.float32).view(1, 3, 1, 1)
+            return geometry_picture(dataclasses.replace(_rendering(), normal=normals)).mean().item()
+
+        assert brightness(0, 0.6, 0.8) > brightness(0, -0.6, 0.8)
+        assert brightness(0.6, 0, 0.8) > brightness(-0.6, 0, 0.8)
+
+
+class TestPanels:
+    def test_layout_and_values(self):
+        photo = torch.full((1, 3, 2, 3), 0.5)
+        result = panels(photo, _rendering())
+        assert result.shape == (1, 2, 15, 3) and result.dtype == np.uint8
+        columns = dict(zip(PANEL_COLUMNS, np.split(result[0], 5, axis=1)))
+        assert list(columns) == ["input", "overlay", "geometry", "albedo", "shading"]
+        clay = round(255 * (0.12 + 0.75 / 1.325**0.5))
+        covered = {
+            "input": (128, 128, 128),
+            "overlay": (255, 102, 0),
+            "geometry": (clay,) * 3,
+            "albedo": (51, 102, 153),
+            "shading": (128, 64, 255),  # halved, then clipped
+        }
+        for name, picture in columns.items():
+            assert (picture[:, 0] == covered[name]).all(), name
+            empty = 128 if name in ("input", "overlay") else PAPER
+            assert (picture[:, 1:] == empty).all(), name
+
+    def test_pixels_without_photograph(self):
+        photo = torch.full((1, 3, 2, 3), torch.nan)
+        assert (panels(photo, _rendering())[0, :, :3] == PAPER).all()
+
+    def test_inputs_are_untouched(self):
+        photo = torch.full((1, 3, 2, 3), torch.nan)
+        panels(photo, _rendering())
+        assert photo.isnan().all()
+
+
+class TestToUint8:
+    def test_rounds_and_clips(self):
+        image = torch.tensor([-0.1, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 7.0]).view(1, 1, 1, 6)
+        assert to_uint8(image).ravel().tolist() == [0, 0, 0, 1, 255, 255]
+
+    def test_layout(self):
+        image = torch.rand(2, 3, 4, 5, requires_grad=True)
+        result = to_uint8(image)
+        assert result.shape == (2, 4, 5, 3)
+        assert result[1, 3, 0, 2] == round(255 * image[1, 2, 3, 0].item())
+
+
+class TestSheet:
+    def test_fills_row_by_row(self):
+        pictures = np.arange(1, 6, dtype=np.uint8)[:, None, None, None] * np.ones(
+            (2, 4, 3), np.uint8
+        )
+        result = sheet(pictures, columns=2)
+        assert result.shape == (6, 8, 3)
+        assert result[::2, ::4, 0].tolist() == [[1, 2], [3, 4], [5, PAPER]]
+        assert np.array_equal(result[2:4, 4:], pictures[3])
+
+    def test_one_column(self):
+        pictures = np.random.default_rng(0).integers(0, 255, (3, 2, 4, 3)).astype(np.uint8)
+        assert np.array_equal(sheet(pictures, columns=1), pictures.reshape(6, 4, 3))
+
+
+class TestWritePng:
+    def test_round_trip(self, tmp_path):
+        picture = np.random.default_rng(0).integers(0, 255, (5, 7, 3)).astype(np.uint8)
+        write_png(tmp_path / "a.png", picture)
+        assert np.array_equal(iio.imread(tmp_path / "a.png"), picture)
+
+    def test_no_such_folder(self, tmp_path):
+        with pytest.raises(OSError):
+            write_png(tmp_path / "no" / "a.png", np.zeros((5, 7, 3), np.uint8))
