@@ -60,14 +60,15 @@ def _measure(encoder: Encoder, decoder: FaceDecoder, batch: Batch) -> dict[str, 
     assert isinstance(face, RasterFace) and face.landmarks is not None
     matrix = axis_angle_to_matrix(code.rotation)
     home = -decoder.camera.position[2]
-    # A head behind the camera has no size: the near plane keeps the figure finite.
-    depth = (home - code.translation[:, 2]).clamp(min=decoder.camera.near)
+    # Distance against that of code zero. A head behind the camera has no size: the near plane keeps
+    # the figure finite.
+    distance = (1 - code.translation[:, 2] / home).clamp(min=decoder.camera.near / home)
     return {
         "photometric": photometric_raster(face, images),
         "landmark_px": landmark_error(face.landmarks, batch.landmarks.to(device))
         * (240 / images.shape[-1]),
         "mask_fraction": face.mask.mean((1, 2, 3)),
-        "scale": home / depth,
+        "scale": 1 / distance,
         "yaw": torch.atan2(matrix[:, 0, 2], matrix[:, 2, 2]),
         "pitch": torch.asin((-matrix[:, 1, 2]).clamp(-1, 1)),
     }

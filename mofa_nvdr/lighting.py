@@ -36,8 +36,9 @@ SH_CONSTANTS = (
 COSINE_LOBE = (math.pi, *(2 * math.pi / 3,) * 3, *(math.pi / 4,) * 5)
 # The same with the lobe folded in: the H_b of Eq. 4.
 LAMBERT_CONSTANTS = tuple(k * a for k, a in zip(SH_CONSTANTS, COSINE_LOBE))
-# Mean irradiance to which light probes are exposed: that of the ambient offset.
-DEFAULT_EXPOSURE = AMBIENT_OFFSET * LAMBERT_CONSTANTS[0]
+# Mean irradiance to which light probes and presets are exposed: the built-in skin then has the mean brightness
+# of faces in photographs. Code zero itself, under the ambient offset, is a third darker.
+DEFAULT_EXPOSURE = 0.9
 # Relative luminance of linear Rec. 709 (sRGB) primaries.
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 _MAX_HDR_PIXELS = 16_384 * 8_192  # beyond it a header is damaged rather than a panorama large

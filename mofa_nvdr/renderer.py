@@ -35,8 +35,8 @@ class Rendering:
         depth: [B, 1, H, W] distance along the viewing axis in mm.
         triangle_ids: [B, H, W] int64 index into the triangles, -1 where empty.
         surface_position: [B, 2, H, W] pixels; where the surface point seen by each pixel projects. Its
-            value is the pixel's centre, its gradient is the motion of that point. Only with
-            gradient="surface", else None.
+            value is the pixel's centre (within the rasterizer's grid of 1/16 px at the outline), its
+            gradient is the motion of that point. Only with gradient="surface", else None.
         log_area: [B, 1, H, W] logarithm of the projected area (px^2) of the pixel's triangle; its
             gradient is the divergence of the surface's screen motion. Only with gradient="surface".
     """

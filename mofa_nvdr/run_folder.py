@@ -68,7 +68,9 @@ class JsonLog:
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one object; numbers that are not finite, which JSON has no word for, become null."""
-        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+        plain = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()
+        }
         self._file.write(json.dumps(plain, allow_nan=False) + "\n")
         self._file.flush()
 

@@ -91,7 +91,7 @@ class TestPhotometricRaster:
 
 
 # What is moved in the checks of the image-level gradients: a part of the code, its entry, and the step of
-# the finite difference (large enough to move the outline by about a pixel, so that counting pixels is smooth).
+# the finite difference (it moves the outline by about a pixel, so that counting pixels is smooth).
 MOTIONS = {
     "translation x": ("translation", 0, 1.0),
     "translation y": ("translation", 1, 1.0),
@@ -269,7 +269,9 @@ class TestCodeDistance:
     def test_by_hand(self):
         true = CodeLayout(2, 2, 2).zeros(2)
         code = true.replace(
-            rotation=torch.tensor([[0.05, 0.0, 0.0], [0.0, 0.0, 0.0]]),  # half a unit: 1/8, of 3 numbers
+            rotation=torch.tensor(
+                [[0.05, 0.0, 0.0], [0.0, 0.0, 0.0]]
+            ),  # half a unit: 1/8, of 3 numbers
             translation=torch.tensor([[0.0, 0.0, 0.0], [0.0, 16.0, 0.0]]),  # two units: 3/2, of 3
             shape=torch.tensor([[0.0, 0.0], [1.0, 1.0]]),  # one unit each: 1/2, weight 0.2
         )

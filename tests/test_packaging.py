@@ -102,9 +102,8 @@ def test_wheel(tmp_path):
 
 
 def test_program_runs_as_module(tmp_path):
-    code = "import runpy, sys; sys.argv = ['x', '--version']; runpy.run_module('mofa_nvdr', run_name='__main__')"
     result = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-m", "mofa_nvdr", "--version"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0 and result.stdout.startswith("mofa-nvdr ")

@@ -20,7 +20,9 @@ def _blocks(language: str) -> list[str]:
 def test_example_runs(capsys):
     """Ten lines, as a reader would paste them."""
     (example,) = _blocks("python")
-    lines = [line for line in example.splitlines() if line and not line.startswith(("import", "from"))]
+    lines = [
+        line for line in example.splitlines() if line and not line.startswith(("import", "from"))
+    ]
     assert len(lines) <= 10
     scope: dict = {}
     exec(compile(example, "README.md", "exec"), scope)
@@ -36,7 +38,9 @@ def test_example_runs(capsys):
 def test_map_points_at_what_is_there(file, name):
     source = (ROOT / file).read_text(encoding="utf-8")
     for part in name.split("."):
-        assert re.search(rf"^\s*(def|class) {part}\b", source, re.MULTILINE), f"{file} has no {part}"
+        assert re.search(rf"^\s*(def|class) {part}\b", source, re.MULTILINE), (
+            f"{file} has no {part}"
+        )
 
 
 def test_map_has_the_three_places():

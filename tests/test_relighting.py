@@ -186,7 +186,9 @@ class TestRelightCommand:
         a, b = iio.imread(small), iio.imread(large)
         assert b.shape == (size, size, 3)
         shrunk = np.array(Image.fromarray(b).resize((SIZE, SIZE), Image.Resampling.BOX))
-        assert np.abs(a.astype(int) - shrunk).mean() < 2  # 0.75 of 255 measured: the outline's steps
+        assert (
+            np.abs(a.astype(int) - shrunk).mean() < 2
+        )  # 0.75 of 255 measured: the outline's steps
 
     def test_faces_of_different_sizes(self, run_relight, files, tmp_path, model):
         """All are drawn at the largest one's height."""
@@ -337,6 +339,7 @@ class TestExposure:
     @pytest.mark.parametrize("preset", sorted(light_presets()))
     def test_presets(self, face_model, preset):
         mean, burnt = self._brightness(face_model, light_presets()[preset])
+        # 0.21 (rim) to 0.35 (warm_cool) were measured, for probes 0.25 to 0.33, nothing burnt out.
         assert 0.15 < mean < 0.7 and burnt < 0.03
 
     def test_probes(self, face_model, data_dir):

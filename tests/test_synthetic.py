@@ -145,6 +145,7 @@ class TestSyntheticFaces:
         batch = _take(SyntheticFaces(decoder), 0, 0, size=64)[0]
         mask = decoder(batch.codes).mask
         mean = (batch.images.mean(1, keepdim=True) * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
+        # 0.40 on average was measured, 0.18 to 0.60 for single faces: dark and light skin.
         assert 0.3 < mean.mean() < 0.6
         assert mean.min() > 0.1 and mean.max() < 0.85
         burnt = (batch.images.amin(1, keepdim=True) >= 1).float() * mask

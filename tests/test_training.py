@@ -55,7 +55,7 @@ class TestTrain:
             "step", "split", "photometric", "landmark_px", "mask_fraction", "scale",
             "yaw_mean_deg", "yaw_std_deg", "pitch_mean_deg", "pitch_std_deg",
         }  # fmt: skip
-        assert validations[0]["scale"] == 1 and validations[0]["yaw_std_deg"] == 0  # code zero
+        assert validations[0]["scale"] == pytest.approx(1) and validations[0]["yaw_std_deg"] == 0
         steps = [line for line in lines if "split" not in line]
         assert [line["step"] for line in steps] == [1, 2, 3, 4]
         assert {"loss", "photometric", "landmark", "regularizer", "images_per_second"} <= set(

@@ -49,7 +49,9 @@ def region_weights(vertices: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
     lids = Lids()
     above_axis, near = y - eye_axis(s), np.abs(y) < 16
     on = smooth_step(s, -0.06, 0.06) * (1 - smooth_step(s, 0.97, 1.09)) * near
-    w["lashes"] = np.exp(-np.maximum(above_axis - lids.upper(s), 0) / (0.85 + 0.35 * s)) * on * upper_lid
+    w["lashes"] = (
+        np.exp(-np.maximum(above_axis - lids.upper(s), 0) / (0.85 + 0.35 * s)) * on * upper_lid
+    )
     w["lower_lashes"] = np.exp(-np.maximum(-above_axis - lids.lower(s), 0) / 0.7) * on * ~upper_lid
     on = smooth_step(s, -0.05, 0.15) * (1 - smooth_step(s, 1.0, 1.2)) * (y > -10) * upper_lid
     w["crease"] = gauss(above_axis - lid_crease(s, lids), 1.0) * on
@@ -80,15 +82,25 @@ def mean_albedo(vertices: np.ndarray, grid: Grid) -> np.ndarray:
     x, y = vertices[:, 0], vertices[:, 1]
     ax = np.abs(x)
     colors = np.tile(t.SKIN, (grid.num_vertices, 1))
-    colors += w["cheek"][:, None] * [0.012, -0.028, -0.025] + w["nose_tip"][:, None] * [0, -0.030, -0.026]
-    colors -= w["orbit"][:, None] * [0.06, 0.06, 0.05] + w["under_eye"][:, None] * [0.03, 0.035, 0.025]
+    colors += w["cheek"][:, None] * [0.012, -0.028, -0.025] + w["nose_tip"][:, None] * [
+        0,
+        -0.030,
+        -0.026,
+    ]
+    colors -= w["orbit"][:, None] * [0.06, 0.06, 0.05] + w["under_eye"][:, None] * [
+        0.03,
+        0.035,
+        0.025,
+    ]
     colors += (gauss(x, 30) * gauss(y - 45, 20))[:, None] * [0.02, 0.02, 0.012]
     # Mild occlusion is baked in: spherical harmonics of order 2 cast no shadows.
     occluded = w["fold"] * 0.30 + w["mental"] * 0.25 + w["philtrum"] * 0.18
     colors = _blend(colors, colors * [0.74, 0.68, 0.68], occluded)
     colors = _blend(colors, colors * [0.74, 0.68, 0.66], w["socket"] * 0.75)
     colors = _blend(colors, colors * [0.55, 0.44, 0.42], w["alar"] * 0.55 + w["crease"] * 0.8)
-    colors += (0.035 * gauss(x, 5) * gauss(y + 12, 16) + 0.02 * gauss(ax - 36, 9) * gauss(y + 24, 8))[:, None]
+    colors += (
+        0.035 * gauss(x, 5) * gauss(y + 12, 16) + 0.02 * gauss(ax - 36, 9) * gauss(y + 24, 8)
+    )[:, None]
     colors = _blend(colors, [0.42, 0.33, 0.28], w["hairline"] * 0.45)
     colors = _blend(colors, t.LIP, w["lip"] * 0.85)
     colors = _blend(colors, [0.34, 0.15, 0.14], w["seam"] * 0.75)
@@ -116,12 +128,16 @@ def _paint_eye(colors: np.ndarray, vertices: np.ndarray, rows: np.ndarray, grid:
         color = np.tile(t.SCLERA, (len(index), 1))
         pink = np.maximum(smooth_step(s, 0.10, 0.02), 0.5 * smooth_step(s, 0.95, 1.0))
         color = _blend(color, [0.74, 0.50, 0.46], pink)
-        iris = _blend(np.tile(t.IRIS, (len(index), 1)), t.IRIS * 0.45, smooth_step(radius, 4.6, 5.9))
+        iris = _blend(
+            np.tile(t.IRIS, (len(index), 1)), t.IRIS * 0.45, smooth_step(radius, 4.6, 5.9)
+        )
         iris = _blend(iris, t.IRIS * 1.45, gauss(radius - 3.2, 0.8) * 0.6)
         iris = _blend(iris, [0.035, 0.03, 0.03], smooth_step(radius, 2.3, 2.05))
         under = Lids().upper(s) + eye_axis(s) - y
         for channel in range(3):
-            color[:, channel] += (iris[:, channel] - color[:, channel]) * smooth_step(radius, 6.1, 5.7)
+            color[:, channel] += (iris[:, channel] - color[:, channel]) * smooth_step(
+                radius, 6.1, 5.7
+            )
         color *= (1 - 0.5 * np.exp(-np.maximum(under, 0) / 2.0))[:, None]  # the lid's shadow
         if j == 0:
             color = np.tile(t.LASH, (len(index), 1))
@@ -139,7 +155,7 @@ def albedo_modes(vertices: np.ndarray, grid: Grid, mean: np.ndarray) -> dict[str
     w = region_weights(vertices, grid)
     skin = np.arange(grid.num_vertices) < grid.num_skin
     relative = np.clip(mean / t.SKIN, 0, 1.25)
-    eyes, bag = grid.eyes, grid.bag
+    eyes = grid.eyes
     features = np.clip(w["brow"] + w["lashes"] + w["seam"] + w["nostril"], 0, 1)
     pure = skin * (1 - features)
     iris = np.zeros(len(vertices))
@@ -153,7 +169,9 @@ def albedo_modes(vertices: np.ndarray, grid: Grid, mean: np.ndarray) -> dict[str
     melanin -= 0.025 * (eyes & ~(iris > 0))[:, None] * relative
     return {
         "melanin": melanin,
-        "haemoglobin": tint(0.014, -0.016, -0.012, pure * (1 + 0.5 * w["cheek"] + 0.5 * w["nose_tip"])),
+        "haemoglobin": tint(
+            0.014, -0.016, -0.012, pure * (1 + 0.5 * w["cheek"] + 0.5 * w["nose_tip"])
+        ),
         "yellow": tint(0.006, 0.004, -0.016, pure),
         "brow_dark": tint(-0.05, -0.045, -0.035, w["brow"]),
         "lip_red": tint(0.012, -0.030, -0.024, w["lip"]),
@@ -164,6 +182,4 @@ def albedo_modes(vertices: np.ndarray, grid: Grid, mean: np.ndarray) -> dict[str
         "brow_thick": tint(-0.08, -0.07, -0.06, w["brow_rim"]),
         "iris_light": tint(0.40, 0.45, 0.50, iris) * mean,
         "iris_blue": tint(-0.18, 0.10, 0.45, iris) * mean,
-        "hairline": tint(-0.06, -0.06, -0.055, w["hairline"]),
-        "teeth": tint(0.02, 0.02, 0.02, (bag & (mean.min(1) > 0.5)).astype(float)),
     }

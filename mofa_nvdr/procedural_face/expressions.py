@@ -165,7 +165,9 @@ def _free_motion(mean: np.ndarray, grid: Grid, known: np.ndarray, count: int) ->
     n = grid.num_skin
     # The two sides of a slit lie on two sheets, which meet at the slit's corners.
     x, y = mean[:, 0], mean[:, 1]
-    at_mouth = np.sqrt(np.clip(1 - (x / grid.mouth_half_width) ** 2, 0, 1)) * gauss(y - t.MOUTH_ROW, 25)
+    at_mouth = np.sqrt(np.clip(1 - (x / grid.mouth_half_width) ** 2, 0, 1)) * gauss(
+        y - t.MOUTH_ROW, 25
+    )
     upper = np.ones(len(mean), bool)
     upper[:n] = grid.upper_lip
     for j in range(t.MOUTH_POCKET_ROWS):
@@ -176,11 +178,16 @@ def _free_motion(mean: np.ndarray, grid: Grid, known: np.ndarray, count: int) ->
     sheet[:n] += np.where(grid.upper_lid, 8.0, -8.0) * at_eye
     points = np.column_stack([mean, sheet])
     calm = smooth_step(mean[:, 1], 70, 40) * smooth_step(-mean[:, 2], 80, 45) * ~grid.eyes
-    even, odd = scalar_process(points, calm * 0.45, ((26.0, 1.5), (13.0, 1.0)), keep=16, num_inducing=400)
+    even, odd = scalar_process(
+        points, calm * 0.45, ((26.0, 1.5), (13.0, 1.0)), keep=16, num_inducing=400
+    )
     symmetric, antisymmetric = vector_fields(even, odd, (1.0, 1.0, 0.7), 0.3)
     basis = known.reshape(len(known), -1)
     solve = np.linalg.pinv(basis)
-    for fields in (symmetric, antisymmetric):  # what the named expressions span already is taken out
+    for fields in (
+        symmetric,
+        antisymmetric,
+    ):  # what the named expressions span already is taken out
         flat = fields.reshape(len(fields), -1)
         flat -= (flat @ solve) @ basis
     return principal(symmetric, antisymmetric, count)

@@ -109,7 +109,9 @@ class Grid:
         return mask
 
 
-def _nodes(low: float, high: float, count: int, density: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _nodes(
+    low: float, high: float, count: int, density: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     """`count` nodes between two numbers, closer where the density is higher (inverse of its integral)."""
     x = np.linspace(low, high, 4001)
     d = density(x)
@@ -149,7 +151,10 @@ def build_grid(loft: Loft) -> Grid:
     }
 
     index = np.arange(rows * columns).reshape(rows, columns)
-    upper, lower = index.copy(), index.copy()  # the vertex of a node for the cell above and below it
+    upper, lower = (
+        index.copy(),
+        index.copy(),
+    )  # the vertex of a node for the cell above and below it
     u, v = (a.ravel() for a in np.meshgrid(u_nodes, v_nodes))
     row_of = np.repeat(np.arange(rows), columns)
     upper_lid, upper_lip = row_of <= eye_row, row_of <= mouth_row

@@ -72,7 +72,9 @@ def lid_crease(s: np.ndarray, lids: Lids) -> np.ndarray:
     return lids.upper(s) * 0.55 + 5.6 * np.sin(np.pi * np.clip(s * 0.9 + 0.08, 0, 1)) ** 0.5 + 1.2
 
 
-def eyeball_height(x: np.ndarray, y: np.ndarray, grow: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def eyeball_height(
+    x: np.ndarray, y: np.ndarray, grow: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Depth of the eyeball grown by `grow`, and the squared relative distance from its axis."""
     centre, radii = t.EYEBALL_CENTRE, t.EYEBALL_RADII + grow
     d = ((np.abs(x) - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2
@@ -161,9 +163,15 @@ def _features(x: np.ndarray, y: np.ndarray, z: np.ndarray, grid: Grid, lids: Lid
     z = z + on * (0.9 * gauss(fold - 8, 5) - 0.7 * gauss(fold, 3.2))
     on = smooth_step(y, -60, -56) * (1 - smooth_step(y, -50, -45))
     z = z + on * (0.3 * gauss(ax - 4.8, 1.9) - 0.55 * gauss(x, 2.4))  # philtrum
-    z = z - 2.6 * gauss(x, 15) * gauss(y + 82.5, 4.6) + 2.4 * gauss(x, 14) * gauss(y + 98, 8.5)  # chin
+    z = (
+        z - 2.6 * gauss(x, 15) * gauss(y + 82.5, 4.6) + 2.4 * gauss(x, 14) * gauss(y + 98, 8.5)
+    )  # chin
     z = z - 0.15 * gauss(x, 3) * gauss(y + 98, 7) + 1.2 * gauss(ax - 9, 5) * gauss(y + 101, 6)
-    z = z - 1.4 * gauss(ax - 29.5, 4.5) * gauss(y + 72, 7) + 0.9 * gauss(ax - 33, 5) * gauss(y + 64, 8)
+    z = (
+        z
+        - 1.4 * gauss(ax - 29.5, 4.5) * gauss(y + 72, 7)
+        + 0.9 * gauss(ax - 33, 5) * gauss(y + 64, 8)
+    )
     z = _lips(x, y, z, grid)
     return _eyelids(x, y, z, grid, lids)
 
@@ -174,7 +182,9 @@ def _nose(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     ridge, flank = splines["nose_width"](np.clip(y, -46, 16)).T
     way = np.clip((ax - ridge * 0.35) / (flank - ridge * 0.35), 0, 1)
     section = (1 - way**1.45) ** (1.75 - 0.2 * smooth_step(-y, 26, 34))
-    above = splines["nose"](np.clip(y, -46, 26)) - np.interp(np.clip(y, t.BOTTOM, t.TOP), *splines["midline"])
+    above = splines["nose"](np.clip(y, -46, 26)) - np.interp(
+        np.clip(y, t.BOTTOM, t.TOP), *splines["midline"]
+    )
     window = smooth_step(y, -47, -43.5) * (1 - smooth_step(y, 16, 26))
     z = z + np.maximum(above, 0) * section * window
 
@@ -193,7 +203,9 @@ def _nose(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 def _lips(x: np.ndarray, y: np.ndarray, z: np.ndarray, grid: Grid) -> np.ndarray:
     m = x / grid.mouth_half_width
     upper = grid.upper_lip
-    height = np.where(upper, np.maximum(upper_vermilion(m), 2.6), -np.maximum(lower_vermilion(m), 2.8))
+    height = np.where(
+        upper, np.maximum(upper_vermilion(m), 2.6), -np.maximum(lower_vermilion(m), 2.8)
+    )
     way = np.clip((y - t.MOUTH_ROW - mouth_seam(m)) / height, 0, 3)
     splines = _splines()
     profile = np.where(upper, splines["upper_lip"](way), splines["lower_lip"](way))
@@ -203,7 +215,9 @@ def _lips(x: np.ndarray, y: np.ndarray, z: np.ndarray, grid: Grid) -> np.ndarray
     taper = np.clip(1 - m**2, 0, 1) ** 0.75
     z = z + profile * np.where(profile < 0, taper**0.8, taper)
     ax = np.abs(x)
-    return z - 1.3 * gauss(ax - grid.mouth_half_width - 0.6, 3.0) * gauss(y - t.MOUTH_ROW + 0.4, 3.2)
+    return z - 1.3 * gauss(ax - grid.mouth_half_width - 0.6, 3.0) * gauss(
+        y - t.MOUTH_ROW + 0.4, 3.2
+    )
 
 
 def _eyelids(x: np.ndarray, y: np.ndarray, z: np.ndarray, grid: Grid, lids: Lids) -> np.ndarray:
@@ -219,7 +233,12 @@ def _eyelids(x: np.ndarray, y: np.ndarray, z: np.ndarray, grid: Grid, lids: Lids
     z = z + (covered - z) * window * fade
     from_crease = above_axis - lid_crease(s, lids)
     # A closed lid has no crease, and the crease is deeper than the lid is thick.
-    on = smooth_step(s, -0.05, 0.15) * (1 - smooth_step(s, 0.93, 1.12)) * upper * (1 - 0.85 * lids.blink)
+    on = (
+        smooth_step(s, -0.05, 0.15)
+        * (1 - smooth_step(s, 0.93, 1.12))
+        * upper
+        * (1 - 0.85 * lids.blink)
+    )
     z = z - 1.5 * gauss(from_crease, 1.15) * on + 1.1 * gauss(from_crease - 3.6, 2.4) * on
     on = smooth_step(s, 0.0, 0.2) * (1 - smooth_step(s, 0.85, 1.1)) * ~upper
     z = z - 0.7 * gauss(below - 6.5, 2.0) * on + 0.4 * gauss(below - 2.0, 1.4) * on

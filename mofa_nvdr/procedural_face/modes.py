@@ -13,7 +13,9 @@ from mofa_nvdr.procedural_face.mean import mouth_seam
 IDENTITY_SCALE = 0.85  # of the authored fields and the process together: people, not caricatures
 
 
-def _bump(vertices: np.ndarray, centre: tuple[float, float], widths: tuple[float, float]) -> np.ndarray:
+def _bump(
+    vertices: np.ndarray, centre: tuple[float, float], widths: tuple[float, float]
+) -> np.ndarray:
     x, y = np.abs(vertices[:, 0]) - centre[0], vertices[:, 1] - centre[1]
     return gauss(x, widths[0]) * gauss(y, widths[1])
 
@@ -51,7 +53,9 @@ def identity_fields(vertices: np.ndarray) -> dict[str, np.ndarray]:
         "jaw_angle": field(dy=-4.0 * gauss(y + 78, 22) * smooth_step(ax, 30, 58)),
         "chin_out": field(dy=-0.4 * chin, dz=3.2 * chin),
         "chin_tall": field(dy=-3.0 * down(-y, 80, 100) * gauss(x, 32)),
-        "chin_wide": field(dx=2.4 * gauss(y + 98, 13) * smooth_step(ax, 0, 12) * gauss(ax - 16, 16)),
+        "chin_wide": field(
+            dx=2.4 * gauss(y + 98, 13) * smooth_step(ax, 0, 12) * gauss(ax - 16, 16)
+        ),
         "cheekbone": field(dx=1.8 * bump(54, -20, 16, 14), dz=1.6 * bump(46, -20, 15, 13)),
         "cheek_fat": field(dx=2.6 * bump(50, -55, 17, 20), dz=2.4 * bump(40, -55, 15, 18)),
         "forehead_slope": field(dz=-3.4 * smooth_step(y, 22, 80)),
@@ -69,7 +73,8 @@ def identity_fields(vertices: np.ndarray) -> dict[str, np.ndarray]:
         "bridge_wide": field(dx=1.2 * gauss(y + 12, 15) * gauss(ax - 10, 7)),
         "nose_hump": field(dz=1.1 * gauss(x, 8) * gauss(y + 16, 8)),
         "nose_tip_wide": field(
-            dx=0.9 * gauss(ax - 7, 5) * gauss(y + 35, 6), dz=0.5 * gauss(ax - 7, 5) * gauss(y + 35, 6)
+            dx=0.9 * gauss(ax - 7, 5) * gauss(y + 35, 6),
+            dz=0.5 * gauss(ax - 7, 5) * gauss(y + 35, 6),
         ),
         "upper_lip": field(
             dy=1.1 * at_mouth * gauss(d - 6.5, 3.2), dz=0.9 * at_mouth * gauss(d - 4, 3)
@@ -164,7 +169,10 @@ def vector_fields(
     A symmetric field is odd in x and even in y and z.
     """
     kinds = []
-    for weight, parts in ((1.0, (odd, even, even)), (np.sqrt(asymmetric_variance), (even, odd, odd))):
+    for weight, parts in (
+        (1.0, (odd, even, even)),
+        (np.sqrt(asymmetric_variance), (even, odd, odd)),
+    ):
         fields = []
         for axis, functions in enumerate(parts):
             block = np.zeros((functions.shape[1], len(functions), 3))

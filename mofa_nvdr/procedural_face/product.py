@@ -15,7 +15,14 @@ _STEP_MM = 0.004
 _STEP_ALBEDO = 0.0005
 _BASES = {"shape_basis": _STEP_MM, "expression_basis": _STEP_MM, "albedo_basis": _STEP_ALBEDO}
 _MEANS = {"mean_shape": _STEP_MM / 4, "mean_albedo": _STEP_ALBEDO}
-_PLAIN = ("triangles", "landmarks", "mirror_index", "frontal_mask", "expression_names", "named_expressions")
+_PLAIN = (
+    "triangles",
+    "landmarks",
+    "mirror_index",
+    "frontal_mask",
+    "expression_names",
+    "named_expressions",
+)
 
 
 def build() -> dict[str, np.ndarray]:
@@ -40,9 +47,13 @@ def build() -> dict[str, np.ndarray]:
     authored = np.stack(list(albedo_modes(vertices, grid, colors).values()))
     # Smooth skin colour beyond the named modes: blotches of 8 to 40 mm, mostly in brightness and redness.
     skin = np.where(np.arange(len(vertices)) < grid.num_skin, 1.0, 0.0)
-    even, odd = scalar_process(vertices, skin * 0.010, ((40.0, 1.2), (18.0, 1.0), (8.0, 0.7)), keep=70)
+    even, odd = scalar_process(
+        vertices, skin * 0.010, ((40.0, 1.2), (18.0, 1.0), (8.0, 0.7)), keep=70
+    )
     tones = np.array([[1.0, 0.95, 0.85], [0.25, -0.25, -0.15]])
-    textures = [np.einsum("vk,tc->ktvc", part, tones).reshape(-1, len(vertices), 3) for part in (even, odd)]
+    textures = [
+        np.einsum("vk,tc->ktvc", part, tones).reshape(-1, len(vertices), 3) for part in (even, odd)
+    ]
     free = principal(textures[0], textures[1] * 0.6, 80 - len(authored))
     expressions, named = expression_basis(vertices, grid)
     return {
