@@ -36,9 +36,9 @@ SH_CONSTANTS = (
 COSINE_LOBE = (math.pi, *(2 * math.pi / 3,) * 3, *(math.pi / 4,) * 5)
 # The same with the lobe folded in: the H_b of Eq. 4.
 LAMBERT_CONSTANTS = tuple(k * a for k, a in zip(SH_CONSTANTS, COSINE_LOBE))
-# Mean irradiance to which light probes and presets are exposed: the built-in skin then has the mean brightness
-# of faces in photographs. Code zero itself, under the ambient offset, is a third darker.
-DEFAULT_EXPOSURE = 0.9
+# Mean irradiance to which light probes and presets are exposed: the built-in skin then is about as bright as
+# faces in photographs. Code zero itself, under the ambient offset, is darker (0.62).
+DEFAULT_EXPOSURE = 0.8
 # Relative luminance of linear Rec. 709 (sRGB) primaries.
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 _MAX_HDR_PIXELS = 16_384 * 8_192  # beyond it a header is damaged rather than a panorama large
@@ -287,8 +287,7 @@ def light_presets() -> dict[str, Tensor]:
     def lamp(x: float, y: float, z: float, *color: float) -> Tensor:
         return directional_light(torch.tensor([x, y, z])) * torch.tensor(color)
 
-    return {
-        "ambient": ambient_light(),
+    lights = {
         "front": ambient_light(0.30) + lamp(0, 0.2, 1, 0.45, 0.45, 0.45),
         "key_left": ambient_light(0.22) + lamp(-1, 0.5, 0.8, 0.75, 0.75, 0.75),
         "key_right": ambient_light(0.22) + lamp(1, 0.5, 0.8, 0.75, 0.75, 0.75),
@@ -301,6 +300,9 @@ def light_presets() -> dict[str, Tensor]:
         + lamp(-1, 0.3, 0.6, 0.80, 0.55, 0.35)
         + lamp(1, 0.3, 0.6, 0.30, 0.45, 0.75),
     }
+    # Written for a light of the ambient offset, exposed as DEFAULT_EXPOSURE asks.
+    gain = DEFAULT_EXPOSURE / (AMBIENT_OFFSET * LAMBERT_CONSTANTS[0])
+    return {"ambient": ambient_light(), **{name: gain * light for name, light in lights.items()}}
 
 
 def load_light(spec: str) -> Tensor:

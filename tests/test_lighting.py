@@ -113,7 +113,9 @@ class TestTotalLight:
     def test_code_zero_is_ambient(self):
         light = total_light(torch.zeros(2, 9, 3))
         assert AMBIENT_OFFSET == 0.7
-        torch.testing.assert_close(light, ambient_light().expand(2, 9, 3))
+        torch.testing.assert_close(
+            light, ambient_light(0.7 * math.sqrt(math.pi) / 2).expand(2, 9, 3)
+        )
         irradiance = sh_basis(random_directions(20).float()) @ light[0]
         torch.testing.assert_close(irradiance, torch.full((20, 3), 0.7 * math.sqrt(math.pi) / 2))
 
@@ -317,9 +319,11 @@ class TestNormalizeExposure:
         assert luminance.item() == pytest.approx(0.5, abs=1e-3)
         torch.testing.assert_close(scaled / light, (scaled / light)[0, 0].expand(9, 3))
 
-    def test_default_is_the_ambient_offset(self):
+    def test_default(self):
         torch.testing.assert_close(normalize_exposure(7 * ambient_light()), ambient_light())
-        assert DEFAULT_EXPOSURE == pytest.approx(0.7 * math.sqrt(math.pi) / 2)
+        assert (
+            sh_basis(torch.tensor([0.0, 0.0, 1.0])) @ ambient_light()
+        ).tolist() == pytest.approx([DEFAULT_EXPOSURE] * 3)
 
     def test_turning_keeps_it(self):
         light = normalize_exposure(directional_light(torch.tensor([0.3, 0.4, -1.0])))
@@ -395,9 +399,9 @@ class TestLightPresets:
         assert light.dtype == torch.float32
         normals = random_directions(500).float()
         irradiance = sh_basis(normals[normals[:, 2] > 0.2]) @ light
-        assert 0.3 < irradiance.mean() < 0.8
+        assert 0.35 < irradiance.mean() < 1.05
         assert irradiance.min() > 0.05
-        assert irradiance.max() < 1.2
+        assert irradiance.max() < 1.55
 
     def test_directions(self):
         presets = light_presets()
@@ -419,7 +423,7 @@ class TestLightPresets:
 
     def test_fresh_each_time(self):
         light_presets()["ambient"].zero_()
-        assert light_presets()["ambient"][0, 0] == pytest.approx(AMBIENT_OFFSET)
+        assert light_presets()["ambient"][0, 0] > 0
 
 
 class TestLoadLight:
@@ -463,7 +467,7 @@ class TestLoadLight:
         irradiance = sh_basis(random_directions(500).float()) @ light
         assert torch.isfinite(light).all()
         assert 0.1 < irradiance.min()
-        assert irradiance.max() < 1.5
+        assert irradiance.max() < 1.75
         up, down = sh_basis(torch.tensor([[0.0, 1, 0], [0, -1, 0]])) @ light
         assert up.mean() > down.mean()
 
