@@ -132,7 +132,7 @@ def mean_shape(lids: Lids = Lids(), pockets: np.ndarray | None = None) -> np.nda
     seam = mouth_seam(np.clip(m, -1.3, 1.3)) * (1 - smooth_step(np.abs(m), 1.0, 1.3))
     slid = slid + seam * _falloff(np.abs(v - t.MOUTH_ROW) / 10)
     skin = loft(u, slid)
-    skin[:, 2] = _features(*skin.T, grid, lids)
+    skin[:, 2] = _features(skin[:, 0], skin[:, 1], skin[:, 2], grid, lids)
     vertices = np.zeros((grid.num_vertices, 3))
     vertices[: grid.num_skin] = skin
     if pockets is not None:

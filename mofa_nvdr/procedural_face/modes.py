@@ -143,7 +143,10 @@ def scalar_process(
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         squared = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
-        return sum(sd**2 * np.exp(-0.5 * squared / length**2) for length, sd in scales)  # type: ignore[return-value]
+        total = np.zeros_like(squared)
+        for length, sd in scales:
+            total += sd**2 * np.exp(-0.5 * squared / length**2)
+        return total
 
     among = kernel(inducing, inducing), kernel(inducing, mirrored)
     across = kernel(points, inducing), kernel(points, mirrored)

@@ -6,6 +6,7 @@ import importlib.resources
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def write_product(path: str | Path, arrays: dict[str, np.ndarray] | None = None)
     arrays = build() if arrays is None else arrays
     mirror = arrays["mirror_index"]
     half = np.flatnonzero(mirror >= np.arange(len(mirror)))
-    stored = {name: arrays[name] for name in _PLAIN}
+    stored: dict[str, Any] = {name: arrays[name] for name in _PLAIN}
     for name, step in _MEANS.items():
         stored[name] = _encode(arrays[name][None, half], step, np.int32)
     for name, step in _BASES.items():
