@@ -230,11 +230,13 @@ class _Corpus:
 
     def __init__(self, config: TrainConfig, decoder: FaceDecoder) -> None:
         self.config = config
-        self.faces = SyntheticFaces(decoder)
-        self.synthetic = self.faces if config.data == "synthetic" else None
-        if self.synthetic is None:
+        self.synthetic: SyntheticFaces | None = None
+        if config.data == "synthetic":
+            self.faces = self.synthetic = SyntheticFaces(decoder)
+        else:
             self.train_set = Photographs(config.data, "train", config.image_size)
             self.val_set = Photographs(config.data, "val", config.image_size)
+            self.faces = SyntheticFaces(decoder, photographs=self.train_set)
 
     def __str__(self) -> str:
         if self.synthetic is not None:

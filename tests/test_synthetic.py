@@ -2,10 +2,15 @@
 
 import itertools
 import math
+import warnings
 
+import imageio.v3 as iio
+import numpy as np
 import pytest
 import torch
 
+from mofa_nvdr.data.images import ImageError
+from mofa_nvdr.data.photographs import Photographs
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.data.synthetic import CodePrior, SyntheticFaces, random_codes
 from mofa_nvdr.decoder import FaceDecoder
@@ -49,20 +54,20 @@ class TestRandomCodes:
         assert (values.mean(0).abs() < 0.025 * expected).all()
 
     def test_light(self, codes):
-        """Ambient part: 0.7 (exp(0.2 n) (1 + 0.05 m) - 1) plus half of what the key light adds."""
-        key = 0.3 * 0.5 * SH_CONSTANTS[0]
-        mean = 0.7 * (math.exp(0.02) - 1) + key
+        """Ambient part: 0.7 (1.3 exp(0.25 n) (1 + 0.05 m) - 1) plus half of what the key light adds."""
+        key = 0.4 * 0.5 * SH_CONSTANTS[0]
+        mean = 0.7 * (1.3 * math.exp(0.25**2 / 2) - 1) + key
         assert torch.allclose(codes.light[:, 0].mean(0), torch.tensor(mean), atol=0.003)
-        power = math.exp(2 * 0.04) * (1 + 0.05**2) - math.exp(0.04)  # variance of the product
-        variance = 0.49 * power + (0.5 * SH_CONSTANTS[0]) ** 2 * 0.6**2 / 12
+        power = math.exp(2 * 0.25**2) * (1 + 0.05**2) - math.exp(0.25**2)  # variance of the product
+        variance = (0.7 * 1.3) ** 2 * power + (0.5 * SH_CONSTANTS[0]) ** 2 * 0.8**2 / 12
         assert torch.allclose(
             codes.light[:, 0].std(0), torch.tensor(math.sqrt(variance)), rtol=0.02
         )
         # The key light is white, and its band 1 has the length of its strength.
         assert torch.equal(codes.light[:, 1:, 0], codes.light[:, 1:, 2])
         strength = codes.light[:, 1:4, 0].norm(dim=1) / SH_CONSTANTS[1]
-        assert 0 <= strength.min() and strength.max() <= 0.6 + 1e-6
-        assert strength.mean().item() == pytest.approx(0.3, rel=0.02)
+        assert 0 <= strength.min() and strength.max() <= 0.8 + 1e-6
+        assert strength.mean().item() == pytest.approx(0.4, rel=0.02)
 
     def test_direction_of_the_key_light(self, codes):
         """Order 1 is y, z, x: E sin(e) and E cos(e) cos(a) of normal angles, exp(-s^2 / 2) damped."""
@@ -75,7 +80,7 @@ class TestRandomCodes:
         assert x == pytest.approx(0, abs=0.015)
 
     def test_prior(self):
-        still = CodePrior(shape=0, albedo=0, yaw=0, depth=0, ambient=0, key=(0.0, 0.0))
+        still = CodePrior(shape=0, albedo=0, yaw=0, depth=0, ambient=0, exposure=1, key=(0.0, 0.0))
         codes = random_codes(CodeLayout(4, 3, 5), 50, torch.Generator().manual_seed(0), still)
         assert codes.shape.abs().max() == 0 == codes.albedo.abs().max()
         assert codes.rotation[:, 1].abs().max() == 0 == codes.translation[:, 2].abs().max()
@@ -139,14 +144,44 @@ class TestSyntheticFaces:
         assert corners.std(0).min() > 0.1
         assert batch.images[:, :, :6].std(dim=(2, 3)).min() > 0.02  # no plain colour
 
+    def test_photographs_around_the_faces(self, tmp_path):
+        """Even places keep their photograph, odd ones have it rolled; broken files are passed over."""
+        for k in range(6):
+            picture = np.zeros((64, 64, 3), np.uint8)
+            picture[:32] = 255  # white above, black below
+            iio.imwrite(tmp_path / f"{k}.png", picture)
+        (tmp_path / "broken.png").write_bytes((tmp_path / "0.png").read_bytes()[:60])
+        photographs = Photographs(tmp_path, "train", 64)
+        decoder = FaceDecoder(small_face(), 64)
+        faces = SyntheticFaces(decoder, CodePrior(depth=0, sideways=0), photographs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the broken file is named, once
+            batches = [next(faces.batches(4, 0, step)) for step in range(4)]
+            again = next(faces.batches(4, 0, 2))
+        assert torch.equal(batches[2].images, again.images)
+        for batch in batches:
+            assert batch.images.min() >= 0 and batch.images.max() <= 1
+            rows = batch.images[:, :, :, :3].mean((1, 3))  # the left border, free of the face
+            above, below = rows[:, 4:20].mean(1), rows[:, -20:-4].mean(1)
+            assert ((above > below) == torch.tensor([True, False, True, False])).all()
+
+    def test_no_readable_photograph(self, tmp_path):
+        for k in range(3):
+            (tmp_path / f"{k}.png").write_bytes(b"not a picture")
+        photographs = Photographs(tmp_path, "train", 64)
+        faces = SyntheticFaces(FaceDecoder(small_face(), 64), photographs=photographs)
+        with warnings.catch_warnings(), pytest.raises(ImageError):
+            warnings.simplefilter("ignore")
+            next(faces.batches(2, 0, 0))
+
     def test_exposure(self, face_model):
         """Mean brightness of 64 random faces of the built-in model."""
         decoder = FaceDecoder(face_model, 48)
         batch = _take(SyntheticFaces(decoder), 0, 0, size=64)[0]
         mask = decoder(batch.codes).mask
         mean = (batch.images.mean(1, keepdim=True) * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
-        # 0.40 on average was measured, 0.18 to 0.60 for single faces: dark and light skin.
-        assert 0.3 < mean.mean() < 0.6
-        assert mean.min() > 0.1 and mean.max() < 0.85
+        # Dark and light skin under dim and strong light; photographs have 0.47 on average.
+        assert 0.35 < mean.mean() < 0.65
+        assert mean.min() > 0.1 and mean.max() < 0.95
         burnt = (batch.images.amin(1, keepdim=True) >= 1).float() * mask
         assert burnt.sum() < 0.02 * mask.sum()

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mofa_nvdr.data.images import ImageError
+from mofa_nvdr.data.photographs import Photographs
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.decoder import FaceDecoder, RasterFace
 from mofa_nvdr.face_code import CodeLayout, FaceCode
@@ -35,8 +37,9 @@ class CodePrior:
     roll: float = math.radians(5)
     sideways: float = 8.0  # mm, x and y
     depth: float = 50.0  # mm
-    ambient: float = 0.2  # of the logarithm of the ambient light
-    key: tuple[float, float] = (0.0, 0.6)  # strength of one directional light, uniform
+    exposure: float = 1.3  # median of the light against code zero's: photographs are brighter
+    ambient: float = 0.25  # of the logarithm of the ambient light
+    key: tuple[float, float] = (0.0, 0.8)  # strength of one directional light, uniform
     key_azimuth: float = math.radians(50)
     key_elevation: float = math.radians(25)
 
@@ -76,7 +79,7 @@ def random_codes(
     )
     light = strength * directional_light(towards_key)
     ambient = AMBIENT_OFFSET * (
-        (p.ambient * normal(count, 1)).exp() * (1 + 0.05 * normal(count, 3)) - 1
+        p.exposure * (p.ambient * normal(count, 1)).exp() * (1 + 0.05 * normal(count, 3)) - 1
     )
     # What the key light adds on average is taken from the ambient light: faces stay well exposed.
     light[:, 0] += ambient - 0.5 * light[:, 0]
@@ -96,11 +99,24 @@ class SyntheticFaces:
     Args:
         decoder: renders the faces (in raster mode, whatever its own mode) on its device.
         prior: distributions of the codes.
+        photographs: surroundings for the faces: half of them as they are, so that a rendered face has real
+            hair and a neck about it, half rolled by half, so that the own face is in the corners. Outlines
+            and pictures are then as soft and noisy as photographs. None: random colours.
     """
 
-    def __init__(self, decoder: FaceDecoder, prior: CodePrior | None = None) -> None:
+    def __init__(
+        self,
+        decoder: FaceDecoder,
+        prior: CodePrior | None = None,
+        photographs: Photographs | None = None,
+    ) -> None:
         self.decoder = decoder
         self.prior = prior or CodePrior()
+        self.photographs = photographs
+        # Half of the faces show the whole mesh, half end where hair may begin.
+        self._whole = FaceDecoder(
+            decoder.model, camera=decoder.camera, frontal_only=False, dr=decoder.renderer.dr
+        ).to(decoder.triangles.device)
 
     def batches(self, batch_size: int, seed: int, start_step: int) -> Generator[Batch, None, None]:
         """Endless training batches from step `start_step` on."""
@@ -120,11 +136,21 @@ class SyntheticFaces:
     def _render(self, count: int, generator: torch.Generator, step: int) -> Batch:
         code = random_codes(self.decoder.model.layout, count, generator, self.prior)
         height, width = self.decoder.camera.size
-        background = _background(count, height, width, generator)
         device = self.decoder.triangles.device
-        face = self.decoder(code.map(lambda part: part.to(device)), render_mode="raster")
+        decoder = self.decoder
+        if self.photographs is None:
+            background = _background(count, height, width, generator)
+        else:
+            background = self._surroundings(count, generator)
+            decoder = (self.decoder, self._whole)[step % 2]
+        face = decoder(code.map(lambda part: part.to(device)), render_mode="raster")
         assert isinstance(face, RasterFace) and face.landmarks is not None
-        images = torch.where(face.mask > 0, face.image, background.to(device)).clamp(0, 1)
+        cover = face.mask
+        if self.photographs is not None:
+            cover = F.avg_pool2d(face.mask, 5, stride=1, padding=2) * face.mask  # a soft outline
+        images = (cover * face.image + (1 - cover) * background.to(device)).clamp(0, 1)
+        if self.photographs is not None:
+            images = _soften(images, generator)
         return Batch(
             images=images,
             landmarks=face.landmarks,
@@ -132,6 +158,33 @@ class SyntheticFaces:
             step=step,
             codes=code.pack(),
         )
+
+    def _surroundings(self, count: int, generator: torch.Generator) -> Tensor:
+        """Photographs [B, 3, H, W], every second one rolled by half; an unreadable one is passed over."""
+        assert self.photographs is not None
+        pictures: list[Tensor] = []
+        while len(pictures) < count:
+            index = int(torch.randint(len(self.photographs), (), generator=generator))
+            try:
+                picture = torch.from_numpy(self.photographs[index].image)
+            except ImageError as error:
+                self.photographs.report_skipped(self.photographs.files[index], str(error))
+                if len(self.photographs.skipped) >= len(self.photographs):
+                    raise
+                continue
+            if len(pictures) % 2:
+                picture = picture.roll((picture.shape[0] // 2, picture.shape[1] // 2), (0, 1))
+            pictures.append(picture)
+        return torch.stack(pictures).permute(0, 3, 1, 2).float() / 255
+
+
+def _soften(images: Tensor, generator: torch.Generator) -> Tensor:
+    """The camera: each batch is seen at 0.4 to 1 of its resolution, with some noise."""
+    size = images.shape[-2:]
+    scale = 0.4 + 0.6 * torch.rand((), generator=generator).item()
+    small = F.interpolate(images, scale_factor=scale, mode="bilinear", antialias=True)
+    noise = 0.02 * torch.randn(images.shape, generator=generator).to(images)
+    return (F.interpolate(small, size, mode="bilinear", align_corners=False) + noise).clamp(0, 1)
 
 
 def _generator(seed: int, step: int) -> torch.Generator:
