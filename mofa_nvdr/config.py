@@ -58,6 +58,8 @@ class TrainConfig:
     """base learning rate"""
     translation_z_rate: float = 0.0005
     """learning rate of the outputs that move the face in depth; 0: the base rate"""
+    rate_after_warm_start: float = 1.0
+    """factor on all learning rates once the warm start is over"""
     schedule: Literal["constant", "cosine"] = "constant"
     """learning rate over the run; cosine falls to a tenth"""
     warmup_steps: int = 0

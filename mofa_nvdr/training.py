@@ -293,6 +293,8 @@ def _set_rates(config: TrainConfig, optimizer: torch.optim.Optimizer, step: int)
     factor = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
     if config.schedule == "cosine":
         factor *= 0.1 + 0.45 * (1 + math.cos(math.pi * (step - 1) / max(config.steps, 1)))
+    if config.warm_start_steps and step > config.warm_start_steps:
+        factor *= config.rate_after_warm_start
     for group in optimizer.param_groups:
         group["lr"] = group["base_rate"] * factor
 

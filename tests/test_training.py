@@ -20,7 +20,7 @@ from mofa_nvdr.config import load_config
 from mofa_nvdr.data.synthetic import SyntheticFaces
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.run_folder import read_log
-from mofa_nvdr.training import loss_terms, make_encoder, train
+from mofa_nvdr.training import _make_optimizer, _set_rates, loss_terms, make_encoder, train
 from tests.small_face import small_face
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -205,6 +205,26 @@ class TestResume:
         (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(cap, str(other)))
         with pytest.raises(ValueError, match="trained with face model cap .* not with cap"):
             train(_config(str(other), tmp_path / "run"))
+
+
+class TestRates:
+    def test_by_hand(self):
+        """Warm-up, cosine to a tenth, the factor after the warm start, and depth's own rate."""
+        config = dataclasses.replace(
+            load_config("smoke"), steps=100, learning_rate=0.1, translation_z_rate=0.0005,
+            warmup_steps=10, warm_start_steps=40, rate_after_warm_start=0.5, schedule="cosine",
+        )  # fmt: skip
+        optimizer = _make_optimizer(config, make_encoder(config, small_face(8).layout))
+        rates = {}
+        for step in (1, 10, 40, 41, 101):
+            _set_rates(config, optimizer, step)
+            rates[step] = sorted({group["lr"] for group in optimizer.param_groups})
+        cosine = {k: 0.1 + 0.45 * (1 + math.cos(math.pi * (k - 1) / 100)) for k in rates}
+        expected = {1: 0.1, 10: 1.0, 40: 1.0, 41: 0.5, 101: 0.5}
+        for step, factor in expected.items():
+            factor *= cosine[step]
+            assert rates[step] == pytest.approx([0.0005 * factor, 0.1 * factor])
+        assert cosine[101] == pytest.approx(0.1)
 
 
 class TestLossTerms:
