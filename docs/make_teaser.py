@@ -43,7 +43,9 @@ def main() -> None:
     second = [
         render(turned, "front")[1],
         render(turned.replace(expression=smile[None]), "front")[0],
-        render(turned.replace(expression=named["browInnerUp"][None] + 0.5 * named["jawOpen"]), "front")[0],
+        render(
+            turned.replace(expression=named["browInnerUp"][None] + 0.5 * named["jawOpen"]), "front"
+        )[0],
         *(render(turned, light)[0] for light in ("key_right", "rim", "warm_cool")),
     ]
     pictures = np.concatenate([people, *second])
