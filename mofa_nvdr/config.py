@@ -125,7 +125,7 @@ RESUME_MAY_CHANGE = (
 )  # fmt: skip
 
 _POSITIVE = ("batch_size", "image_size", "log_every", "val_every", "sheet_every", "checkpoint_every",
-             "keep_checkpoints", "landmark_unit", "learning_rate")  # fmt: skip
+             "keep_checkpoints", "landmark_unit", "learning_rate", "rate_after_warm_start")  # fmt: skip
 
 
 class ConfigError(ValueError):
@@ -155,8 +155,10 @@ def check_config(config: TrainConfig) -> None:
     for key in _POSITIVE:
         if not getattr(config, key) > 0:
             raise ConfigError(f"--{_flag(key)} is {getattr(config, key)}, expected more than 0")
-    if config.steps < 0:
-        raise ConfigError(f"--steps is {config.steps}, expected 0 or more")
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, (int, float)) and not value >= 0:
+            raise ConfigError(f"--{_flag(field.name)} is {value}, expected 0 or more")
     if config.image_size < 16:
         raise ConfigError(f"--image-size is {config.image_size}, expected 16 or more")
 

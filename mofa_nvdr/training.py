@@ -29,7 +29,7 @@ from mofa_nvdr.checkpoint import (
     save_checkpoint,
 )
 from mofa_nvdr.config import TrainConfig, check_config
-from mofa_nvdr.data.photographs import Photographs
+from mofa_nvdr.data.photographs import INDEX_FILE, DataError, Photographs
 from mofa_nvdr.data.sampling import Batch, batches, val_batches
 from mofa_nvdr.data.synthetic import SyntheticFaces
 from mofa_nvdr.decoder import FaceDecoder, RasterFace, VertexFace
@@ -140,14 +140,16 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
                 line["images_per_second"] = round(rate, 2)
                 log.write(line)
                 for key, value in line.items():
-                    if board and key != "step":
+                    if board and key != "step" and math.isfinite(value):
                         board.add_scalar(f"train/{key}", value, step)
                 bar.set_postfix_str(f"loss {line['loss']:.4f}, {rate:.1f} images/s")
                 if bar.disable and step % (5 * config.log_every) == 0:
                     left = (config.steps - step) * config.batch_size / rate / 60
+                    warm = step <= config.warm_start_steps
+                    part = "warm start" if warm else f"photometric {line['photometric']:.4f}"
                     say(
-                        f"step {step}/{config.steps}: loss {line['loss']:.4f}, photometric "
-                        f"{line['photometric']:.4f}, {rate:.1f} images/s, {left:.0f} min left"
+                        f"step {step}/{config.steps}: loss {line['loss']:.4f}, {part}, "
+                        f"{rate:.1f} images/s, {left:.0f} min left"
                     )
             last = step == config.steps
             if step % config.val_every == 0 or last:
@@ -236,6 +238,11 @@ class _Corpus:
         else:
             self.train_set = Photographs(config.data, "train", config.image_size)
             self.val_set = Photographs(config.data, "val", config.image_size)
+            if len(self.val_set) == 0:
+                raise DataError(
+                    f"{config.data}: no picture to validate on; bring at least two, or give some the "
+                    f"split 'val' in {INDEX_FILE}"
+                )
             self.faces = SyntheticFaces(decoder, photographs=self.train_set)
 
     def __str__(self) -> str:

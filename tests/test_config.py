@@ -90,6 +90,12 @@ class TestCheck:
             ({"batch_size": 0}, "--batch-size is 0, expected more than 0"),
             ({"learning_rate": -1.0}, "--learning-rate is -1.0"),
             ({"steps": -1}, "--steps is -1"),
+            ({"weight_landmark": -0.5}, "--weight-landmark is -0.5, expected 0 or more"),
+            ({"scale_z": float("nan")}, "--scale-z is nan, expected 0 or more"),
+            (
+                {"rate_after_warm_start": 0.0},
+                "--rate-after-warm-start is 0.0, expected more than 0",
+            ),
             ({"image_size": 8}, "--image-size is 8, expected 16 or more"),
         ],
     )

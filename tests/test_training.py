@@ -98,10 +98,18 @@ class TestTrain:
         out = capsys.readouterr().out
         assert "unreadable images were skipped" in out and "broken" in out
 
+    def test_nothing_to_validate_on(self, cap, tmp_path):
+        (tmp_path / "photos").mkdir()
+        iio.imwrite(tmp_path / "photos" / "only.png", np.full((64, 64, 3), 90, np.uint8))
+        with pytest.raises(
+            ValueError, match="photos: no picture to validate on; bring at least two"
+        ):
+            train(_config(cap, tmp_path / "run", data=str(tmp_path / "photos")))
+
     def test_vanishing_face_warns(self, cap, tmp_path, capsys):
         """Depth pulled away by hand: the scale of the depth output is made huge."""
         run = train(
-            _config(cap, tmp_path / "run", scale_z=-0.0 + 3e4, scale_rotation=1e-6, val_every=1, steps=8,
+            _config(cap, tmp_path / "run", scale_z=3e4, scale_rotation=1e-6, val_every=1, steps=8,
                     learning_rate=0.01, weight_photometric=50.0, warmup_steps=0)
         )  # fmt: skip
         lines = [line for line in read_log(run / "log.jsonl") if line.get("split") == "val"]
