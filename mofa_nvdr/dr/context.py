@@ -7,6 +7,7 @@ arrives.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from types import ModuleType
@@ -34,6 +35,7 @@ class RasterizeContext:
 
     def __init__(self, device: torch.device | str | int | None = None) -> None:
         self.device = None if device is None else torch.device(device)
+        self.active_depth_peeler: Any = None
         self._cuda_contexts: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     def cuda_context(self, device: torch.device, size: tuple[int, int, int]) -> Any:
@@ -53,7 +55,11 @@ class RasterizeContext:
 
     def __getstate__(self) -> dict[str, Any]:
         # nvdiffrast's contexts own GPU buffers: copies and unpickled modules make their own.
-        return {"device": self.device, "_cuda_contexts": OrderedDict()}
+        return {
+            "device": self.device,
+            "active_depth_peeler": None,
+            "_cuda_contexts": OrderedDict(),
+        }
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(device={self.device})"
@@ -78,6 +84,30 @@ class RasterizeGLContext(RasterizeContext):
         super().__init__(device)
 
 
+_log_level = 1
+
+
+def get_log_level() -> int:
+    """The level from which messages are printed: 0 info, 1 warning, 2 error, 3 fatal."""
+    return _log_level
+
+
+def set_log_level(level: int) -> None:
+    """Set nvdiffrast's log level; the CPU kernels print nothing, and only keep the number.
+
+    Raises:
+        ValueError: not 0, 1, 2 or 3.
+    """
+    global _log_level
+    if level not in (0, 1, 2, 3):
+        raise ValueError(f"set_log_level: level is {level!r}, expected 0, 1, 2 or 3")
+    _log_level = level
+    # Only where a CUDA tensor has brought nvdiffrast in; it hears of the level when it is loaded.
+    operators = sys.modules.get("nvdiffrast.torch")
+    if operators is not None and operators is not sys.modules.get("mofa_nvdr.dr"):
+        operators.set_log_level(level)
+
+
 def load_nvdiffrast(verb: str) -> ModuleType:
     """Import nvdiffrast.torch, the operators for CUDA tensors.
 
@@ -89,6 +119,9 @@ def load_nvdiffrast(verb: str) -> ModuleType:
     """
     try:
         import nvdiffrast.torch as operators
+
+        if operators is sys.modules.get("mofa_nvdr.dr"):
+            raise ImportError("mofa_nvdr.dr.install put this package in its place")
     except ImportError as error:
         raise RuntimeError(
             f"{verb}: the tensors are on CUDA, and nvdiffrast can't be imported ({error}); "

@@ -11,6 +11,7 @@ float64, rounded once at the end.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -74,42 +75,80 @@ def rasterize(
             nvdiffrast.
         TypeError: an argument is of the wrong Python type.
     """
-    device = common_device("rasterize", pos=pos, tri=tri)
-    height, width = check_resolution(resolution)
+    call = check_call("rasterize", glctx, pos, tri, resolution, ranges, grad_db)
+    if getattr(glctx, "active_depth_peeler", None) is not None:
+        raise RuntimeError(
+            "rasterize: a DepthPeeler is active on glctx; use its rasterize_next_layer(), or leave its "
+            "with block first"
+        )
+    if call.device.type == "cuda":
+        return load_nvdiffrast("rasterize").rasterize(
+            call.cuda_context("rasterize", glctx),
+            pos,
+            tri,
+            resolution=list(call.size),
+            ranges=call.ranges,
+            grad_db=grad_db,
+        )
+    return rasterize_layer(pos, tri, call.size, call.ranges, grad_db, None)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Checked arguments of `rasterize` and `DepthPeeler`: how many images, of which size, and where."""
+
+    device: torch.device
+    num_images: int
+    size: tuple[int, int]
+    ranges: Tensor | None
+
+    def cuda_context(self, verb: str, glctx: Any) -> Any:
+        """The nvdiffrast context for the call: the one of ours for its size, or nvdiffrast's own as it is."""
+        load_nvdiffrast(verb)
+        if isinstance(glctx, RasterizeContext):
+            return glctx.cuda_context(self.device, (self.num_images, *self.size))
+        return glctx
+
+
+def check_call(
+    verb: str,
+    glctx: Any,
+    pos: Tensor,
+    tri: Tensor,
+    resolution: Any,
+    ranges: Tensor | None,
+    grad_db: bool,
+) -> Call:
+    """Check the arguments that `rasterize` and `DepthPeeler` share; errors as in `rasterize`."""
+    device = common_device(verb, pos=pos, tri=tri)
+    size = check_resolution(resolution, verb)
     if not isinstance(grad_db, bool):
-        raise TypeError(f"rasterize: grad_db is {grad_db!r}, expected True or False")
-    ranges = check_inputs("rasterize", pos, tri, ranges)
+        raise TypeError(f"{verb}: grad_db is {grad_db!r}, expected True or False")
+    ranges = check_inputs(verb, pos, tri, ranges)
     num_images = pos.shape[0] if ranges is None else ranges.shape[0]
     ours = isinstance(glctx, RasterizeContext)
     if ours and glctx.device is not None and not _same_device(glctx.device, device):
         raise RuntimeError(
-            f"rasterize: pos is on {device}, but glctx was made for {glctx.device}; "
+            f"{verb}: pos is on {device}, but glctx was made for {glctx.device}; "
             "make the context with device=None or move the tensors"
         )
-    if device.type == "cuda":
-        nvdiffrast = load_nvdiffrast("rasterize")
-        if ours:
-            glctx = glctx.cuda_context(device, (num_images, height, width))
-        return nvdiffrast.rasterize(
-            glctx, pos, tri, resolution=[height, width], ranges=ranges, grad_db=grad_db
-        )
-    if not ours:
+    if not ours and device.type != "cuda":
         raise TypeError(
-            f"rasterize: glctx is a {type(glctx).__name__}, expected mofa_nvdr.dr.RasterizeContext"
+            f"{verb}: glctx is a {type(glctx).__name__}, expected mofa_nvdr.dr.RasterizeContext"
         )
-    return _Rasterize.apply(pos, tri, (height, width), ranges, grad_db)
+    return Call(device, num_images, size, ranges)
 
 
-def check_resolution(resolution: Any) -> tuple[int, int]:
+def check_resolution(resolution: Any, verb: str = "rasterize") -> tuple[int, int]:
     """(height, width) as integers above 0."""
     try:
         height, width = (int(size) for size in tuple(resolution))
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"rasterize: resolution is {resolution!r}, expected two integers (height, width)"
+            f"{verb}: resolution is {resolution!r}, expected two integers (height, width)"
         ) from error
     if height <= 0 or width <= 0:
-        raise RuntimeError(f"rasterize: resolution is {(height, width)}, expected both above 0")
+        raise RuntimeError(f"{verb}: resolution is {(height, width)}, expected both above 0")
     return height, width
 
 
@@ -161,6 +200,21 @@ def triangle_spans(tri: Tensor, ranges: Tensor | None, num_images: int) -> list[
     return spans
 
 
+def rasterize_layer(
+    pos: Tensor,
+    tri: Tensor,
+    resolution: tuple[int, int],
+    ranges: Tensor | None,
+    grad_db: bool,
+    peeled: np.ndarray | None,
+) -> tuple[Tensor, Tensor]:
+    """`rasterize` of checked CPU tensors: what is nearest behind `peeled`, or nearest of all (None).
+
+    `peeled` is int64 [N, H, W], -1 before the first layer; each call moves it one layer on.
+    """
+    return _Rasterize.apply(pos, tri, resolution, ranges, grad_db, peeled)
+
+
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -170,6 +224,7 @@ class _Rasterize(torch.autograd.Function):
         resolution: tuple[int, int],
         ranges: Tensor | None,
         grad_db: bool,
+        peeled: np.ndarray | None,
     ) -> tuple[Tensor, Tensor]:
         num_images = pos.shape[0] if ranges is None else ranges.shape[0]
         height, width = resolution
@@ -177,6 +232,8 @@ class _Rasterize(torch.autograd.Function):
         rast_db = torch.empty(num_images, height, width, 4)
         pos_array, tri_array = pos.detach().numpy(), tri.numpy()
         rast_array, db_array = rast.numpy(), rast_db.numpy()
+        if peeled is None:
+            peeled = np.empty((num_images, 0, 0), np.int64)
         bands = forward_bands(num_images, height)
         items = []
         for image, (first, end) in enumerate(triangle_spans(tri, ranges, num_images)):
@@ -184,7 +241,7 @@ class _Rasterize(torch.autograd.Function):
             for start, stop in bands:
                 items.append(
                     (vertices, tri_array, first, end, height, width, start, stop,
-                     rast_array[image], db_array[image])
+                     peeled[image], rast_array[image], db_array[image])
                 )  # fmt: skip
         run(rasterize_band, items)
         ctx.save_for_backward(pos, tri, rast)
@@ -199,7 +256,7 @@ class _Rasterize(torch.autograd.Function):
         if not ctx.grad_db:
             grad_rast_db = None
         if not ctx.needs_input_grad[0] or (grad_rast is None and grad_rast_db is None):
-            return None, None, None, None, None
+            return None, None, None, None, None, None
         num_images, height, _, _ = rast.shape
         rast_array = rast.numpy()
         grad_array = np.zeros_like(rast_array) if grad_rast is None else as_array(grad_rast)
@@ -224,7 +281,7 @@ class _Rasterize(torch.autograd.Function):
             run(sum_bands, [(sums[image], out[image]) for image in range(num_images)])
         else:
             sum_bands(sums.reshape(-1, num_vertices, 3), out)
-        return grad_pos, None, None, None, None
+        return grad_pos, None, None, None, None, None
 
 
 def as_array(tensor: Tensor) -> Any:

@@ -25,8 +25,12 @@ _MIN_W = np.float32(1.2e-38)  # the smallest w with a finite float32 reciprocal
 
 
 @jit
-def rasterize_band(pos, tri, first, end, height, width, row_start, row_stop, rast, rast_db):
-    """Draw triangles first to end into the band's rows of rast and rast_db."""
+def rasterize_band(pos, tri, first, end, height, width, row_start, row_stop, peeled, rast, rast_db):
+    """Draw triangles first to end into the band's rows of rast and rast_db.
+
+    `peeled` [H, W] holds the largest key of the layer in front, at every pixel, and becomes this
+    layer's; without peeling it is [0, 0].
+    """
     num_vertices = pos.shape[0]
     points = np.empty((num_vertices, 2), np.int32)
     depths = np.empty(num_vertices, np.float32)
@@ -39,6 +43,7 @@ def rasterize_band(pos, tri, first, end, height, width, row_start, row_stop, ras
             points[k, 0], points[k, 1], depths[k] = x, y, z
 
     keys = np.full((row_stop - row_start, width), _EMPTY, np.int64)
+    behind = peeled[row_start:row_stop]  # has no rows where nothing is peeled
     polygon = np.empty((2, 10, 4), np.float64)
     for t in range(first, end):
         a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
@@ -48,14 +53,18 @@ def rasterize_band(pos, tri, first, end, height, width, row_start, row_stop, ras
         if any_code == 0:
             _draw(
                 points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1],
-                depths[a], depths[b], depths[c], t, row_start, row_stop, width, keys,
+                depths[a], depths[b], depths[c], t, row_start, row_stop, width, behind, keys,
             )  # fmt: skip
         elif (codes[a] & codes[b] & codes[c]) == 0 and any_code < _UNUSABLE:
             for i in range(4):
                 polygon[0, 0, i] = pos[a, i]
                 polygon[0, 1, i] = pos[b, i]
                 polygon[0, 2, i] = pos[c, i]
-            _draw_clipped(polygon, any_code, t, height, width, row_start, row_stop, keys)
+            _draw_clipped(polygon, any_code, t, height, width, row_start, row_stop, behind, keys)
+    if len(behind):
+        for row in range(len(behind)):
+            for i in range(width):
+                behind[row, i] = keys[row, i] | _INDEX_MASK
     _resolve(pos, tri, keys, height, width, row_start, rast, rast_db)
 
 
@@ -92,7 +101,7 @@ def _snap(x, y, z, w, height, width):
 
 
 @jit
-def _draw_clipped(polygon, any_code, t, height, width, row_start, row_stop, keys):
+def _draw_clipped(polygon, any_code, t, height, width, row_start, row_stop, behind, keys):
     """Clip polygon[0, :3] to the planes that a vertex violates, and draw it as a fan."""
     source, count = 0, 3
     for plane in range(6):
@@ -129,7 +138,7 @@ def _draw_clipped(polygon, any_code, t, height, width, row_start, row_stop, keys
     x1, y1, z1 = _snap_corner(corners[1], height, width)
     for k in range(2, count):
         x2, y2, z2 = _snap_corner(corners[k], height, width)
-        _draw(x0, y0, x1, y1, x2, y2, z0, z1, z2, t, row_start, row_stop, width, keys)
+        _draw(x0, y0, x1, y1, x2, y2, z0, z1, z2, t, row_start, row_stop, width, behind, keys)
         x1, y1, z1 = x2, y2, z2
 
 
@@ -141,8 +150,8 @@ def _snap_corner(p, height, width):
 
 
 @jit
-def _draw(x0, y0, x1, y1, x2, y2, z0, z1, z2, t, row_start, row_stop, width, keys):
-    """Lower the key of every pixel whose centre lies in the snapped triangle."""
+def _draw(x0, y0, x1, y1, x2, y2, z0, z1, z2, t, row_start, row_stop, width, behind, keys):
+    """Lower the key of every pixel whose centre lies in the snapped triangle, `behind` the last layer."""
     # Pixel i sits at 16 i; most triangles of a dense mesh end here, between the centres.
     i_start = max((min(x0, x1, x2) + 15) >> 4, 0)
     i_stop = min(max(x0, x1, x2) >> 4, width - 1) + 1
@@ -179,7 +188,8 @@ def _draw(x0, y0, x1, y1, x2, y2, z0, z1, z2, t, row_start, row_stop, width, key
                 depth = np.int64(d0 + d1 * (e1 + least1) + d2 * (e2 + least2))
                 key = (min(max(depth, 0), 4294967295) << 31) | (_INDEX_MASK - t)
                 if key < keys[j - row_start, i]:
-                    keys[j - row_start, i] = key
+                    if len(behind) == 0 or key > behind[j - row_start, i]:
+                        keys[j - row_start, i] = key
             e0 -= 16 * dy0
             e1 -= 16 * dy1
             e2 -= 16 * dy2

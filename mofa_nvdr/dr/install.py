@@ -1,0 +1,55 @@
+"""Run programs written for nvdiffrast without it: `import nvdiffrast.torch` resolves to this package.
+
+    from mofa_nvdr import dr
+
+    dr.install()
+    import nvdiffrast.torch as dr  # the program, unchanged
+
+A program must leave the choice of device to its user: what it moves to CUDA itself goes to CUDA, and
+there only the real nvdiffrast draws.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType
+
+NVDIFFRAST_VERSION = "0.4.0"
+"""The version whose behaviour is followed, `nvdiffrast.__version__` while installed."""
+
+
+def install(force: bool = False) -> bool:
+    """Make `import nvdiffrast.torch` give `mofa_nvdr.dr` in this process.
+
+    Args:
+        force: do so too where the real nvdiffrast is installed. CUDA tensors then have no backend.
+
+    Returns:
+        Whether `nvdiffrast.torch` is ours now. Where the real one is installed a line says so on
+        stderr, and nothing changes unless forced.
+    """
+    import mofa_nvdr.dr as ours
+
+    if sys.modules.get("nvdiffrast.torch") is ours:
+        return True
+    if _real_nvdiffrast() and not force:
+        print(
+            "mofa_nvdr.dr.install: nvdiffrast is installed and stays in charge; "
+            "install(force=True) takes its place",
+            file=sys.stderr,
+        )
+        return False
+    package = ModuleType("nvdiffrast", "mofa_nvdr.dr in nvdiffrast's place")
+    package.__version__ = NVDIFFRAST_VERSION  # type: ignore[attr-defined]
+    package.__path__ = []  # a package, so that `import nvdiffrast.torch` looks into sys.modules
+    package.torch = ours  # type: ignore[attr-defined]
+    sys.modules["nvdiffrast"] = package
+    sys.modules["nvdiffrast.torch"] = ours
+    return True
+
+
+def _real_nvdiffrast() -> bool:
+    if "nvdiffrast" in sys.modules:
+        return sys.modules["nvdiffrast"] is not None
+    return importlib.util.find_spec("nvdiffrast") is not None

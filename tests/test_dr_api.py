@@ -1,0 +1,124 @@
+"""The names and signatures of nvdiffrast.torch, and this package in its place."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mofa_nvdr import dr
+
+ROOT = Path(__file__).resolve().parents[1]
+SIGNATURES = {
+    "rasterize": "glctx pos tri resolution ranges=None grad_db=True",
+    "interpolate": "attr rast tri rast_db=None diff_attrs=None",
+    "texture": "tex uv uv_da=None mip_level_bias=None mip=None filter_mode=auto boundary_mode=wrap "
+    "max_mip_level=None",
+    "texture_construct_mip": "tex max_mip_level=None cube_mode=False",
+    "antialias": "color rast pos tri topology_hash=None pos_gradient_boost=1.0",
+    "antialias_construct_topology_hash": "tri",
+    "DepthPeeler": "glctx pos tri resolution ranges=None grad_db=True",
+    "RasterizeCudaContext": "device=None",
+    "RasterizeGLContext": "output_db=True mode=automatic device=None",
+    "get_log_level": "",
+    "set_log_level": "level",
+}
+PROGRAM = """
+import torch
+import nvdiffrast
+import nvdiffrast.torch as dr
+
+pos = torch.tensor([[[-1, -1, 0, 1], [1, -1, 0, 1], [-1, 1, 0, 1.0]]])
+tri = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+rast, _ = dr.rasterize(dr.RasterizeCudaContext(), pos, tri, resolution=[4, 4])
+color, _ = dr.interpolate(torch.ones(3, 3), rast, tri)
+print(nvdiffrast.__version__, round(dr.antialias(color, rast, pos, tri).sum().item()))
+"""
+
+
+class TestNames:
+    @pytest.mark.parametrize("name", SIGNATURES)
+    def test_signature(self, name):
+        parameters = inspect.signature(getattr(dr, name)).parameters.values()
+        words = [
+            p.name if p.default is inspect.Parameter.empty else f"{p.name}={p.default}"
+            for p in parameters
+        ]
+        assert " ".join(words) == SIGNATURES[name]
+        assert name == "RasterizeCudaContext" or name in dr.__all__
+
+
+class TestLogLevel:
+    def test_keeps_the_level(self):
+        assert dr.get_log_level() == 1
+        try:
+            dr.set_log_level(3)
+            assert dr.get_log_level() == 3
+        finally:
+            dr.set_log_level(1)
+
+    def test_unknown(self):
+        with pytest.raises(ValueError, match="level is 4, expected 0, 1, 2 or 3"):
+            dr.set_log_level(4)
+
+
+class TestInstall:
+    def run(self, program: str, *folders: Path) -> subprocess.CompletedProcess:
+        path = os.pathsep.join(map(str, (*folders, ROOT)))
+        return subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+
+    @pytest.fixture
+    def real(self, tmp_path) -> Path:
+        """A folder with something that is installed as nvdiffrast."""
+        (tmp_path / "nvdiffrast").mkdir()
+        (tmp_path / "nvdiffrast" / "__init__.py").write_text("__version__ = 'real'\n")
+        (tmp_path / "nvdiffrast" / "torch.py").write_text("")
+        return tmp_path
+
+    def test_programs_run_unchanged(self):
+        done = self.run(f"from mofa_nvdr import dr\nassert dr.install() is True\n{PROGRAM}")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["0.4.0", "27"]  # half of the square, three channels
+        assert done.stderr == ""
+
+    def test_twice_is_once(self):
+        done = self.run("from mofa_nvdr import dr\nassert dr.install() and dr.install()")
+        assert done.returncode == 0, done.stderr
+
+    def test_the_real_one_stays(self, real):
+        program = (
+            "from mofa_nvdr import dr\nassert dr.install() is False\n"
+            "import nvdiffrast\nprint(nvdiffrast.__version__)"
+        )
+        done = self.run(program, real)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == "real"
+        assert "nvdiffrast is installed and stays in charge; install(force=True)" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+    @pytest.mark.parametrize("first", ["", "import nvdiffrast.torch\n"])
+    def test_force(self, real, first):
+        done = self.run(
+            f"{first}from mofa_nvdr import dr\nassert dr.install(force=True)\n{PROGRAM}", real
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["0.4.0", "27"]
+
+    def test_cuda_tensors_still_find_no_backend(self):
+        program = (
+            "from mofa_nvdr import dr\nfrom mofa_nvdr.dr.context import load_nvdiffrast\n"
+            "dr.install()\nload_nvdiffrast('rasterize')"
+        )
+        done = self.run(program)
+        assert "RuntimeError: rasterize: the tensors are on CUDA" in done.stderr
+        assert "mofa_nvdr.dr.install put this package in its place" in done.stderr
