@@ -1,7 +1,7 @@
 """FaceRenderer: any mesh with albedo under spherical-harmonics light -> G-buffer -> image.
 
 camera-space vertices -> clip space -> dr.rasterize -> dr.interpolate (normal, albedo, position)
-    -> shaders.sh_lambert per pixel -> image
+    -> shaders.gbuffer: sh_lambert per pixel -> image
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.camera import Camera
 from mofa_nvdr.mesh import vertex_normals
-from mofa_nvdr.shaders.sh_lambert import sh_irradiance
+from mofa_nvdr.shaders.gbuffer import shade_gbuffer
 
 RASTER_GRADIENTS = ("rendering", "surface")
 # Added to a triangle's projected area before its logarithm: keeps edge-on, sub-pixel triangles from
@@ -123,42 +122,36 @@ class FaceRenderer(nn.Module):
         ]
         buffer, _ = self.dr.interpolate(torch.cat(attributes, dim=-1).contiguous(), rast, triangles)
 
-        # The renderer's edge: nvdiffrast's row 0 is at the bottom, ours at the top.
-        rast, buffer = rast.detach().flip(1), buffer.flip(1)
-        covered = rast[..., 3:] > 0  # [B, H, W, 1]
-        mask = covered.to(buffer.dtype)
-        # Empty pixels get a normal that can be normalised; nothing shows there.
-        facing = torch.tensor([0.0, 0.0, 1.0], dtype=buffer.dtype, device=buffer.device)
-        normal = F.normalize(torch.where(covered, buffer[..., :3], facing), dim=-1)
-        pixel_albedo = buffer[..., 3:6]
-        shading = sh_irradiance(normal, light)
-        rendering = {
-            "image": pixel_albedo * shading,  # Eq. 4
-            "mask": mask,
-            "albedo": pixel_albedo,
-            "normal": normal * mask,
-            "shading": shading * mask,
-            "depth": -buffer[..., -1:],
-        }
-        if surface:
-            ids = rast[..., 3].long() - 1
-            points = torch.where(covered, buffer[..., 6:9], -facing)
-            rendering["surface_position"] = self.camera.project(points) * mask
-            rendering["log_area"] = self._log_area(vertices, triangles, ids) * mask
+        # Eq. 4 at every pixel. nvdiffrast's row 0 is at the bottom; from here on ours is at the top.
+        image, pixel_albedo, normal, shading, rest, mask = shade_gbuffer(buffer, rast, light)
+        triangle_ids = rast.detach()[..., 3].flip(1).long() - 1
         return Rendering(
-            triangle_ids=rast[..., 3].long() - 1,
-            **{name: value.permute(0, 3, 1, 2) for name, value in rendering.items()},
+            image=image,
+            mask=mask,
+            albedo=pixel_albedo,
+            normal=normal,
+            shading=shading,
+            depth=-rest[:, -1:],
+            triangle_ids=triangle_ids,
+            surface_position=self._position(rest, mask) if surface else None,
+            log_area=self._log_area(vertices, triangles, triangle_ids) * mask if surface else None,
         )
 
+    def _position(self, points: Tensor, mask: Tensor) -> Tensor:
+        """Where camera-space points [B, 3, H, W] project, px [B, 2, H, W]; zeros outside the mask."""
+        ahead = torch.tensor([0.0, 0.0, -1.0], dtype=points.dtype, device=points.device)
+        safe = torch.where(mask > 0, points, ahead[:, None, None])
+        return self.camera.project(safe.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) * mask
+
     def _log_area(self, vertices: Tensor, triangles: Tensor, ids: Tensor) -> Tensor:
-        """Log of the projected area (px^2, plus a floor) of each pixel's triangle, [B, H, W, 1]."""
+        """Log of the projected area (px^2, plus a floor) of each pixel's triangle, [B, 1, H, W]."""
         corners = self.camera.project(vertices)[:, triangles.long()]  # [B, T, 3, 2]
         edge_1 = corners[:, :, 1] - corners[:, :, 0]
         edge_2 = corners[:, :, 2] - corners[:, :, 0]
         area = 0.5 * (edge_1[..., 0] * edge_2[..., 1] - edge_1[..., 1] * edge_2[..., 0]).abs()
         log_area = (area + _AREA_FLOOR).log()  # [B, T]
         flat = ids.clamp(min=0).flatten(1)
-        return log_area.gather(1, flat).view(*ids.shape, 1)
+        return log_area.gather(1, flat).view(ids.shape)[:, None]
 
 
 def _check_shapes(

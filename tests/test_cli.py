@@ -1,5 +1,6 @@
 """The command line: help, and one line for every mistake."""
 
+import json
 import time
 
 import pytest
@@ -113,3 +114,25 @@ class TestMistakes:
             capsys, "train", "--config", "smoke", "--device", "cuda", "--out", str(tmp_path / "r")
         )
         assert "--device cuda: torch sees no CUDA GPU here; use --device auto or cpu" in text
+
+
+class TestBench:
+    def test_table_and_json(self, tmp_path, capsys):
+        out = tmp_path / "bench.json"
+        sizes = ["--batch", "1", "--vertices", "100", "--resolution", "32", "--repeats", "1"]
+        assert main(["bench", "--device", "cpu", *sizes, "--threads", "1", "--out", str(out)]) == 0
+        facts = json.loads(out.read_text())
+        assert {"mofa-nvdr", "processor", "torch", "numba", "rows"} <= facts.keys()
+        printed = capsys.readouterr().out
+        for row in facts["rows"]:
+            assert row["operator"] in printed
+            assert row["forward_best"] > 0 and row["backward_best"] > 0 and row["ratio"] > 0
+        assert len(facts["rows"]) == 8
+
+    def test_wrong_size(self, capsys):
+        assert main(["bench", "--repeats", "0"]) == 2
+        assert "bench: repeats is (0,), expected numbers of at least 1" in capsys.readouterr().err
+
+    def test_out_not_writable(self, capsys, tmp_path):
+        assert main(["bench", "--out", str(tmp_path / "none" / "b.json")]) == 2
+        assert "none" in capsys.readouterr().err
