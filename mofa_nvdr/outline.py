@@ -34,6 +34,9 @@ from mofa_nvdr.dr.rasterize import forward_bands
 from mofa_nvdr.outline_kernels import find_band, project_vertices
 
 _MAX_TABLES = 4
+# Triangles seen at a flatter angle (cosine to the line of sight) give no gradient through their
+# barycentrics: see Outline.grazing.
+_GRAZING = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,11 @@ class Outline:
         image: [K] int64, the picture of each record.
         near: [K, 2] int64 (row, column), the pixel that sees the nearer surface; row 0 at the top.
         far: [K, 2] int64, its neighbour. Where surfaces intersect, two records share a pair.
+        reach: [K, 2] pixels from the near and the far centre to the outline, 0 where the picture is not
+            extrapolated there.
         vertices: [K, 3] int64, the vertices that span the moving point.
+        grazing: [B, H, W] bool, row 0 at the bottom as in rast: pixels whose triangle is nearly edge-on.
+            Barycentrics there change so fast that a few pixels drown the gradient of a whole picture.
         motion: [K, 3, 4] derivative of the outline's place, in pixels from near to far, by x, y, z, w
             of the vertices.
     """
@@ -54,8 +61,10 @@ class Outline:
     image: Tensor
     near: Tensor
     far: Tensor
+    reach: Tensor
     vertices: Tensor
     motion: Tensor
+    grazing: Tensor
 
     def attach(self, picture: Tensor) -> Tensor:
         """The same picture, whose gradient also reaches the vertices through the moving outline.
@@ -108,12 +117,13 @@ def find_outline(pos: Tensor, triangles: Tensor, rast: Tensor, pixel_angle: floa
     """
     _check(pos, triangles, rast, pixel_angle)
     neighbors = triangle_neighbors(triangles)
-    image, index, number = _find(
+    grazing, image, index, number = _find(
         pos.detach().cpu(), triangles.cpu(), neighbors, rast.detach().cpu(), pixel_angle
     )
     device = pos.device
     return _outline(
         pos,
+        torch.from_numpy(grazing).to(device),
         torch.from_numpy(image).to(device),
         torch.from_numpy(index).to(device),
         torch.from_numpy(number).to(device),
@@ -123,34 +133,40 @@ def find_outline(pos: Tensor, triangles: Tensor, rast: Tensor, pixel_angle: floa
 
 def _find(
     pos: Tensor, triangles: Tensor, neighbors: np.ndarray, rast: Tensor, pixel_angle: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     num_images, height, width, _ = rast.shape
-    items, found = [], []
+    steepest = (1 - _GRAZING**2) ** 0.5 / _GRAZING
+    grazing = np.zeros((num_images, height, width), np.bool_)
+    items, images = [], []
     for image in range(num_images):
         points = project_vertices(pos[image].numpy(), height, width)
         for start, stop in forward_bands(num_images, height):
             capacity = 4 * (stop - start) * width  # at most two records for each of two pairs
-            index = np.empty((capacity, 5), np.int64)
-            number = np.empty((capacity, 6))
+            index, number = np.empty((capacity, 5), np.int64), np.empty((capacity, 7))
+            images.append(image)
             items.append(
                 (points, triangles.numpy(), neighbors, rast[image].numpy(), float(pixel_angle),
-                 start, stop, index, number, found, image)
+                 steepest, start, stop, grazing[image], index, number)
             )  # fmt: skip
-    results: dict[int, int] = {}
+    counts = [0] * len(items)
 
     def work(place: int, *arguments: Any) -> None:
-        results[place] = find_band(*arguments)
+        counts[place] = find_band(*arguments)
 
-    run(work, [(place, *item[:9]) for place, item in enumerate(items)])
-    counts = [results[place] for place in range(len(items))]
-    images = np.repeat([item[10] for item in items], counts)
-    index = np.concatenate([item[7][:count] for item, count in zip(items, counts)])
-    number = np.concatenate([item[8][:count] for item, count in zip(items, counts)])
-    return images, index, number
+    run(work, [(place, *item) for place, item in enumerate(items)])
+    images_of_records = np.repeat(images, counts)
+    index = np.concatenate([item[-2][:count] for item, count in zip(items, counts)])
+    number = np.concatenate([item[-1][:count] for item, count in zip(items, counts)])
+    return grazing, images_of_records, index, number
 
 
 def _outline(
-    pos: Tensor, image: Tensor, index: Tensor, number: Tensor, size: tuple[int, int]
+    pos: Tensor,
+    grazing: Tensor,
+    image: Tensor,
+    index: Tensor,
+    number: Tensor,
+    size: tuple[int, int],
 ) -> Outline:
     """Turn the records of the search into pixels and derivatives."""
     height, width = size
@@ -159,20 +175,39 @@ def _outline(
     vertices, weights = index[:, 2:], number[:, :3]
     corners = pos.detach()[image[:, None], vertices].double()  # [K, 3, 4]
     x, y, _, w = (corners * weights[..., None]).sum(1).unbind(-1)
-    by_x, by_y, by_q = number[:, 3:].unbind(-1)
+    by_x, by_y, by_q = number[:, 3:6].unbind(-1)
     by_x, by_y = by_x * (0.5 * width), by_y * (0.5 * height)
     # d(x / w), d(y / w), d(1 / w)
     by_w = -(by_x * x + by_y * y + by_q) / (w * w)
     by_point = torch.stack([by_x / w, by_y / w, torch.zeros_like(w), by_w], dim=1)
     motion = (weights[..., None] * by_point[:, None]).to(pos.dtype)
     near, far = (torch.stack([rows[:, k], columns[:, k]], dim=1) for k in range(2))
-    return Outline(pos, image, near, far, vertices, motion)
+    reach = _reach(grazing.shape, image, near, far, number[:, 6]).to(pos.dtype)
+    return Outline(pos, image, near, far, reach, vertices, motion, grazing)
+
+
+def _reach(size: torch.Size, image: Tensor, near: Tensor, far: Tensor, place: Tensor) -> Tensor:
+    """How far to extrapolate from the near and the far pixel to the outline, [K, 2] pixels.
+
+    Along the line through both, from the pixel behind each; not where that one is outside the frame or
+    parted from it by another outline.
+    """
+    parted = torch.zeros(*size, 2, dtype=torch.bool, device=image.device)
+    first, step = torch.minimum(near, far), far - near
+    parted[image, first[:, 0], first[:, 1], step[:, 1].abs()] = True
+    reach = []
+    for pixel, behind, distance in ((near, near - step, place), (far, far + step, 1 - place)):
+        row, column = torch.minimum(pixel, behind).clamp(min=0).unbind(1)
+        inside = (behind >= 0).all(1) & (behind[:, 0] < size[1]) & (behind[:, 1] < size[2])
+        reach.append(distance * (inside & ~parted[image, row, column, step[:, 1].abs()]))
+    return torch.stack(reach, dim=1)
 
 
 class _Attach(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, picture: Tensor, pos: Tensor, outline: Outline) -> Tensor:
-        ctx.save_for_backward(_at(picture, outline, "near") - _at(picture, outline, "far"))
+        near, far = _at_outline(picture, outline)
+        ctx.save_for_backward(near - far)
         ctx.outline = outline
         ctx.pos_shape = pos.shape
         return picture.view_as(picture)
@@ -184,7 +219,7 @@ class _Attach(torch.autograd.Function):
             return grad, None, None
         (jump,) = ctx.saved_tensors
         outline = ctx.outline
-        pull = 0.5 * (_at(grad, outline, "near") + _at(grad, outline, "far"))  # [K, C]
+        pull = 0.5 * sum(_at_outline(grad, outline))  # [K, C]
         by_place = (pull * jump).sum(1).to(outline.motion.dtype)
         by_vertex = outline.motion * by_place[:, None, None]  # [K, 3, 4]
         num_images, num_vertices, _ = ctx.pos_shape
@@ -197,11 +232,19 @@ class _Attach(torch.autograd.Function):
         return grad, grad_pos.view(ctx.pos_shape), None
 
 
-def _at(picture: Tensor, outline: Outline, which: str) -> Tensor:
-    """[K, C]: the picture at the near or far pixels."""
-    place = getattr(outline, which)
-    values: Tensor = picture.detach()[outline.image, :, place[:, 0], place[:, 1]]
-    return values
+def _at_outline(picture: Tensor, outline: Outline) -> tuple[Tensor, Tensor]:
+    """The picture's values [K, C] at the outline's near and far side, extrapolated from two pixels."""
+    step = outline.far - outline.near
+    height, width = picture.shape[2:]
+    sides = []
+    for side, (pixel, behind) in enumerate(
+        ((outline.near, outline.near - step), (outline.far, outline.far + step))
+    ):
+        value = picture[outline.image, :, pixel[:, 0], pixel[:, 1]]
+        row, column = behind[:, 0].clamp(0, height - 1), behind[:, 1].clamp(0, width - 1)
+        slope = value - picture[outline.image, :, row, column]
+        sides.append(value + outline.reach[:, side, None].to(value.dtype) * slope)
+    return sides[0], sides[1]
 
 
 _tables: tuple[tuple[np.ndarray, np.ndarray], ...] = ()

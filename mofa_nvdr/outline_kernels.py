@@ -123,8 +123,8 @@ def _depth_at(points, tri, t, x, y):
 
 
 @jit
-def _write_edge(points, tri, t, k, share, axis, sign, near, far, n, index, number):
-    """Record a point of edge k of triangle t that moves along the axis."""
+def _write_edge(points, tri, t, k, share, axis, sign, start, near, far, n, index, number):
+    """Record a point of edge k of triangle t that moves along the axis; start: the near centre."""
     a, b = tri[t, (k + 1) % 3], tri[t, (k + 2) % 3]
     # From a share on the screen to one in space.
     wa, wb = (1.0 - share) * points[a, 2], share * points[b, 2]
@@ -132,6 +132,8 @@ def _write_edge(points, tri, t, k, share, axis, sign, near, far, n, index, numbe
     number[n, 3] = sign if axis == 0 else 0.0
     number[n, 4] = sign if axis == 1 else 0.0
     number[n, 5] = 0.0
+    edge = (1.0 - share) * points[a, axis] + share * points[b, axis]
+    number[n, 6] = min(max(sign * (edge - start), 0.0), 1.0)
 
 
 @jit
@@ -150,21 +152,28 @@ def _write_pixel(rast, tri, j, i, axis, sign, near, far, n, index, number):
     number[n, 3] = sign if axis == 0 else 0.0
     number[n, 4] = sign if axis == 1 else 0.0
     number[n, 5] = 0.0
+    number[n, 6] = 0.5
 
 
 @jit
-def find_band(points, tri, neighbors, rast, angle, row_start, row_stop, index, number):
+def find_band(
+    points, tri, neighbors, rast, angle, steepest, row_start, row_stop, grazing, index, number
+):
     """Find the outline between pixels of the band and their neighbours right and above.
 
     Args:
         points: of project_vertices.
-        tri: [T, 3]. neighbors: [T, 3].
+        tri: [T, 3].
+        neighbors: [T, 3], across the edge that faces each vertex.
         rast: [H, W, 4] of one image, row 0 at the bottom, plain triangle ids.
         angle: size of a pixel over its distance: one pixel footprint is angle * w.
-        row_start, row_stop: the band.
+        steepest: a slope (depth over sideways) from which on a triangle counts as grazing.
+        row_start: first row of the band.
+        row_stop: first row after it.
+        grazing: out [H, W], 1 where the pixel's triangle is nearly edge-on, else 0.
         index: out [N, 5]: near pixel, far pixel (row * W + column), three vertices.
-        number: out [N, 6]: the vertices' weights; how the outline's place follows the point's
-            x, y (px) and 1/w.
+        number: out [N, 7]: the vertices' weights; how the outline's place follows the point's
+            x, y (px) and 1/w; its place between the centres, 0 near to 1 far.
 
     Returns:
         How many records were written.
@@ -187,6 +196,10 @@ def find_band(points, tri, neighbors, rast, angle, row_start, row_stop, index, n
                 ids[j, i] = -2
             place[j, i, 0], place[j, i, 1], place[j, i, 2] = x, y, q
             place[j, i, 3], place[j, i, 4] = gx, gy
+            if j < row_stop - row_start:
+                # Written so that NaN, a triangle without area, counts as grazing.
+                steep = not np.sqrt(gx * gx + gy * gy) <= steepest * angle * q
+                grazing[row_start + j, i] = steep
     n = 0
     for j in range(row_stop - row_start):
         for i in range(width):
@@ -205,14 +218,14 @@ def find_band(points, tri, neighbors, rast, angle, row_start, row_stop, index, n
                     sign = 1.0 if q < 0 else -1.0
                     t, jn, in_ = (p, j, i) if q < 0 else (q, jq, iq)
                     near, far = (here, there) if q < 0 else (there, here)
-                    target = (iq if axis == 0 else row_start + jq) + 0.5
-                    target += MARGIN if q < 0 else -1.0 - MARGIN
+                    start = (in_ if axis == 0 else row_start + jn) + 0.5
+                    target = start + sign * (1.0 + MARGIN)
                     end, t, k, share = _walk(
                         points, tri, neighbors, t, place[jn, in_, 1 - axis], axis, sign, target
                     )
                     if end == _ENDED:
                         _write_edge(
-                            points, tri, t, k, share, axis, sign, near, far, n, index, number
+                            points, tri, t, k, share, axis, sign, start, near, far, n, index, number
                         )
                     else:
                         _write_pixel(
@@ -236,14 +249,26 @@ def find_band(points, tri, neighbors, rast, angle, row_start, row_stop, index, n
                     if end_q == _PASSED and tq == p:
                         continue
                     _write_edge(
-                        points, tri, tp, kp, share_p, axis, 1.0, here, there, n, index, number
+                        points, tri, tp, kp, share_p, axis, 1.0, low, here, there, n, index, number
                     )
                     n += 1
                 elif end_q == _ENDED:
                     if end_p == _PASSED and tp == q:
                         continue
                     _write_edge(
-                        points, tri, tq, kq, share_q, axis, -1.0, there, here, n, index, number
+                        points,
+                        tri,
+                        tq,
+                        kq,
+                        share_q,
+                        axis,
+                        -1.0,
+                        low + 1.0,
+                        there,
+                        here,
+                        n,
+                        index,
+                        number,
                     )
                     n += 1
                 elif end_p == _PASSED and end_q == _PASSED and tp != q and tq != p:

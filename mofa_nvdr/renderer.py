@@ -154,6 +154,9 @@ class FaceRenderer(nn.Module):
         outline = None
         if self.outline == "edges":
             outline = find_outline(pos, triangles, rast, 1 / self.camera.focal_px)
+            if rast.requires_grad:
+                keep = ~outline.grazing[..., None]
+                rast.register_hook(lambda gradient: gradient * keep)
 
         # The renderer's edge: nvdiffrast's row 0 is at the bottom, ours at the top.
         rast, buffer = rast.detach().flip(1), buffer.flip(1)
