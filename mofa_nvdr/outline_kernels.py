@@ -14,10 +14,13 @@ from mofa_nvdr.dr.parallel import jit
 # on a grid of 1/16 px, the walk uses exact positions.
 MARGIN = 0.125
 MAX_STEPS = 512
-# Two covered neighbours are taken for one smooth surface if their depths differ by what the slopes
-# of their triangles say, within so many pixel footprints and this share of the change of slope.
+# Two covered neighbours are taken for one smooth surface, without a walk, if their triangles' slopes
+# (depth over sideways) differ by less than BEND and their depths by what the slopes say, within
+# SMOOTH pixel footprints.
 SMOOTH = 0.25
 BEND = 0.5
+# Where two intersecting surfaces are more nearly parallel than this, the cut is left alone.
+PARALLEL = 0.05
 
 _LOST, _PASSED, _ENDED = 0, 1, 2
 
@@ -236,7 +239,8 @@ def find_band(
                 qp, qq = place[j, i, 2], place[jq, iq, 2]
                 gp, gq = place[j, i, 3 + axis], place[jq, iq, 3 + axis]
                 floor = angle * max(qp, qq)
-                if abs(qq - qp - 0.5 * (gp + gq)) <= SMOOTH * floor + BEND * abs(gq - gp):
+                bend, jump = abs(gq - gp), abs(qq - qp - 0.5 * (gp + gq))
+                if bend <= BEND * floor and jump <= SMOOTH * floor:
                     continue
                 low = (i if axis == 0 else row_start + j) + 0.5
                 end_p, tp, kp, share_p = _walk(
@@ -276,7 +280,7 @@ def find_band(
                     behind_q = qq - _depth_at(points, tri, tp, place[jq, iq, 0], place[jq, iq, 1])
                     behind_p = qp - _depth_at(points, tri, tq, place[j, i, 0], place[j, i, 1])
                     slope = gp - gq
-                    if behind_q > SMOOTH * floor and behind_p > SMOOTH * floor and slope < -floor:
+                    if behind_q > 0.0 and behind_p > 0.0 and slope < -PARALLEL * floor:
                         # Where 1/w of both planes is equal: d place = -(dq_p - dq_q) / slope, with
                         # dq at a fixed pixel = dq of the point - its motion along the slopes.
                         for side in range(2):

@@ -91,6 +91,11 @@ class TestCheck:
             ({"learning_rate": -1.0}, "--learning-rate is -1.0"),
             ({"steps": -1}, "--steps is -1"),
             ({"image_size": 8}, "--image-size is 8, expected 16 or more"),
+            (
+                {"outline_gradient": True, "raster_gradient": "surface"},
+                "--outline-gradient needs .* --raster-gradient rendering, got raster and surface",
+            ),
+            ({"outline_gradient": True, "render_mode": "vertex"}, "got vertex and rendering"),
         ],
     )
     def test_impossible_values(self, change, message):
