@@ -113,12 +113,17 @@ def find_outline(pos: Tensor, triangles: Tensor, rast: Tensor, pixel_angle: floa
         The outlines; a discrete choice like rast itself, without a gradient of its own.
 
     Raises:
-        ValueError: shapes disagree, or pixel_angle is not positive.
+        ValueError: shapes disagree, a vertex index or a triangle id is out of range, or pixel_angle is not
+            positive.
     """
     _check(pos, triangles, rast, pixel_angle)
     neighbors = triangle_neighbors(triangles)
     grazing, image, index, number = _find(
-        pos.detach().cpu(), triangles.cpu(), neighbors, rast.detach().cpu(), pixel_angle
+        pos.detach().cpu(),
+        triangles.cpu().contiguous(),
+        neighbors,
+        rast.detach().cpu().contiguous(),
+        pixel_angle,
     )
     device = pos.device
     return _outline(
@@ -134,6 +139,18 @@ def find_outline(pos: Tensor, triangles: Tensor, rast: Tensor, pixel_angle: floa
 def _find(
     pos: Tensor, triangles: Tensor, neighbors: np.ndarray, rast: Tensor, pixel_angle: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    # The kernel reads without bounds checks.
+    if triangles.numel() and not 0 <= triangles.min() <= triangles.max() < pos.shape[1]:
+        raise ValueError(
+            f"find_outline: triangles holds indices {int(triangles.min())} to "
+            f"{int(triangles.max())}, expected 0 to {pos.shape[1] - 1} (from pos)"
+        )
+    ids = rast[..., 3]
+    if ids.numel() and not 0 <= ids.min() <= ids.max() <= triangles.shape[0]:
+        raise ValueError(
+            f"find_outline: rast holds triangle ids {ids.min().item():g} to {ids.max().item():g}, "
+            f"expected 0 to {triangles.shape[0]} (from triangles); rasterize these triangles"
+        )
     num_images, height, width, _ = rast.shape
     steepest = (1 - _GRAZING**2) ** 0.5 / _GRAZING
     grazing = np.zeros((num_images, height, width), np.bool_)

@@ -9,6 +9,7 @@ import torch
 from mofa_nvdr import dr
 from mofa_nvdr.camera import Camera, axis_angle_to_matrix
 from mofa_nvdr.decoder import FaceDecoder
+from mofa_nvdr.dr import reference
 from mofa_nvdr.outline import find_outline, triangle_neighbors
 from mofa_nvdr.renderer import FaceRenderer
 from tests.small_face import small_face
@@ -329,11 +330,50 @@ class TestRenderer:
         for gradient in gradients[1:]:
             assert torch.equal(gradient, gradients[0])
 
+    def test_float64(self):
+        model = small_face(12)
+        gradients = []
+        for dtype, verbs in ((torch.float32, dr), (torch.float64, reference)):
+            vertices = model.mean_shape[None].to(dtype) + torch.tensor([5.0, 3.0, -1000.0])
+            vertices = vertices.to(dtype).requires_grad_()
+            light = torch.zeros(1, 9, 3, dtype=dtype)
+            light[:, 0] = 0.8
+            rendering = FaceRenderer(Camera(48), dr=verbs, outline="edges")(
+                vertices, model.triangles, model.mean_albedo.to(dtype), light
+            )
+            gradients += torch.autograd.grad(rendering.over(0.9).sum(), vertices)
+        assert gradients[1].dtype == torch.float64
+        # The mean over a mesh: single vertices differ where a pixel's centre lies on an edge.
+        difference = (gradients[0] - gradients[1]).norm()
+        assert difference < 1e-3 * gradients[1].norm()
+
     def test_errors(self):
         with pytest.raises(ValueError, match=r"outline is 'soft', expected one of none, edges"):
             FaceRenderer(outline="soft")
         with pytest.raises(ValueError, match=r"outline is 'edges' with gradient 'surface'"):
             FaceRenderer(gradient="surface", outline="edges")
+
+
+class TestAnyScene:
+    @pytest.mark.parametrize("seed", range(8))
+    def test_soups_of_triangles(self, seed):
+        """Shared and unshared edges, intersections, vertices behind the camera or not finite."""
+        generator = torch.Generator().manual_seed(seed)
+        vertices = 120 * torch.randn(3, 40, 3, generator=generator)
+        vertices[..., 2] -= 250  # some are behind the camera
+        vertices[0, 0] = math.nan
+        vertices[1, 1, 0] = math.inf
+        vertices[:, 2] = vertices[:, 3]
+        triangles = torch.randint(40, (60, 3), generator=generator, dtype=torch.int32)
+        vertices.requires_grad_()
+        outline, mask, _ = outline_of(vertices, triangles, Camera((20, 30), focal=25.0, near=1.0))
+        picture = torch.rand(3, 2, 20, 30, generator=generator)
+        assert len(outline.image) > 50
+        assert outline.motion.isfinite().all()
+        assert ((outline.reach >= 0) & (outline.reach <= 1)).all()
+        assert ((outline.near - outline.far).abs().sum(1) == 1).all()
+        (gradient,) = torch.autograd.grad((outline.attach(picture) * mask).sum(), outline.pos)
+        assert gradient.isfinite().all()
 
 
 class TestNeighbors:
@@ -358,6 +398,15 @@ class TestErrors:
             ({"pos": torch.zeros(4, 4)}, r"pos is \[4, 4\], expected \[B, V, 4\]"),
             ({"triangles": torch.zeros(2, 3)}, r"triangles is \[2, 3\] torch.float32, expected"),
             ({"rast": torch.zeros(2, 8, 8, 4)}, r"rast is \[2, 8, 8, 4\], expected .* with B = 1"),
+            (
+                {"triangles": torch.full((2, 3), 4, dtype=torch.int32)},
+                "triangles holds indices 4 to 4, expected 0 to 3",
+            ),
+            (
+                {"rast": torch.full((1, 8, 8, 4), 3.0)},
+                "rast holds triangle ids 3 to 3, expected 0 to 2",
+            ),
+            ({"rast": torch.full((1, 8, 8, 4), math.nan)}, "rast holds triangle ids nan"),
             ({"pixel_angle": 0.0}, r"pixel_angle is 0.0, expected more than 0"),
         ],
     )
