@@ -24,6 +24,8 @@ class TrainConfig:
     """photometric loss over rasterized pixels, or over front-facing vertices as in the paper"""
     raster_gradient: Literal["rendering", "surface"] = "rendering"
     """backward formula in raster mode: the picture moves under the pixels, or points are followed"""
+    outline_gradient: bool = False
+    """add the moving outline's part to raster_gradient 'rendering'; 'surface' has its own"""
     encoder: Literal["alexnet", "mobilenet_v3_large"] = "alexnet"
     """network from image to code"""
     encoder_weights: str = ""
@@ -159,6 +161,13 @@ def check_config(config: TrainConfig) -> None:
         value = getattr(config, field.name)
         if isinstance(value, (int, float)) and not value >= 0:
             raise ConfigError(f"--{_flag(field.name)} is {value}, expected 0 or more")
+    if config.outline_gradient and (
+        config.render_mode != "raster" or config.raster_gradient != "rendering"
+    ):
+        raise ConfigError(
+            "--outline-gradient needs --render-mode raster and --raster-gradient rendering, got "
+            f"{config.render_mode} and {config.raster_gradient}"
+        )
     if config.image_size < 16:
         raise ConfigError(f"--image-size is {config.image_size}, expected 16 or more")
 

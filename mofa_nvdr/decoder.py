@@ -80,9 +80,10 @@ class FaceDecoder(nn.Module):
         frontal_only: render and sample the model's frontal region only, as the paper trains; False: the
             whole mesh.
         dr: module with nvdiffrast's verbs; `mofa_nvdr.dr.reference` for float64.
+        outline: raster mode's gradient at outlines, "none" or "edges" (renderer.FaceRenderer).
 
     Raises:
-        ValueError: unknown render mode or gradient.
+        ValueError: unknown render mode, gradient or outline.
     """
 
     def __init__(
@@ -94,13 +95,14 @@ class FaceDecoder(nn.Module):
         camera: Camera | None = None,
         frontal_only: bool = True,
         dr: ModuleType = default_dr,
+        outline: str = "none",
     ) -> None:
         super().__init__()
         _check_mode(render_mode)
         self.model = model
         self.render_mode = render_mode
         self.camera = camera or Camera(image_size=image_size)
-        self.renderer = FaceRenderer(self.camera, gradient, dr)
+        self.renderer = FaceRenderer(self.camera, gradient, dr, outline)
         self.frontal_only = frontal_only
         triangles = model.frontal_triangles if frontal_only else model.triangles
         self.triangles: Tensor

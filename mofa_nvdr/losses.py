@@ -41,6 +41,8 @@ def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None
     "surface": every pixel follows its surface point; the photograph's gradient enters through
     I(p) + grad I(p) . (u - p) with central differences, and the change of projected area weighs f - mean f
     (Reynolds' transport theorem: d/dt of a mean over a moving region).
+    A rendering with an outline: the derivative of the same moving mean with "rendering"'s part inside and
+    f - mean f along the outline: exact, as "surface" is, where the picture is smooth.
 
     Args:
         rendering: of FaceRenderer or FaceDecoder, row 0 at the top.
@@ -54,8 +56,15 @@ def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None
         ValueError: photograph and rendering differ in size.
     """
     photo, valid = _valid_photo(photo, valid, rendering.image.shape)
-    weight = rendering.mask[:, 0] * valid[:, 0]  # [B, H, W]
+    weight = rendering.mask.detach()[:, 0] * valid[:, 0]  # [B, H, W]
     count = weight.sum((1, 2)).clamp(min=1.0)
+    if rendering.outline is not None:
+        # The image itself carries the outline's gradient; here it enters through the maps of the
+        # distance and of its weight, whose sums are linear in them: exact for any distance.
+        inside = rendering.albedo * rendering.shading
+        distance = color_distance(inside, photo, dim=1) * weight
+        total = rendering.outline.attach(torch.stack([distance, weight], dim=1)).sum((2, 3))
+        return total[:, 0] / total[:, 1].clamp(min=1.0)
     if rendering.surface_position is None:
         distance = color_distance(rendering.image, photo, dim=1) * weight
         return distance.sum((1, 2)) / count

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.camera import Camera
 from mofa_nvdr.mesh import vertex_normals
+from mofa_nvdr.outline import Outline, find_outline
 from mofa_nvdr.shaders.gbuffer import shade_gbuffer
 
 RASTER_GRADIENTS = ("rendering", "surface")
+OUTLINE_GRADIENTS = ("none", "edges")
 # Added to a triangle's projected area before its logarithm: keeps edge-on, sub-pixel triangles from
 # dominating the area term.
 _AREA_FLOOR = 0.05  # px^2
@@ -29,7 +31,8 @@ class Rendering:
 
     Attributes:
         image: [B, 3, H, W] shaded colour, not clamped.
-        mask: [B, 1, H, W] 1 where a triangle covers the pixel's centre, else 0; no gradient.
+        mask: [B, 1, H, W] 1 where a triangle covers the pixel's centre, else 0; no gradient but that of
+            the outline.
         albedo: [B, 3, H, W]. normal: [B, 3, H, W] unit, camera space. shading: [B, 3, H, W] irradiance.
         depth: [B, 1, H, W] distance along the viewing axis in mm.
         triangle_ids: [B, H, W] int64 index into the triangles, -1 where empty.
@@ -38,6 +41,8 @@ class Rendering:
             gradient is the motion of that point. Only with gradient="surface", else None.
         log_area: [B, 1, H, W] logarithm of the projected area (px^2) of the pixel's triangle; its
             gradient is the divergence of the surface's screen motion. Only with gradient="surface".
+        outline: where outlines pass between pixels. Only with outline="edges"; image and mask then carry
+            its gradient, the other buffers don't (albedo * shading is the image without it).
     """
 
     image: Tensor
@@ -49,6 +54,14 @@ class Rendering:
     triangle_ids: Tensor
     surface_position: Tensor | None = None
     log_area: Tensor | None = None
+    outline: Outline | None = None
+
+    def over(self, background: Tensor | float) -> Tensor:
+        """The image over a background [B, 3, H, W] or a grey value, not clamped.
+
+        With outline="edges" its gradient is that of the whole picture, moving outlines included.
+        """
+        return self.image + (1 - self.mask) * background
 
 
 class FaceRenderer(nn.Module):
@@ -61,9 +74,11 @@ class FaceRenderer(nn.Module):
             "surface": attributes are held at fixed surface points, and `surface_position` and `log_area`
             carry the motion for a loss that follows the points (losses.photometric_raster).
         dr: the module with nvdiffrast's verbs; `mofa_nvdr.dr.reference` for float64.
+        outline: "none", or "edges": image and mask also carry the gradient of moving outlines (module
+            outline), on meshes of any density. Only with gradient="rendering".
 
     Raises:
-        ValueError: unknown gradient.
+        ValueError: unknown gradient or outline, or "edges" with gradient="surface".
     """
 
     def __init__(
@@ -71,14 +86,27 @@ class FaceRenderer(nn.Module):
         camera: Camera | None = None,
         gradient: str = "rendering",
         dr: ModuleType = default_dr,
+        outline: str = "none",
     ) -> None:
         super().__init__()
         if gradient not in RASTER_GRADIENTS:
             raise ValueError(
                 f"FaceRenderer: gradient is {gradient!r}, expected one of {', '.join(RASTER_GRADIENTS)}"
             )
+        if outline not in OUTLINE_GRADIENTS:
+            raise ValueError(
+                f"FaceRenderer: outline is {outline!r}, expected one of "
+                f"{', '.join(OUTLINE_GRADIENTS)}"
+            )
+        if outline == "edges" and gradient == "surface":
+            # Points are followed there, and the area term is the outline's, as a sum over the face.
+            raise ValueError(
+                "FaceRenderer: outline is 'edges' with gradient 'surface', expected gradient "
+                "'rendering'; 'surface' has its own term for the outline"
+            )
         self.camera = camera or Camera()
         self.gradient = gradient
+        self.outline = outline
         self.dr = dr
         self._context = default_dr.RasterizeContext()
 
@@ -122,9 +150,22 @@ class FaceRenderer(nn.Module):
         ]
         buffer, _ = self.dr.interpolate(torch.cat(attributes, dim=-1).contiguous(), rast, triangles)
 
+        outline = None
+        if self.outline == "edges":
+            outline = find_outline(pos, triangles, rast, 1 / self.camera.focal_px)
+            if rast.requires_grad:
+                keep = ~outline.grazing[..., None]
+                rast.register_hook(lambda gradient: gradient * keep)
+
         # Eq. 4 at every pixel. nvdiffrast's row 0 is at the bottom; from here on ours is at the top.
         image, pixel_albedo, normal, shading, rest, mask = shade_gbuffer(buffer, rast, light)
         triangle_ids = rast.detach()[..., 3].flip(1).long() - 1
+        position = log_area = None
+        if surface:
+            position = self._position(rest, mask)
+            log_area = self._log_area(vertices, triangles, triangle_ids) * mask
+        if outline is not None:
+            image, mask = outline.attach(torch.cat([image, mask], dim=1)).split([3, 1], dim=1)
         return Rendering(
             image=image,
             mask=mask,
@@ -133,8 +174,9 @@ class FaceRenderer(nn.Module):
             shading=shading,
             depth=-rest[:, -1:],
             triangle_ids=triangle_ids,
-            surface_position=self._position(rest, mask) if surface else None,
-            log_area=self._log_area(vertices, triangles, triangle_ids) * mask if surface else None,
+            surface_position=position,
+            log_area=log_area,
+            outline=outline,
         )
 
     def _position(self, points: Tensor, mask: Tensor) -> Tensor:

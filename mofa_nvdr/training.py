@@ -71,9 +71,13 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
     model = FaceModel.load(config.face_model)
-    decoder = FaceDecoder(model, config.image_size, config.render_mode, config.raster_gradient).to(
-        device
-    )
+    decoder = FaceDecoder(
+        model,
+        config.image_size,
+        config.render_mode,
+        config.raster_gradient,
+        outline="edges" if config.outline_gradient else "none",
+    ).to(device)
     encoder = make_encoder(config, model.layout).to(device)
     optimizer = _make_optimizer(config, encoder)
     corpus = _Corpus(config, decoder)

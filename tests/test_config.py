@@ -97,6 +97,11 @@ class TestCheck:
                 "--rate-after-warm-start is 0.0, expected more than 0",
             ),
             ({"image_size": 8}, "--image-size is 8, expected 16 or more"),
+            (
+                {"outline_gradient": True, "raster_gradient": "surface"},
+                "--outline-gradient needs .* --raster-gradient rendering, got raster and surface",
+            ),
+            ({"outline_gradient": True, "render_mode": "vertex"}, "got vertex and rendering"),
         ],
     )
     def test_impossible_values(self, change, message):

@@ -68,6 +68,16 @@ class TestTrain:
         picture = iio.imread(run / "sheet-00000004.png")
         assert picture.shape == (6 * 64, 2 * 5 * 64, 3)
 
+    def test_outline_gradient_changes_the_steps_not_the_loss(self, cap, tmp_path):
+        plain, outline = (
+            [line["loss"] for line in _curve(train(_config(
+                cap, tmp_path / str(on), outline_gradient=on, pose_from_step=0, shape_from_step=0
+            ))) if "loss" in line]
+            for on in (False, True)
+        )  # fmt: skip
+        assert outline[0] == pytest.approx(plain[0], rel=1e-5)
+        assert outline[3] != plain[3]
+
     def test_same_command_gives_the_same_curve(self, cap, tmp_path):
         a = train(_config(cap, tmp_path / "a"))
         b = train(_config(cap, tmp_path / "b"))
