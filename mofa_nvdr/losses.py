@@ -244,7 +244,7 @@ def _valid_photo(photo: Tensor, valid: Tensor | None, shape: torch.Size) -> tupl
         raise ValueError(
             f"photometric loss: photo is {list(photo.shape)}, expected {list(shape)} (the rendering's)"
         )
-    known = photo.isfinite().all(1, keepdim=True)
+    known = photo.sum(1, keepdim=True).isfinite()  # a sum is cheaper than three tests a pixel
     if valid is not None:
         if valid.shape != known.shape:
             raise ValueError(

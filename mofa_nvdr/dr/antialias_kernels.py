@@ -26,6 +26,10 @@ def find_edges_band(rast, pos, tri, opposite, row_start, row_stop, alpha, edges)
     """Fill alpha and edges for a band of rows."""
     height, width = rast.shape[0], rast.shape[1]
     silhouettes = np.full(tri.shape[0], _UNKNOWN, np.uint8)
+    # Every vertex once: on a dense mesh each is a corner of half a dozen triangles that are seen.
+    points = np.empty((pos.shape[0], 2), np.float64)
+    for v in range(pos.shape[0]):
+        points[v, 0], points[v, 1] = _project(pos, v, height, width)
     for j in range(row_start, row_stop):
         for i in range(width):
             number = decode_id(rast[j, i, 3])
@@ -44,7 +48,7 @@ def find_edges_band(rast, pos, tri, opposite, row_start, row_stop, alpha, edges)
                 if t >= tri.shape[0]:
                     continue
                 if silhouettes[t] == _UNKNOWN:
-                    silhouettes[t] = _silhouette_edges(pos, tri, opposite, t, height, width)
+                    silhouettes[t] = _silhouette_edges(points, tri, opposite, t)
                 if silhouettes[t] == 0:
                     continue
                 fi, fj = (i, j) if from_p else (qi, qj)
@@ -66,16 +70,16 @@ def _project(pos, v, height, width):
 
 
 @jit
-def _silhouette_edges(pos, tri, opposite, t, height, width):
+def _silhouette_edges(points, tri, opposite, t):
     """Bit k: edge k has no triangle on its other side, or one that folds back over this one."""
-    num_vertices = pos.shape[0]
+    num_vertices = points.shape[0]
     if min(tri[t, 0], tri[t, 1], tri[t, 2]) < 0 or (
         max(tri[t, 0], tri[t, 1], tri[t, 2]) >= num_vertices
     ):
         return 0
-    x0, y0 = _project(pos, tri[t, 0], height, width)
-    x1, y1 = _project(pos, tri[t, 1], height, width)
-    x2, y2 = _project(pos, tri[t, 2], height, width)
+    x0, y0 = points[tri[t, 0], 0], points[tri[t, 0], 1]
+    x1, y1 = points[tri[t, 1], 0], points[tri[t, 1], 1]
+    x2, y2 = points[tri[t, 2], 0], points[tri[t, 2], 1]
     back = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0) < 0.0
     bits = 0
     for k in range(3):
@@ -85,7 +89,7 @@ def _silhouette_edges(pos, tri, opposite, t, height, width):
         if other < 0:
             bits |= 1 << k
             continue
-        x, y = _project(pos, other, height, width)
+        x, y = points[other, 0], points[other, 1]
         if k == 0:
             area = (x1 - x) * (y2 - y) - (y1 - y) * (x2 - x)
         elif k == 1:
