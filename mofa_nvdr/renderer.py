@@ -16,6 +16,7 @@ from mofa_nvdr import dr as default_dr
 from mofa_nvdr.camera import Camera
 from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.outline import Outline, find_outline
+from mofa_nvdr.projected_area import log_projected_area
 from mofa_nvdr.shaders.gbuffer import shade_gbuffer
 
 RASTER_GRADIENTS = ("rendering", "surface")
@@ -163,7 +164,8 @@ class FaceRenderer(nn.Module):
         position = log_area = None
         if surface:
             position = self._position(rest, mask)
-            log_area = self._log_area(vertices, triangles, triangle_ids) * mask
+            projected = self.camera.project(vertices)
+            log_area = log_projected_area(projected, triangles, triangle_ids, _AREA_FLOOR)[:, None]
         if outline is not None:
             image, mask = outline.attach(torch.cat([image, mask], dim=1)).split([3, 1], dim=1)
         return Rendering(
@@ -184,16 +186,6 @@ class FaceRenderer(nn.Module):
         ahead = torch.tensor([0.0, 0.0, -1.0], dtype=points.dtype, device=points.device)
         safe = torch.where(mask > 0, points, ahead[:, None, None])
         return self.camera.project(safe.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) * mask
-
-    def _log_area(self, vertices: Tensor, triangles: Tensor, ids: Tensor) -> Tensor:
-        """Log of the projected area (px^2, plus a floor) of each pixel's triangle, [B, 1, H, W]."""
-        corners = self.camera.project(vertices)[:, triangles.long()]  # [B, T, 3, 2]
-        edge_1 = corners[:, :, 1] - corners[:, :, 0]
-        edge_2 = corners[:, :, 2] - corners[:, :, 0]
-        area = 0.5 * (edge_1[..., 0] * edge_2[..., 1] - edge_1[..., 1] * edge_2[..., 0]).abs()
-        log_area = (area + _AREA_FLOOR).log()  # [B, T]
-        flat = ids.clamp(min=0).flatten(1)
-        return log_area.gather(1, flat).view(ids.shape)[:, None]
 
 
 def _check_shapes(

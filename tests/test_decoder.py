@@ -606,3 +606,39 @@ class TestBuiltInModel:
             assert of_the_face.sum() >= 79
             expected[face_model.layout.slices["albedo"]] = of_the_face
         assert torch.equal(code.grad[0] != 0, expected)
+
+
+class TestDeterminism:
+    @pytest.mark.parametrize(
+        ("mode", "gradient", "outline"),
+        [
+            ("raster", "rendering", "none"),
+            ("raster", "rendering", "edges"),
+            ("raster", "surface", "none"),
+            ("vertex", "rendering", "none"),
+        ],
+    )
+    @pytest.mark.parametrize("batch", [1, 4])
+    def test_same_bits_for_any_thread_count(self, face_model, mode, gradient, outline, batch):
+        """A whole step at full size, to the gradient of all 257 numbers: what resuming to the bit needs."""
+        decoder = FaceDecoder(face_model, 240, mode, gradient, outline=outline)
+        generator = torch.Generator().manual_seed(0)
+        values = 0.1 * torch.randn(batch, 257, generator=generator)
+        photo = torch.rand(batch, 3, 240, 240, generator=generator)
+        before, results = torch.get_num_threads(), []
+        try:
+            for num_threads in (1, 2, 4, 2):
+                torch.set_num_threads(num_threads)
+                code = values.clone().requires_grad_()
+                face = decoder(code)
+                if isinstance(face, RasterFace):
+                    loss = photometric_raster(face, photo)
+                else:
+                    loss = photometric_vertex(face.positions, face.colors, face.front_facing, photo)
+                (loss.sum() + 1e-3 * face.landmarks.square().mean()).backward()
+                results.append((loss.detach(), code.grad))
+        finally:
+            torch.set_num_threads(before)
+        for loss, grad in results[1:]:
+            assert torch.equal(loss, results[0][0])
+            assert torch.equal(grad, results[0][1])
