@@ -196,11 +196,11 @@ def _check_shapes(
             f"texture: tex has {tex.shape[0]} images, expected 1 or {num_images} (from uv)"
         )
     if uv_da is not None:
-        shape = (num_images, height, width, 2 * axes)
-        check_tensor("texture", "uv_da", uv_da, shape, (tex.dtype,))
+        with_derivatives = (num_images, height, width, 2 * axes)
+        check_tensor("texture", "uv_da", uv_da, with_derivatives, (tex.dtype,))
     if mip_level_bias is not None:
-        shape = (num_images, height, width)
-        check_tensor("texture", "mip_level_bias", mip_level_bias, shape, (tex.dtype,))
+        size = (num_images, height, width)
+        check_tensor("texture", "mip_level_bias", mip_level_bias, size, (tex.dtype,))
 
 
 def _pyramid(tex: Tensor, mip: Any, max_mip_level: int | None, cube: bool) -> list[Tensor]:
