@@ -22,7 +22,7 @@ from mofa_nvdr.dr.antialias_kernels import (
 )
 from mofa_nvdr.dr.context import check_tensor, check_triangles, common_device, load_nvdiffrast
 from mofa_nvdr.dr.parallel import run
-from mofa_nvdr.dr.rasterize import GRADIENT_BANDS, as_array, forward_bands, row_bands
+from mofa_nvdr.dr.rasterize import as_array, forward_bands, gradient_bands
 from mofa_nvdr.dr.rasterize_kernels import sum_bands
 
 _MAX_TABLES = 4
@@ -225,7 +225,7 @@ class _Antialias(torch.autograd.Function):
         num_images, height, _, _ = color.shape
         grad_array, color_array = as_array(grad_out), color.detach().numpy()
         grad_color, grad_pos = None, None
-        bands = row_bands(height, GRADIENT_BANDS)
+        bands = gradient_bands(num_images, height)
         items: list[tuple[Any, ...]]
         if ctx.needs_input_grad[0]:
             grad_color = torch.empty_like(color)
@@ -240,7 +240,7 @@ class _Antialias(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             pos_array, tri_array = pos.detach().numpy(), tri.numpy()
             rast_array = rast.detach().numpy()
-            sums = np.empty((num_images, GRADIENT_BANDS, pos.shape[-2], 3))
+            sums = np.empty((num_images, len(bands), pos.shape[-2], 3))
             items = [
                 (color_array[image], rast_array[image],
                  pos_array[image] if pos.dim() == 3 else pos_array, tri_array, alpha[image],

@@ -19,7 +19,7 @@ from mofa_nvdr.dr.interpolate_kernels import (
     interpolate_band_backward,
 )
 from mofa_nvdr.dr.parallel import run
-from mofa_nvdr.dr.rasterize import GRADIENT_BANDS, as_array, forward_bands, row_bands
+from mofa_nvdr.dr.rasterize import as_array, forward_bands, gradient_bands
 
 _MAX_LISTED_ATTRIBUTES = 32  # nvdiffrast's limit
 
@@ -168,11 +168,11 @@ class _Interpolate(torch.autograd.Function):
         shape = (num_images, height, width, attr.shape[-1])
         grad_array = np.zeros(shape, np.float32) if grad_out is None else as_array(grad_out)
         # One buffer of sums for each band, also where the images share the attributes.
-        sums = np.empty((num_images, GRADIENT_BANDS, *attr.shape[-2:]))
+        bands = gradient_bands(num_images, height)
+        sums = np.empty((num_images, len(bands), *attr.shape[-2:]))
         grad_rast = torch.empty_like(rast)
         attr_array, rast_array = _per_image(attr, num_images), rast.detach().numpy()
         grad_rast_array, tri_array = grad_rast.numpy(), tri.numpy()
-        bands = row_bands(height, GRADIENT_BANDS)
         items: list[tuple[Any, ...]]
         items = [
             (attr_array[image], rast_array[image], tri_array, grad_array[image], start, stop,

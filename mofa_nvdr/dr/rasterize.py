@@ -34,10 +34,6 @@ from mofa_nvdr.dr.rasterize_kernels import (
     sum_bands,
 )
 
-# Bands of rows with gradient buffers of their own. Fixed: the order of the sums must not follow the
-# machine.
-GRADIENT_BANDS = 2
-
 
 def rasterize(
     glctx: RasterizeContext,
@@ -265,11 +261,12 @@ class _Rasterize(torch.autograd.Function):
         pos_array = pos.detach().numpy()
         batched = pos.dim() == 3
         num_vertices = pos.shape[-2]
-        sums = np.empty((num_images, GRADIENT_BANDS, num_vertices, 3))
+        bands = gradient_bands(num_images, height)
+        sums = np.empty((num_images, len(bands), num_vertices, 3))
         items = []
         for image in range(num_images):
             vertices = pos_array[image] if batched else pos_array
-            for band, (start, stop) in enumerate(row_bands(height, GRADIENT_BANDS)):
+            for band, (start, stop) in enumerate(bands):
                 items.append(
                     (vertices, tri.numpy(), rast_array[image], grad_array[image],
                      grad_db_array[image], with_db, start, stop, sums[image, band])
@@ -297,6 +294,14 @@ def forward_bands(num_images: int, height: int) -> list[tuple[int, int]]:
     num_threads = torch.get_num_threads()
     wanted = 1 if num_threads == 1 else -(-2 * num_threads // num_images)
     return row_bands(height, min(wanted, height))
+
+
+def gradient_bands(num_images: int, height: int) -> list[tuple[int, int]]:
+    """Bands of rows with gradient buffers of their own: a second one keeps two threads busy with few images.
+
+    How many follows from the shapes alone: the order of the sums must not follow the machine.
+    """
+    return row_bands(height, 2 if num_images < 4 else 1)
 
 
 def row_bands(height: int, num_bands: int) -> list[tuple[int, int]]:
