@@ -58,7 +58,9 @@ class TestHelp:
 
 class TestMistakes:
     def test_unknown_command(self, capsys):
-        assert "unknown command 'trian', expected one of train" in _error(capsys, "trian")
+        assert "unknown command 'trian', expected one of preprocess, train" in _error(
+            capsys, "trian"
+        )
 
     def test_unknown_option(self, capsys):
         text = _error(capsys, "train", "--stepz", "3")

@@ -13,6 +13,7 @@ from typing import Any
 from mofa_nvdr import __version__
 
 COMMANDS = {
+    "preprocess": "find and crop the faces in photographs",
     "train": "train the face autoencoder on photographs or on synthetic faces",
     "reconstruct": "predict parameters from face crops, with a panel of pictures each",
     "relight": "render predicted faces under another light",

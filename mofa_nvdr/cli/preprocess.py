@@ -1,0 +1,46 @@
+"""mofa-nvdr preprocess."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import tyro
+
+from mofa_nvdr.cli import parse
+
+
+def run(args: list[str]) -> None:
+    """Parse options and preprocess."""
+    parse("preprocess", preprocess, args)()
+
+
+def preprocess(
+    photos: Annotated[tuple[str, ...], tyro.conf.Positional],
+    out: str,
+    size: int = 256,
+    smallest: int = 48,
+    sharpness: float = 15.0,
+    turned: float = 0.9,
+    score: float = 2.0,
+    workers: int = 2,
+) -> object:
+    """Find the faces in photographs and crop them for training and reconstruction.
+
+    Args:
+        photos: image files, or folders of them; landmarks beside them are used (.pts, .txt, .csv, .npz)
+        out: folder for images/, index.csv and landmarks68.npz; the same command again goes on
+        size: side of the crops in pixels
+        smallest: least side of a face's crop in the photograph, in pixels
+        sharpness: least sharpness (variance of the Laplacian at 128 px; good crops have 40 to 400)
+        turned: largest turn of the head where landmarks are known (0 frontal, 1 nose beside an eye)
+        score: least certainty of the face detector (about 1 to 12)
+        workers: photographs at once
+    """
+
+    def call() -> None:
+        from mofa_nvdr.preprocess import Options, preprocess_files
+
+        options = Options(size, smallest, sharpness, turned, score)
+        preprocess_files(list(photos), out, options, workers)
+
+    return call
