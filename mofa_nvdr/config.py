@@ -26,7 +26,9 @@ class TrainConfig:
     """backward formula in raster mode: the picture moves under the pixels, or points are followed"""
     outline_gradient: bool = False
     """add the moving outline's part to raster_gradient 'rendering'; 'surface' has its own"""
-    encoder: Literal["alexnet", "mobilenet_v3_large"] = "alexnet"
+    encoder: Literal["alexnet", "vgg_face", "resnet18", "resnet50", "mobilenet_v3_large"] = (
+        "alexnet"
+    )
     """network from image to code"""
     encoder_weights: str = ""
     """weights file of the encoder's trunk (.safetensors or .pth, torchvision's names); empty: random"""

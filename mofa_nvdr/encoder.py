@@ -1,15 +1,10 @@
-"""Encoders: photograph to code vector, by a convolutional trunk and a linear layer per part.
-
-The trunks carry torchvision's parameter names, so its ImageNet weight files load as they are.
-"""
+"""Encoders: photograph to code vector, by a convolutional trunk (networks.py) and a linear layer per part."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.networks import TRUNKS, Trunk
 
 logger = logging.getLogger(__name__)
 
@@ -32,174 +28,6 @@ HEAD_PARTS = (
     "translation_z",
     "light",
 )
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class AlexNet(nn.Sequential):
-    """The trunk of AlexNet (Krizhevsky 2014): images [B, 3, H, W] to features [B, 4096].
-
-    This is torchvision's single-tower variant (64 first filters, no response normalisation), for
-    which weights are to be had; the paper's Caffe AlexNet has 96 in two groups. Dropout as in both.
-    """
-
-    IMAGE_MEAN: ClassVar[tuple[float, float, float]] = _IMAGENET_MEAN
-    IMAGE_STD: ClassVar[tuple[float, float, float]] = _IMAGENET_STD
-    NUM_FEATURES: ClassVar[int] = 4096
-    MIN_SIZE: ClassVar[int] = 63
-    INPUT_SIZE: ClassVar[int | None] = None  # the photograph's own: 240 in the paper
-    DROPOUT: ClassVar[float] = 0.5
-    LAST_LAYER: ClassVar[str] = "classifier.6"  # torchvision's; the code head stands in its place
-
-    def __init__(self, dropout: float = DROPOUT) -> None:
-        super().__init__()
-        relu, pool = partial(nn.ReLU, inplace=True), partial(nn.MaxPool2d, 3, stride=2)
-        self.features = nn.Sequential(
-            *(nn.Conv2d(3, 64, 11, stride=4, padding=2), relu(), pool()),
-            *(nn.Conv2d(64, 192, 5, padding=2), relu(), pool()),
-            *(nn.Conv2d(192, 384, 3, padding=1), relu()),
-            *(nn.Conv2d(384, 256, 3, padding=1), relu()),
-            *(nn.Conv2d(256, 256, 3, padding=1), relu(), pool()),
-        )
-        self.avgpool = nn.AdaptiveAvgPool2d(6)
-        self.flatten = nn.Flatten()
-        self.classifier = nn.Sequential(
-            *(nn.Dropout(dropout), nn.Linear(256 * 6 * 6, 4096), relu()),
-            *(nn.Dropout(dropout), nn.Linear(4096, 4096), relu()),
-        )
-        _initialize(self)
-
-
-# kernel, expanded channels, output channels, squeeze-and-excitation, activation, stride:
-# table 1 of Howard et al. 2019, "Searching for MobileNetV3".
-_MOBILENET_V3_LARGE = (
-    (3, 16, 16, False, nn.ReLU, 1),
-    (3, 64, 24, False, nn.ReLU, 2),
-    (3, 72, 24, False, nn.ReLU, 1),
-    (5, 72, 40, True, nn.ReLU, 2),
-    (5, 120, 40, True, nn.ReLU, 1),
-    (5, 120, 40, True, nn.ReLU, 1),
-    (3, 240, 80, False, nn.Hardswish, 2),
-    (3, 200, 80, False, nn.Hardswish, 1),
-    (3, 184, 80, False, nn.Hardswish, 1),
-    (3, 184, 80, False, nn.Hardswish, 1),
-    (3, 480, 112, True, nn.Hardswish, 1),
-    (3, 672, 112, True, nn.Hardswish, 1),
-    (5, 672, 160, True, nn.Hardswish, 2),
-    (5, 960, 160, True, nn.Hardswish, 1),
-    (5, 960, 160, True, nn.Hardswish, 1),
-)
-
-
-class MobileNetV3Large(nn.Sequential):
-    """The trunk of MobileNetV3-Large (Howard et al. 2019): [B, 3, H, W] to features [B, 1280].
-
-    Two things differ from torchvision's: BatchNorm averages with momentum 0.05, not 0.01, because
-    runs here may be a few hundred steps short and the averages that validation uses would lag
-    behind the weights; and no dropout by default, because it is noise on a regressed pose.
-    """
-
-    IMAGE_MEAN: ClassVar[tuple[float, float, float]] = _IMAGENET_MEAN
-    IMAGE_STD: ClassVar[tuple[float, float, float]] = _IMAGENET_STD
-    NUM_FEATURES: ClassVar[int] = 1280
-    MIN_SIZE: ClassVar[int] = 33  # a batch of one must still leave BatchNorm more than one value
-    INPUT_SIZE: ClassVar[int | None] = 128  # a third of the time of 240, for CPUs
-    DROPOUT: ClassVar[float] = 0.0
-    LAST_LAYER: ClassVar[str] = "classifier.3"
-
-    def __init__(self, dropout: float = DROPOUT) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [_conv_norm(3, 16, 3, stride=2, activation=nn.Hardswish)]
-        channels = 16
-        for kernel, expanded, out, squeeze, activation, stride in _MOBILENET_V3_LARGE:
-            layers.append(
-                _InvertedResidual(channels, kernel, expanded, out, squeeze, activation, stride)
-            )
-            channels = out
-        layers.append(_conv_norm(channels, 960, 1, activation=nn.Hardswish))
-        self.features = nn.Sequential(*layers)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.flatten = nn.Flatten()
-        self.classifier = nn.Sequential(
-            nn.Linear(960, 1280), nn.Hardswish(inplace=True), nn.Dropout(dropout)
-        )
-        _initialize(self)
-
-
-def _conv_norm(
-    channels: int,
-    out: int,
-    kernel: int,
-    stride: int = 1,
-    groups: int = 1,
-    activation: type[nn.Module] | None = None,
-) -> nn.Sequential:
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out, eps=1e-3, momentum=0.05),
-    ]
-    if activation is not None:
-        layers.append(activation(inplace=True))
-    return nn.Sequential(*layers)
-
-
-class _SqueezeExcitation(nn.Module):
-    """Channel gates from the channels' means."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        squeezed = _divisible_by_8(channels // 4)
-        self.fc1 = nn.Conv2d(channels, squeezed, 1)
-        self.fc2 = nn.Conv2d(squeezed, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate = x.mean((2, 3), keepdim=True)
-        return x * F.hardsigmoid(self.fc2(F.relu(self.fc1(gate))))
-
-
-class _InvertedResidual(nn.Module):
-    """Expand, filter each channel, gate, project; added to its input where the shape allows."""
-
-    def __init__(
-        self,
-        channels: int,
-        kernel: int,
-        expanded: int,
-        out: int,
-        squeeze: bool,
-        activation: type[nn.Module],
-        stride: int,
-    ) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        if expanded != channels:
-            layers.append(_conv_norm(channels, expanded, 1, activation=activation))
-        layers.append(_conv_norm(expanded, expanded, kernel, stride, expanded, activation))
-        if squeeze:
-            layers.append(_SqueezeExcitation(expanded))
-        layers.append(_conv_norm(expanded, out, 1))
-        self.block = nn.Sequential(*layers)
-        self.is_residual = stride == 1 and channels == out
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.block(x)
-        return x + y if self.is_residual else y
-
-
-def _divisible_by_8(channels: int) -> int:
-    """The multiple of 8 nearest to `channels`, but never more than 10 % below it."""
-    rounded = max(8, (channels + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * channels else rounded + 8
-
-
-def _initialize(module: nn.Module) -> None:
-    """He et al. 2015: keep the variance of activations through ReLU layers; biases zero."""
-    for layer in module.modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
 
 
 class CodeHead(nn.Module):
@@ -264,7 +92,7 @@ class Encoder(nn.Module):
     trained with (`IMAGE_MEAN`, `IMAGE_STD`).
 
     Args:
-        trunk: network with the class constants of `AlexNet`.
+        trunk: one of `networks.TRUNKS`.
         layout: the code's parts.
         output_scale: see `CodeHead`.
         input_size: side in pixels to which images are resized (bilinear, antialiased) before the
@@ -279,7 +107,7 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        trunk: AlexNet | MobileNetV3Large,
+        trunk: Trunk,
         layout: CodeLayout,
         output_scale: Mapping[str, float] | None = None,
         input_size: int | None = None,
@@ -332,12 +160,6 @@ class Encoder(nn.Module):
         return groups | {part: list(self.head.parts[part].parameters()) for part in HEAD_PARTS}
 
 
-ENCODERS: dict[str, type[AlexNet] | type[MobileNetV3Large]] = {
-    "alexnet": AlexNet,
-    "mobilenet_v3_large": MobileNetV3Large,
-}
-
-
 def build_encoder(
     name: str,
     layout: CodeLayout | None = None,
@@ -349,24 +171,25 @@ def build_encoder(
     """Build an encoder by name, its trunk from a weights file or at random.
 
     Args:
-        name: "alexnet" (the paper's) or "mobilenet_v3_large" (light, for CPUs).
+        name: of networks.TRUNKS: "alexnet" and "vgg_face" (the paper's), "resnet18", "resnet50", or
+            "mobilenet_v3_large" (light, for CPUs).
         layout: the code's parts; the built-in face model's by default.
         weights: file with torchvision's keys, .safetensors or .pth (no pickled code is run). Its
             classification layer is left out. None: random (He et al.), from torch's global
             generator.
         output_scale: see `CodeHead`.
         input_size: side in pixels at which the trunk sees the image; None the image's own;
-            "default" the encoder's (AlexNet None, MobileNetV3-Large 128).
-        dropout: probability; None the encoder's (AlexNet 0.5, MobileNetV3-Large 0).
+            "default" the encoder's (MobileNetV3-Large 128, the others None).
+        dropout: probability; None the encoder's (AlexNet and VGG-Face 0.5, the others 0).
 
     Raises:
         ValueError: unknown name; the file is unreadable or is not this network's.
     """
-    if name not in ENCODERS:
+    if name not in TRUNKS:
         raise ValueError(
-            f"build_encoder: unknown encoder {name!r}, expected one of {', '.join(ENCODERS)}"
+            f"build_encoder: unknown encoder {name!r}, expected one of {', '.join(TRUNKS)}"
         )
-    trunk_class = ENCODERS[name]
+    trunk_class = TRUNKS[name]
     size = trunk_class.INPUT_SIZE if input_size == "default" else input_size
     if isinstance(size, str):
         raise ValueError(
@@ -378,14 +201,18 @@ def build_encoder(
     return Encoder(trunk, layout or CodeLayout(), output_scale, size)
 
 
-def load_trunk_weights(trunk: AlexNet | MobileNetV3Large, path: str | Path) -> None:
+def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
     """Fill a trunk from a file with torchvision's keys; its classification layer is left out.
 
     Raises:
         ValueError: the file is missing, unreadable, or its keys or shapes are another network's;
             every difference is listed in one line.
     """
-    state = _read_weights(Path(path))
+    names = getattr(trunk, "OTHER_NAMES", {})
+    state = {}
+    for key, value in _read_weights(Path(path)).items():
+        layer, _, kind = key.rpartition(".")
+        state[f"{names.get(layer, layer)}.{kind}" if layer else key] = value
     last_layer = [key for key in state if key.startswith(f"{trunk.LAST_LAYER}.")]
     for key in last_layer:
         del state[key]

@@ -13,7 +13,7 @@ LAYERS = {
     "cli": 6, "__main__": 6,
     "training": 5, "benchmark": 5, "preprocess": 5, "evaluation": 5, "reconstruction": 5, "relighting": 5,
     "run_folder": 5,
-    "decoder": 4, "encoder": 4, "data": 4, "face_crops": 4,
+    "decoder": 4, "encoder": 4, "networks": 4, "data": 4, "face_crops": 4,
     "renderer": 3, "losses": 3, "pictures": 3, "parameters": 3,
     "face_model": 2, "outline": 2, "outline_kernels": 2, "procedural_face": 2, "shaders": 2,
     "face_code": 1, "mesh": 1, "projected_area": 1, "camera": 1, "lighting": 1, "hdr": 1, "dr": 1,
