@@ -236,8 +236,10 @@ class VGGFace(nn.Sequential):
         )
         _initialize(self)
         # Its first layer sees values of up to 150, not of about 1 as those of the others.
+        first = self.features[0]
+        assert isinstance(first, nn.Conv2d)
         with torch.no_grad():
-            self.features[0].weight.div_(255 * _IMAGENET_STD[0])
+            first.weight.div_(255 * _IMAGENET_STD[0])
 
 
 class _ResidualBlock(nn.Module):
@@ -257,7 +259,7 @@ class _ResidualBlock(nn.Module):
             setattr(self, f"bn{number}", nn.BatchNorm2d(after))
             before = after
         self.num_convolutions = len(plan)
-        self.downsample: nn.Sequential | None = None
+        self.downsample = nn.Sequential()  # the identity, without parameters
         if stride != 1 or channels != out:
             self.downsample = nn.Sequential(
                 nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
@@ -271,7 +273,7 @@ class _ResidualBlock(nn.Module):
             y = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(y))
             if number < self.num_convolutions:
                 y = F.relu(y, inplace=True)
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
+        return F.relu(y + self.downsample(x), inplace=True)
 
 
 class _ResNet(nn.Module):
