@@ -70,6 +70,8 @@ class TrainConfig:
     """steps over which the learning rate rises from zero"""
     clip_gradient: float = 0.0
     """largest norm of the whole gradient; 0: no clipping"""
+    stop_after_skips: int = 5
+    """steps in a row with a loss or gradient that is not finite, each skipped, before the run stops"""
     pose_from_step: int = 0
     """first step at which rotation and translation are free; light and albedo are from the start"""
     shape_from_step: int = 0
@@ -129,7 +131,8 @@ RESUME_MAY_CHANGE = (
 )  # fmt: skip
 
 _POSITIVE = ("batch_size", "image_size", "log_every", "val_every", "sheet_every", "checkpoint_every",
-             "keep_checkpoints", "landmark_unit", "learning_rate", "rate_after_warm_start")  # fmt: skip
+             "keep_checkpoints", "stop_after_skips", "landmark_unit", "learning_rate",
+             "rate_after_warm_start")  # fmt: skip
 
 
 class ConfigError(ValueError):

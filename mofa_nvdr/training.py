@@ -14,6 +14,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -117,27 +118,34 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
         )
     bar = tqdm(total=config.steps, initial=done, unit="step", disable=not sys.stderr.isatty())
     encoder.train()
-    started, images = time.monotonic(), 0
+    started, images, skipped_in_a_row = time.monotonic(), 0, 0
     stream = corpus.train(done)
     try:
         for step, batch in zip(range(done + 1, config.steps + 1), stream):
             _set_rates(config, optimizer, step)
             terms = loss_terms(config, encoder, decoder, batch, step)
-            loss = terms["loss"]
-            if not torch.isfinite(loss):
-                raise RuntimeError(
-                    f"step {step}: the loss is {loss.item()}; lower --learning-rate or set "
-                    f"--clip-gradient (the newest checkpoint of {run} is from before)"
-                )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if config.clip_gradient > 0:
-                torch.nn.utils.clip_grad_norm_(encoder.parameters(), config.clip_gradient)
-            optimizer.step()
+            terms["loss"].backward()
+            largest = config.clip_gradient if config.clip_gradient > 0 else math.inf
+            norm = torch.nn.utils.clip_grad_norm_(encoder.parameters(), largest)
+            trouble = _not_finite(terms, norm)
+            if trouble:
+                skipped_in_a_row += 1
+                log.write({"step": step, "skipped": trouble})
+                say(f"WARNING: step {step}: {trouble}; skipped, {_save_batch(run, step, batch)}")
+                if skipped_in_a_row >= config.stop_after_skips:
+                    raise RuntimeError(
+                        f"step {step}: {trouble}, {skipped_in_a_row} steps in a row; lower "
+                        "--learning-rate or set --clip-gradient (the newest checkpoint of "
+                        f"{run} is from before)"
+                    )
+            else:
+                skipped_in_a_row = 0
+                optimizer.step()
 
             images += len(batch.images)
             bar.update()
-            if step % config.log_every == 0 or step == config.steps:
+            if not trouble and (step % config.log_every == 0 or step == config.steps):
                 line: dict[str, Any] = {"step": step}
                 line |= {key: value.item() for key, value in terms.items()}
                 rate = images / (time.monotonic() - started)
@@ -214,6 +222,32 @@ def loss_terms(
         pose_prior=config.weight_pose_prior,
     )
     return mofa_loss(code, photometric, landmark, weights)
+
+
+def _not_finite(terms: dict[str, Tensor], gradient_norm: Tensor) -> str:
+    """Which term, or else the gradient, is not a finite number; empty: all are."""
+    if torch.isfinite(terms["loss"]) and torch.isfinite(gradient_norm):
+        return ""
+    if torch.isfinite(terms["loss"]):
+        return f"the gradient's norm is {gradient_norm.item()}"
+    # In a warm start only the loss itself is there, the terms are NaN.
+    known = [name for name in terms if name != "loss" and not torch.isfinite(terms[name])]
+    name = known[0] if 0 < len(known) < len(terms) - 1 else "loss"
+    return f"the {name} is {terms[name].item()}"
+
+
+def _save_batch(run: Path, step: int, batch: Batch) -> str:
+    """Keep a batch for inspection; the words that say where, and which files it is of."""
+    file = run / f"skipped-{step:08d}.npz"
+    np.savez_compressed(
+        file,
+        images=batch.images.cpu().numpy(),
+        landmarks=batch.landmarks.cpu().numpy(),
+        confidence=batch.confidence.cpu().numpy(),
+        paths=np.array([str(path) for path in batch.paths]),
+    )
+    files = ", ".join(path.name for path in batch.paths) or "rendered faces"
+    return f"its batch is in {file} ({files})"
 
 
 def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:

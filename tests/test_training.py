@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from mofa_nvdr import training
 from mofa_nvdr.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.config import load_config
 from mofa_nvdr.data.synthetic import SyntheticFaces
@@ -129,9 +130,58 @@ class TestTrain:
         assert any(warned), fractions
         assert "WARNING" in capsys.readouterr().out
 
-    def test_loss_that_is_not_finite(self, cap, tmp_path):
-        with pytest.raises(RuntimeError, match="step 2: the loss is nan; lower --learning-rate"):
-            train(_config(cap, tmp_path / "run", learning_rate=1e30, optimizer="adam"))
+    def test_loss_that_stays_infinite_stops_the_run(self, cap, tmp_path, capsys):
+        config = _config(
+            cap, tmp_path / "run", learning_rate=1e30, optimizer="adam", steps=9, stop_after_skips=3
+        )
+        with pytest.raises(
+            RuntimeError, match="step 4: the .* is nan, 3 steps in a row; lower --learn"
+        ):
+            train(config)
+        skipped = [line for line in read_log(tmp_path / "run" / "log.jsonl") if "skipped" in line]
+        assert [line["step"] for line in skipped] == [2, 3, 4]
+        assert "WARNING: step 2: the" in capsys.readouterr().out
+        batch = np.load(tmp_path / "run" / "skipped-00000002.npz")
+        assert batch["images"].shape[1:] == (3, 64, 64)
+
+    @pytest.mark.parametrize(
+        ("broken", "words"),
+        [("photometric", "the photometric is nan"), ("gradient", "the gradient's norm is nan")],
+    )
+    def test_one_bad_batch_is_skipped_named_and_kept(
+        self, cap, tmp_path, capsys, monkeypatch, broken, words
+    ):
+        """A photograph that breaks the loss of one step: the run goes on as if it had not been."""
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        for k in range(8):
+            iio.imwrite(folder / f"{k}.png", rng.integers(0, 255, (64, 64, 3)).astype(np.uint8))
+        seen: list[tuple[str, ...]] = []
+
+        def break_step_2(config, encoder, decoder, batch, step):
+            terms = loss_terms(config, encoder, decoder, batch, step)
+            if step == 2:
+                seen.append(tuple(path.name for path in batch.paths))
+                if broken == "gradient":  # a finite loss whose derivative is not
+                    zero = 0 * next(encoder.parameters()).sum()
+                    terms["loss"] = terms["loss"] + (zero.square().sqrt() * 0)
+                else:
+                    terms["loss"] = terms["loss"] * torch.nan
+                    terms["photometric"] = terms["photometric"] * torch.nan
+            return terms
+
+        monkeypatch.setattr(training, "loss_terms", break_step_2)
+        run = train(_config(cap, tmp_path / "run", data=str(folder), steps=4, log_every=1))
+        lines = [line for line in read_log(run / "log.jsonl") if "split" not in line]
+        assert [line["step"] for line in lines] == [1, 2, 3, 4]
+        assert lines[1] == {"step": 2, "skipped": words}
+        assert all(math.isfinite(line["loss"]) for line in lines if "loss" in line)
+        out = capsys.readouterr().out
+        assert f"WARNING: step 2: {words}; skipped, its batch is in" in out
+        assert ", ".join(seen[0]) in out
+        kept = np.load(run / "skipped-00000002.npz")
+        assert [Path(path).name for path in kept["paths"]] == list(seen[0])
 
 
 class TestWarmStart:
