@@ -127,7 +127,7 @@ class TrainConfig:
 # Options that may change between the first command and one that resumes it.
 RESUME_MAY_CHANGE = (
     "out", "steps", "device", "log_every", "val_every", "val_images", "sheet_every",
-    "checkpoint_every", "keep_checkpoints",
+    "checkpoint_every", "keep_checkpoints", "stop_after_skips",
 )  # fmt: skip
 
 _POSITIVE = ("batch_size", "image_size", "log_every", "val_every", "sheet_every", "checkpoint_every",
