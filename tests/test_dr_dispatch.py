@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,30 @@ class TestParallel:
         finally:
             torch.set_num_threads(before)
         assert sorted(seen) == list(range(100))
+
+    def test_several_threads_at_once(self):
+        """Programs that draw from threads of their own get what one thread gets."""
+
+        def draw(seed: int) -> tuple[torch.Tensor, ...]:
+            pos, tri = random_scene(seed)
+            pos.requires_grad_()
+            rast, rast_db = dr.rasterize(dr.RasterizeContext(), pos, tri, (50, 40))
+            attr = torch.rand(pos.shape[1], 3, generator=torch.Generator().manual_seed(seed))
+            out, out_da = dr.interpolate(attr.requires_grad_(), rast, tri, rast_db, "all")
+            out = dr.antialias(out, rast, pos, tri)
+            (out.square().sum() + out_da.square().sum()).backward()
+            return out.detach(), pos.grad, attr.grad
+
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(2)
+            alone = [draw(seed) for seed in range(6)]
+            with ThreadPoolExecutor(6) as pool:
+                for _ in range(3):
+                    for one, many in zip(alone, pool.map(draw, range(6))):
+                        assert all(torch.equal(a, b) for a, b in zip(one, many))
+        finally:
+            torch.set_num_threads(before)
 
     def test_works_without_a_place_for_the_cache(self):
         # A function without a file can't be cached, like one in a folder that can't be written.
