@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
+from mofa_nvdr.affine import affine
 from mofa_nvdr.face_code import CodeLayout
 
 FORMAT = "mofa-nvdr face model 1"
@@ -125,14 +126,13 @@ class FaceModel(nn.Module):
 
     def vertices(self, shape: Tensor, expression: Tensor) -> Tensor:
         """Vertices [B, V, 3] in mm of shape [B, S] and expression [B, E] (Eq. 2)."""
-        flat = self.mean_shape.reshape(1, -1)
-        flat = torch.addmm(flat, shape, self.shape_basis.flatten(1))
-        flat = torch.addmm(flat, expression, self.expression_basis.flatten(1))
+        bases = [self.shape_basis.flatten(1), self.expression_basis.flatten(1)]
+        flat = affine(self.mean_shape.flatten(), bases, [shape, expression])
         return flat.view(-1, self.num_vertices, 3)
 
     def albedo(self, albedo: Tensor) -> Tensor:
         """Reflectance [B, V, 3] of albedo coefficients [B, A] (Eq. 3); not clamped to [0, 1]."""
-        flat = torch.addmm(self.mean_albedo.reshape(1, -1), albedo, self.albedo_basis.flatten(1))
+        flat = affine(self.mean_albedo.flatten(), [self.albedo_basis.flatten(1)], [albedo])
         return flat.view(-1, self.num_vertices, 3)
 
     @staticmethod

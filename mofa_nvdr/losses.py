@@ -57,17 +57,17 @@ def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None
     """
     photo, valid = _valid_photo(photo, valid, rendering.image.shape)
     weight = rendering.mask.detach()[:, 0] * valid[:, 0]  # [B, H, W]
-    count = weight.sum((1, 2)).clamp(min=1.0)
+    count = _sum_pixels(weight).clamp(min=1.0)
     if rendering.outline is not None:
         # The image itself carries the outline's gradient; here it enters through the maps of the
         # distance and of its weight, whose sums are linear in them: exact for any distance.
         inside = rendering.albedo * rendering.shading
         distance = color_distance(inside, photo, dim=1) * weight
-        total = rendering.outline.attach(torch.stack([distance, weight], dim=1)).sum((2, 3))
+        total = _sum_pixels(rendering.outline.attach(torch.stack([distance, weight], dim=1)))
         return total[:, 0] / total[:, 1].clamp(min=1.0)
     if rendering.surface_position is None:
         distance = color_distance(rendering.image, photo, dim=1) * weight
-        return distance.sum((1, 2)) / count
+        return _sum_pixels(distance) / count
 
     if rendering.log_area is None:
         raise ValueError("photometric_raster: a rendering with surface_position needs log_area too")
@@ -75,11 +75,19 @@ def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None
     gradient_x, gradient_y = _central_differences(photo)
     followed = photo + gradient_x * moved[:, :1] + gradient_y * moved[:, 1:]
     distance = color_distance(rendering.image, followed, dim=1) * weight
-    mean = distance.sum((1, 2)) / count
+    mean = _sum_pixels(distance) / count
     with torch.no_grad():
         excess = (distance - mean[:, None, None]) * weight / count[:, None, None]
-    area = (excess * rendering.log_area[:, 0]).sum((1, 2))
+    area = _sum_pixels(excess * rendering.log_area[:, 0])
     return mean + area - area.detach()
+
+
+def _sum_pixels(picture: Tensor) -> Tensor:
+    """Sum over the last two axes, row by row.
+
+    One sum over a whole picture is split among the threads, and its bits follow their number.
+    """
+    return picture.sum(-1).sum(-1)
 
 
 def photometric_vertex(
