@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mofa_nvdr.dr.parallel import jit, run
+from mofa_nvdr.dr.parallel import compiles, jit, run
 
 _MOST_IMAGES = 16  # beyond, a matrix product is faster
 _CHUNK = 9216  # columns an item
-_BLOCK = 1024  # columns that stay in the first cache with the rows of all images
+_BLOCK = 512  # columns that stay in the first cache with the rows of all images
 
 
 def affine(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) -> Tensor:
@@ -48,7 +48,7 @@ def affine(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) -> Ten
     compiled = (
         len({len(weights) for weights in coefficients}) == 1
         and len(coefficients[0]) <= _MOST_IMAGES
-        and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+        and compiles(*tensors)
         and not any(t.requires_grad for t in fixed)
     )
     if not compiled:
@@ -81,28 +81,43 @@ class _Affine(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, None, *(grad @ basis.T for basis in ctx.bases))
+        given = grad.contiguous().numpy()
+        starts = range(0, grad.shape[1], _CHUNK)
+        grads = []
+        for basis in ctx.bases:
+            # Sums of their own for each chunk, added up in order.
+            sums = np.zeros((len(starts), len(grad), len(basis)))
+            stops = [min(start + _CHUNK, grad.shape[1]) for start in starts]
+            run(_products, [(basis.numpy(), given, *item) for item in zip(starts, stops, sums)])
+            grads.append(torch.from_numpy(sums.sum(0)).float())
+        return (None, None, *grads)
 
 
 @jit
 def _add_products(
     basis: np.ndarray, weights: np.ndarray, out: np.ndarray, start: int, stop: int
 ) -> None:
-    """Out += weights @ basis in columns start to stop, four basis vectors at a time."""
+    """Out += weights @ basis in columns start to stop, eight basis vectors at a time."""
     modes = basis.shape[0]
     for first in range(start, stop, _BLOCK):
         last = min(first + _BLOCK, stop)
         k = 0
-        while k + 4 <= modes:
+        while k + 8 <= modes:
             b0, b1 = basis[k, first:last], basis[k + 1, first:last]
             b2, b3 = basis[k + 2, first:last], basis[k + 3, first:last]
+            b4, b5 = basis[k + 4, first:last], basis[k + 5, first:last]
+            b6, b7 = basis[k + 6, first:last], basis[k + 7, first:last]
             for image in range(out.shape[0]):
                 w0, w1 = weights[image, k], weights[image, k + 1]
                 w2, w3 = weights[image, k + 2], weights[image, k + 3]
+                w4, w5 = weights[image, k + 4], weights[image, k + 5]
+                w6, w7 = weights[image, k + 6], weights[image, k + 7]
                 row = out[image, first:last]
                 for p in range(last - first):
-                    row[p] += (w0 * b0[p] + w1 * b1[p]) + (w2 * b2[p] + w3 * b3[p])
-            k += 4
+                    row[p] += ((w0 * b0[p] + w1 * b1[p]) + (w2 * b2[p] + w3 * b3[p])) + (
+                        (w4 * b4[p] + w5 * b5[p]) + (w6 * b6[p] + w7 * b7[p])
+                    )
+            k += 8
         while k < modes:
             b0 = basis[k, first:last]
             for image in range(out.shape[0]):
@@ -110,4 +125,43 @@ def _add_products(
                 row = out[image, first:last]
                 for p in range(last - first):
                     row[p] += w0 * b0[p]
+            k += 1
+
+
+@jit(reassociate=True)
+def _products(basis: np.ndarray, grad: np.ndarray, start: int, stop: int, sums: np.ndarray) -> None:
+    """Sums [B, K] += grad @ basis.T over columns start to stop, eight basis vectors at a time."""
+    modes = basis.shape[0]
+    for first in range(start, stop, _BLOCK):
+        last = min(first + _BLOCK, stop)
+        k = 0
+        while k + 8 <= modes:
+            b0, b1 = basis[k, first:last], basis[k + 1, first:last]
+            b2, b3 = basis[k + 2, first:last], basis[k + 3, first:last]
+            b4, b5 = basis[k + 4, first:last], basis[k + 5, first:last]
+            b6, b7 = basis[k + 6, first:last], basis[k + 7, first:last]
+            for image in range(grad.shape[0]):
+                row = grad[image, first:last]
+                s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
+                for p in range(last - first):
+                    g = row[p]
+                    s0 += g * b0[p]
+                    s1 += g * b1[p]
+                    s2 += g * b2[p]
+                    s3 += g * b3[p]
+                    s4 += g * b4[p]
+                    s5 += g * b5[p]
+                    s6 += g * b6[p]
+                    s7 += g * b7[p]
+                for n, s in enumerate((s0, s1, s2, s3, s4, s5, s6, s7)):
+                    sums[image, k + n] += s
+            k += 8
+        while k < modes:
+            b0 = basis[k, first:last]
+            for image in range(grad.shape[0]):
+                row = grad[image, first:last]
+                s0 = np.float32(0.0)
+                for p in range(last - first):
+                    s0 += row[p] * b0[p]
+                sums[image, k] += s0
             k += 1

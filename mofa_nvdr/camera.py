@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mofa_nvdr.dr.parallel import compiles
+from mofa_nvdr.rigid import transform_points
+
 # Focal length per pixel of image height: 1087.5 px at 240.
 FOCAL_PER_HEIGHT = 1087.5 / 240
 # Where the head's centre sits in camera space at code zero, mm: the built-in face's landmarks then lie
@@ -245,7 +248,7 @@ class Camera:
                 f"B = {batch} (from vertices)"
             )
         shift = translation + translation.new_tensor(self.position)
-        return vertices @ rotation_matrix.mT + shift[:, None]
+        return transform_points(vertices, rotation_matrix, shift)
 
     def project(self, points_camera: Tensor) -> Tensor:
         """Project camera-space points to pixels (the paper's Pi).
@@ -287,11 +290,17 @@ class Camera:
         """
         _check_points("Camera.clip_space", points_camera)
         height, width = self.size
-        x, y, z = points_camera.unbind(-1)
         span = self.far - self.near
-        z_clip = z * (-(self.far + self.near) / span) - 2 * self.far * self.near / span
-        focal = self.focal_px
-        return torch.stack([x * (2 * focal / width), y * (2 * focal / height), z_clip, -z], dim=-1)
+        x_scale, y_scale = 2 * self.focal_px / width, 2 * self.focal_px / height
+        z_scale, z_shift = -(self.far + self.near) / span, -2 * self.far * self.near / span
+        if points_camera.ndim == 3 and compiles(points_camera):
+            rows = [[x_scale, 0.0, 0.0], [0.0, y_scale, 0.0], [0.0, 0.0, z_scale], [0.0, 0.0, -1.0]]
+            matrix = points_camera.new_tensor(rows).expand(len(points_camera), 4, 3)
+            shift = points_camera.new_tensor([0.0, 0.0, z_shift, 0.0]).expand(len(points_camera), 4)
+            return transform_points(points_camera, matrix, shift)
+        # Number by number: a GPU's matrix product may round its factors to 11 bits.
+        x, y, z = points_camera.unbind(-1)
+        return torch.stack([x * x_scale, y * y_scale, z * z_scale + z_shift, -z], dim=-1)
 
 
 def _check_points(who: str, points: Tensor) -> None:

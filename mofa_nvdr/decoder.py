@@ -7,7 +7,7 @@ code -> face model -> vertices, albedo -> rigid pose, camera
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import ModuleType
 
 import torch
@@ -154,7 +154,8 @@ class FaceDecoder(nn.Module):
             geometry.light,
             geometry.normals,
         )
-        return RasterFace(**vars(rendering), landmarks=self.landmarks(geometry))
+        parts = {field.name: getattr(rendering, field.name) for field in fields(rendering)}
+        return RasterFace(**parts, landmarks=self.landmarks(geometry))
 
     def sample_vertices(self, geometry: Geometry) -> VertexFace:
         """Vertex mode: F_i = [u_i, c_i] per vertex (Eq. 5)."""

@@ -8,12 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mofa_nvdr.color_distance import (
+    color_distance,
+    known_photo,
+    mean_over_mask,
+    mean_over_vertices,
+    sum_pixels,
+)
 from mofa_nvdr.face_code import FaceCode
 from mofa_nvdr.landmarks import PAPER_46
 from mofa_nvdr.renderer import Rendering
-
-# Inside the square root of the colour distance: keeps its gradient finite where the colours agree.
-_EPS = 1e-8
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,6 @@ class LossWeights:
     albedo: float = 1.7e-3
     expression: float = 0.8
     pose_prior: float = 0.0
-
-
-def color_distance(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    """Euclidean distance of RGB colours along `dim`: the l2,1 norm's inner part (Eq. 8)."""
-    return ((a - b).square().sum(dim) + _EPS).sqrt()
 
 
 def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -55,39 +54,26 @@ def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None
     Raises:
         ValueError: photograph and rendering differ in size.
     """
-    photo, valid = _valid_photo(photo, valid, rendering.image.shape)
-    weight = rendering.mask.detach()[:, 0] * valid[:, 0]  # [B, H, W]
-    count = _sum_pixels(weight).clamp(min=1.0)
+    _check_photo(photo, valid, rendering.image.shape)
     if rendering.outline is not None:
         # The image itself carries the outline's gradient; here it enters through the maps of the
         # distance and of its weight, whose sums are linear in them: exact for any distance.
+        photo, known = known_photo(photo, valid)
+        weight = rendering.mask.detach()[:, 0] * known[:, 0]  # [B, H, W]
         inside = rendering.albedo * rendering.shading
         distance = color_distance(inside, photo, dim=1) * weight
-        total = _sum_pixels(rendering.outline.attach(torch.stack([distance, weight], dim=1)))
+        total = sum_pixels(rendering.outline.attach(torch.stack([distance, weight], dim=1)))
         return total[:, 0] / total[:, 1].clamp(min=1.0)
-    if rendering.surface_position is None:
-        distance = color_distance(rendering.image, photo, dim=1) * weight
-        return _sum_pixels(distance) / count
-
-    if rendering.log_area is None:
+    if (rendering.surface_position is None) != (rendering.log_area is None):
         raise ValueError("photometric_raster: a rendering with surface_position needs log_area too")
-    moved = rendering.surface_position - rendering.surface_position.detach()  # value 0
-    gradient_x, gradient_y = _central_differences(photo)
-    followed = photo + gradient_x * moved[:, :1] + gradient_y * moved[:, 1:]
-    distance = color_distance(rendering.image, followed, dim=1) * weight
-    mean = _sum_pixels(distance) / count
-    with torch.no_grad():
-        excess = (distance - mean[:, None, None]) * weight / count[:, None, None]
-    area = _sum_pixels(excess * rendering.log_area[:, 0])
-    return mean + area - area.detach()
-
-
-def _sum_pixels(picture: Tensor) -> Tensor:
-    """Sum over the last two axes, row by row.
-
-    One sum over a whole picture is split among the threads, and its bits follow their number.
-    """
-    return picture.sum(-1).sum(-1)
+    return mean_over_mask(
+        rendering.image,
+        photo,
+        rendering.mask,
+        valid,
+        rendering.surface_position,
+        rendering.log_area,
+    )
 
 
 def photometric_vertex(
@@ -120,21 +106,8 @@ def photometric_vertex(
             f"photometric_vertex: photo is {list(photo.shape)}, expected [B, 3, H, W] with "
             f"B = {positions.shape[0]} (from positions)"
         )
-    photo, valid = _valid_photo(photo, valid, photo.shape)
-    height, width = photo.shape[2:]
-    size = torch.tensor([width, height], dtype=positions.dtype, device=positions.device)
-    finite = positions.isfinite().all(-1, keepdim=True)
-    grid = torch.where(finite, positions / size * 2 - 1, torch.full_like(positions, 2.0))
-    inside = (grid.detach().abs() <= 1).all(-1)
-    pixels = torch.cat([photo, valid.to(photo)], dim=1)
-    samples = F.grid_sample(
-        pixels, grid[:, None], mode="bilinear", padding_mode="border", align_corners=False
-    )[:, :, 0].transpose(1, 2)  # [B, V, 4]
-    counts = front_facing & inside & (samples[..., 3].detach() > 0.999)
-    distance = torch.where(
-        counts, color_distance(samples[..., :3], colors, dim=-1), torch.zeros_like(grid[..., 0])
-    )
-    return distance.sum(1) / counts.sum(1).clamp(min=1)
+    _check_photo(photo, valid, photo.shape)
+    return mean_over_vertices(positions, colors, front_facing, photo, valid)
 
 
 def landmark_alignment(
@@ -246,25 +219,11 @@ def mofa_loss(
     return {"loss": loss, **terms}
 
 
-def _valid_photo(photo: Tensor, valid: Tensor | None, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """The photograph without NaN, and a mask [B, 1, H, W] of where it exists."""
+def _check_photo(photo: Tensor, valid: Tensor | None, shape: torch.Size) -> None:
     if photo.shape != shape:
         raise ValueError(
             f"photometric loss: photo is {list(photo.shape)}, expected {list(shape)} (the rendering's)"
         )
-    known = photo.sum(1, keepdim=True).isfinite()  # a sum is cheaper than three tests a pixel
-    if valid is not None:
-        if valid.shape != known.shape:
-            raise ValueError(
-                f"photometric loss: valid is {list(valid.shape)}, expected {list(known.shape)}"
-            )
-        known = known & (valid > 0)
-    return torch.where(known, photo, torch.zeros_like(photo)), known
-
-
-def _central_differences(photo: Tensor) -> tuple[Tensor, Tensor]:
-    """Derivatives per pixel to the right and downwards, [B, 3, H, W] each; halved at the border."""
-    padded = F.pad(photo, (1, 1, 1, 1), mode="replicate")
-    gradient_x = 0.5 * (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2])
-    gradient_y = 0.5 * (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1])
-    return gradient_x, gradient_y
+    known = [shape[0], 1, *shape[2:]]
+    if valid is not None and list(valid.shape) != known:
+        raise ValueError(f"photometric loss: valid is {list(valid.shape)}, expected {known}")

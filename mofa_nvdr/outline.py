@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mofa_nvdr.dr.bands import forward_bands
 from mofa_nvdr.dr.parallel import run
-from mofa_nvdr.dr.rasterize import forward_bands
 from mofa_nvdr.outline_kernels import find_band, project_vertices
 
 _MAX_TABLES = 4
@@ -155,16 +155,15 @@ def _find(
     steepest = (1 - _GRAZING**2) ** 0.5 / _GRAZING
     grazing = np.zeros((num_images, height, width), np.bool_)
     items, images = [], []
-    for image in range(num_images):
-        points = project_vertices(pos[image].numpy(), height, width)
-        for start, stop in forward_bands(num_images, height):
-            capacity = 4 * (stop - start) * width  # at most two records for each of two pairs
-            index, number = np.empty((capacity, 5), np.int64), np.empty((capacity, 7))
-            images.append(image)
-            items.append(
-                (points, triangles.numpy(), neighbors, rast[image].numpy(), float(pixel_angle),
-                 steepest, start, stop, grazing[image], index, number)
-            )  # fmt: skip
+    points = [project_vertices(vertices, height, width) for vertices in pos.numpy()]
+    for image, start, stop in forward_bands(num_images, height):
+        capacity = 4 * (stop - start) * width  # at most two records for each of two pairs
+        index, number = np.empty((capacity, 5), np.int64), np.empty((capacity, 7))
+        images.append(image)
+        items.append(
+            (points[image], triangles.numpy(), neighbors, rast[image].numpy(), float(pixel_angle),
+             steepest, start, stop, grazing[image], index, number)
+        )  # fmt: skip
     counts = [0] * len(items)
 
     def work(place: int, *arguments: Any) -> None:

@@ -1,13 +1,17 @@
 """FaceRenderer: any mesh with albedo under spherical-harmonics light -> G-buffer -> image.
 
-camera-space vertices -> clip space -> dr.rasterize -> dr.interpolate (normal, albedo, position)
-    -> shaders.gbuffer: sh_lambert per pixel -> image
+camera-space vertices -> clip space -> dr.rasterize
+    -> shaders.gbuffer: dr.interpolate (normal, albedo, depth), sh_lambert per pixel -> image
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +21,7 @@ from mofa_nvdr.camera import Camera
 from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.outline import Outline, find_outline
 from mofa_nvdr.projected_area import log_projected_area
-from mofa_nvdr.shaders.gbuffer import shade_gbuffer
+from mofa_nvdr.shaders.gbuffer import GBuffer, make_gbuffer, shade_mesh
 
 RASTER_GRADIENTS = ("rendering", "surface")
 OUTLINE_GRADIENTS = ("none", "edges")
@@ -44,18 +48,46 @@ class Rendering:
             gradient is the divergence of the surface's screen motion. Only with gradient="surface".
         outline: where outlines pass between pixels. Only with outline="edges"; image and mask then carry
             its gradient, the other buffers don't (albedo * shading is the image without it).
+
+    albedo, normal, shading, depth and triangle_ids are made when one of them is first asked for,
+    differentiable as if they had been made with the image.
     """
 
     image: Tensor
     mask: Tensor
-    albedo: Tensor
-    normal: Tensor
-    shading: Tensor
-    depth: Tensor
-    triangle_ids: Tensor
+    make_gbuffer: Callable[[], GBuffer] = field(repr=False)
     surface_position: Tensor | None = None
     log_area: Tensor | None = None
     outline: Outline | None = None
+
+    @cached_property
+    def gbuffer(self) -> GBuffer:
+        """What `make_gbuffer` gives."""
+        return self.make_gbuffer()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What makes the buffers holds a module, which can't be pickled: the buffers travel.
+        return {**vars(self), "make_gbuffer": partial(_given, self.gbuffer)}
+
+    @property
+    def albedo(self) -> Tensor:  # noqa: D102 (documented with the class, as the four below)
+        return self.gbuffer.albedo
+
+    @property
+    def normal(self) -> Tensor:  # noqa: D102
+        return self.gbuffer.normal
+
+    @property
+    def shading(self) -> Tensor:  # noqa: D102
+        return self.gbuffer.shading
+
+    @property
+    def depth(self) -> Tensor:  # noqa: D102
+        return self.gbuffer.depth
+
+    @property
+    def triangle_ids(self) -> Tensor:  # noqa: D102
+        return self.gbuffer.triangle_ids
 
     def over(self, background: Tensor | float) -> Tensor:
         """The image over a background [B, 3, H, W] or a grey value, not clamped.
@@ -144,13 +176,6 @@ class FaceRenderer(nn.Module):
         surface = self.gradient == "surface"
         if surface:
             rast = rast.detach()
-        attributes = [
-            normals,
-            albedo.expand(batch, -1, -1),
-            vertices if surface else vertices[..., 2:],
-        ]
-        buffer, _ = self.dr.interpolate(torch.cat(attributes, dim=-1).contiguous(), rast, triangles)
-
         outline = None
         if self.outline == "edges":
             outline = find_outline(pos, triangles, rast, 1 / self.camera.focal_px)
@@ -159,33 +184,49 @@ class FaceRenderer(nn.Module):
                 rast.register_hook(lambda gradient: gradient * keep)
 
         # Eq. 4 at every pixel. nvdiffrast's row 0 is at the bottom; from here on ours is at the top.
-        image, pixel_albedo, normal, shading, rest, mask = shade_gbuffer(buffer, rast, light)
-        triangle_ids = rast.detach()[..., 3].flip(1).long() - 1
+        albedo = albedo.expand(batch, -1, -1)
+        image, mask = shade_mesh(normals, albedo, rast, triangles, light, self.dr)
         position = log_area = None
         if surface:
-            position = self._position(rest, mask)
-            projected = self.camera.project(vertices)
-            log_area = log_projected_area(projected, triangles, triangle_ids, _AREA_FLOOR)[:, None]
+            position = self._position(vertices, rast, triangles)
+            projected, ids = self.camera.project(vertices), rast[..., 3].flip(1).long() - 1
+            log_area = log_projected_area(projected, triangles, ids, _AREA_FLOOR)[:, None]
         if outline is not None:
             image, mask = outline.attach(torch.cat([image, mask], dim=1)).split([3, 1], dim=1)
+        buffers = (normals, albedo, vertices, rast, triangles, light, self.dr)
         return Rendering(
             image=image,
             mask=mask,
-            albedo=pixel_albedo,
-            normal=normal,
-            shading=shading,
-            depth=-rest[:, -1:],
-            triangle_ids=triangle_ids,
+            make_gbuffer=partial(_make_gbuffer, torch.is_grad_enabled(), *buffers),
             surface_position=position,
             log_area=log_area,
             outline=outline,
         )
 
-    def _position(self, points: Tensor, mask: Tensor) -> Tensor:
-        """Where camera-space points [B, 3, H, W] project, px [B, 2, H, W]; zeros outside the mask."""
-        ahead = torch.tensor([0.0, 0.0, -1.0], dtype=points.dtype, device=points.device)
-        safe = torch.where(mask > 0, points, ahead[:, None, None])
-        return self.camera.project(safe.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) * mask
+    def __getstate__(self) -> dict[str, Any]:
+        # Modules can't be pickled or copied: the verbs travel by name.
+        return {**vars(self), "dr": self.dr.__name__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "dr": import_module(state["dr"])})
+
+    def _position(self, vertices: Tensor, rast: Tensor, triangles: Tensor) -> Tensor:
+        """Where the surface points in the pixels project, px [B, 2, H, W]; zeros where none is."""
+        points, _ = self.dr.interpolate(vertices.contiguous(), rast, triangles)
+        covered = rast[..., 3:] > 0
+        ahead = points.new_tensor([0.0, 0.0, -1.0])
+        projected = self.camera.project(torch.where(covered, points, ahead)) * covered
+        return projected.flip(1).permute(0, 3, 1, 2)
+
+
+def _given(buffer: GBuffer) -> GBuffer:
+    return buffer
+
+
+def _make_gbuffer(with_gradient: bool, *buffers: Any) -> GBuffer:
+    """The G-buffer in the gradient mode of the rendering, not of the place that asks for it."""
+    with torch.set_grad_enabled(with_gradient):
+        return make_gbuffer(*buffers)
 
 
 def _check_shapes(

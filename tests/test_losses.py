@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from mofa_nvdr.shaders.gbuffer import GBuffer
 
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.camera import Camera
+from mofa_nvdr.color_distance import color_distance
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.dr import reference
 from mofa_nvdr.face_code import CodeLayout
@@ -15,7 +17,6 @@ from mofa_nvdr.losses import (
     LossWeights,
     batch_pose_prior,
     code_distance,
-    color_distance,
     landmark_alignment,
     landmark_error,
     mofa_loss,
@@ -30,7 +31,7 @@ from tests.small_face import small_face
 def _rendering(image: torch.Tensor, mask: torch.Tensor) -> Rendering:
     empty = torch.zeros_like(image)
     ids = torch.zeros(mask[:, 0].shape, dtype=torch.long)
-    return Rendering(image, mask, empty, empty, empty, mask, ids)
+    return Rendering(image, mask, lambda: GBuffer(empty, empty, empty, mask, ids))
 
 
 def smooth_photo(size: int, batch: int = 1) -> torch.Tensor:

@@ -1,11 +1,10 @@
 """Panels and sheets: where each picture lies, and its values by hand."""
 
-import dataclasses
-
 import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from mofa_nvdr.shaders.gbuffer import GBuffer
 
 from mofa_nvdr.pictures import (
     PANEL_COLUMNS,
@@ -20,8 +19,9 @@ from mofa_nvdr.renderer import Rendering
 PAPER = 33  # 0.13 * 255, rounded
 
 
-def _rendering(height: int = 2, width: int = 3) -> Rendering:
-    """One colour everywhere, a surface that faces the camera; only the left column is covered."""
+def _rendering(normal: tuple[float, float, float] = (0, 0, 1)) -> Rendering:
+    """2x3 pixels, one colour and one normal everywhere; only the left column is covered."""
+    height, width = 2, 3
 
     def plain(*values: float) -> torch.Tensor:
         return (
@@ -30,15 +30,14 @@ def _rendering(height: int = 2, width: int = 3) -> Rendering:
 
     mask = torch.zeros(1, 1, height, width)
     mask[..., 0] = 1
-    return Rendering(
-        image=plain(1.2, 0.4, -0.1),
-        mask=mask,
+    buffer = GBuffer(
         albedo=plain(0.2, 0.4, 0.6),
-        normal=plain(0, 0, 1),
+        normal=plain(*normal),
         shading=plain(1.0, 0.5, 3.0),
         depth=plain(1000),
         triangle_ids=mask[:, 0].long() - 1,
     )
+    return Rendering(plain(1.2, 0.4, -0.1), mask, lambda: buffer)
 
 
 class TestGeometryPicture:
@@ -49,13 +48,11 @@ class TestGeometryPicture:
         assert picture.shape == (1, 3, 2, 3)
         expected = 0.12 + 0.75 / (0.35**2 + 0.45**2 + 1) ** 0.5
         assert torch.allclose(picture, torch.tensor(expected))
-        away = dataclasses.replace(rendering, normal=-rendering.normal)
-        assert torch.allclose(geometry_picture(away), torch.tensor(0.12))
+        assert torch.allclose(geometry_picture(_rendering((0, 0, -1))), torch.tensor(0.12))
 
     def test_light_comes_from_above_and_right(self):
         def brightness(*normal: float) -> float:
-            normals = torch.tensor(normal, dtype=torch.float32).view(1, 3, 1, 1)
-            return geometry_picture(dataclasses.replace(_rendering(), normal=normals)).mean().item()
+            return geometry_picture(_rendering(normal)).mean().item()
 
         assert brightness(0, 0.6, 0.8) > brightness(0, -0.6, 0.8)
         assert brightness(0.6, 0, 0.8) > brightness(-0.6, 0, 0.8)

@@ -1,6 +1,8 @@
 """FaceRenderer on meshes whose picture is known by hand: frontal and slanted quads, a cap."""
 
 import math
+import pickle
+from copy import deepcopy
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch.nn.functional as F
 from mofa_nvdr.shaders.sh_lambert import sh_irradiance_ref
 
 from mofa_nvdr.camera import Camera
+from mofa_nvdr.dr import reference
 from mofa_nvdr.lighting import LAMBERT_CONSTANTS
 from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.renderer import FaceRenderer
@@ -441,6 +444,45 @@ class TestLight:
         lit = shading[shading > 0]
         assert len(lit) > 15
         assert (lit.diff() > 0).all()
+
+
+class TestLazyBuffers:
+    @staticmethod
+    def scene(device="cpu"):
+        vertices, triangles = quad()
+        return tuple(t.to(device) for t in (vertices, triangles, colors(), some_light()))
+
+    def test_differentiable_as_if_made_with_the_image(self, device):
+        vertices, triangles, albedo, light = self.scene(device)
+        rendering = FaceRenderer(CAMERA)(vertices, triangles, albedo.requires_grad_(), light)
+        with torch.no_grad():
+            made = rendering.albedo  # asked for where gradients are off
+        assert made.requires_grad and made is rendering.albedo
+        (gradient,) = torch.autograd.grad(made[:, 0].sum(), albedo)
+        pixels = rendering.mask.sum().item()  # the weights of the corners sum to one in each
+        assert gradient[..., 0].sum().item() == pytest.approx(pixels, rel=1e-5)
+
+    def test_no_graph_where_the_rendering_has_none(self):
+        vertices, triangles, albedo, light = self.scene()
+        with torch.no_grad():
+            rendering = FaceRenderer(CAMERA)(vertices, triangles, albedo.requires_grad_(), light)
+        assert not rendering.shading.requires_grad
+
+    def test_a_rendering_is_pickled(self):
+        rendering = FaceRenderer(CAMERA)(*self.scene())
+        other = pickle.loads(pickle.dumps(rendering))
+        assert torch.equal(other.image, rendering.image)
+        assert torch.equal(other.depth, rendering.depth)
+
+
+class TestCopies:
+    @pytest.mark.parametrize("copy", [deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+    def test_renderers_are_copied_and_pickled(self, copy):
+        renderer = FaceRenderer(CAMERA, dr=reference)
+        twin = copy(renderer)
+        assert twin.dr is reference
+        scene = TestLazyBuffers.scene()
+        assert torch.equal(twin(*scene).image, renderer(*scene).image)
 
 
 class TestErrors:

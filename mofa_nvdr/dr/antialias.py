@@ -20,9 +20,10 @@ from mofa_nvdr.dr.antialias_kernels import (
     find_edges_band,
     move_edges_band,
 )
+from mofa_nvdr.dr.bands import bands_of_images, forward_bands, gradient_bands
 from mofa_nvdr.dr.context import check_tensor, check_triangles, common_device, load_nvdiffrast
-from mofa_nvdr.dr.parallel import run
-from mofa_nvdr.dr.rasterize import as_array, forward_bands, gradient_bands
+from mofa_nvdr.dr.parallel import run, workspace
+from mofa_nvdr.dr.rasterize import as_array
 from mofa_nvdr.dr.rasterize_kernels import sum_bands
 
 _MAX_TABLES = 4
@@ -202,14 +203,12 @@ class _Antialias(torch.autograd.Function):
         items = [
             (rast_array[image], pos_array[image] if pos.dim() == 3 else pos_array, tri_array,
              opposite, start, stop, alpha[image], edges[image])
-            for image in range(num_images)
-            for start, stop in bands
+            for image, start, stop in bands
         ]  # fmt: skip
         run(find_edges_band, items)
         items = [
             (color_array[image], alpha[image], edges[image], start, stop, out_array[image])
-            for image in range(num_images)
-            for start, stop in bands
+            for image, start, stop in bands
         ]
         run(blend_band, items)
         ctx.save_for_backward(color, rast, pos, tri)
@@ -233,26 +232,24 @@ class _Antialias(torch.autograd.Function):
             items = [
                 (grad_array[image], alpha[image], edges[image], start, stop,
                  grad_color_array[image])
-                for image in range(num_images)
-                for start, stop in bands
+                for image, start, stop in bands
             ]  # fmt: skip
             run(blend_band_backward, items)
         if ctx.needs_input_grad[2]:
             pos_array, tri_array = pos.detach().numpy(), tri.numpy()
             rast_array = rast.detach().numpy()
-            sums = np.empty((num_images, len(bands), pos.shape[-2], 3))
-            items = [
-                (color_array[image], rast_array[image],
-                 pos_array[image] if pos.dim() == 3 else pos_array, tri_array, alpha[image],
-                 edges[image], grad_array[image], ctx.boost, start, stop, sums[image, band])
-                for image in range(num_images)
-                for band, (start, stop) in enumerate(bands)
-            ]  # fmt: skip
-            run(move_edges_band, items)
             grad_pos = torch.empty_like(pos)
             out = grad_pos.numpy()
-            if pos.dim() == 3:
-                run(sum_bands, [(sums[image], out[image]) for image in range(num_images)])
-            else:
-                sum_bands(sums.reshape(-1, *sums.shape[2:]), out)
+            with workspace(len(bands), pos.shape[-2], 3) as sums:
+                items = [
+                    (color_array[image], rast_array[image],
+                     pos_array[image] if pos.dim() == 3 else pos_array, tri_array, alpha[image],
+                     edges[image], grad_array[image], ctx.boost, start, stop, sums[band])
+                    for band, (image, start, stop) in enumerate(bands)
+                ]  # fmt: skip
+                run(move_edges_band, items)
+                if pos.dim() == 3:
+                    run(sum_bands, list(zip([sums[rows] for rows in bands_of_images(bands)], out)))
+                else:
+                    sum_bands(sums, out)
         return grad_color, None, grad_pos, None, None, None

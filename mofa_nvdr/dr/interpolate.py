@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mofa_nvdr.dr.bands import bands_of_images, forward_bands, gradient_bands
 from mofa_nvdr.dr.context import check_tensor, check_triangles, common_device, load_nvdiffrast
 from mofa_nvdr.dr.interpolate_kernels import (
     add_bands,
@@ -18,8 +19,8 @@ from mofa_nvdr.dr.interpolate_kernels import (
     interpolate_band,
     interpolate_band_backward,
 )
-from mofa_nvdr.dr.parallel import run
-from mofa_nvdr.dr.rasterize import as_array, forward_bands, gradient_bands
+from mofa_nvdr.dr.parallel import run, workspace
+from mofa_nvdr.dr.rasterize import as_array
 
 _MAX_LISTED_ATTRIBUTES = 32  # nvdiffrast's limit
 
@@ -138,8 +139,7 @@ class _Interpolate(torch.autograd.Function):
         items: list[tuple[Any, ...]]
         items = [
             (attr_array[image], rast_array[image], tri.numpy(), start, stop, out_array[image])
-            for image in range(num_images)
-            for start, stop in bands
+            for image, start, stop in bands
         ]
         run(interpolate_band, items)
         if rast_db is not None:
@@ -147,8 +147,7 @@ class _Interpolate(torch.autograd.Function):
             items = [
                 (attr_array[image], rast_array[image], db_array[image], tri.numpy(), indices,
                  start, stop, out_da_array[image])
-                for image in range(num_images)
-                for start, stop in bands
+                for image, start, stop in bands
             ]  # fmt: skip
             run(differentiate_band, items)
         ctx.save_for_backward(attr, rast, tri, rast_db)
@@ -167,39 +166,35 @@ class _Interpolate(torch.autograd.Function):
         num_images, height, width, _ = rast.shape
         shape = (num_images, height, width, attr.shape[-1])
         grad_array = np.zeros(shape, np.float32) if grad_out is None else as_array(grad_out)
-        # One buffer of sums for each band, also where the images share the attributes.
         bands = gradient_bands(num_images, height)
-        sums = np.empty((num_images, len(bands), *attr.shape[-2:]))
-        grad_rast = torch.empty_like(rast)
+        grad_attr, grad_rast = torch.empty_like(attr), torch.empty_like(rast)
+        grad_db = None
         attr_array, rast_array = _per_image(attr, num_images), rast.detach().numpy()
         grad_rast_array, tri_array = grad_rast.numpy(), tri.numpy()
-        items: list[tuple[Any, ...]]
-        items = [
-            (attr_array[image], rast_array[image], tri_array, grad_array[image], start, stop,
-             grad_rast_array[image], sums[image, band])
-            for image in range(num_images)
-            for band, (start, stop) in enumerate(bands)
-        ]  # fmt: skip
-        run(interpolate_band_backward, items)
-        grad_db = None
-        if grad_da is not None:
-            grad_db = torch.zeros_like(rast_db)
-            db_array, grad_db_array = rast_db.detach().numpy(), grad_db.numpy()
-            grad_da_array, indices = as_array(grad_da), np.array(ctx.listed, dtype=np.int64)
+        # One buffer of sums for each band, also where the images share the attributes.
+        with workspace(len(bands), *attr.shape[-2:]) as sums:
+            items: list[tuple[Any, ...]]
             items = [
-                (attr_array[image], rast_array[image], db_array[image], tri_array, indices,
-                 grad_da_array[image], start, stop, grad_db_array[image], sums[image, band])
-                for image in range(num_images)
-                for band, (start, stop) in enumerate(bands)
+                (attr_array[image], rast_array[image], tri_array, grad_array[image], start, stop,
+                 grad_rast_array[image], sums[band])
+                for band, (image, start, stop) in enumerate(bands)
             ]  # fmt: skip
-            run(differentiate_band_backward, items)
-        grad_attr = torch.empty_like(attr)
-        if attr.dim() == 3 and attr.shape[0] == num_images:
-            out = grad_attr.numpy()
-            run(add_bands, [(sums[image], out[image]) for image in range(num_images)])
-        else:
-            shared = grad_attr.numpy().reshape(attr.shape[-2:])
-            add_bands(sums.reshape(-1, *attr.shape[-2:]), shared)
+            run(interpolate_band_backward, items)
+            if grad_da is not None:
+                grad_db = torch.zeros_like(rast_db)
+                db_array, grad_db_array = rast_db.detach().numpy(), grad_db.numpy()
+                grad_da_array, indices = as_array(grad_da), np.array(ctx.listed, dtype=np.int64)
+                items = [
+                    (attr_array[image], rast_array[image], db_array[image], tri_array, indices,
+                     grad_da_array[image], start, stop, grad_db_array[image], sums[band])
+                    for band, (image, start, stop) in enumerate(bands)
+                ]  # fmt: skip
+                run(differentiate_band_backward, items)
+            if attr.dim() == 3 and attr.shape[0] == num_images:
+                of_images = [sums[rows] for rows in bands_of_images(bands)]
+                run(add_bands, list(zip(of_images, grad_attr.numpy())))
+            else:
+                add_bands(sums, grad_attr.numpy().reshape(attr.shape[-2:]))
         return grad_attr, grad_rast, None, grad_db, None
 
 

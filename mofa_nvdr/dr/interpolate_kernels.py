@@ -9,7 +9,7 @@ from mofa_nvdr.dr.rasterize_kernels import decode_id
 
 
 @jit
-def _triangle_at(rast, tri, j, i, num_vertices):
+def triangle_at(rast, tri, j, i, num_vertices):
     """The triangle that a pixel sees, -1 for none or if an index lies outside the attributes."""
     t = decode_id(rast[j, i, 3]) - 1
     if t < 0 or t >= tri.shape[0]:
@@ -26,7 +26,7 @@ def interpolate_band(attr, rast, tri, row_start, row_stop, out):
     num_attributes = out.shape[2]
     for j in range(row_start, row_stop):
         for i in range(rast.shape[1]):
-            t = _triangle_at(rast, tri, j, i, attr.shape[0])
+            t = triangle_at(rast, tri, j, i, attr.shape[0])
             if t < 0:
                 for k in range(num_attributes):
                     out[j, i, k] = 0.0
@@ -43,7 +43,7 @@ def differentiate_band(attr, rast, rast_db, tri, indices, row_start, row_stop, o
     """Fill out_da with (d/dX, d/dY) of the listed attributes."""
     for j in range(row_start, row_stop):
         for i in range(rast.shape[1]):
-            t = _triangle_at(rast, tri, j, i, attr.shape[0])
+            t = triangle_at(rast, tri, j, i, attr.shape[0])
             for n in range(indices.shape[0]):
                 k = indices[n]
                 if t < 0 or k < 0:
@@ -63,7 +63,7 @@ def interpolate_band_backward(attr, rast, tri, grad, row_start, row_stop, grad_r
     num_attributes = grad.shape[2]
     for j in range(row_start, row_stop):
         for i in range(rast.shape[1]):
-            t = _triangle_at(rast, tri, j, i, attr.shape[0])
+            t = triangle_at(rast, tri, j, i, attr.shape[0])
             grad_u, grad_v = 0.0, 0.0
             if t >= 0:
                 a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
@@ -89,7 +89,7 @@ def differentiate_band_backward(
     """Add to grad_db, which starts at zero, and to sums from `interpolate_band_backward`."""
     for j in range(row_start, row_stop):
         for i in range(rast.shape[1]):
-            t = _triangle_at(rast, tri, j, i, attr.shape[0])
+            t = triangle_at(rast, tri, j, i, attr.shape[0])
             if t < 0:
                 continue
             a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]

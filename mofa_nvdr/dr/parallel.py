@@ -9,33 +9,60 @@ the shapes alone, so the bits don't depend on the number of threads.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, overload
 
 import numba
+import numpy as np
 import torch
 
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
 
+_MOST_KEPT = 64 * 2**20  # bytes of workspace that wait for the next call
+_workspaces: list[np.ndarray] = []
+_workspace_lock = threading.Lock()
 
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+
+@overload
+def jit(function: Callable[..., Any]) -> Callable[..., Any]: ...
+@overload
+def jit(
+    *, inline: bool = ..., reassociate: bool = ...
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+def jit(
+    function: Callable[..., Any] | None = None, *, inline: bool = False, reassociate: bool = False
+) -> Callable[..., Any]:
     """Compile on first call, without the GIL and with IEEE arithmetic; cache on disk if possible.
 
     Args:
         function: a function in Numba's subset of Python.
+        inline: compile it into its callers, which then know the shapes of their local arrays.
+        reassociate: let the compiler change the order of sums, as a vectorised sum needs. The bits are
+            the same at every call, but may follow the processor, as a matrix product's do.
 
     Returns:
         The compiled function. Where no cache directory is writable it is compiled once per process.
     """
-    options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
+    if function is None:
+        return functools.partial(jit, inline=inline, reassociate=reassociate)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": inline}
+    options["fastmath"] = {"reassoc", "nsz"} if reassociate else False
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # "no locator available": nowhere to write the cache
         return numba.njit(**options)(function)
+
+
+def compiles(*tensors: torch.Tensor) -> bool:
+    """Whether the compiled kernels take these tensors: float32 on the CPU."""
+    return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
 
 
 def run(kernel: Callable[..., None], items: Sequence[tuple[Any, ...]]) -> None:
@@ -67,6 +94,27 @@ def run(kernel: Callable[..., None], items: Sequence[tuple[Any, ...]]) -> None:
                 helper.result()
 
 
+@contextlib.contextmanager
+def workspace(*shape: int) -> Iterator[np.ndarray]:
+    """Lend a float64 array of the shape, with any content, for the time of a `with` block.
+
+    The same memory serves call after call: fresh memory of some MB comes from the system page by page,
+    at a cost like that of the work on it. At most 64 MB are kept.
+    """
+    size = math.prod(shape)
+    with _workspace_lock:
+        fitting = [k for k, buffer in enumerate(_workspaces) if buffer.size >= size]
+        best = min(fitting, key=lambda k: _workspaces[k].size, default=None)
+        buffer = np.empty(size) if best is None else _workspaces.pop(best)
+    try:
+        yield buffer[:size].reshape(shape)
+    finally:
+        with _workspace_lock:
+            _workspaces.append(buffer)
+            while sum(kept.nbytes for kept in _workspaces) > _MOST_KEPT:
+                _workspaces.pop(0)
+
+
 def _shared_pool() -> ThreadPoolExecutor:
     global _pool
     with _pool_lock:
@@ -76,10 +124,12 @@ def _shared_pool() -> ThreadPoolExecutor:
 
 
 def _forget_pool() -> None:
-    """A forked child has the pool but none of its threads: let the child start its own."""
-    global _pool, _pool_lock
+    """A forked child has the pool but none of its threads, and perhaps a lock that nobody will release."""
+    global _pool, _pool_lock, _workspace_lock
     _pool = None
     _pool_lock = threading.Lock()
+    _workspace_lock = threading.Lock()
+    _workspaces.clear()
 
 
 if hasattr(os, "register_at_fork"):

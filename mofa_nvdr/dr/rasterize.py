@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mofa_nvdr.dr.bands import bands_of_images, forward_bands, gradient_bands
 from mofa_nvdr.dr.context import (
     MAX_PLAIN_ID,
     RasterizeContext,
@@ -27,7 +28,7 @@ from mofa_nvdr.dr.context import (
     common_device,
     load_nvdiffrast,
 )
-from mofa_nvdr.dr.parallel import run
+from mofa_nvdr.dr.parallel import run, workspace
 from mofa_nvdr.dr.rasterize_kernels import (
     rasterize_band,
     rasterize_band_backward,
@@ -230,15 +231,12 @@ class _Rasterize(torch.autograd.Function):
         rast_array, db_array = rast.numpy(), rast_db.numpy()
         if peeled is None:
             peeled = np.empty((num_images, 0, 0), np.int64)
-        bands = forward_bands(num_images, height)
-        items = []
-        for image, (first, end) in enumerate(triangle_spans(tri, ranges, num_images)):
-            vertices = pos_array if ranges is not None else pos_array[image]
-            for start, stop in bands:
-                items.append(
-                    (vertices, tri_array, first, end, height, width, start, stop,
-                     peeled[image], rast_array[image], db_array[image])
-                )  # fmt: skip
+        spans = triangle_spans(tri, ranges, num_images)
+        items = [
+            (pos_array if ranges is not None else pos_array[image], tri_array, *spans[image],
+             height, width, start, stop, peeled[image], rast_array[image], db_array[image])
+            for image, start, stop in forward_bands(num_images, height)
+        ]  # fmt: skip
         run(rasterize_band, items)
         ctx.save_for_backward(pos, tri, rast)
         ctx.grad_db = grad_db
@@ -262,49 +260,22 @@ class _Rasterize(torch.autograd.Function):
         batched = pos.dim() == 3
         num_vertices = pos.shape[-2]
         bands = gradient_bands(num_images, height)
-        sums = np.empty((num_images, len(bands), num_vertices, 3))
-        items = []
-        for image in range(num_images):
-            vertices = pos_array[image] if batched else pos_array
-            for band, (start, stop) in enumerate(bands):
-                items.append(
-                    (vertices, tri.numpy(), rast_array[image], grad_array[image],
-                     grad_db_array[image], with_db, start, stop, sums[image, band])
-                )  # fmt: skip
-        run(rasterize_band_backward, items)
         grad_pos = torch.empty_like(pos)
         out = grad_pos.numpy()
-        if batched:
-            run(sum_bands, [(sums[image], out[image]) for image in range(num_images)])
-        else:
-            sum_bands(sums.reshape(-1, num_vertices, 3), out)
+        with workspace(len(bands), num_vertices, 3) as sums:
+            items = [
+                (pos_array[image] if batched else pos_array, tri.numpy(), rast_array[image],
+                 grad_array[image], grad_db_array[image], with_db, start, stop, sums[band])
+                for band, (image, start, stop) in enumerate(bands)
+            ]  # fmt: skip
+            run(rasterize_band_backward, items)
+            if batched:
+                run(sum_bands, list(zip([sums[rows] for rows in bands_of_images(bands)], out)))
+            else:
+                sum_bands(sums, out)
         return grad_pos, None, None, None, None, None
 
 
 def as_array(tensor: Tensor) -> Any:
     """A gradient as the kernels take it: contiguous numpy, sharing memory where it already is."""
     return tensor.detach().contiguous().numpy()
-
-
-def forward_bands(num_images: int, height: int) -> list[tuple[int, int]]:
-    """Bands of rows for work in which no sum crosses pixels: as many as keep the threads busy.
-
-    Their number may follow the machine, since it changes no bit; fewer is less work done twice.
-    """
-    num_threads = torch.get_num_threads()
-    wanted = 1 if num_threads == 1 else -(-2 * num_threads // num_images)
-    return row_bands(height, min(wanted, height))
-
-
-def gradient_bands(num_images: int, height: int) -> list[tuple[int, int]]:
-    """Bands of rows with gradient buffers of their own: a second one keeps two threads busy with few images.
-
-    How many follows from the shapes alone: the order of the sums must not follow the machine.
-    """
-    return row_bands(height, 2 if num_images < 4 else 1)
-
-
-def row_bands(height: int, num_bands: int) -> list[tuple[int, int]]:
-    """(first, end) rows of each band; some are empty when there are fewer rows than bands."""
-    edges = [height * band // num_bands for band in range(num_bands + 1)]
-    return list(zip(edges[:-1], edges[1:]))

@@ -22,17 +22,20 @@ _INDEX_MASK = (1 << 31) - 1
 _DEPTH_NEAR = 17600.0
 _DEPTH_SPAN = 4294967296.0 - 2 * 17600.0
 _MIN_W = np.float32(1.2e-38)  # the smallest w with a finite float32 reciprocal
+# Triangles are looked at in chunks. Rows of a chunk's table: x and y of the three corners, then
+_CHUNK, _LEFT, _LOW, _COVERED, _ROWS = 64, 6, 7, 8, 9
+_LARGE = 16  # instead of the four bits of _COVERED
 
 
 @jit
 def rasterize_band(pos, tri, first, end, height, width, row_start, row_stop, peeled, rast, rast_db):
-    """Draw triangles first to end into the band's rows of rast and rast_db.
+    """Draw triangles first to end into the band's rows of rast, and of rast_db if it has channels.
 
     `peeled` [H, W] holds the largest key of the layer in front, at every pixel, and becomes this
     layer's; without peeling it is [0, 0].
     """
     num_vertices = pos.shape[0]
-    points = np.empty((num_vertices, 2), np.int32)
+    points = np.empty((2, num_vertices), np.float32)  # whole numbers
     depths = np.empty(num_vertices, np.float32)
     codes = np.empty(num_vertices, np.uint8)
     for k in range(num_vertices):
@@ -40,32 +43,125 @@ def rasterize_band(pos, tri, first, end, height, width, row_start, row_stop, pee
         codes[k] = code
         if code == 0:
             x, y, z = _snap(pos[k, 0], pos[k, 1], pos[k, 2], pos[k, 3], height, width)
-            points[k, 0], points[k, 1], depths[k] = x, y, z
+            points[0, k], points[1, k], depths[k] = x, y, z
 
     keys = np.full((row_stop - row_start, width), _EMPTY, np.int64)
     behind = peeled[row_start:row_stop]  # has no rows where nothing is peeled
     polygon = np.empty((2, 10, 4), np.float64)
-    for t in range(first, end):
-        a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
-        if min(a, b, c) < 0 or max(a, b, c) >= num_vertices:
-            continue
-        any_code = codes[a] | codes[b] | codes[c]
-        if any_code == 0:
-            _draw(
-                points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1],
-                depths[a], depths[b], depths[c], t, row_start, row_stop, width, behind, keys,
-            )  # fmt: skip
-        elif (codes[a] & codes[b] & codes[c]) == 0 and any_code < _UNUSABLE:
-            for i in range(4):
-                polygon[0, 0, i] = pos[a, i]
-                polygon[0, 1, i] = pos[b, i]
-                polygon[0, 2, i] = pos[c, i]
-            _draw_clipped(polygon, any_code, t, height, width, row_start, row_stop, behind, keys)
+    s = np.empty((_ROWS, _CHUNK), np.float32)
+    hits = np.empty(4 * _CHUNK, np.int64)
+    for start in range(first, end, _CHUNK):
+        count = min(_CHUNK, end - start)
+        for k in range(count):
+            t = start + k
+            a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
+            for row in range(6):
+                s[row, k] = np.float32(0.0)  # covers no pixel
+            if min(a, b, c) < 0 or max(a, b, c) >= num_vertices:
+                continue
+            any_code = codes[a] | codes[b] | codes[c]
+            if any_code == 0:
+                s[0, k], s[1, k] = points[0, a], points[1, a]
+                s[2, k], s[3, k] = points[0, b], points[1, b]
+                s[4, k], s[5, k] = points[0, c], points[1, c]
+            elif (codes[a] & codes[b] & codes[c]) == 0 and any_code < _UNUSABLE:
+                for i in range(4):
+                    polygon[0, 0, i] = pos[a, i]
+                    polygon[0, 1, i] = pos[b, i]
+                    polygon[0, 2, i] = pos[c, i]
+                _draw_clipped(
+                    polygon, any_code, t, height, width, row_start, row_stop, behind, keys
+                )
+        _cover(count, width, row_start, row_stop, s)
+        # A list first, without a branch: which triangle covers which pixel can't be predicted.
+        num_hits = 0
+        for k in range(count):
+            covered = np.int64(s[_COVERED, k])
+            for pixel in range(4):
+                hits[num_hits] = 4 * k + pixel
+                num_hits += (covered >> pixel) & 1
+            if covered == _LARGE:
+                t = start + k
+                x0, y0 = np.int64(s[0, k]), np.int64(s[1, k])
+                x1, y1 = np.int64(s[2, k]), np.int64(s[3, k])
+                x2, y2 = np.int64(s[4, k]), np.int64(s[5, k])
+                z0, z1, z2 = depths[tri[t, 0]], depths[tri[t, 1]], depths[tri[t, 2]]
+                _draw(
+                    x0, y0, x1, y1, x2, y2, z0, z1, z2, t, row_start, row_stop, width, behind, keys
+                )
+        for n in range(num_hits):
+            k, pixel = hits[n] >> 2, hits[n] & 3
+            t = start + k
+            x0, y0, x1, y1, x2, y2 = s[0, k], s[1, k], s[2, k], s[3, k], s[4, k], s[5, k]
+            z0, z1, z2 = depths[tri[t, 0]], depths[tri[t, 1]], depths[tri[t, 2]]
+            area, d0, d1, d2 = _depth_plane(x0, y0, x1, y1, x2, y2, z0, z1, z2)
+            i, j = np.int64(s[_LEFT, k]) + (pixel & 1), np.int64(s[_LOW, k]) + (pixel >> 1)
+            x, y = np.float32(16 * i), np.float32(16 * j)
+            # The areas opposite to the second and the third vertex, positive inside.
+            e1 = abs((x0 - x2) * (y - y2) - (y0 - y2) * (x - x2))
+            e2 = abs((x1 - x0) * (y - y0) - (y1 - y0) * (x - x0))
+            depth = np.int64(d0 + d1 * np.float64(e1) + d2 * np.float64(e2))
+            _keep_nearest(depth, t, j - row_start, i, behind, keys)
     if len(behind):
         for row in range(len(behind)):
             for i in range(width):
                 behind[row, i] = keys[row, i] | _INDEX_MASK
     _resolve(pos, tri, keys, height, width, row_start, rast, rast_db)
+
+
+@jit(inline=True)
+def _cover(count, width, row_start, row_stop, s):
+    """Which pixels the triangles of a chunk cover, many triangles at once.
+
+    Triangles of a dense mesh meet two by two pixels at most: their lower left one goes to rows _LEFT and
+    _LOW, one bit for each of the four to _COVERED. Larger triangles get _LARGE there. In the small
+    ones every number is whole and far below 2^24, so that float32 is exact.
+    """
+    zero, one = np.float32(0.0), np.float32(1.0)
+    sixteenth, sixteen = np.float32(0.0625), np.float32(16.0)
+    last_column = np.float32(width - 1)
+    lowest, highest = np.float32(row_start), np.float32(row_stop - 1)
+    for k in range(count):
+        x0, y0, x1, y1, x2, y2 = s[0, k], s[1, k], s[2, k], s[3, k], s[4, k], s[5, k]
+        left = np.ceil(min(min(x0, x1), x2) * sixteenth)
+        low = np.ceil(min(min(y0, y1), y2) * sixteenth)
+        columns = np.floor(max(max(x0, x1), x2) * sixteenth) - left
+        rows = np.floor(max(max(y0, y1), y2) * sixteenth) - low
+        s[_LEFT, k], s[_LOW, k] = left, low
+        # The back is drawn too, in counter-clockwise order.
+        back = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0) < zero
+        xb, xc = (x2 if back else x1), (x1 if back else x2)
+        yb, yc = (y2 if back else y1), (y1 if back else y2)
+        x, y = sixteen * left, sixteen * low
+        # Edge functions as in `_draw`, at the lower left pixel.
+        dx0, dy0, dx1, dy1, dx2, dy2 = xc - xb, yc - yb, x0 - xc, y0 - yc, xb - x0, yb - y0
+        e0 = dx0 * (y - yb) - dy0 * (x - xb) - _least(dx0, dy0)
+        e1 = dx1 * (y - yc) - dy1 * (x - xc) - _least(dx1, dy1)
+        e2 = dx2 * (y - y0) - dy2 * (x - x0) - _least(dx2, dy2)
+        e3 = e0 - sixteen * dy0  # one pixel to the right
+        e4 = e1 - sixteen * dy1
+        e5 = e2 - sixteen * dy2
+        u0, u1, u2 = sixteen * dx0, sixteen * dx1, sixteen * dx2  # one row up
+        in_columns = left >= zero and left <= last_column
+        in_right = columns >= one and left + one >= zero and left + one <= last_column
+        in_rows = low >= lowest and low <= highest
+        in_upper = rows >= one and low + one >= lowest and low + one <= highest
+        covered = one if min(min(e0, e1), e2) >= zero and in_columns and in_rows else zero
+        if min(min(e3, e4), e5) >= zero and in_right and in_rows:
+            covered += np.float32(2.0)
+        if min(min(e0 + u0, e1 + u1), e2 + u2) >= zero and in_columns and in_upper:
+            covered += np.float32(4.0)
+        if min(min(e3 + u0, e4 + u1), e5 + u2) >= zero and in_right and in_upper:
+            covered += np.float32(8.0)
+        if columns > one or rows > one:
+            covered = np.float32(_LARGE)
+        s[_COVERED, k] = covered if columns >= zero and rows >= zero else zero
+
+
+@jit(inline=True)
+def _least(dx, dy):
+    """The least value inside: left and bottom edges own the samples on them, others need one unit."""
+    return np.float32(0.0) if dy < 0 or (dy == 0 and dx > 0) else np.float32(1.0)
 
 
 @jit
@@ -152,33 +248,24 @@ def _snap_corner(p, height, width):
 @jit
 def _draw(x0, y0, x1, y1, x2, y2, z0, z1, z2, t, row_start, row_stop, width, behind, keys):
     """Lower the key of every pixel whose centre lies in the snapped triangle, `behind` the last layer."""
-    # Pixel i sits at 16 i; most triangles of a dense mesh end here, between the centres.
+    # Pixel i sits at 16 i.
     i_start = max((min(x0, x1, x2) + 15) >> 4, 0)
     i_stop = min(max(x0, x1, x2) >> 4, width - 1) + 1
     j_start = max((min(y0, y1, y2) + 15) >> 4, row_start)
     j_stop = min((max(y0, y1, y2) >> 4) + 1, row_stop)
     if i_start >= i_stop or j_start >= j_stop:
         return
-    x0, y0, x1 = np.int64(x0), np.int64(y0), np.int64(x1)
-    y1, x2, y2 = np.int64(y1), np.int64(x2), np.int64(y2)
-    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    area, d0, d1, d2 = _depth_plane(x0, y0, x1, y1, x2, y2, z0, z1, z2)
     if area == 0:
         return
     if area < 0:  # the back: drawn too, in counter-clockwise order
-        area = -area
-        x1, y1, z1, x2, y2, z2 = x2, y2, z2, x1, y1, z1
+        x1, y1, x2, y2, d1, d2 = x2, y2, x1, y1, d2, d1
     # Edge k faces vertex k; its function is the (doubled) area that a sample spans with it.
     dx0, dy0 = x2 - x1, y2 - y1
     dx1, dy1 = x0 - x2, y0 - y2
     dx2, dy2 = x1 - x0, y1 - y0
-    # Left and bottom edges own the samples on them, the others need at least one unit.
-    least0 = 0 if dy0 < 0 or (dy0 == 0 and dx0 > 0) else 1
-    least1 = 0 if dy1 < 0 or (dy1 == 0 and dx1 > 0) else 1
-    least2 = 0 if dy2 < 0 or (dy2 == 0 and dx2 > 0) else 1
-    scale = 0.5 * _DEPTH_SPAN / area
-    d0 = _DEPTH_NEAR + 0.5 * _DEPTH_SPAN * (np.float64(z0) + 1.0)
-    d1 = (np.float64(z1) - np.float64(z0)) * scale
-    d2 = (np.float64(z2) - np.float64(z0)) * scale
+    least0, least1 = np.int64(_least(dx0, dy0)), np.int64(_least(dx1, dy1))
+    least2 = np.int64(_least(dx2, dy2))
     for j in range(j_start, j_stop):
         e0 = dx0 * (16 * j - y1) - dy0 * (16 * i_start - x1) - least0
         e1 = dx1 * (16 * j - y2) - dy1 * (16 * i_start - x2) - least1
@@ -186,18 +273,41 @@ def _draw(x0, y0, x1, y1, x2, y2, z0, z1, z2, t, row_start, row_stop, width, beh
         for i in range(i_start, i_stop):
             if (e0 | e1 | e2) >= 0:
                 depth = np.int64(d0 + d1 * (e1 + least1) + d2 * (e2 + least2))
-                key = (min(max(depth, 0), 4294967295) << 31) | (_INDEX_MASK - t)
-                if key < keys[j - row_start, i]:
-                    if len(behind) == 0 or key > behind[j - row_start, i]:
-                        keys[j - row_start, i] = key
+                _keep_nearest(depth, t, j - row_start, i, behind, keys)
             e0 -= 16 * dy0
             e1 -= 16 * dy1
             e2 -= 16 * dy2
 
 
+@jit(inline=True)
+def _depth_plane(x0, y0, x1, y1, x2, y2, z0, z1, z2):
+    """Twice the signed area, and d0, d1, d2: the depth is d0 + d1 e1 + d2 e2 on the 32-bit scale.
+
+    e1 and e2 are the areas opposite to the second and the third vertex, counted as positive.
+    """
+    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    scale = 0.5 * _DEPTH_SPAN / abs(np.float64(area))
+    d0 = _DEPTH_NEAR + 0.5 * _DEPTH_SPAN * (np.float64(z0) + 1.0)
+    d1 = (np.float64(z1) - np.float64(z0)) * scale
+    d2 = (np.float64(z2) - np.float64(z0)) * scale
+    return area, d0, d1, d2
+
+
+@jit(inline=True)
+def _keep_nearest(depth, t, row, column, behind, keys):
+    key = (min(max(depth, 0), 4294967295) << 31) | (_INDEX_MASK - t)
+    if len(behind) == 0:
+        keys[row, column] = min(keys[row, column], key)
+    elif key > behind[row, column]:
+        keys[row, column] = min(keys[row, column], key)
+
+
 @jit
 def _resolve(pos, tri, keys, height, width, row_start, rast, rast_db):
     """Barycentrics, depth, id and pixel derivatives of the triangle in each key."""
+    ndc = np.empty(width)
+    for i in range(width):
+        ndc[i] = (2 * i + 1) / width - 1.0
     for row in range(keys.shape[0]):
         j = row + row_start
         ndc_y = (2 * j + 1) / height - 1.0
@@ -205,9 +315,10 @@ def _resolve(pos, tri, keys, height, width, row_start, rast, rast_db):
             if keys[row, i] == _EMPTY:
                 for channel in range(4):
                     rast[j, i, channel] = 0.0
+                for channel in range(rast_db.shape[2]):
                     rast_db[j, i, channel] = 0.0
                 continue
-            ndc_x = (2 * i + 1) / width - 1.0
+            ndc_x = ndc[i]
             t = _INDEX_MASK - (keys[row, i] & _INDEX_MASK)
             a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
             xa, ya, wa = np.float64(pos[a, 0]), np.float64(pos[a, 1]), np.float64(pos[a, 3])
@@ -223,14 +334,17 @@ def _resolve(pos, tri, keys, height, width, row_start, rast, rast_db):
             inverse = 1.0 / (e0 + e1 + e2)
             u = _clamp(e0 * inverse, 0.0, 1.0, 0.0)
             v = _clamp(e1 * inverse, 0.0, 1.0, 0.0)
-            norm = max(u + v, 1.0)
-            u /= norm
-            v /= norm
+            norm = u + v
+            if norm > 1.0:
+                u /= norm
+                v /= norm
             z = pos[a, 2] * e0 + pos[b, 2] * e1 + pos[c, 2] * e2
             rast[j, i, 0] = u
             rast[j, i, 1] = v
             rast[j, i, 2] = _clamp(z / (wa * e0 + wb * e1 + wc * e2), -1.0, 1.0, 1.0)
             rast[j, i, 3] = _encode_id(t + 1)
+            if rast_db.shape[2] == 0:
+                continue
             e0x, e1x = yb * wc - yc * wb, yc * wa - ya * wc
             e0y, e1y = xc * wb - xb * wc, xa * wc - xc * wa
             sum_x = e0x + e1x + (ya * wb - yb * wa)

@@ -1,92 +1,156 @@
-"""The pass over the G-buffer: by hand, against its plain twin, and its gradients."""
+"""The G-buffer and the fused shading pass: by hand, against the plain twin, and gradients."""
 
 import pytest
 import torch
-from mofa_nvdr.shaders.gbuffer import shade_gbuffer, shade_gbuffer_ref
+from mofa_nvdr.shaders.gbuffer import make_gbuffer, shade_mesh, shade_mesh_ref
+from torch import Tensor
 from torch.autograd import gradcheck
 
+from mofa_nvdr import dr
+from mofa_nvdr.dr import reference
 from mofa_nvdr.lighting import LAMBERT_CONSTANTS
 
-NAMES = ("image", "albedo", "normal", "shading", "rest", "mask")
 
-
-def gbuffer(batch=2, height=5, width=4, channels=8, dtype=torch.float32, seed=0):
-    """Random buffer, rast that covers some 70 % of the pixels, and light."""
+def scene(
+    batch: int = 2, height: int = 21, width: int = 150, vertices: int = 40, seed: int = 0
+) -> tuple[Tensor, ...]:
+    """Random normals, albedo, rast (some 70 % covered), triangles and light; wider than a block."""
     generator = torch.Generator().manual_seed(seed)
-    buffer = torch.randn(batch, height, width, channels, generator=generator, dtype=dtype)
-    rast = torch.rand(batch, height, width, 4, generator=generator, dtype=dtype)
-    rast[..., 3] = (rast[..., 3] > 0.3) * 7
-    buffer = buffer * (rast[..., 3:] > 0)  # dr.interpolate leaves zeros where nothing is drawn
-    light = torch.randn(batch, 9, 3, generator=generator, dtype=dtype)
-    return buffer.requires_grad_(), rast, light.requires_grad_()
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    triangles = torch.randint(0, vertices, (60, 3), generator=generator, dtype=torch.int32)
+    rast = torch.rand(batch, height, width, 4, generator=generator)
+    rast[..., :2] *= 0.5
+    ids = torch.randint(1, 61, (batch, height, width), generator=generator)
+    rast[..., 3] = ids * (rast[..., 3] > 0.3)
+    rast[..., :3] *= rast[..., 3:] > 0
+    rast[:, -1] = 0  # a row without a triangle
+    return (
+        normal(batch, vertices, 3),
+        normal(batch, vertices, 3),
+        rast,
+        triangles,
+        normal(batch, 9, 3),
+    )
 
 
-class TestShadeGbuffer:
+def step(function, inputs, device="cpu", wanted=("normals", "albedo", "rast", "light")):
+    """Image and mask, and the gradients of a random sum of the image."""
+    normals, albedo, rast, triangles, light = (t.to(device) for t in inputs)
+    leaves = {"normals": normals, "albedo": albedo, "rast": rast, "light": light}
+    leaves = {name: t.clone().requires_grad_(name in wanted) for name, t in leaves.items()}
+    image, mask = function(
+        leaves["normals"], leaves["albedo"], leaves["rast"], triangles, leaves["light"]
+    )
+    weights = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image)
+    (image * weights).sum().backward()
+    return image.detach(), mask, {name: leaves[name].grad for name in wanted}
+
+
+class TestShadeMesh:
     def test_by_hand(self):
-        """A normal of length 2 towards the viewer, under light along z only; row 0 is the last one."""
-        buffer = torch.zeros(1, 3, 1, 7)
-        buffer[0, 0, 0] = torch.tensor([0, 0, 2, 0.5, 0.25, 1, -9])
+        """Normals of length 2 towards the viewer, light along z only; row 0 of rast is the last row."""
+        normals = torch.tensor([[[0.0, 0, 2]] * 3])
+        albedo = torch.tensor([[[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]])
+        triangles = torch.tensor([[0, 1, 2]], dtype=torch.int32)
         rast = torch.zeros(1, 3, 1, 4)
-        rast[0, 0, 0, 3] = 1
+        rast[0, 0, 0] = torch.tensor([0.5, 0.25, -0.3, 1])
         light = torch.zeros(1, 9, 3)
         light[0, 2] = torch.tensor([1.0, 2.0, 3.0])  # the function z
-        shaded = dict(zip(NAMES, shade_gbuffer(buffer, rast, light)))
+        image, mask = shade_mesh(normals, albedo, rast, triangles, light)
         z = LAMBERT_CONSTANTS[2]
-        want = {
-            "mask": [1], "rest": [-9], "normal": [0, 0, 1], "albedo": [0.5, 0.25, 1],
-            "shading": [z, 2 * z, 3 * z], "image": [0.5 * z, 0.5 * z, 3 * z],
-        }  # fmt: skip
-        for name, values in want.items():
-            assert shaded[name][0, :, 2, 0].tolist() == pytest.approx(values), name
-            assert (shaded[name][0, :, :2] == 0).all(), name
+        assert image[0, :, 2, 0].tolist() == pytest.approx([0.5 * z, 0.5 * z, 0.75 * z])
+        assert mask[0, 0, :, 0].tolist() == [0, 0, 1]
+        assert (image[0, :, :2] == 0).all()
 
-    @pytest.mark.parametrize("channels", [6, 7, 9])
-    def test_is_its_twin(self, device, channels):
-        values, gradients = [], []
-        for function in (shade_gbuffer, shade_gbuffer_ref):
-            buffer, rast, light = gbuffer(channels=channels)
-            outs = function(buffer.to(device), rast.to(device), light.to(device))
-            generator = torch.Generator().manual_seed(1)
-            loss = sum(
-                (out * torch.randn(out.shape, generator=generator).to(device)).sum()
-                for out in outs
-                if out.numel()
+    def test_is_its_twin(self, device):
+        inputs = scene()
+        image, mask, gradients = step(shade_mesh, inputs, device)
+        ref_image, ref_mask, ref_gradients = step(shade_mesh_ref, inputs, device)
+        assert torch.equal(mask, ref_mask)
+        torch.testing.assert_close(image, ref_image, atol=2e-6, rtol=2e-5)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(
+                gradient,
+                ref_gradients[name],
+                atol=2e-4,
+                rtol=1e-4,
+                msg=lambda m, n=name: f"{n}: {m}",
             )
-            loss.backward()
-            values.append(outs)
-            gradients.append((buffer.grad, light.grad))
-        for name, one, two in zip(NAMES, *values):
-            torch.testing.assert_close(one, two, atol=2e-6, rtol=1e-5, msg=name)
-        for one, two in zip(*gradients):
-            torch.testing.assert_close(one, two, atol=2e-5, rtol=1e-5)
 
-    @pytest.mark.parametrize("name", NAMES[:5])
-    def test_gradient_of_one_output_alone(self, name):
-        gradients = []
-        for function in (shade_gbuffer, shade_gbuffer_ref):
-            buffer, rast, light = gbuffer()
-            out = dict(zip(NAMES, function(buffer, rast, light)))[name]
-            grads = torch.autograd.grad(out.square().sum(), (buffer, light), allow_unused=True)
-            gradients.append(
-                [torch.zeros_like(t) if g is None else g for g, t in zip(grads, (buffer, light))]
-            )
-        for one, two in zip(*gradients):
-            torch.testing.assert_close(one, two, atol=2e-5, rtol=1e-5)
+    @pytest.mark.parametrize("name", ["normals", "albedo", "rast", "light"])
+    def test_gradient_of_one_input_alone(self, name):
+        alone, together = (step(shade_mesh, scene(), wanted=w)[2] for w in ([name], ("rast", name)))
+        assert torch.equal(alone[name], together[name])
 
-    def test_twin_gradcheck(self):
-        buffer, rast, light = gbuffer(1, 3, 3, 7, torch.float64)
-        assert gradcheck(lambda b, s: shade_gbuffer_ref(b, rast, s)[:5], (buffer, light))
+    def test_mask_has_no_gradient(self):
+        normals, *rest = scene()
+        _, mask = shade_mesh(normals.requires_grad_(), *rest)
+        assert not mask.requires_grad
+
+    def test_triangles_that_are_not_there_are_empty(self):
+        """As in dr.interpolate: a foreign rast shows nothing rather than reading past the mesh."""
+        normals, albedo, rast, triangles, light = scene()
+        triangles[3, 1] = 40
+        triangles[4, 2] = -1
+        rast[0, 0, :3, 3] = torch.tensor([61.0, 4.0, 5.0])
+        image, mask = shade_mesh(normals, albedo, rast, triangles, light)
+        assert image.isfinite().all()
+        assert (mask[0, 0, -1, :3] == 0).all() and (image[0, :, -1, :3] == 0).all()
 
     def test_same_bits_for_any_thread_count(self):
         before, results = torch.get_num_threads(), []
         try:
             for num_threads in (1, 2, 5):
                 torch.set_num_threads(num_threads)
-                buffer, rast, light = gbuffer(3, 33, 40)
-                image = shade_gbuffer(buffer, rast, light)[0]
-                image.square().sum().backward()
-                results.append((image.detach(), buffer.grad, light.grad))
+                results.append(step(shade_mesh, scene(3, 33, 140)))
         finally:
             torch.set_num_threads(before)
-        for other in results[1:]:
-            assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+        image, _, gradients = results[0]
+        for other_image, _, other_gradients in results[1:]:
+            assert torch.equal(image, other_image)
+            assert all(torch.equal(gradients[name], other_gradients[name]) for name in gradients)
+
+    def test_twin_gradcheck(self):
+        normals, albedo, rast, triangles, light = scene(1, 2, 4, 12)
+        rast[..., :2], rast[..., 3] = 0.3, 1
+        triangles[0] = torch.tensor([2, 5, 7])
+        leaves = [t.double().requires_grad_() for t in (normals, albedo, light)]
+
+        def function(n, a, q):
+            return shade_mesh_ref(n, a, rast.double(), triangles, q, reference)[0]
+
+        assert gradcheck(function, leaves)
+
+
+class TestMakeGbuffer:
+    def test_by_hand(self):
+        """Two corners share a pixel half and half: planes, unit normal, depth and id by hand."""
+        normals = torch.tensor([[[0.0, 0, 1], [0, 1, 0], [1, 0, 0]]])
+        albedo = torch.tensor([[[0.2, 0.4, 0.6], [0.4, 0.4, 0.2], [1, 1, 1]]])
+        vertices = torch.tensor([[[0.0, 0, -700], [0, 9, -500], [9, 0, -1]]])
+        triangles = torch.tensor([[2, 2, 2], [0, 1, 2]], dtype=torch.int32)
+        rast = torch.zeros(1, 2, 1, 4)
+        rast[0, 1, 0] = torch.tensor([0.5, 0.5, 0, 2])
+        light = torch.zeros(1, 9, 3)
+        light[:, 2] = 1  # the function z
+        made = make_gbuffer(normals, albedo, vertices, rast, triangles, light)
+        half = 0.5**0.5
+        want = {
+            "albedo": [0.3, 0.4, 0.4], "normal": [0, half, half], "depth": [600],
+            "shading": [LAMBERT_CONSTANTS[2] * half] * 3,
+        }  # fmt: skip
+        for name, values in want.items():
+            plane = getattr(made, name)
+            assert plane[0, :, 0, 0].tolist() == pytest.approx(values), name
+            assert (plane[0, :, 1] == 0).all(), name
+        assert made.triangle_ids.tolist() == [[[1], [-1]]]
+
+    def test_albedo_times_shading_is_the_image(self, device):
+        normals, albedo, rast, triangles, light = (t.to(device) for t in scene())
+        image, mask = shade_mesh(normals, albedo, rast, triangles, light)
+        made = make_gbuffer(normals, albedo, normals, rast, triangles, light, dr)
+        torch.testing.assert_close(made.albedo * made.shading, image, atol=2e-6, rtol=2e-5)
+        assert torch.equal(made.triangle_ids[:, None] >= 0, mask > 0)

@@ -1,0 +1,166 @@
+"""The CPU kernels of the colour distances, for rows of one image or a share of its vertices."""
+
+# mypy: disallow-untyped-defs=False, check-untyped-defs=False
+
+import numpy as np
+
+from mofa_nvdr.dr.parallel import jit
+
+_EPS, _KNOWN = np.float32(1e-8), np.float32(0.999)  # as in color_distance
+_ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+
+
+@jit(inline=True)
+def _known(photo, valid, j, i):
+    """Whether the photograph exists at a pixel."""
+    total = photo[0, j, i] + photo[1, j, i] + photo[2, j, i]
+    return (total - total == _ZERO) and (len(valid) == 0 or valid[j, i])
+
+
+@jit
+def pixel_distances(image, photo, mask, valid, start, stop, sums):
+    """Sums (distance, count) over the pixels of some rows."""
+    total, count = 0.0, 0.0
+    distances, weights = np.empty(image.shape[2], np.float32), np.empty(image.shape[2], np.float32)
+    for j in range(start, stop):
+        for i in range(image.shape[2]):
+            x = image[0, j, i] - photo[0, j, i]
+            y = image[1, j, i] - photo[1, j, i]
+            z = image[2, j, i] - photo[2, j, i]
+            distances[i] = np.sqrt(x * x + y * y + z * z + _EPS) * mask[j, i]
+            weights[i] = mask[j, i]
+        for i in range(image.shape[2]):
+            if weights[i] != _ZERO and _known(photo, valid, j, i):
+                total += distances[i]
+                count += weights[i]
+    sums[0], sums[1] = total, count
+
+
+@jit
+def pixel_distances_backward(
+    image, photo, mask, valid, mean, scale, start, stop, grad_image, grad_position, grad_area
+):
+    """Gradients of the mean, times scale * count; the moving ones where they have planes."""
+    height, width = image.shape[1], image.shape[2]
+    for j in range(start, stop):
+        for i in range(width):
+            if mask[j, i] == _ZERO or not _known(photo, valid, j, i):
+                for c in range(3):
+                    grad_image[c, j, i] = _ZERO
+                if len(grad_position):
+                    grad_position[0, j, i] = _ZERO
+                    grad_position[1, j, i] = _ZERO
+                    grad_area[0, j, i] = _ZERO
+                continue
+            x = image[0, j, i] - photo[0, j, i]
+            y = image[1, j, i] - photo[1, j, i]
+            z = image[2, j, i] - photo[2, j, i]
+            distance = np.sqrt(x * x + y * y + z * z + _EPS)
+            weight = np.float32(scale) * mask[j, i]
+            factor = weight / distance
+            grad_image[0, j, i] = x * factor
+            grad_image[1, j, i] = y * factor
+            grad_image[2, j, i] = z * factor
+            if len(grad_position):
+                left, right = max(i - 1, 0), min(i + 1, width - 1)
+                above, below = max(j - 1, 0), min(j + 1, height - 1)
+                known_left, known_right = (
+                    _known(photo, valid, j, left),
+                    _known(photo, valid, j, right),
+                )
+                known_above = _known(photo, valid, above, i)
+                known_below = _known(photo, valid, below, i)
+                gx, gy = _ZERO, _ZERO
+                for c in range(3):
+                    if known_right:
+                        gx += grad_image[c, j, i] * photo[c, j, right]
+                    if known_left:
+                        gx -= grad_image[c, j, i] * photo[c, j, left]
+                    if known_below:
+                        gy += grad_image[c, j, i] * photo[c, below, i]
+                    if known_above:
+                        gy -= grad_image[c, j, i] * photo[c, above, i]
+                grad_position[0, j, i] = -_HALF * gx
+                grad_position[1, j, i] = -_HALF * gy
+                grad_area[0, j, i] = (distance * mask[j, i] - np.float32(mean)) * weight
+
+
+@jit(inline=True)
+def _corners(positions, counted, photo, valid, v, values):
+    """Find the four pixels around a vertex: (counts, fraction to the right, fraction downwards).
+
+    `values` [4, 3] takes the colours of the upper left, upper right, lower left and lower right one, zeros
+    where the photograph does not exist.
+    """
+    height, width = photo.shape[1], photo.shape[2]
+    x, y = positions[v, 0], positions[v, 1]
+    if not (counted[v] and x >= _ZERO and x <= width and y >= _ZERO and y <= height):
+        return False, _ZERO, _ZERO
+    x = min(max(x - _HALF, _ZERO), np.float32(width - 1))
+    y = min(max(y - _HALF, _ZERO), np.float32(height - 1))
+    left, upper = np.int64(x), np.int64(y)
+    fx, fy = x - np.float32(left), y - np.float32(upper)
+    share = _ZERO
+    for n in range(4):
+        i = min(left + (n & 1), width - 1)
+        j = min(upper + (n >> 1), height - 1)
+        red, green, blue = photo[0, j, i], photo[1, j, i], photo[2, j, i]
+        total = red + green + blue
+        if total - total == _ZERO and (len(valid) == 0 or valid[j, i]):
+            share += (fx if n & 1 else _ONE - fx) * (fy if n >> 1 else _ONE - fy)
+            values[n, 0], values[n, 1], values[n, 2] = red, green, blue
+        else:
+            values[n, 0], values[n, 1], values[n, 2] = _ZERO, _ZERO, _ZERO
+    return share > _KNOWN, fx, fy
+
+
+@jit
+def vertex_distances(positions, colors, counted, photo, valid, start, stop, sums):
+    """Sums (distance, count) over vertices start to stop."""
+    total, count = 0.0, 0.0
+    values = np.empty((4, 3), np.float32)
+    for v in range(start, stop):
+        counts, fx, fy = _corners(positions, counted, photo, valid, v, values)
+        if not counts:
+            continue
+        squared = _EPS
+        for c in range(3):
+            above = values[0, c] * (_ONE - fx) + values[1, c] * fx
+            below = values[2, c] * (_ONE - fx) + values[3, c] * fx
+            difference = above * (_ONE - fy) + below * fy - colors[v, c]
+            squared += difference * difference
+        total += np.sqrt(squared)
+        count += 1.0
+    sums[0], sums[1] = total, count
+
+
+@jit
+def vertex_distances_backward(
+    positions, colors, counted, photo, valid, scale, start, stop, grad_positions, grad_colors
+):
+    """Gradients of positions and colors, times scale * count."""
+    height, width = photo.shape[1], photo.shape[2]
+    values = np.empty((4, 3), np.float32)
+    for v in range(start, stop):
+        counts, fx, fy = _corners(positions, counted, photo, valid, v, values)
+        if not counts:
+            grad_positions[v, 0], grad_positions[v, 1] = _ZERO, _ZERO
+            grad_colors[v, 0], grad_colors[v, 1], grad_colors[v, 2] = _ZERO, _ZERO, _ZERO
+            continue
+        squared, gx, gy = _EPS, _ZERO, _ZERO
+        for c in range(3):
+            above = values[0, c] * (_ONE - fx) + values[1, c] * fx
+            below = values[2, c] * (_ONE - fx) + values[3, c] * fx
+            difference = above * (_ONE - fy) + below * fy - colors[v, c]
+            squared += difference * difference
+            grad_colors[v, c] = difference
+            to_right = (values[1, c] - values[0, c]) * (_ONE - fy)
+            gx += difference * (to_right + (values[3, c] - values[2, c]) * fy)
+            gy += difference * (below - above)
+        factor = np.float32(scale) / np.sqrt(squared)
+        # Beyond the centres of the outer pixels the photograph is continued as a constant.
+        x, y = positions[v, 0] - _HALF, positions[v, 1] - _HALF
+        grad_positions[v, 0] = factor * gx if x >= _ZERO and x <= width - 1 else _ZERO
+        grad_positions[v, 1] = factor * gy if y >= _ZERO and y <= height - 1 else _ZERO
+        for c in range(3):
+            grad_colors[v, c] *= -factor

@@ -1,0 +1,220 @@
+"""The CPU kernels of the G-buffer: interpolation and shading in one pass over blocks of pixels.
+
+A block is a piece of a row of pixels. Its values lie in the rows of a small table that stays in the first
+cache: what touches the mesh goes pixel by pixel, the arithmetic of shading runs along the rows, where
+the compiler uses vector instructions. Pixels without a triangle go along as zeros.
+"""
+
+# mypy: disallow-untyped-defs=False, check-untyped-defs=False
+
+import numpy as np
+
+from mofa_nvdr.dr.interpolate_kernels import triangle_at
+from mofa_nvdr.dr.parallel import jit
+
+_BLOCK = 128
+_ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
+_NO_LENGTH = np.float32(1e-12)
+# The rows of the table; three for each vector.
+_NORMAL, _ALBEDO, _MASK, _INVERSE, _LIGHT, _IMAGE = 0, 3, 6, 7, 8, 11
+_PRODUCT, _G_ALBEDO, _G_LIGHT, _G_NORMAL, _ROWS = 14, 19, 22, 23, 26
+
+
+@jit
+def shade_rows(normals, albedo, rast, tri, q, start, stop, image, mask):
+    """Shade rows of rast [H, W, 4] into planes [., H, W] that are upside down to it."""
+    height, width = rast.shape[0], rast.shape[1]
+    s = np.empty((_ROWS, _BLOCK), np.float32)
+    corners = np.empty((3, _BLOCK), np.int32)
+    for j in range(start, stop):
+        row = height - 1 - j
+        for left in range(0, width, _BLOCK):
+            n = min(_BLOCK, width - left)
+            if not _gather(normals, albedo, rast, tri, j, left, n, corners, s):
+                mask[0, row, left : left + n] = _ZERO
+                for c in range(3):
+                    image[c, row, left : left + n] = _ZERO
+                continue
+            _normalize(n, s)
+            for k in range(n):
+                mask[0, row, left + k] = s[_MASK, k]
+            for c in range(3):
+                _irradiance(q, c, n, s)
+                for k in range(n):
+                    s[_IMAGE + c, k] = s[_ALBEDO + c, k] * s[_LIGHT + c, k]
+                for k in range(n):
+                    image[c, row, left + k] = s[_IMAGE + c, k]
+
+
+@jit
+def shade_rows_backward(
+    normals, albedo, rast, tri, q, g_image, start, stop, with_rast, grad_rast, sums, grad_q
+):
+    """Gradients of u and v over some rows, and sums of the vertices' and the quadric's gradients.
+
+    `sums` [V, 8] holds three numbers for the normal and three for the albedo; eight fill a cache line.
+    """
+    sums[:] = 0.0
+    grad_q[:] = 0.0
+    height, width = rast.shape[0], rast.shape[1]
+    s = np.empty((_ROWS, _BLOCK), np.float32)
+    corners = np.empty((3, _BLOCK), np.int32)
+    for j in range(start, stop):
+        row = height - 1 - j
+        for left in range(0, width, _BLOCK):
+            n = min(_BLOCK, width - left)
+            if not _gather(normals, albedo, rast, tri, j, left, n, corners, s):
+                if with_rast:
+                    grad_rast[j, left : left + n] = _ZERO
+                continue
+            for c in range(3):
+                for k in range(n):
+                    s[_IMAGE + c, k] = g_image[c, row, left + k]
+            _normalize(n, s)
+            _shade_block_backward(q, n, s, grad_q)
+            for k in range(n):
+                a, b, c = corners[0, k], corners[1, k], corners[2, k]
+                grad_u, grad_v = 0.0, 0.0
+                if a >= 0:
+                    u, v = np.float64(rast[j, left + k, 0]), np.float64(rast[j, left + k, 1])
+                    w = 1.0 - u - v
+                    # Six names rather than a loop: the compiler then adds them as one vector.
+                    g0, g1 = np.float64(s[_G_NORMAL, k]), np.float64(s[_G_NORMAL + 1, k])
+                    g2, g3 = np.float64(s[_G_NORMAL + 2, k]), np.float64(s[_G_ALBEDO, k])
+                    g4, g5 = np.float64(s[_G_ALBEDO + 1, k]), np.float64(s[_G_ALBEDO + 2, k])
+                    _add(sums, a, u, g0, g1, g2, g3, g4, g5)
+                    _add(sums, b, v, g0, g1, g2, g3, g4, g5)
+                    _add(sums, c, w, g0, g1, g2, g3, g4, g5)
+                    if with_rast:
+                        grad_u = _along(normals, albedo, a, c, g0, g1, g2, g3, g4, g5)
+                        grad_v = _along(normals, albedo, b, c, g0, g1, g2, g3, g4, g5)
+                if with_rast:
+                    grad_rast[j, left + k, 0] = grad_u
+                    grad_rast[j, left + k, 1] = grad_v
+                    grad_rast[j, left + k, 2] = _ZERO
+                    grad_rast[j, left + k, 3] = _ZERO
+
+
+@jit(inline=True)
+def _gather(normals, albedo, rast, tri, j, left, n, corners, s):
+    """Interpolate normals and albedo over n pixels; whether any of them shows a triangle."""
+    covered = False
+    for k in range(n):
+        t = triangle_at(rast, tri, j, left + k, len(normals))
+        if t < 0:
+            corners[0, k] = -1
+            for row in range(_NORMAL, _MASK + 1):
+                s[row, k] = _ZERO
+            continue
+        covered = True
+        a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
+        corners[0, k], corners[1, k], corners[2, k] = a, b, c
+        u, v = rast[j, left + k, 0], rast[j, left + k, 1]
+        w = _ONE - u - v
+        for i in range(3):
+            s[_NORMAL + i, k] = u * normals[a, i] + v * normals[b, i] + w * normals[c, i]
+            s[_ALBEDO + i, k] = u * albedo[a, i] + v * albedo[b, i] + w * albedo[c, i]
+        s[_MASK, k] = _ONE
+    return covered
+
+
+@jit(inline=True)
+def _normalize(n, s):
+    for k in range(n):
+        x, y, z = s[_NORMAL, k], s[_NORMAL + 1, k], s[_NORMAL + 2, k]
+        inverse = _ONE / max(np.sqrt(x * x + y * y + z * z), _NO_LENGTH)
+        s[_NORMAL, k], s[_NORMAL + 1, k], s[_NORMAL + 2, k] = x * inverse, y * inverse, z * inverse
+        s[_INVERSE, k] = inverse
+
+
+@jit(inline=True)
+def _irradiance(q, c, n, s):
+    """Channel c of the irradiance, 0 where no triangle is. The quadric's order: sh_kernels."""
+    q0, q1, q2, q3, q4 = q[0, c], q[1, c], q[2, c], q[3, c], q[4, c]
+    q5, q6, q7, q8 = q[5, c], q[6, c], q[7, c], q[8, c]
+    for k in range(n):
+        x, y, z = s[_NORMAL, k], s[_NORMAL + 1, k], s[_NORMAL + 2, k]
+        light = (
+            q0
+            + x * (q1 + y * q4 + z * q7 + x * q8)
+            + y * (q2 + z * q5 - y * q8)
+            + z * (q3 + z * q6)
+        )
+        s[_LIGHT + c, k] = light if s[_MASK, k] > _ZERO else _ZERO
+
+
+@jit(inline=True)
+def _shade_block_backward(q, n, s, grad_q):
+    """From the gradient of the image to those of albedo, interpolated normal and quadric."""
+    for k in range(n):
+        x, y, z = s[_NORMAL, k], s[_NORMAL + 1, k], s[_NORMAL + 2, k]
+        s[_PRODUCT, k], s[_PRODUCT + 1, k], s[_PRODUCT + 2, k] = x * y, y * z, z * z
+        s[_PRODUCT + 3, k], s[_PRODUCT + 4, k] = x * z, x * x - y * y
+        s[_G_NORMAL, k], s[_G_NORMAL + 1, k], s[_G_NORMAL + 2, k] = _ZERO, _ZERO, _ZERO
+    for c in range(3):
+        _irradiance(q, c, n, s)
+        q1, q2, q3, q4 = q[1, c], q[2, c], q[3, c], q[4, c]
+        q5, q6, q7, q8 = q[5, c], q[6, c], q[7, c], q[8, c]
+        for k in range(n):
+            x, y, z = s[_NORMAL, k], s[_NORMAL + 1, k], s[_NORMAL + 2, k]
+            s[_G_ALBEDO + c, k] = s[_IMAGE + c, k] * s[_LIGHT + c, k]
+            g = s[_IMAGE + c, k] * s[_ALBEDO + c, k] if s[_MASK, k] > _ZERO else _ZERO
+            s[_G_LIGHT, k] = g
+            s[_G_NORMAL, k] += g * (q1 + y * q4 + z * q7 + _TWO * x * q8)
+            s[_G_NORMAL + 1, k] += g * (q2 + x * q4 + z * q5 - _TWO * y * q8)
+            s[_G_NORMAL + 2, k] += g * (q3 + y * q5 + x * q7 + _TWO * z * q6)
+        grad_q[0, c] += _dot(s, _G_LIGHT, _MASK, n)
+        for m in range(3):
+            grad_q[1 + m, c] += _dot(s, _G_LIGHT, _NORMAL + m, n)
+        for m in range(5):
+            grad_q[4 + m, c] += _dot(s, _G_LIGHT, _PRODUCT + m, n)
+    for k in range(n):  # the length has no part in the result
+        x, y, z = s[_NORMAL, k], s[_NORMAL + 1, k], s[_NORMAL + 2, k]
+        along = s[_G_NORMAL, k] * x + s[_G_NORMAL + 1, k] * y + s[_G_NORMAL + 2, k] * z
+        s[_G_NORMAL, k] = (s[_G_NORMAL, k] - along * x) * s[_INVERSE, k]
+        s[_G_NORMAL + 1, k] = (s[_G_NORMAL + 1, k] - along * y) * s[_INVERSE, k]
+        s[_G_NORMAL + 2, k] = (s[_G_NORMAL + 2, k] - along * z) * s[_INVERSE, k]
+
+
+@jit(reassociate=True)
+def _dot(s, row, other, n):
+    total = _ZERO
+    for k in range(n):
+        total += s[row, k] * s[other, k]
+    return total
+
+
+@jit(inline=True)
+def _add(sums, vertex, weight, g0, g1, g2, g3, g4, g5):
+    sums[vertex, 0] += weight * g0
+    sums[vertex, 1] += weight * g1
+    sums[vertex, 2] += weight * g2
+    sums[vertex, 3] += weight * g3
+    sums[vertex, 4] += weight * g4
+    sums[vertex, 5] += weight * g5
+
+
+@jit(inline=True)
+def _along(normals, albedo, a, c, g0, g1, g2, g3, g4, g5):
+    """How the attributes change from vertex c to vertex a, times their gradients."""
+    return (
+        g0 * (normals[a, 0] - normals[c, 0])
+        + g1 * (normals[a, 1] - normals[c, 1])
+        + g2 * (normals[a, 2] - normals[c, 2])
+        + g3 * (albedo[a, 0] - albedo[c, 0])
+        + g4 * (albedo[a, 1] - albedo[c, 1])
+        + g5 * (albedo[a, 2] - albedo[c, 2])
+    )
+
+
+@jit
+def split_sums(sums, grad_normals, grad_albedo):
+    """Add up the bands' sums [bands, V, 8], in order."""
+    for v in range(len(grad_normals)):
+        for c in range(3):
+            g_normal, g_albedo = 0.0, 0.0
+            for band in range(len(sums)):
+                g_normal += sums[band, v, c]
+                g_albedo += sums[band, v, 3 + c]
+            grad_normals[v, c] = g_normal
+            grad_albedo[v, c] = g_albedo

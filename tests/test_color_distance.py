@@ -1,0 +1,166 @@
+"""The compiled colour distances against their plain twins, what does not count, and the same bits always."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from mofa_nvdr.color_distance import (
+    mean_over_mask,
+    mean_over_mask_ref,
+    mean_over_vertices,
+    mean_over_vertices_ref,
+)
+
+BATCH, HEIGHT, WIDTH, VERTICES = 3, 17, 23, 300
+
+
+def pictures(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """A rendering over 70 % of the pixels and a photograph with holes, an infinity and a border."""
+    generator = torch.Generator().manual_seed(0)
+
+    def uniform(channels: int) -> Tensor:
+        return torch.rand(BATCH, channels, HEIGHT, WIDTH, generator=generator, dtype=dtype)
+
+    photo = uniform(3)
+    photo[0, 1, 2:5, 7] = torch.nan
+    photo[1, 0, 9, 0] = torch.inf
+    mask = (uniform(1) > 0.3).to(dtype)
+    mask[:, :, 4] = 0.5  # weights between 0 and 1 count as weights
+    mask[2] = 0  # nothing is drawn
+    valid = torch.ones(BATCH, 1, HEIGHT, WIDTH, dtype=torch.bool)
+    valid[1, :, :, 15:] = False
+    return {
+        "image": uniform(3), "photo": photo, "mask": mask, "valid": valid,
+        "position": uniform(2) * 9, "log_area": uniform(1),
+    }  # fmt: skip
+
+
+def points(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Vertices over and beyond the photograph, on its rim and at no number, half of them counted."""
+    generator = torch.Generator().manual_seed(1)
+    positions = torch.rand(BATCH, VERTICES, 2, generator=generator, dtype=dtype)
+    positions = positions * torch.tensor([WIDTH + 6, HEIGHT + 6]) - 3
+    positions[0, :6] = torch.tensor(
+        [[0, 0], [WIDTH, HEIGHT], [0.2, 3], [WIDTH - 0.2, 3], [torch.nan, 1], [5, torch.inf]]
+    )
+    colors = torch.rand(BATCH, VERTICES, 3, generator=generator, dtype=dtype)
+    counted = torch.rand(BATCH, VERTICES, generator=generator) > 0.5
+    counted[0, :6] = True
+    counted[2] = False
+    own = pictures(dtype)
+    return {
+        "positions": positions, "colors": colors, "counted": counted,
+        "photo": own["photo"], "valid": own["valid"],
+    }  # fmt: skip
+
+
+def step(function, inputs: dict, wanted: tuple[str, ...], device="cpu") -> list[Tensor]:
+    """The means, and the gradients of the wanted inputs under different weights for the images."""
+    inputs = {name: None if t is None else t.to(device) for name, t in inputs.items()}
+    for name in wanted:
+        inputs[name] = inputs[name].clone().requires_grad_()
+    means = function(**inputs)
+    (means * torch.tensor([1.0, -2.0, 3.0]).to(means)).sum().backward()
+    return [means.detach(), *(inputs[name].grad for name in wanted)]
+
+
+def assert_same(one: list[Tensor], two: list[Tensor]) -> None:
+    assert len(one) == len(two)
+    for a, b in zip(one, two):
+        assert a.isfinite().all()
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=2e-5)
+
+
+class TestMeanOverMask:
+    @pytest.mark.parametrize("with_valid", [True, False])
+    @pytest.mark.parametrize("moving", [True, False])
+    def test_is_its_twin(self, device, with_valid, moving):
+        inputs = pictures()
+        if not with_valid:
+            inputs["valid"] = None
+        if not moving:
+            inputs["position"] = inputs["log_area"] = None
+        wanted = ("image", "position", "log_area") if moving else ("image",)
+        one = step(mean_over_mask, inputs, wanted, device)
+        assert_same(one, step(mean_over_mask_ref, inputs, wanted, device))
+        assert one[0][2] == 0 and (one[1][2] == 0).all()
+
+    def test_by_hand(self):
+        """Two of four pixels count, with distances 5 and 13; the gradient is the unit vector halved."""
+        image = torch.zeros(1, 3, 2, 2)
+        image[0, :2, 0, 0] = torch.tensor([3.0, 4.0])
+        image[0, :2, 0, 1] = torch.tensor([5.0, 12.0])
+        photo = torch.zeros(1, 3, 2, 2)
+        photo[0, 0, 1, 0] = torch.nan
+        mask = torch.tensor([[[[1.0, 1], [1, 0]]]])
+        image.requires_grad_()
+        mean = mean_over_mask(image, photo, mask)
+        mean.backward()
+        assert mean.item() == pytest.approx(9)
+        assert image.grad[0, :, 0, 0].tolist() == pytest.approx([0.3, 0.4, 0])
+        assert (image.grad[0, :, 1] == 0).all()
+
+    def test_twin_gradcheck(self):
+        inputs = pictures(torch.float64)
+        inputs["position"] = inputs["log_area"] = None
+        image = inputs.pop("image")[..., :4].requires_grad_()
+        rest = {k: None if t is None else t[..., :4] for k, t in inputs.items()}
+        assert gradcheck(lambda image: mean_over_mask_ref(image, **rest), image)
+
+    def test_a_photograph_that_is_learned(self):
+        inputs = pictures()
+        inputs["photo"] = torch.rand(BATCH, 3, HEIGHT, WIDTH)
+        gradient = step(mean_over_mask, inputs, ("photo",))[1]
+        assert gradient.abs().sum() > 0
+
+    def test_image_changed_in_place_is_an_error(self):
+        inputs = pictures()
+        leaf = inputs["image"].requires_grad_()
+        inputs["image"] = leaf * 1
+        mean = mean_over_mask(**inputs).sum()
+        inputs["image"].mul_(2)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            mean.backward()
+
+
+class TestMeanOverVertices:
+    @pytest.mark.parametrize("with_valid", [True, False])
+    def test_is_its_twin(self, device, with_valid):
+        inputs = points()
+        if not with_valid:
+            inputs["valid"] = None
+        wanted = ("positions", "colors")
+        one = step(mean_over_vertices, inputs, wanted, device)
+        assert_same(one, step(mean_over_vertices_ref, inputs, wanted, device))
+        assert one[0][2] == 0
+
+    def test_by_hand(self):
+        """A photograph that is x to the right: midway between two centres it is their mean."""
+        photo = torch.arange(4.0).expand(1, 3, 2, 4)
+        positions = torch.tensor([[[2.0, 1.0], [9.0, 1.0]]], requires_grad=True)
+        colors = torch.zeros(1, 2, 3, requires_grad=True)
+        mean = mean_over_vertices(positions, colors, torch.ones(1, 2, dtype=torch.bool), photo)
+        mean.backward()
+        assert mean.item() == pytest.approx(1.5 * 3**0.5)  # the second one lies outside
+        assert positions.grad[0].tolist() == [[pytest.approx(3**0.5), 0], [0, 0]]
+        assert colors.grad[0, 0].tolist() == pytest.approx([-(3**-0.5)] * 3)
+
+
+@pytest.mark.parametrize(
+    ("function", "make", "wanted"),
+    [
+        (mean_over_mask, pictures, ("image", "position", "log_area")),
+        (mean_over_vertices, points, ("positions", "colors")),
+    ],
+)
+def test_same_bits_for_any_thread_count(function, make, wanted):
+    before, results = torch.get_num_threads(), []
+    try:
+        for num_threads in (1, 2, 5):
+            torch.set_num_threads(num_threads)
+            results.append(step(function, make(), wanted))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
