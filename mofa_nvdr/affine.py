@@ -69,28 +69,36 @@ class _Affine(torch.autograd.Function):
     def forward(ctx: Any, mean: Tensor, bases: list[Tensor], *coefficients: Tensor) -> Tensor:
         ctx.bases = bases
         length = mean.numel()
-        out = mean.repeat(
-            len(coefficients[0]), 1
-        )  # never the mean's own memory, as expand gives it
-        columns = range(0, length, _CHUNK)
-        for basis, weights in zip(bases, coefficients):
-            arrays = (basis.numpy(), weights.detach().contiguous().numpy(), out.numpy())
-            run(_add_products, [(*arrays, start, min(start + _CHUNK, length)) for start in columns])
+        out = torch.empty(len(coefficients[0]), length)
+        weights = [c.detach().contiguous().numpy() for c in coefficients]
+        vectors, start_from, target = [b.numpy() for b in bases], mean.numpy(), out.numpy()
+
+        def chunk(start: int, stop: int) -> None:
+            target[:, start:stop] = start_from[start:stop]
+            for basis, w in zip(vectors, weights):
+                _add_products(basis, w, target, start, stop)
+
+        run(chunk, _chunks(length))
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        given = grad.contiguous().numpy()
-        starts = range(0, grad.shape[1], _CHUNK)
-        grads = []
-        for basis in ctx.bases:
-            # Sums of their own for each chunk, added up in order.
-            sums = np.zeros((len(starts), len(grad), len(basis)))
-            stops = [min(start + _CHUNK, grad.shape[1]) for start in starts]
-            run(_products, [(basis.numpy(), given, *item) for item in zip(starts, stops, sums)])
-            grads.append(torch.from_numpy(sums.sum(0)).float())
-        return (None, None, *grads)
+        given, chunks = grad.contiguous().numpy(), _chunks(grad.shape[1])
+        vectors = [b.numpy() for b in ctx.bases]
+        # Sums of their own for each chunk, added up in order.
+        sums = [np.zeros((len(chunks), len(grad), len(basis))) for basis in vectors]
+
+        def chunk(k: int, start: int, stop: int) -> None:
+            for basis, own in zip(vectors, sums):
+                _products(basis, given, start, stop, own[k])
+
+        run(chunk, [(k, *ends) for k, ends in enumerate(chunks)])
+        return (None, None, *(torch.from_numpy(own.sum(0)).float() for own in sums))
+
+
+def _chunks(length: int) -> list[tuple[int, int]]:
+    return [(start, min(start + _CHUNK, length)) for start in range(0, length, _CHUNK)]
 
 
 @jit

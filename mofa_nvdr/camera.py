@@ -10,11 +10,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mofa_nvdr.dr.parallel import compiles
+from mofa_nvdr.dr.parallel import compiles, jit
 from mofa_nvdr.rigid import transform_points
 
 # Focal length per pixel of image height: 1087.5 px at 240.
@@ -47,6 +49,13 @@ def axis_angle_to_matrix(rotation: Tensor) -> Tensor:
         raise ValueError(
             f"axis_angle_to_matrix: rotation is {list(rotation.shape)}, expected [..., 3]"
         )
+    if compiles(rotation):
+        return _Rodrigues.apply(rotation)
+    return axis_angle_to_matrix_ref(rotation)
+
+
+def axis_angle_to_matrix_ref(rotation: Tensor) -> Tensor:
+    """The twin of `axis_angle_to_matrix` in plain torch."""
     x, y, z = rotation.unbind(-1)
     squared = x * x + y * y + z * z
     sine = _sinc(squared)  # sin(a) / a
@@ -56,6 +65,86 @@ def axis_angle_to_matrix(rotation: Tensor) -> Tensor:
     x, y, z = sine * x, sine * y, sine * z
     rows = [1 - yy - zz, xy - z, xz + y, xy + z, 1 - xx - zz, yz - x, xz - y, yz + x, 1 - xx - yy]
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+
+
+class _Rodrigues(torch.autograd.Function):
+    """One compiled pass for what is some thirty operations on a few numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, rotation: Tensor) -> Tensor:
+        ctx.save_for_backward(rotation)
+        matrix = rotation.new_empty(*rotation.shape, 3)
+        flat = rotation.detach().reshape(-1, 3).contiguous().numpy()
+        _rodrigues(flat, matrix.view(-1, 3, 3).numpy())
+        return matrix
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (rotation,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated in turn
+            again = rotation if rotation.requires_grad else rotation.detach().requires_grad_()
+            matrix = axis_angle_to_matrix_ref(again)
+            return torch.autograd.grad(matrix, again, grad, create_graph=True)[0]
+        out = torch.empty(rotation.shape)
+        flat = rotation.detach().reshape(-1, 3).contiguous().numpy()
+        _rodrigues_backward(
+            flat, grad.reshape(-1, 3, 3).contiguous().numpy(), out.view(-1, 3).numpy()
+        )
+        return out
+
+
+@jit(inline=True)
+def _sine_and_cosine(squared: float) -> tuple[float, float, float, float]:
+    """sin(a) / a and (1 - cos(a)) / a^2 of the squared angle, and their derivatives by it."""
+    if squared >= _SINC_SERIES_BELOW:
+        angle = np.sqrt(squared)
+        sine, cosine = np.sin(angle) / angle, (1.0 - np.cos(angle)) / squared
+        by_squared = (np.cos(angle) - sine) / (2.0 * squared)
+        return sine, cosine, by_squared, (sine - 2.0 * cosine) / (2.0 * squared)
+    sine, cosine, sine_by, cosine_by = 0.0, 0.0, 0.0, 0.0
+    for k in range(len(_SINC_SERIES) - 1, -1, -1):  # Horner's scheme, the derivatives along with it
+        sine_by = sine_by * squared + sine
+        cosine_by = cosine_by * squared + cosine
+        sine = sine * squared + _SINC_SERIES[k]
+        cosine = cosine * squared + _SINC_SERIES[k] / (2 * k + 2)
+    return sine, cosine, sine_by, cosine_by
+
+
+@jit
+def _rodrigues(rotations: np.ndarray, matrices: np.ndarray) -> None:
+    for n in range(len(rotations)):
+        r = rotations[n].astype(np.float64)
+        squared = r[0] * r[0] + r[1] * r[1] + r[2] * r[2]
+        sine, cosine, _, _ = _sine_and_cosine(squared)
+        for i in range(3):
+            after, last = (i + 1) % 3, (i + 2) % 3
+            product = cosine * r[after] * r[last]
+            matrices[n, last, after] = product + sine * r[i]
+            matrices[n, after, last] = product - sine * r[i]
+            matrices[n, i, i] = 1.0 - cosine * (squared - r[i] * r[i])
+
+
+@jit
+def _rodrigues_backward(rotations: np.ndarray, grads: np.ndarray, out: np.ndarray) -> None:
+    """The matrix is (1 - c a^2) I + c r r^T + s [r]x with s and c of `_sine_and_cosine`."""
+    for n in range(len(rotations)):
+        r, g = rotations[n].astype(np.float64), grads[n].astype(np.float64)
+        squared = r[0] * r[0] + r[1] * r[1] + r[2] * r[2]
+        sine, cosine, sine_by, cosine_by = _sine_and_cosine(squared)
+        across = np.empty(3)
+        along, turned = 0.0, 0.0
+        for i in range(3):
+            across[i] = g[(i + 2) % 3, (i + 1) % 3] - g[(i + 1) % 3, (i + 2) % 3]
+            turned += across[i] * r[i]
+            for j in range(3):
+                along += g[i, j] * r[i] * r[j]
+        trace = g[0, 0] + g[1, 1] + g[2, 2]
+        by_squared = cosine_by * (along - squared * trace) - cosine * trace + sine_by * turned
+        for i in range(3):
+            both = 0.0
+            for j in range(3):
+                both += (g[i, j] + g[j, i]) * r[j]
+            out[n, i] = 2.0 * by_squared * r[i] + cosine * both + sine * across[i]
 
 
 def _sinc(squared: Tensor) -> Tensor:

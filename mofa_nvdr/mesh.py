@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mofa_nvdr.dr.bands import forward_bands
 from mofa_nvdr.dr.parallel import jit, run
 
 # Squared length (mm^4) up to which the sum of a vertex's face normals counts as no normal at all.
@@ -139,10 +140,11 @@ class _VertexNormals(torch.autograd.Function):
         lengths = torch.empty(vertices.shape[:2])
         source, out, out_lengths = vertices.detach().numpy(), normals.numpy(), lengths.numpy()
         items = [
-            (source[k], table.triangles, table.offsets, table.corners, out[k], out_lengths[k])
-            for k in range(vertices.shape[0])
-        ]
-        run(_normals_of_pose, items)
+            (source[k], table.triangles, table.offsets, table.corners, start, stop, out[k],
+             out_lengths[k])
+            for k, start, stop in forward_bands(*vertices.shape[:2])
+        ]  # fmt: skip
+        run(_normals_of_vertices, items)
         ctx.save_for_backward(vertices, normals, lengths)
         ctx.table = table
         return normals
@@ -156,23 +158,35 @@ class _VertexNormals(torch.autograd.Function):
         grad, out = grad_normals.detach().contiguous().numpy(), grad_vertices.numpy()
         source, unit, sizes = vertices.detach().numpy(), normals.detach().numpy(), lengths.numpy()
         items = [
-            (source[k], table.offsets, table.corners, unit[k], sizes[k], grad[k], out[k])
-            for k in range(vertices.shape[0])
+            (
+                source[k],
+                table.offsets,
+                table.corners,
+                unit[k],
+                sizes[k],
+                grad[k],
+                start,
+                stop,
+                out[k],
+            )
+            for k, start, stop in forward_bands(*vertices.shape[:2])
         ]
-        run(_normals_of_pose_backward, items)
+        run(_normals_of_vertices_backward, items)
         return grad_vertices, None
 
 
 @jit
-def _normals_of_pose(
+def _normals_of_vertices(
     vertices: np.ndarray,
     triangles: np.ndarray,
     offsets: np.ndarray,
     corners: np.ndarray,
+    start: int,
+    stop: int,
     normals: np.ndarray,
     lengths: np.ndarray,
 ) -> None:
-    """Unit normals of one pose, and the lengths that they had; 0 stands for "no normal"."""
+    """Unit normals of some vertices of a pose, and the lengths that they had; 0 stands for "no normal"."""
     num_triangles = triangles.shape[0]
     face_normals = np.empty((num_triangles, 3), np.float32)
     for t in range(num_triangles):
@@ -183,7 +197,7 @@ def _normals_of_pose(
         face_normals[t, 0] = py * qz - pz * qy
         face_normals[t, 1] = pz * qx - px * qz
         face_normals[t, 2] = px * qy - py * qx
-    for v in range(vertices.shape[0]):
+    for v in range(start, stop):
         x, y, z = 0.0, 0.0, 0.0
         for n in range(offsets[v], offsets[v + 1]):
             t = corners[n, 0]
@@ -202,16 +216,18 @@ def _normals_of_pose(
 
 
 @jit
-def _normals_of_pose_backward(
+def _normals_of_vertices_backward(
     vertices: np.ndarray,
     offsets: np.ndarray,
     corners: np.ndarray,
     normals: np.ndarray,
     lengths: np.ndarray,
     grad_normals: np.ndarray,
+    start: int,
+    stop: int,
     grad_vertices: np.ndarray,
 ) -> None:
-    """Gather d loss/d vertices of one pose."""
+    """Gather d loss/d vertices of some vertices of a pose."""
     num_vertices = vertices.shape[0]
     # Through the normalisation: only what stands across the normal passes.
     grad_sums = np.empty((num_vertices, 3), np.float32)
@@ -228,7 +244,7 @@ def _normals_of_pose_backward(
     # At a corner v followed by p and q the face normal is v x p + p x q + q x v, so v's share of
     # the gradient is (p - q) x (gradient of the face normal). A gather: each place is written
     # once, and the order of the sum is the table's.
-    for v in range(num_vertices):
+    for v in range(start, stop):
         x, y, z = np.float32(0.0), np.float32(0.0), np.float32(0.0)
         for n in range(offsets[v], offsets[v + 1]):
             p, q = corners[n, 1], corners[n, 2]

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mofa_nvdr.dr.bands import forward_bands, gradient_bands
 from mofa_nvdr.dr.parallel import jit, run
+from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 
 
 def log_projected_area(points: Tensor, triangles: Tensor, ids: Tensor, floor: float) -> Tensor:
@@ -48,7 +50,11 @@ class _LogArea(torch.autograd.Function):
         out = torch.empty(ids.shape)
         arrays = [t.detach().contiguous().numpy() for t in (points, triangles, ids)]
         xy, tri, seen = arrays
-        run(_area_of_image, [(xy[b], tri, seen[b], floor, out.numpy()[b]) for b in range(len(ids))])
+        items = [
+            (xy[b], tri, seen[b], floor, start, stop, out.numpy()[b])
+            for b, start, stop in forward_bands(*ids.shape[:2])
+        ]
+        run(_area_of_rows, items)
         ctx.save_for_backward(points, triangles, ids)
         ctx.floor = floor
         return out
@@ -57,11 +63,16 @@ class _LogArea(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         xy, tri, seen = (t.detach().contiguous().numpy() for t in ctx.saved_tensors)
-        sums = np.zeros(xy.shape)  # float64
         given = grad.contiguous().numpy()
-        items = [(xy[b], tri, seen[b], ctx.floor, given[b], sums[b]) for b in range(len(xy))]
-        run(_area_of_image_backward, items)
-        return torch.from_numpy(sums).to(grad.dtype), None, None, None
+        bands = gradient_bands(*seen.shape[:2])
+        grad_points = torch.empty(xy.shape)
+
+        def add(band: int, sums: np.ndarray) -> None:
+            b, start, stop = bands[band]
+            _area_of_rows_backward(xy[b], tri, seen[b], ctx.floor, given[b], start, stop, sums)
+
+        sum_by_vertex(add, bands, (2, [grad_points.numpy()]))
+        return grad_points, None, None, None
 
 
 @jit
@@ -73,10 +84,16 @@ def _doubled_area(points: np.ndarray, a: int, b: int, c: int) -> float:
 
 
 @jit
-def _area_of_image(
-    points: np.ndarray, triangles: np.ndarray, ids: np.ndarray, floor: float, out: np.ndarray
+def _area_of_rows(
+    points: np.ndarray,
+    triangles: np.ndarray,
+    ids: np.ndarray,
+    floor: float,
+    start: int,
+    stop: int,
+    out: np.ndarray,
 ) -> None:
-    for j in range(ids.shape[0]):
+    for j in range(start, stop):
         for i in range(ids.shape[1]):
             t = ids[j, i]
             out[j, i] = 0.0
@@ -86,16 +103,17 @@ def _area_of_image(
 
 
 @jit
-def _area_of_image_backward(
+def _area_of_rows_backward(
     points: np.ndarray,
     triangles: np.ndarray,
     ids: np.ndarray,
     floor: float,
     grad: np.ndarray,
+    start: int,
+    stop: int,
     sums: np.ndarray,
 ) -> None:
-    """One thread an image: pixels share vertices, and the order of the sums is that of the pixels."""
-    for j in range(ids.shape[0]):
+    for j in range(start, stop):
         for i in range(ids.shape[1]):
             t = ids[j, i]
             if t < 0 or grad[j, i] == 0.0:

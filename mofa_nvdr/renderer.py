@@ -1,7 +1,7 @@
 """FaceRenderer: any mesh with albedo under spherical-harmonics light -> G-buffer -> image.
 
-camera-space vertices -> clip space -> dr.rasterize
-    -> shaders.gbuffer: dr.interpolate (normal, albedo, depth), sh_lambert per pixel -> image
+camera-space vertices -> clip space -> shaders.gbuffer:
+    dr.rasterize -> dr.interpolate (normal, albedo, depth) -> sh_lambert per pixel -> image
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mofa_nvdr.camera import Camera
 from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.outline import Outline, find_outline
 from mofa_nvdr.projected_area import log_projected_area
-from mofa_nvdr.shaders.gbuffer import GBuffer, make_gbuffer, shade_mesh
+from mofa_nvdr.shaders.gbuffer import GBuffer, draw_mesh, make_gbuffer, shade_mesh
 
 RASTER_GRADIENTS = ("rendering", "surface")
 OUTLINE_GRADIENTS = ("none", "edges")
@@ -172,20 +172,30 @@ class FaceRenderer(nn.Module):
         if normals is None:
             normals = vertex_normals(vertices, triangles)
         pos = self.camera.clip_space(vertices).contiguous()
-        rast, _ = self.dr.rasterize(self._context, pos, triangles, (height, width), grad_db=False)
+        albedo = albedo.expand(batch, -1, -1)
         surface = self.gradient == "surface"
-        if surface:
-            rast = rast.detach()
         outline = None
+        # Eq. 4 at every pixel. nvdiffrast's row 0 is at the bottom, the image's at the top.
         if self.outline == "edges":
+            rast, _ = self.dr.rasterize(
+                self._context, pos, triangles, (height, width), grad_db=False
+            )
             outline = find_outline(pos, triangles, rast, 1 / self.camera.focal_px)
             if rast.requires_grad:
                 keep = ~outline.grazing[..., None]
                 rast.register_hook(lambda gradient: gradient * keep)
-
-        # Eq. 4 at every pixel. nvdiffrast's row 0 is at the bottom; from here on ours is at the top.
-        albedo = albedo.expand(batch, -1, -1)
-        image, mask = shade_mesh(normals, albedo, rast, triangles, light, self.dr)
+            image, mask = shade_mesh(normals, albedo, rast, triangles, light, self.dr)
+        else:
+            image, mask, rast = draw_mesh(
+                self._context,
+                pos.detach() if surface else pos,
+                normals,
+                albedo,
+                triangles,
+                light,
+                (height, width),
+                self.dr,
+            )
         position = log_area = None
         if surface:
             position = self._position(vertices, rast, triangles)

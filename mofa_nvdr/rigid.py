@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mofa_nvdr.dr.bands import bands_of_images, forward_bands, gradient_bands
 from mofa_nvdr.dr.parallel import compiles, jit, run
 
 
@@ -39,8 +40,11 @@ class _TransformPoints(torch.autograd.Function):
     def forward(ctx: Any, points: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
         points, matrix = points.contiguous(), matrix.contiguous()
         out = points.new_empty(*points.shape[:2], shift.shape[1])
-        arrays = [t.detach().contiguous().numpy() for t in (points, matrix, shift, out)]
-        run(_transform, list(zip(*arrays)))
+        xyz, rows, offset, target = (
+            t.detach().contiguous().numpy() for t in (points, matrix, shift, out)
+        )
+        bands = forward_bands(*points.shape[:2])
+        run(_transform, [(xyz[b, i:k], rows[b], offset[b], target[b, i:k]) for b, i, k in bands])
         ctx.save_for_backward(points, matrix)
         return out
 
@@ -48,15 +52,23 @@ class _TransformPoints(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         points, matrix = ctx.saved_tensors
-        arrays = [t.detach().contiguous().numpy() for t in (points, matrix, grad)]
+        xyz, rows, given = (t.detach().contiguous().numpy() for t in (points, matrix, grad))
         grad_points = grad_matrix = grad_shift = None
         if ctx.needs_input_grad[0]:
             grad_points = torch.empty_like(points)
-            run(_transform_backward, list(zip(*arrays[1:], grad_points.numpy())))
+            target, bands = grad_points.numpy(), forward_bands(*points.shape[:2])
+            run(
+                _transform_backward, [(rows[b], given[b, i:k], target[b, i:k]) for b, i, k in bands]
+            )
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            sums = torch.empty(*matrix.shape[:2], 4, dtype=torch.float64)
-            run(_sum_products, list(zip(arrays[0], arrays[2], sums.numpy())))
-            grad_matrix, grad_shift = sums.float().split([3, 1], dim=-1)
+            bands = gradient_bands(*points.shape[:2])
+            sums = np.empty((len(bands), matrix.shape[1], 4))
+            run(
+                _sum_products,
+                [(xyz[b, i:k], given[b, i:k], own) for (b, i, k), own in zip(bands, sums)],
+            )
+            totals = np.stack([sums[own].sum(0) for own in bands_of_images(bands)])
+            grad_matrix, grad_shift = torch.from_numpy(totals).float().split([3, 1], dim=-1)
             grad_shift = grad_shift[..., 0]
         return grad_points, grad_matrix, grad_shift
 

@@ -13,14 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mofa_nvdr.shaders.gbuffer_kernels import shade_rows, shade_rows_backward, split_sums
+from mofa_nvdr.shaders.gbuffer_kernels import draw_rows_backward, shade_rows, shade_rows_backward
 from mofa_nvdr.shaders.sh_lambert import quadric, quadric_backward, sh_irradiance
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.dr.bands import bands_of_images, forward_bands, gradient_bands
-from mofa_nvdr.dr.parallel import compiles, run, workspace
+from mofa_nvdr.dr.parallel import compiles, run
+from mofa_nvdr.dr.rasterize import check_call
+from mofa_nvdr.dr.rasterize_kernels import rasterize_band
+from mofa_nvdr.dr.vertex_sums import sum_by_vertex
+
+_COLUMNS = 8  # of a vertex's sums: six numbers, and two that fill its cache line
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,39 @@ def make_gbuffer(
     return GBuffer(one, two, three, four, rast.detach()[..., 3].flip(1).long() - 1)
 
 
+def draw_mesh(
+    context: default_dr.RasterizeContext,
+    pos: Tensor,
+    normals: Tensor,
+    albedo: Tensor,
+    triangles: Tensor,
+    light: Tensor,
+    size: tuple[int, int],
+    dr: ModuleType = default_dr,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`dr.rasterize` and `shade_mesh` in one: on the CPU each band of rows is shaded while it is hot.
+
+    Args:
+        context: for `dr.rasterize`.
+        pos: [B, V, 4] clip space, contiguous.
+        normals: [B, V, 3]; this and the following as in `shade_mesh`.
+        albedo: [B, V, 3].
+        triangles: [T, 3] int32.
+        light: [B, 9, 3].
+        size: (height, width).
+        dr: the module with nvdiffrast's verbs.
+
+    Returns:
+        image [B, 3, H, W] and mask [B, 1, H, W] of `shade_mesh`, and rast [B, H, W, 4]. Differentiable
+        once, in pos too.
+    """
+    if dr is not default_dr or not compiles(pos, normals, albedo, light):
+        rast, _ = dr.rasterize(context, pos, triangles, size, grad_db=False)
+        return *shade_mesh_ref(normals, albedo, rast, triangles, light, dr), rast
+    check_call("rasterize", context, pos, triangles, size, None, False)
+    return _Draw.apply(pos, None, (len(pos), *size), normals, albedo, triangles, light)
+
+
 def shade_mesh(
     normals: Tensor,
     albedo: Tensor,
@@ -91,7 +129,11 @@ def shade_mesh(
     """
     if dr is not default_dr or not compiles(normals, albedo, rast, light):
         return shade_mesh_ref(normals, albedo, rast, triangles, light, dr)
-    return _Shade.apply(normals, albedo, rast, triangles, light)
+    rast = rast.contiguous()
+    image, mask, _ = _Draw.apply(
+        None, rast, tuple(rast.shape[:3]), normals, albedo, triangles, light
+    )
+    return image, mask
 
 
 def shade_mesh_ref(
@@ -108,50 +150,90 @@ def shade_mesh_ref(
     return image, (buffer.triangle_ids[:, None] >= 0).to(image.dtype)
 
 
-class _Shade(torch.autograd.Function):
+class _Draw(torch.autograd.Function):
+    """Rasterize `pos` and shade, band by band; or shade `rast` where that is given instead."""
+
     @staticmethod
     def forward(
-        ctx: Any, normals: Tensor, albedo: Tensor, rast: Tensor, triangles: Tensor, light: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        batch, height, width, _ = rast.shape
+        ctx: Any,
+        pos: Tensor | None,
+        rast: Tensor | None,
+        size: tuple[int, int, int],
+        normals: Tensor,
+        albedo: Tensor,
+        triangles: Tensor,
+        light: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        batch, height, width = size
         image, mask = torch.empty(batch, 3, height, width), torch.empty(batch, 1, height, width)
+        drawn = torch.empty(batch, height, width, 4) if rast is None else rast
         coefficients = quadric(light).contiguous()
-        saved = (normals.contiguous(), albedo.contiguous(), rast, triangles, coefficients)
+        saved = (normals.contiguous(), albedo.contiguous(), drawn, triangles, coefficients)
         by_vertex, colors, raster, tri, quadrics = (t.detach().numpy() for t in saved)
+        points = None if pos is None else pos.detach().numpy()
         image_array, mask_array = image.numpy(), mask.numpy()
-        items = [
-            (by_vertex[b], colors[b], raster[b], tri, quadrics[b], start, stop, image_array[b],
-             mask_array[b])
-            for b, start, stop in forward_bands(batch, height)
-        ]  # fmt: skip
-        run(shade_rows, items)
-        ctx.save_for_backward(*saved)
+        no_db, nothing_in_front = (
+            np.empty((height, width, 0), np.float32),
+            np.empty((0, 0), np.int64),
+        )
+
+        def draw(b: int, start: int, stop: int) -> None:
+            if points is not None:
+                rasterize_band(
+                    points[b], tri, 0, len(tri), height, width, start, stop, nothing_in_front,
+                    raster[b], no_db,
+                )  # fmt: skip
+            shade_rows(
+                by_vertex[b], colors[b], raster[b], tri, quadrics[b], start, stop,
+                image_array[b], mask_array[b],
+            )  # fmt: skip
+
+        run(draw, forward_bands(batch, height))
+        ctx.save_for_backward(pos, *saved)
         ctx.mark_non_differentiable(mask)
-        return image, mask
+        ctx.set_materialize_grads(False)
+        return image, mask, drawn
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_image: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
+    def backward(
+        ctx: Any, grad_image: Tensor | None, _: Tensor, grad_drawn: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        pos, *saved = ctx.saved_tensors
         by_vertex, colors, raster, tri, quadrics = (t.detach().numpy() for t in saved)
-        batch, height = raster.shape[:2]
+        batch, height, width, _ = raster.shape
         bands = gradient_bands(batch, height)
-        light_sums = np.empty((len(bands), 9, 3))
-        with_rast = ctx.needs_input_grad[2]
-        grad_rast = torch.empty_like(saved[2]) if with_rast else None
-        rast_out = raster if grad_rast is None else grad_rast.numpy()
+        light_sums = np.zeros((len(bands), 9, 3))
+        if grad_image is None:
+            grad_image = torch.zeros(batch, 3, height, width)
         given = grad_image.contiguous().numpy()
+        of_drawn = None if grad_drawn is None else grad_drawn.contiguous().numpy()
+        with_pos, with_rast = ctx.needs_input_grad[:2]
+        grad_rast = torch.empty_like(saved[2]) if with_rast else None
+        nothing = np.empty((0, 0, 0), np.float32)
+        rast_out = nothing if grad_rast is None else grad_rast.numpy()
         grad_normals, grad_albedo = (torch.empty_like(t) for t in saved[:2])
-        with workspace(len(bands), by_vertex.shape[1], 8) as sums:
-            items = [
-                (by_vertex[b], colors[b], raster[b], tri, quadrics[b], given[b], start, stop,
-                 with_rast, rast_out[b], sums[band], light_sums[band])
-                for band, (b, start, stop) in enumerate(bands)
-            ]  # fmt: skip
-            run(shade_rows_backward, items)
-            spans = bands_of_images(bands)
-            outs = zip(spans, grad_normals.numpy(), grad_albedo.numpy())
-            run(split_sums, [(sums[rows], *out) for rows, *out in outs])
-        of_images = np.stack([light_sums[rows].sum(0) for rows in spans])
+        groups = [(_COLUMNS, [grad_normals.numpy(), grad_albedo.numpy()])]
+        grad_pos, points = None, nothing
+        if with_pos:
+            grad_pos, points = torch.empty_like(pos), pos.detach().numpy()
+            groups.append((4, [grad_pos.numpy()]))
+
+        def add(band: int, sums: np.ndarray, pos_sums: np.ndarray | None = None) -> None:
+            b, start, stop = bands[band]
+            mesh = (by_vertex[b], colors[b], raster[b], tri, quadrics[b], given[b])
+            if pos_sums is None:
+                through = rast_out[b, start:stop] if with_rast else nothing
+                shade_rows_backward(*mesh, start, stop, with_rast, through, sums, light_sums[band])
+                return
+            elsewhere = nothing if of_drawn is None else of_drawn[b]
+            draw_rows_backward(
+                points[b], *mesh, elsewhere, start, stop, sums, pos_sums, light_sums[band]
+            )
+
+        sum_by_vertex(add, bands, *groups)
+        of_images = np.stack([light_sums[rows].sum(0) for rows in bands_of_images(bands)])
         grad_light = quadric_backward(torch.from_numpy(of_images).float())
-        return grad_normals, grad_albedo, grad_rast, None, grad_light
+        if grad_rast is not None and grad_drawn is not None:
+            grad_rast += grad_drawn
+        return grad_pos, grad_rast, None, grad_normals, grad_albedo, None, grad_light

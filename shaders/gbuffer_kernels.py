@@ -11,8 +11,10 @@ import numpy as np
 
 from mofa_nvdr.dr.interpolate_kernels import triangle_at
 from mofa_nvdr.dr.parallel import jit
+from mofa_nvdr.dr.rasterize_kernels import rasterize_band_backward
 
 _BLOCK = 128
+_STRIP = 16
 _ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
 _NO_LENGTH = np.float32(1e-12)
 # The rows of the table; three for each vector.
@@ -25,7 +27,7 @@ def shade_rows(normals, albedo, rast, tri, q, start, stop, image, mask):
     """Shade rows of rast [H, W, 4] into planes [., H, W] that are upside down to it."""
     height, width = rast.shape[0], rast.shape[1]
     s = np.empty((_ROWS, _BLOCK), np.float32)
-    corners = np.empty((3, _BLOCK), np.int32)
+    corners = np.empty((3, _BLOCK), np.uint32)  # unsigned: no test for negative indices
     for j in range(start, stop):
         row = height - 1 - j
         for left in range(0, width, _BLOCK):
@@ -50,22 +52,21 @@ def shade_rows(normals, albedo, rast, tri, q, start, stop, image, mask):
 def shade_rows_backward(
     normals, albedo, rast, tri, q, g_image, start, stop, with_rast, grad_rast, sums, grad_q
 ):
-    """Gradients of u and v over some rows, and sums of the vertices' and the quadric's gradients.
+    """Gradients of u and v over some rows; the gradients of normals, albedo and quadric are added up.
 
-    `sums` [V, 8] holds three numbers for the normal and three for the albedo; eight fill a cache line.
+    The first row of grad_rast is row `start`. `sums` [V, 8] takes three numbers for the normal and
+    three for the albedo; eight fill a cache line.
     """
-    sums[:] = 0.0
-    grad_q[:] = 0.0
     height, width = rast.shape[0], rast.shape[1]
     s = np.empty((_ROWS, _BLOCK), np.float32)
-    corners = np.empty((3, _BLOCK), np.int32)
+    corners = np.empty((3, _BLOCK), np.uint32)  # unsigned: no test for negative indices
     for j in range(start, stop):
         row = height - 1 - j
         for left in range(0, width, _BLOCK):
             n = min(_BLOCK, width - left)
             if not _gather(normals, albedo, rast, tri, j, left, n, corners, s):
                 if with_rast:
-                    grad_rast[j, left : left + n] = _ZERO
+                    grad_rast[j - start, left : left + n] = _ZERO
                 continue
             for c in range(3):
                 for k in range(n):
@@ -73,9 +74,9 @@ def shade_rows_backward(
             _normalize(n, s)
             _shade_block_backward(q, n, s, grad_q)
             for k in range(n):
-                a, b, c = corners[0, k], corners[1, k], corners[2, k]
                 grad_u, grad_v = 0.0, 0.0
-                if a >= 0:
+                if s[_MASK, k] != _ZERO:
+                    a, b, c = corners[0, k], corners[1, k], corners[2, k]
                     u, v = np.float64(rast[j, left + k, 0]), np.float64(rast[j, left + k, 1])
                     w = 1.0 - u - v
                     # Six names rather than a loop: the compiler then adds them as one vector.
@@ -89,10 +90,32 @@ def shade_rows_backward(
                         grad_u = _along(normals, albedo, a, c, g0, g1, g2, g3, g4, g5)
                         grad_v = _along(normals, albedo, b, c, g0, g1, g2, g3, g4, g5)
                 if with_rast:
-                    grad_rast[j, left + k, 0] = grad_u
-                    grad_rast[j, left + k, 1] = grad_v
-                    grad_rast[j, left + k, 2] = _ZERO
-                    grad_rast[j, left + k, 3] = _ZERO
+                    grad_rast[j - start, left + k, 0] = grad_u
+                    grad_rast[j - start, left + k, 1] = grad_v
+                    grad_rast[j - start, left + k, 2] = _ZERO
+                    grad_rast[j - start, left + k, 3] = _ZERO
+
+
+@jit
+def draw_rows_backward(
+    pos, normals, albedo, rast, tri, q, g_image, g_rast, start, stop, sums, pos_sums, grad_q
+):
+    """`shade_rows_backward` and on through the rasterization, a few rows at a time.
+
+    g_rast [H, W, 4] is what comes from elsewhere; [0, 0, 0] for nothing.
+    """
+    strip = np.empty((_STRIP, rast.shape[1], 4), np.float32)  # stays in the second cache
+    for first in range(start, stop, _STRIP):
+        end = min(first + _STRIP, stop)
+        shade_rows_backward(
+            normals, albedo, rast, tri, q, g_image, first, end, True, strip, sums, grad_q
+        )
+        if len(g_rast):
+            for j in range(first, end):
+                for i in range(rast.shape[1]):
+                    strip[j - first, i, 0] += g_rast[j, i, 0]
+                    strip[j - first, i, 1] += g_rast[j, i, 1]
+        rasterize_band_backward(pos, tri, rast, strip, strip, False, first, end, pos_sums)
 
 
 @jit(inline=True)
@@ -101,21 +124,24 @@ def _gather(normals, albedo, rast, tri, j, left, n, corners, s):
     covered = False
     for k in range(n):
         t = triangle_at(rast, tri, j, left + k, len(normals))
-        if t < 0:
-            corners[0, k] = -1
-            for row in range(_NORMAL, _MASK + 1):
-                s[row, k] = _ZERO
+        s[_MASK, k] = _ONE if t >= 0 else _ZERO
+        if t >= 0:
+            covered = True
+            corners[0, k], corners[1, k], corners[2, k] = tri[t, 0], tri[t, 1], tri[t, 2]
+    if not covered:
+        return False
+    for k in range(n):  # a loop of its own: the processor waits for many corners at once
+        if s[_MASK, k] == _ZERO:
+            for i in range(3):
+                s[_NORMAL + i, k], s[_ALBEDO + i, k] = _ZERO, _ZERO
             continue
-        covered = True
-        a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
-        corners[0, k], corners[1, k], corners[2, k] = a, b, c
+        a, b, c = corners[0, k], corners[1, k], corners[2, k]
         u, v = rast[j, left + k, 0], rast[j, left + k, 1]
         w = _ONE - u - v
         for i in range(3):
             s[_NORMAL + i, k] = u * normals[a, i] + v * normals[b, i] + w * normals[c, i]
             s[_ALBEDO + i, k] = u * albedo[a, i] + v * albedo[b, i] + w * albedo[c, i]
-        s[_MASK, k] = _ONE
-    return covered
+    return True
 
 
 @jit(inline=True)
@@ -205,16 +231,3 @@ def _along(normals, albedo, a, c, g0, g1, g2, g3, g4, g5):
         + g4 * (albedo[a, 1] - albedo[c, 1])
         + g5 * (albedo[a, 2] - albedo[c, 2])
     )
-
-
-@jit
-def split_sums(sums, grad_normals, grad_albedo):
-    """Add up the bands' sums [bands, V, 8], in order."""
-    for v in range(len(grad_normals)):
-        for c in range(3):
-            g_normal, g_albedo = 0.0, 0.0
-            for band in range(len(sums)):
-                g_normal += sums[band, v, c]
-                g_albedo += sums[band, v, 3 + c]
-            grad_normals[v, c] = g_normal
-            grad_albedo[v, c] = g_albedo

@@ -10,6 +10,7 @@ import torch
 from mofa_nvdr.camera import (
     Camera,
     axis_angle_to_matrix,
+    axis_angle_to_matrix_ref,
     from_paper_pose,
     matrix_to_axis_angle,
     to_paper_pose,
@@ -75,6 +76,20 @@ class TestAxisAngleToMatrix:
         rotation = (axis * angle).requires_grad_()
         assert torch.autograd.gradcheck(axis_angle_to_matrix, (rotation,))
         assert torch.autograd.gradgradcheck(axis_angle_to_matrix, (rotation,))
+
+    @pytest.mark.parametrize("scale", [0.0, 1e-6, 0.1, 0.3162, 0.3163, 1.0, 9.0])
+    def test_is_its_twin(self, device, scale):
+        """Values, gradients and the gradients' gradients, on both sides of the series' limit."""
+        results = []
+        for function in (axis_angle_to_matrix, axis_angle_to_matrix_ref):
+            rotation = (scale * random_rotations(20).float()).to(device).requires_grad_()
+            matrix = function(rotation)
+            weights = torch.linspace(-1, 1, matrix.numel(), device=device).view(matrix.shape)
+            (gradient,) = torch.autograd.grad((matrix * weights).sum(), rotation, create_graph=True)
+            (second,) = torch.autograd.grad(gradient.square().sum(), rotation)
+            results.append((matrix, gradient, second))
+        for one, two in zip(*results):
+            torch.testing.assert_close(one, two, rtol=1e-5, atol=2e-6 * max(1, scale))
 
     def test_gradient_at_zero_is_the_generator(self):
         rotation = torch.zeros(3, requires_grad=True)

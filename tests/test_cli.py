@@ -1,6 +1,7 @@
 """The command line: help, and one line for every mistake."""
 
 import json
+import os
 import time
 
 import pytest
@@ -54,6 +55,20 @@ class TestHelp:
         )
         # A limit wide enough for a loaded machine: test_layers proves that torch stays out.
         assert time.monotonic() - start < 10
+
+    @pytest.mark.parametrize(
+        ("given", "want"),
+        [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+    )
+    def test_torchs_threads_do_not_spin_for_long(self, monkeypatch, given, want):
+        """What the user sets stays."""
+        for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+            monkeypatch.setenv(name, "")  # remembered, so that it is taken back
+            monkeypatch.delenv(name)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        assert main(["bench", "--batch", "0"]) == 2
+        assert os.environ.get("GOMP_SPINCOUNT") == want
 
 
 class TestMistakes:

@@ -32,6 +32,10 @@ def main(args: list[str] | None = None) -> int:
         return 0
     if args[0] not in COMMANDS:
         return _fail(f"unknown command {args[0]!r}, expected one of {', '.join(COMMANDS)}")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # For torch on Linux, which is not loaded yet. Its threads spin for some milliseconds after every
+        # large operation; on few cores they take them from the kernels' threads. docs/benchmarks.md
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     module = importlib.import_module(f"mofa_nvdr.cli.{args[0]}")
     try:
         module.run(args[1:])

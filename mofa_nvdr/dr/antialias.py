@@ -20,11 +20,11 @@ from mofa_nvdr.dr.antialias_kernels import (
     find_edges_band,
     move_edges_band,
 )
-from mofa_nvdr.dr.bands import bands_of_images, forward_bands, gradient_bands
+from mofa_nvdr.dr.bands import forward_bands, gradient_bands
 from mofa_nvdr.dr.context import check_tensor, check_triangles, common_device, load_nvdiffrast
-from mofa_nvdr.dr.parallel import run, workspace
+from mofa_nvdr.dr.parallel import run
 from mofa_nvdr.dr.rasterize import as_array
-from mofa_nvdr.dr.rasterize_kernels import sum_bands
+from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 
 _MAX_TABLES = 4
 
@@ -239,17 +239,16 @@ class _Antialias(torch.autograd.Function):
             pos_array, tri_array = pos.detach().numpy(), tri.numpy()
             rast_array = rast.detach().numpy()
             grad_pos = torch.empty_like(pos)
+            batched = pos.dim() == 3
+
+            def add(band: int, sums: np.ndarray) -> None:
+                image, start, stop = bands[band]
+                move_edges_band(
+                    color_array[image], rast_array[image], pos_array[image] if batched else pos_array,
+                    tri_array, alpha[image], edges[image], grad_array[image], ctx.boost, start, stop,
+                    sums,
+                )  # fmt: skip
+
             out = grad_pos.numpy()
-            with workspace(len(bands), pos.shape[-2], 3) as sums:
-                items = [
-                    (color_array[image], rast_array[image],
-                     pos_array[image] if pos.dim() == 3 else pos_array, tri_array, alpha[image],
-                     edges[image], grad_array[image], ctx.boost, start, stop, sums[band])
-                    for band, (image, start, stop) in enumerate(bands)
-                ]  # fmt: skip
-                run(move_edges_band, items)
-                if pos.dim() == 3:
-                    run(sum_bands, list(zip([sums[rows] for rows in bands_of_images(bands)], out)))
-                else:
-                    sum_bands(sums, out)
+            sum_by_vertex(add, bands, (4, [out if batched else out[None]]))
         return grad_color, None, grad_pos, None, None, None

@@ -182,7 +182,6 @@ def blend_band_backward(grad, alpha, edges, row_start, row_stop, grad_color):
 @jit
 def move_edges_band(color, rast, pos, tri, alpha, edges, grad, boost, row_start, row_stop, sums):
     """Sum d loss/d (x, y, w) of the edges' vertices over the pairs of a band."""
-    sums[:] = 0.0
     height, width, num_channels = color.shape
     for j in range(row_start, row_stop):
         for i in range(width):
@@ -234,4 +233,4 @@ def _add_vertex(pos, v, g_par, g_perp, pair, height, width, sums):
     gy *= 0.5 * height * inverse
     sums[v, 0] += gx
     sums[v, 1] += gy
-    sums[v, 2] -= (pos[v, 0] * gx + pos[v, 1] * gy) * inverse
+    sums[v, 3] -= (pos[v, 0] * gx + pos[v, 1] * gy) * inverse

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mofa_nvdr.dr.bands import bands_of_images, forward_bands, gradient_bands
+from mofa_nvdr.dr.bands import forward_bands, gradient_bands
 from mofa_nvdr.dr.context import check_tensor, check_triangles, common_device, load_nvdiffrast
 from mofa_nvdr.dr.interpolate_kernels import (
-    add_bands,
     differentiate_band,
     differentiate_band_backward,
     interpolate_band,
     interpolate_band_backward,
 )
-from mofa_nvdr.dr.parallel import run, workspace
+from mofa_nvdr.dr.parallel import run
 from mofa_nvdr.dr.rasterize import as_array
+from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 
 _MAX_LISTED_ATTRIBUTES = 32  # nvdiffrast's limit
 
@@ -171,30 +171,26 @@ class _Interpolate(torch.autograd.Function):
         grad_db = None
         attr_array, rast_array = _per_image(attr, num_images), rast.detach().numpy()
         grad_rast_array, tri_array = grad_rast.numpy(), tri.numpy()
-        # One buffer of sums for each band, also where the images share the attributes.
-        with workspace(len(bands), *attr.shape[-2:]) as sums:
-            items: list[tuple[Any, ...]]
-            items = [
-                (attr_array[image], rast_array[image], tri_array, grad_array[image], start, stop,
-                 grad_rast_array[image], sums[band])
-                for band, (image, start, stop) in enumerate(bands)
-            ]  # fmt: skip
-            run(interpolate_band_backward, items)
+        if grad_da is not None:
+            grad_db = torch.zeros_like(rast_db)
+            db_array, grad_db_array = rast_db.detach().numpy(), grad_db.numpy()
+            grad_da_array, indices = as_array(grad_da), np.array(ctx.listed, dtype=np.int64)
+
+        def add(band: int, sums: np.ndarray) -> None:
+            image, start, stop = bands[band]
+            interpolate_band_backward(
+                attr_array[image], rast_array[image], tri_array, grad_array[image], start, stop,
+                grad_rast_array[image], sums,
+            )  # fmt: skip
             if grad_da is not None:
-                grad_db = torch.zeros_like(rast_db)
-                db_array, grad_db_array = rast_db.detach().numpy(), grad_db.numpy()
-                grad_da_array, indices = as_array(grad_da), np.array(ctx.listed, dtype=np.int64)
-                items = [
-                    (attr_array[image], rast_array[image], db_array[image], tri_array, indices,
-                     grad_da_array[image], start, stop, grad_db_array[image], sums[band])
-                    for band, (image, start, stop) in enumerate(bands)
-                ]  # fmt: skip
-                run(differentiate_band_backward, items)
-            if attr.dim() == 3 and attr.shape[0] == num_images:
-                of_images = [sums[rows] for rows in bands_of_images(bands)]
-                run(add_bands, list(zip(of_images, grad_attr.numpy())))
-            else:
-                add_bands(sums, grad_attr.numpy().reshape(attr.shape[-2:]))
+                differentiate_band_backward(
+                    attr_array[image], rast_array[image], db_array[image], tri_array, indices,
+                    grad_da_array[image], start, stop, grad_db_array[image], sums,
+                )  # fmt: skip
+
+        shared = attr.dim() == 2 or attr.shape[0] != num_images
+        outs = [grad_attr.numpy().reshape(1 if shared else num_images, *attr.shape[-2:])]
+        sum_by_vertex(add, bands, (attr.shape[-1], outs))
         return grad_attr, grad_rast, None, grad_db, None
 
 

@@ -58,8 +58,7 @@ def differentiate_band(attr, rast, rast_db, tri, indices, row_start, row_stop, o
 
 @jit
 def interpolate_band_backward(attr, rast, tri, grad, row_start, row_stop, grad_rast, sums):
-    """Fill grad_rast over a band; its share of the attributes' gradient goes to sums."""
-    sums[:] = 0.0
+    """Fill grad_rast over a band; its share of the attributes' gradient is added to sums."""
     num_attributes = grad.shape[2]
     for j in range(row_start, row_stop):
         for i in range(rast.shape[1]):
@@ -108,14 +107,3 @@ def differentiate_band_backward(
                 sums[a, k] += to_u
                 sums[b, k] += to_v
                 sums[c, k] -= to_u + to_v
-
-
-@jit
-def add_bands(sums, grad_attr):
-    """Add up the bands' sums, in order."""
-    for k in range(grad_attr.shape[0]):
-        for channel in range(grad_attr.shape[1]):
-            total = 0.0
-            for band in range(sums.shape[0]):
-                total += sums[band, k, channel]
-            grad_attr[k, channel] = total

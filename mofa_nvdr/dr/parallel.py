@@ -9,25 +9,18 @@ the shapes alone, so the bits don't depend on the number of threads.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, overload
 
 import numba
-import numpy as np
 import torch
 
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
-
-_MOST_KEPT = 64 * 2**20  # bytes of workspace that wait for the next call
-_workspaces: list[np.ndarray] = []
-_workspace_lock = threading.Lock()
 
 
 @overload
@@ -94,27 +87,6 @@ def run(kernel: Callable[..., None], items: Sequence[tuple[Any, ...]]) -> None:
                 helper.result()
 
 
-@contextlib.contextmanager
-def workspace(*shape: int) -> Iterator[np.ndarray]:
-    """Lend a float64 array of the shape, with any content, for the time of a `with` block.
-
-    The same memory serves call after call: fresh memory of some MB comes from the system page by page,
-    at a cost like that of the work on it. At most 64 MB are kept.
-    """
-    size = math.prod(shape)
-    with _workspace_lock:
-        fitting = [k for k, buffer in enumerate(_workspaces) if buffer.size >= size]
-        best = min(fitting, key=lambda k: _workspaces[k].size, default=None)
-        buffer = np.empty(size) if best is None else _workspaces.pop(best)
-    try:
-        yield buffer[:size].reshape(shape)
-    finally:
-        with _workspace_lock:
-            _workspaces.append(buffer)
-            while sum(kept.nbytes for kept in _workspaces) > _MOST_KEPT:
-                _workspaces.pop(0)
-
-
 def _shared_pool() -> ThreadPoolExecutor:
     global _pool
     with _pool_lock:
@@ -125,11 +97,9 @@ def _shared_pool() -> ThreadPoolExecutor:
 
 def _forget_pool() -> None:
     """A forked child has the pool but none of its threads, and perhaps a lock that nobody will release."""
-    global _pool, _pool_lock, _workspace_lock
+    global _pool, _pool_lock
     _pool = None
     _pool_lock = threading.Lock()
-    _workspace_lock = threading.Lock()
-    _workspaces.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mofa_nvdr.dr.bands import bands_of_images, forward_bands, gradient_bands
+from mofa_nvdr.dr.bands import forward_bands, gradient_bands
 from mofa_nvdr.dr.context import (
     MAX_PLAIN_ID,
     RasterizeContext,
@@ -28,12 +28,9 @@ from mofa_nvdr.dr.context import (
     common_device,
     load_nvdiffrast,
 )
-from mofa_nvdr.dr.parallel import run, workspace
-from mofa_nvdr.dr.rasterize_kernels import (
-    rasterize_band,
-    rasterize_band_backward,
-    sum_bands,
-)
+from mofa_nvdr.dr.parallel import run
+from mofa_nvdr.dr.rasterize_kernels import rasterize_band, rasterize_band_backward
+from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 
 
 def rasterize(
@@ -256,23 +253,21 @@ class _Rasterize(torch.autograd.Function):
         grad_array = np.zeros_like(rast_array) if grad_rast is None else as_array(grad_rast)
         with_db = grad_rast_db is not None
         grad_db_array = rast_array if grad_rast_db is None else as_array(grad_rast_db)
-        pos_array = pos.detach().numpy()
+        pos_array, tri_array = pos.detach().numpy(), tri.numpy()
         batched = pos.dim() == 3
-        num_vertices = pos.shape[-2]
         bands = gradient_bands(num_images, height)
         grad_pos = torch.empty_like(pos)
+
+        def add(band: int, sums: np.ndarray) -> None:
+            image, start, stop = bands[band]
+            rasterize_band_backward(
+                pos_array[image] if batched else pos_array, tri_array, rast_array[image],
+                grad_array[image, start:stop], grad_db_array[image, start:stop], with_db, start, stop,
+                sums,
+            )  # fmt: skip
+
         out = grad_pos.numpy()
-        with workspace(len(bands), num_vertices, 3) as sums:
-            items = [
-                (pos_array[image] if batched else pos_array, tri.numpy(), rast_array[image],
-                 grad_array[image], grad_db_array[image], with_db, start, stop, sums[band])
-                for band, (image, start, stop) in enumerate(bands)
-            ]  # fmt: skip
-            run(rasterize_band_backward, items)
-            if batched:
-                run(sum_bands, list(zip([sums[rows] for rows in bands_of_images(bands)], out)))
-            else:
-                sum_bands(sums, out)
+        sum_by_vertex(add, bands, (4, [out if batched else out[None]]))
         return grad_pos, None, None, None, None, None
 
 

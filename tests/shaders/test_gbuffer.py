@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from mofa_nvdr.shaders.gbuffer import make_gbuffer, shade_mesh, shade_mesh_ref
+from mofa_nvdr.shaders.gbuffer import draw_mesh, make_gbuffer, shade_mesh, shade_mesh_ref
 from torch import Tensor
 from torch.autograd import gradcheck
 
@@ -123,6 +123,70 @@ class TestShadeMesh:
             return shade_mesh_ref(n, a, rast.double(), triangles, q, reference)[0]
 
         assert gradcheck(function, leaves)
+
+
+class TestDrawMesh:
+    """Against the operators one after the other: the same bits, and one gradient for both."""
+
+    @staticmethod
+    def leaves(device):
+        generator = torch.Generator().manual_seed(0)
+        side = 14
+        grid = torch.stack(
+            torch.meshgrid(*[torch.linspace(-0.8, 0.8, side)] * 2, indexing="ij"), -1
+        )
+        xy = grid.reshape(1, -1, 2) + 0.02 * torch.randn(3, side * side, 2, generator=generator)
+        w = 1 + 0.2 * torch.rand(3, side * side, 1, generator=generator)
+        pos = torch.cat([xy * w, 0.3 * w, w], dim=-1)
+        corner = torch.arange(side * side).reshape(side, side)[:-1, :-1].flatten()
+        triangles = torch.cat(
+            [torch.stack([corner, corner + side, corner + 1], 1),
+             torch.stack([corner + side, corner + side + 1, corner + 1], 1)]
+        ).int()  # fmt: skip
+        normals, albedo, *_ = scene(3, vertices=side * side)
+        light = scene(3)[-1]
+        tensors = [t.to(device).requires_grad_() for t in (pos, normals, albedo, light)]
+        return tensors, triangles.to(device)
+
+    @staticmethod
+    def apart(context, pos, normals, albedo, triangles, light, size):
+        rast, _ = dr.rasterize(context, pos, triangles, size, grad_db=False)
+        return *shade_mesh(normals, albedo, rast, triangles, light), rast
+
+    @pytest.mark.parametrize("with_rast", [True, False])
+    def test_is_rasterize_then_shade(self, device, with_rast):
+        results = []
+        for function in (draw_mesh, self.apart):
+            (pos, normals, albedo, light), triangles = self.leaves(device)
+            context = dr.RasterizeContext()
+            image, mask, rast = function(context, pos, normals, albedo, triangles, light, (37, 52))
+            weights = torch.linspace(-1, 1, image.numel(), device=device).view(image.shape)
+            loss = (image * weights).sum()
+            if with_rast:  # as the buffers that are made later do
+                loss = loss + (rast[..., :2] * weights[:, :2].permute(0, 2, 3, 1)).sum()
+            gradients = torch.autograd.grad(loss, (pos, normals, albedo, light))
+            results.append((image, mask, rast, *gradients))
+        assert results[0][1].sum() > 1000
+        for one, two in zip(*results):
+            torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-5)
+        for one, two in zip(results[0][:3], results[1][:3]):
+            assert torch.equal(one, two)
+
+    def test_rast_alone_has_a_gradient(self):
+        (pos, normals, albedo, light), triangles = self.leaves("cpu")
+        gradients = []
+        for function in (draw_mesh, self.apart):
+            rast = function(
+                dr.RasterizeContext(), pos, normals, albedo, triangles, light, (37, 52)
+            )[2]
+            gradients.append(torch.autograd.grad(rast[..., 0].square().sum(), pos)[0])
+        torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-5)
+
+    def test_wrong_input(self):
+        (pos, normals, albedo, light), triangles = self.leaves("cpu")
+        context = dr.RasterizeContext()
+        with pytest.raises(RuntimeError, match="rasterize: tri is"):
+            draw_mesh(context, pos, normals, albedo, triangles.long(), light, (37, 52))
 
 
 class TestMakeGbuffer:
