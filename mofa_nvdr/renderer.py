@@ -20,8 +20,8 @@ from mofa_nvdr import dr as default_dr
 from mofa_nvdr.camera import Camera
 from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.outline import Outline, find_outline
-from mofa_nvdr.projected_area import log_projected_area
 from mofa_nvdr.shaders.gbuffer import GBuffer, draw_mesh, make_gbuffer, shade_mesh
+from mofa_nvdr.surface_motion import surface_motion
 
 RASTER_GRADIENTS = ("rendering", "surface")
 OUTLINE_GRADIENTS = ("none", "edges")
@@ -198,9 +198,9 @@ class FaceRenderer(nn.Module):
             )
         position = log_area = None
         if surface:
-            position = self._position(vertices, rast, triangles)
-            projected, ids = self.camera.project(vertices), rast[..., 3].flip(1).long() - 1
-            log_area = log_projected_area(projected, triangles, ids, _AREA_FLOOR)[:, None]
+            position, log_area = surface_motion(
+                pos, triangles, rast, self.camera.near, _AREA_FLOOR, self.dr
+            )
         if outline is not None:
             image, mask = outline.attach(torch.cat([image, mask], dim=1)).split([3, 1], dim=1)
         buffers = (normals, albedo, vertices, rast, triangles, light, self.dr)
@@ -219,14 +219,6 @@ class FaceRenderer(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({**state, "dr": import_module(state["dr"])})
-
-    def _position(self, vertices: Tensor, rast: Tensor, triangles: Tensor) -> Tensor:
-        """Where the surface points in the pixels project, px [B, 2, H, W]; zeros where none is."""
-        points, _ = self.dr.interpolate(vertices.contiguous(), rast, triangles)
-        covered = rast[..., 3:] > 0
-        ahead = points.new_tensor([0.0, 0.0, -1.0])
-        projected = self.camera.project(torch.where(covered, points, ahead)) * covered
-        return projected.flip(1).permute(0, 3, 1, 2)
 
 
 def _given(buffer: GBuffer) -> GBuffer:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mofa_nvdr.shaders.gbuffer_kernels import draw_rows_backward, shade_rows, shade_rows_backward
+from mofa_nvdr.shaders.gbuffer_kernels import shade_rows, shade_rows_backward
 from mofa_nvdr.shaders.sh_lambert import quadric, quadric_backward, sh_irradiance
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -207,10 +207,11 @@ class _Draw(torch.autograd.Function):
         if grad_image is None:
             grad_image = torch.zeros(batch, 3, height, width)
         given = grad_image.contiguous().numpy()
-        of_drawn = None if grad_drawn is None else grad_drawn.contiguous().numpy()
+        nothing, no_pos = np.empty((0, 0, 0), np.float32), np.empty((0, 0))
+        with_drawn = grad_drawn is not None
+        of_drawn = nothing if grad_drawn is None else grad_drawn.contiguous().numpy()
         with_pos, with_rast = ctx.needs_input_grad[:2]
         grad_rast = torch.empty_like(saved[2]) if with_rast else None
-        nothing = np.empty((0, 0, 0), np.float32)
         rast_out = nothing if grad_rast is None else grad_rast.numpy()
         grad_normals, grad_albedo = (torch.empty_like(t) for t in saved[:2])
         groups = [(_COLUMNS, [grad_normals.numpy(), grad_albedo.numpy()])]
@@ -219,17 +220,14 @@ class _Draw(torch.autograd.Function):
             grad_pos, points = torch.empty_like(pos), pos.detach().numpy()
             groups.append((4, [grad_pos.numpy()]))
 
-        def add(band: int, sums: np.ndarray, pos_sums: np.ndarray | None = None) -> None:
+        def add(band: int, sums: np.ndarray, pos_sums: np.ndarray = no_pos) -> None:
             b, start, stop = bands[band]
-            mesh = (by_vertex[b], colors[b], raster[b], tri, quadrics[b], given[b])
-            if pos_sums is None:
-                through = rast_out[b, start:stop] if with_rast else nothing
-                shade_rows_backward(*mesh, start, stop, with_rast, through, sums, light_sums[band])
-                return
-            elsewhere = nothing if of_drawn is None else of_drawn[b]
-            draw_rows_backward(
-                points[b], *mesh, elsewhere, start, stop, sums, pos_sums, light_sums[band]
-            )
+            shade_rows_backward(
+                points[b] if with_pos else no_pos.astype(np.float32), by_vertex[b], colors[b],
+                raster[b], tri, quadrics[b], given[b], of_drawn[b] if with_drawn else nothing,
+                start, stop, with_rast, rast_out[b] if with_rast else nothing, sums, pos_sums,
+                light_sums[band],
+            )  # fmt: skip
 
         sum_by_vertex(add, bands, *groups)
         of_images = np.stack([light_sums[rows].sum(0) for rows in bands_of_images(bands)])

@@ -11,10 +11,9 @@ import numpy as np
 
 from mofa_nvdr.dr.interpolate_kernels import triangle_at
 from mofa_nvdr.dr.parallel import jit
-from mofa_nvdr.dr.rasterize_kernels import rasterize_band_backward
+from mofa_nvdr.dr.rasterize_kernels import GU, GV, NDC_X, NDC_Y, PIXELS, TABLE, add_pixels
 
 _BLOCK = 128
-_STRIP = 16
 _ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
 _NO_LENGTH = np.float32(1e-12)
 # The rows of the table; three for each vector.
@@ -50,23 +49,28 @@ def shade_rows(normals, albedo, rast, tri, q, start, stop, image, mask):
 
 @jit
 def shade_rows_backward(
-    normals, albedo, rast, tri, q, g_image, start, stop, with_rast, grad_rast, sums, grad_q
-):
-    """Gradients of u and v over some rows; the gradients of normals, albedo and quadric are added up.
+    pos, normals, albedo, rast, tri, q, g_image, g_rast, start, stop, with_rast, grad_rast,
+    sums, pos_sums, grad_q,
+):  # fmt: skip
+    """Gradients of u and v over some rows; the gradients of vertices and quadric are added up.
 
-    The first row of grad_rast is row `start`. `sums` [V, 8] takes three numbers for the normal and
-    three for the albedo; eight fill a cache line.
+    `sums` [V, 8] takes three numbers for the normal and three for the albedo; eight fill a cache line.
+    With pos [V, 4] the gradient goes on to the vertices' places, `pos_sums` [V, 4], together with g_rast
+    [H, W, 4] from elsewhere; [0, 0] and [0, 0, 0] stand for none.
     """
     height, width = rast.shape[0], rast.shape[1]
     s = np.empty((_ROWS, _BLOCK), np.float32)
     corners = np.empty((3, _BLOCK), np.uint32)  # unsigned: no test for negative indices
+    with_pos = len(pos) > 0
+    table, table_corners, m = np.zeros((TABLE, PIXELS)), np.empty((3, PIXELS), np.uint32), 0
     for j in range(start, stop):
         row = height - 1 - j
+        ndc_y = (2 * j + 1) / height - 1.0
         for left in range(0, width, _BLOCK):
             n = min(_BLOCK, width - left)
             if not _gather(normals, albedo, rast, tri, j, left, n, corners, s):
                 if with_rast:
-                    grad_rast[j - start, left : left + n] = _ZERO
+                    grad_rast[j, left : left + n] = _ZERO
                 continue
             for c in range(3):
                 for k in range(n):
@@ -74,48 +78,41 @@ def shade_rows_backward(
             _normalize(n, s)
             _shade_block_backward(q, n, s, grad_q)
             for k in range(n):
-                grad_u, grad_v = 0.0, 0.0
-                if s[_MASK, k] != _ZERO:
-                    a, b, c = corners[0, k], corners[1, k], corners[2, k]
-                    u, v = np.float64(rast[j, left + k, 0]), np.float64(rast[j, left + k, 1])
-                    w = 1.0 - u - v
-                    # Six names rather than a loop: the compiler then adds them as one vector.
-                    g0, g1 = np.float64(s[_G_NORMAL, k]), np.float64(s[_G_NORMAL + 1, k])
-                    g2, g3 = np.float64(s[_G_NORMAL + 2, k]), np.float64(s[_G_ALBEDO, k])
-                    g4, g5 = np.float64(s[_G_ALBEDO + 1, k]), np.float64(s[_G_ALBEDO + 2, k])
-                    _add(sums, a, u, g0, g1, g2, g3, g4, g5)
-                    _add(sums, b, v, g0, g1, g2, g3, g4, g5)
-                    _add(sums, c, w, g0, g1, g2, g3, g4, g5)
+                if s[_MASK, k] == _ZERO:
                     if with_rast:
-                        grad_u = _along(normals, albedo, a, c, g0, g1, g2, g3, g4, g5)
-                        grad_v = _along(normals, albedo, b, c, g0, g1, g2, g3, g4, g5)
+                        grad_rast[j, left + k] = _ZERO
+                    continue
+                i = left + k
+                a, b, c = corners[0, k], corners[1, k], corners[2, k]
+                u, v = np.float64(rast[j, i, 0]), np.float64(rast[j, i, 1])
+                w = 1.0 - u - v
+                # Six names rather than a loop: the compiler then adds them as one vector.
+                g0, g1 = np.float64(s[_G_NORMAL, k]), np.float64(s[_G_NORMAL + 1, k])
+                g2, g3 = np.float64(s[_G_NORMAL + 2, k]), np.float64(s[_G_ALBEDO, k])
+                g4, g5 = np.float64(s[_G_ALBEDO + 1, k]), np.float64(s[_G_ALBEDO + 2, k])
+                _add(sums, a, u, g0, g1, g2, g3, g4, g5)
+                _add(sums, b, v, g0, g1, g2, g3, g4, g5)
+                _add(sums, c, w, g0, g1, g2, g3, g4, g5)
+                if not (with_rast or with_pos):
+                    continue
+                grad_u = _along(normals, albedo, a, c, g0, g1, g2, g3, g4, g5)
+                grad_v = _along(normals, albedo, b, c, g0, g1, g2, g3, g4, g5)
                 if with_rast:
-                    grad_rast[j - start, left + k, 0] = grad_u
-                    grad_rast[j - start, left + k, 1] = grad_v
-                    grad_rast[j - start, left + k, 2] = _ZERO
-                    grad_rast[j - start, left + k, 3] = _ZERO
-
-
-@jit
-def draw_rows_backward(
-    pos, normals, albedo, rast, tri, q, g_image, g_rast, start, stop, sums, pos_sums, grad_q
-):
-    """`shade_rows_backward` and on through the rasterization, a few rows at a time.
-
-    g_rast [H, W, 4] is what comes from elsewhere; [0, 0, 0] for nothing.
-    """
-    strip = np.empty((_STRIP, rast.shape[1], 4), np.float32)  # stays in the second cache
-    for first in range(start, stop, _STRIP):
-        end = min(first + _STRIP, stop)
-        shade_rows_backward(
-            normals, albedo, rast, tri, q, g_image, first, end, True, strip, sums, grad_q
-        )
-        if len(g_rast):
-            for j in range(first, end):
-                for i in range(rast.shape[1]):
-                    strip[j - first, i, 0] += g_rast[j, i, 0]
-                    strip[j - first, i, 1] += g_rast[j, i, 1]
-        rasterize_band_backward(pos, tri, rast, strip, strip, False, first, end, pos_sums)
+                    grad_rast[j, i, 0], grad_rast[j, i, 1] = grad_u, grad_v
+                    grad_rast[j, i, 2], grad_rast[j, i, 3] = _ZERO, _ZERO
+                    continue
+                if len(g_rast):
+                    grad_u += g_rast[j, i, 0]
+                    grad_v += g_rast[j, i, 1]
+                table_corners[0, m], table_corners[1, m], table_corners[2, m] = a, b, c
+                table[GU, m], table[GV, m] = grad_u, grad_v
+                table[NDC_X, m], table[NDC_Y, m] = (2 * i + 1) / width - 1.0, ndc_y
+                m += 1
+                if m == PIXELS:
+                    add_pixels(pos, table_corners, m, False, table, pos_sums)
+                    m = 0
+    if m:
+        add_pixels(pos, table_corners, m, False, table, pos_sums)
 
 
 @jit(inline=True)

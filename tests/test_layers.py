@@ -17,7 +17,8 @@ LAYERS = {
     "renderer": 3, "losses": 3, "pictures": 3, "parameters": 3,
     "face_model": 2, "outline": 2, "outline_kernels": 2, "procedural_face": 2, "shaders": 2,
     "camera": 2, "color_distance": 2, "color_distance_kernels": 2,
-    "face_code": 1, "affine": 1, "rigid": 1, "mesh": 1, "projected_area": 1, "lighting": 1, "hdr": 1,
+    "face_code": 1, "affine": 1, "rigid": 1, "mesh": 1, "lighting": 1, "hdr": 1,
+    "surface_motion": 1, "surface_motion_kernels": 1,
     "dr": 1, "landmarks": 1, "config": 1, "checkpoint": 1, "device": 1, "assets": 1, "configs": 1,
 }  # fmt: skip
 STRANGERS = [

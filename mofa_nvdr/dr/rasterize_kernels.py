@@ -382,8 +382,8 @@ def decode_id(value):
 
 
 # Rows of the table of `rasterize_band_backward`: x, y, w of three corners; then, for each pixel,
-_XA, _XB, _XC, _GU, _GV, _NDC_X, _NDC_Y = 0, 3, 6, 9, 10, 11, 12
-_GUX, _GUY, _GVX, _GVY, _AREA_DB, _XA_DB, _XB_DB, _XC_DB, _TABLE = (
+_XA, _XB, _XC, GU, GV, NDC_X, NDC_Y = 0, 3, 6, 9, 10, 11, 12
+_GUX, _GUY, _GVX, _GVY, _AREA_DB, _XA_DB, _XB_DB, _XC_DB, TABLE = (
     13,
     14,
     15,
@@ -394,7 +394,7 @@ _GUX, _GUY, _GVX, _GVY, _AREA_DB, _XA_DB, _XB_DB, _XC_DB, _TABLE = (
     24,
     27,
 )
-_PIXELS = 64
+PIXELS = 64
 
 
 @jit
@@ -406,8 +406,8 @@ def rasterize_band_backward(pos, tri, rast, grad_rast, grad_db, with_db, row_sta
     """
     height, width = rast.shape[0], rast.shape[1]
     num_vertices, num_triangles = pos.shape[0], tri.shape[0]
-    s = np.zeros((_TABLE, _PIXELS))
-    corners = np.empty((3, _PIXELS), np.uint32)
+    s = np.zeros((TABLE, PIXELS))
+    corners = np.empty((3, PIXELS), np.uint32)
     ndc_x = np.empty(width)
     for i in range(width):
         ndc_x[i] = (2 * i + 1) / width - 1.0
@@ -435,26 +435,26 @@ def rasterize_band_backward(pos, tri, rast, grad_rast, grad_db, with_db, row_sta
             if min(a, b, c) < 0 or max(a, b, c) >= num_vertices:
                 continue
             corners[0, n], corners[1, n], corners[2, n] = a, b, c
-            s[_GU, n], s[_GV, n], s[_NDC_X, n], s[_NDC_Y, n] = gu, gv, ndc_x[i], ndc_y
+            s[GU, n], s[GV, n], s[NDC_X, n], s[NDC_Y, n] = gu, gv, ndc_x[i], ndc_y
             n += 1
-            if n == _PIXELS:
-                _add_pixels(pos, corners, n, with_db, s, sums)
+            if n == PIXELS:
+                add_pixels(pos, corners, n, with_db, s, sums)
                 n = 0
-    _add_pixels(pos, corners, n, with_db, s, sums)
+    add_pixels(pos, corners, n, with_db, s, sums)
 
 
 @jit
-def _add_pixels(pos, corners, n, with_db, s, sums):
-    for corner in range(3):
-        for k in range(n):
-            v = corners[corner, k]
-            s[3 * corner, k], s[3 * corner + 1, k] = pos[v, 0], pos[v, 1]
-            s[3 * corner + 2, k] = pos[v, 3]
+def add_pixels(pos, corners, n, with_db, s, sums):
+    """Add n pixels to the sums [V, 4] of their corners; the rows of s from GU on are given.
+
+    Rows that are never written hold zeros.
+    """
+    gather_corners(pos, corners, n, s)
     if with_db:
         _through_db(n, s)
     for k in range(n):
         qax, qay, qbx, qby, qcx, qcy, inverse, u, v = _areas(k, s)
-        gu, gv, ndc_x, ndc_y = s[_GU, k], s[_GV, k], s[_NDC_X, k], s[_NDC_Y, k]
+        gu, gv, ndc_x, ndc_y = s[GU, k], s[GV, k], s[NDC_X, k], s[NDC_Y, k]
         # Gradients of E_0, E_1, E_2, then of q_k.
         g2 = -inverse * (s[_AREA_DB, k] + gu * u + gv * v)
         g0, g1 = gu * inverse + g2, gv * inverse + g2
@@ -468,6 +468,22 @@ def _add_pixels(pos, corners, n, with_db, s, sums):
         for row in range(9):
             for k in range(n):
                 s[row, k] += s[_XA_DB + row, k]
+    add_corners(corners, n, s, sums)
+
+
+@jit(inline=True)
+def gather_corners(pos, corners, n, s):
+    """Rows 0 to 8 of s: x, y, w of the first, the second and the third corner of n triangles."""
+    for corner in range(3):
+        for k in range(n):
+            v = corners[corner, k]
+            s[3 * corner, k], s[3 * corner + 1, k] = pos[v, 0], pos[v, 1]
+            s[3 * corner + 2, k] = pos[v, 3]
+
+
+@jit(inline=True)
+def add_corners(corners, n, s, sums):
+    """Add such rows to the sums [V, 4] of x, y, z, w."""
     for k in range(n):
         for corner in range(3):
             v = corners[corner, k]
@@ -479,7 +495,7 @@ def _add_pixels(pos, corners, n, with_db, s, sums):
 @jit(inline=True)
 def _areas(k, s):
     """q_k as in `_resolve`, 1 / (E_0 + E_1 + E_2), kept finite, and u and v."""
-    ndc_x, ndc_y = s[_NDC_X, k], s[_NDC_Y, k]
+    ndc_x, ndc_y = s[NDC_X, k], s[NDC_Y, k]
     wa, wb, wc = s[_XA + 2, k], s[_XB + 2, k], s[_XC + 2, k]
     qax, qay = s[_XA, k] - ndc_x * wa, s[_XA + 1, k] - ndc_y * wa
     qbx, qby = s[_XB, k] - ndc_x * wb, s[_XB + 1, k] - ndc_y * wb
@@ -493,7 +509,7 @@ def _areas(k, s):
 
 @jit(inline=True)
 def _through_db(n, s):
-    """Reverse rast_db = (E_k,X - u A_X) / A and so on through each product: rows _GU, _GV and the db rows."""
+    """Reverse rast_db = (E_k,X - u A_X) / A and so on through each product: rows GU, GV and the db rows."""
     for k in range(n):
         _, _, _, _, _, _, inverse, u, v = _areas(k, s)
         xa, ya, wa = s[_XA, k], s[_XA + 1, k], s[_XA + 2, k]
@@ -508,8 +524,8 @@ def _through_db(n, s):
             gux * (e0x - u * sum_x) + guy * (e0y - u * sum_y)
             + gvx * (e1x - v * sum_x) + gvy * (e1y - v * sum_y)
         )  # fmt: skip
-        s[_GU, k] -= (gux * sum_x + guy * sum_y) * inverse
-        s[_GV, k] -= (gvx * sum_x + gvy * sum_y) * inverse
+        s[GU, k] -= (gux * sum_x + guy * sum_y) * inverse
+        s[GV, k] -= (gvx * sum_x + gvy * sum_y) * inverse
         h2x, h2y = -(gux * u + gvx * v) * inverse, -(guy * u + gvy * v) * inverse
         h0x, h0y = gux * inverse + h2x, guy * inverse + h2y
         h1x, h1y = gvx * inverse + h2x, gvy * inverse + h2y
