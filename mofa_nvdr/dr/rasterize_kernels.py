@@ -25,6 +25,13 @@ _MIN_W = np.float32(1.2e-38)  # the smallest w with a finite float32 reciprocal
 # Triangles are looked at in chunks. Rows of a chunk's table: x and y of the three corners, then
 _CHUNK, _LEFT, _LOW, _COVERED, _ROWS = 64, 6, 7, 8, 9
 _LARGE = 16  # instead of the four bits of _COVERED
+# Pixels are computed in blocks. Rows of the table of `add_pixels`: x, y, w of three corners, then
+_XA, _XB, _XC, GU, GV, NDC_X, NDC_Y = 0, 3, 6, 9, 10, 11, 12
+_GUX, _GUY, _GVX, _GVY, _AREA_DB, _XA_DB, _XB_DB, _XC_DB = 13, 14, 15, 16, 17, 18, 21, 24
+TABLE = 27
+PIXELS = 64
+# Rows of the table of `_resolve`: the same nine, z of the corners, then
+_ZA, _ZB, _ZC, _X, _U, _V, _DEPTH, _INVERSE, _RESOLVED = 9, 10, 11, 12, 13, 14, 15, 16, 17
 
 
 @jit
@@ -305,62 +312,86 @@ def _keep_nearest(depth, t, row, column, behind, keys):
 @jit
 def _resolve(pos, tri, keys, height, width, row_start, rast, rast_db):
     """Barycentrics, depth, id and pixel derivatives of the triangle in each key."""
-    ndc = np.empty(width)
-    for i in range(width):
-        ndc[i] = (2 * i + 1) / width - 1.0
+    s = np.empty((_RESOLVED, PIXELS))
+    corners, columns = np.empty((3, PIXELS), np.uint32), np.empty(PIXELS, np.uint32)
+    zero = np.float32(0.0)
     for row in range(keys.shape[0]):
         j = row + row_start
         ndc_y = (2 * j + 1) / height - 1.0
+        n = 0
         for i in range(width):
-            if keys[row, i] == _EMPTY:
+            key = keys[row, i]
+            if key == _EMPTY:
                 for channel in range(4):
-                    rast[j, i, channel] = 0.0
+                    rast[j, i, channel] = zero
                 for channel in range(rast_db.shape[2]):
-                    rast_db[j, i, channel] = 0.0
-                continue
-            ndc_x = ndc[i]
-            t = _INDEX_MASK - (keys[row, i] & _INDEX_MASK)
-            a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
-            xa, ya, wa = np.float64(pos[a, 0]), np.float64(pos[a, 1]), np.float64(pos[a, 3])
-            xb, yb, wb = np.float64(pos[b, 0]), np.float64(pos[b, 1]), np.float64(pos[b, 3])
-            xc, yc, wc = np.float64(pos[c, 0]), np.float64(pos[c, 1]), np.float64(pos[c, 3])
-            # q_k = (x_k - X w_k, y_k - Y w_k); E_k = cross(q_k+1, q_k+2), also behind the eye.
-            qax, qay = xa - ndc_x * wa, ya - ndc_y * wa
-            qbx, qby = xb - ndc_x * wb, yb - ndc_y * wb
-            qcx, qcy = xc - ndc_x * wc, yc - ndc_y * wc
-            e0 = qbx * qcy - qby * qcx
-            e1 = qcx * qay - qcy * qax
-            e2 = qax * qby - qay * qbx
-            inverse = 1.0 / (e0 + e1 + e2)
-            u = _clamp(e0 * inverse, 0.0, 1.0, 0.0)
-            v = _clamp(e1 * inverse, 0.0, 1.0, 0.0)
-            norm = u + v
-            if norm > 1.0:
-                u /= norm
-                v /= norm
-            z = pos[a, 2] * e0 + pos[b, 2] * e1 + pos[c, 2] * e2
-            rast[j, i, 0] = u
-            rast[j, i, 1] = v
-            rast[j, i, 2] = _clamp(z / (wa * e0 + wb * e1 + wc * e2), -1.0, 1.0, 1.0)
-            rast[j, i, 3] = _encode_id(t + 1)
-            if rast_db.shape[2] == 0:
-                continue
-            e0x, e1x = yb * wc - yc * wb, yc * wa - ya * wc
-            e0y, e1y = xc * wb - xb * wc, xa * wc - xc * wa
-            sum_x = e0x + e1x + (ya * wb - yb * wa)
-            sum_y = e0y + e1y + (xb * wa - xa * wb)
-            step_x, step_y = 2.0 * inverse / width, 2.0 * inverse / height
-            rast_db[j, i, 0] = (e0x - u * sum_x) * step_x
-            rast_db[j, i, 1] = (e0y - u * sum_y) * step_y
-            rast_db[j, i, 2] = (e1x - v * sum_x) * step_x
-            rast_db[j, i, 3] = (e1y - v * sum_y) * step_y
+                    rast_db[j, i, channel] = zero
+            else:
+                t = _INDEX_MASK - (key & _INDEX_MASK)
+                corners[0, n], corners[1, n], corners[2, n] = tri[t, 0], tri[t, 1], tri[t, 2]
+                columns[n] = i
+                s[_X, n] = (2 * i + 1) / width - 1.0
+                rast[j, i, 3] = _encode_id(t + 1)
+                n += 1
+            if n == PIXELS or (i == width - 1 and n):
+                gather_corners(pos, corners, n, s)
+                for corner in range(3):
+                    for k in range(n):
+                        s[_ZA + corner, k] = pos[corners[corner, k], 2]
+                _resolve_pixels(n, ndc_y, s)
+                for k in range(n):
+                    rast[j, columns[k], 0] = s[_U, k]
+                    rast[j, columns[k], 1] = s[_V, k]
+                    rast[j, columns[k], 2] = s[_DEPTH, k]
+                if rast_db.shape[2]:
+                    _differentiate_pixels(n, j, height, width, columns, s, rast_db)
+                n = 0
 
 
-@jit
+@jit(inline=True)
+def _resolve_pixels(n, ndc_y, s):
+    for k in range(n):
+        ndc_x = s[_X, k]
+        wa, wb, wc = s[_XA + 2, k], s[_XB + 2, k], s[_XC + 2, k]
+        # q_k = (x_k - X w_k, y_k - Y w_k); E_k = cross(q_k+1, q_k+2), also behind the eye.
+        qax, qay = s[_XA, k] - ndc_x * wa, s[_XA + 1, k] - ndc_y * wa
+        qbx, qby = s[_XB, k] - ndc_x * wb, s[_XB + 1, k] - ndc_y * wb
+        qcx, qcy = s[_XC, k] - ndc_x * wc, s[_XC + 1, k] - ndc_y * wc
+        e0 = qbx * qcy - qby * qcx
+        e1 = qcx * qay - qcy * qax
+        e2 = qax * qby - qay * qbx
+        inverse = 1.0 / (e0 + e1 + e2)
+        u = _clamp(e0 * inverse, 0.0, 1.0, 0.0)
+        v = _clamp(e1 * inverse, 0.0, 1.0, 0.0)
+        norm = max(u + v, 1.0)
+        z = s[_ZA, k] * e0 + s[_ZB, k] * e1 + s[_ZC, k] * e2
+        s[_U, k], s[_V, k], s[_INVERSE, k] = u / norm, v / norm, inverse
+        s[_DEPTH, k] = _clamp(z / (wa * e0 + wb * e1 + wc * e2), -1.0, 1.0, 1.0)
+
+
+@jit(inline=True)
+def _differentiate_pixels(n, j, height, width, columns, s, rast_db):
+    for k in range(n):
+        xa, ya, wa = s[_XA, k], s[_XA + 1, k], s[_XA + 2, k]
+        xb, yb, wb = s[_XB, k], s[_XB + 1, k], s[_XB + 2, k]
+        xc, yc, wc = s[_XC, k], s[_XC + 1, k], s[_XC + 2, k]
+        u, v, inverse = s[_U, k], s[_V, k], s[_INVERSE, k]
+        e0x, e1x = yb * wc - yc * wb, yc * wa - ya * wc
+        e0y, e1y = xc * wb - xb * wc, xa * wc - xc * wa
+        sum_x = e0x + e1x + (ya * wb - yb * wa)
+        sum_y = e0y + e1y + (xb * wa - xa * wb)
+        step_x, step_y = 2.0 * inverse / width, 2.0 * inverse / height
+        i = columns[k]
+        rast_db[j, i, 0] = (e0x - u * sum_x) * step_x
+        rast_db[j, i, 1] = (e0y - u * sum_y) * step_y
+        rast_db[j, i, 2] = (e1x - v * sum_x) * step_x
+        rast_db[j, i, 3] = (e1y - v * sum_y) * step_y
+
+
+@jit(inline=True)
 def _clamp(value, low, high, if_nan):
-    if value != value:
-        return if_nan
-    return min(max(value, low), high)
+    inside = min(max(value, low), high)
+    return inside if value == value else if_nan
 
 
 @jit
@@ -379,22 +410,6 @@ def decode_id(value):
     if value <= 16777216.0:
         return np.int64(value)
     return np.int64(np.float32(value).view(np.int32)) - 0x4B800000 + 16777216
-
-
-# Rows of the table of `rasterize_band_backward`: x, y, w of three corners; then, for each pixel,
-_XA, _XB, _XC, GU, GV, NDC_X, NDC_Y = 0, 3, 6, 9, 10, 11, 12
-_GUX, _GUY, _GVX, _GVY, _AREA_DB, _XA_DB, _XB_DB, _XC_DB, TABLE = (
-    13,
-    14,
-    15,
-    16,
-    17,
-    18,
-    21,
-    24,
-    27,
-)
-PIXELS = 64
 
 
 @jit
