@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -143,7 +142,7 @@ def bench(
     try:
         torch.set_num_threads(1)
         a = torch.rand(_MATRIX, _MATRIX)
-        _, product = _time(lambda: a @ a, 5, _clock(torch.device("cpu"), 1))
+        product = min(_times_of(lambda: a @ a, 5, _clock(torch.device("cpu"), 1)))
         print(f"{_MATRIX}^3 matrix product, one thread: {product:.1f} ms\n{_HEADER}")
         model = FaceModel.load("default").to(target)
         for count in (0,) if target.type == "cuda" else threads:
@@ -250,15 +249,17 @@ def _measure(
     for name, (forward, leaves) in cases.items():
         clock = _clock(device, threads)
         grad = torch.rand_like(forward())
-        times = _time(forward, repeats, clock)
-        graphs = iter([forward() for _ in range(repeats + _WARM_UP)])
-
-        def backward(graphs: Any = graphs, leaves: Any = leaves, grad: Any = grad) -> object:
-            return torch.autograd.grad(next(graphs), leaves, grad)
-
-        back = _time(backward, repeats, clock)
-        ratio = (times[1] + back[1]) / product
-        row = Timing(name, threads, batch, vertices, resolution, *times, *back, ratio)
+        there, back = [], []
+        for _ in range(_WARM_UP + repeats):  # one after the other, as in training
+            start = clock()
+            out = forward()
+            middle = clock()
+            torch.autograd.grad(out, leaves, grad)
+            back.append(1e3 * (clock() - middle))
+            there.append(1e3 * (middle - start))
+        figures = [f(t[_WARM_UP:]) for t in (there, back) for f in (statistics.median, min)]
+        ratio = (figures[1] + figures[3]) / product
+        row = Timing(name, threads, batch, vertices, resolution, *figures, ratio)
         rows.append(row)
         print(
             f"{name:32} {threads or '-':>7} {batch:>5} {vertices:>8} {resolution:>6}  "
@@ -269,18 +270,16 @@ def _measure(
     return rows
 
 
-def _time(
+def _times_of(
     function: Callable[[], object], repeats: int, clock: Callable[[], float]
-) -> tuple[float, float]:
-    """(median, best) of some repetitions, ms."""
+) -> list[float]:
+    """Times of some repetitions, ms."""
     times = []
-    for k in range(repeats + _WARM_UP):
+    for _ in range(_WARM_UP + repeats):
         start = clock()
         function()
-        elapsed = clock() - start
-        if k >= _WARM_UP:
-            times.append(1e3 * elapsed)
-    return statistics.median(times), min(times)
+        times.append(1e3 * (clock() - start))
+    return times[_WARM_UP:]
 
 
 def _clock(device: torch.device, threads: int) -> Callable[[], float]:

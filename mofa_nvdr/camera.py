@@ -378,18 +378,22 @@ class Camera:
             ValueError: the last dimension is not 3.
         """
         _check_points("Camera.clip_space", points_camera)
-        height, width = self.size
-        span = self.far - self.near
-        x_scale, y_scale = 2 * self.focal_px / width, 2 * self.focal_px / height
-        z_scale, z_shift = -(self.far + self.near) / span, -2 * self.far * self.near / span
-        if points_camera.ndim == 3 and compiles(points_camera):
-            rows = [[x_scale, 0.0, 0.0], [0.0, y_scale, 0.0], [0.0, 0.0, z_scale], [0.0, 0.0, -1.0]]
-            matrix = points_camera.new_tensor(rows).expand(len(points_camera), 4, 3)
-            shift = points_camera.new_tensor([0.0, 0.0, z_shift, 0.0]).expand(len(points_camera), 4)
-            return transform_points(points_camera, matrix, shift)
+        x_scale, y_scale, z_scale, z_shift = self.clip_coefficients
         # Number by number: a GPU's matrix product may round its factors to 11 bits.
         x, y, z = points_camera.unbind(-1)
         return torch.stack([x * x_scale, y * y_scale, z * z_scale + z_shift, -z], dim=-1)
+
+    @property
+    def clip_coefficients(self) -> tuple[float, float, float, float]:
+        """(sx, sy, sz, tz): clip space is (sx x, sy y, sz z + tz, -z)."""
+        height, width = self.size
+        span = self.far - self.near
+        return (
+            2 * self.focal_px / width,
+            2 * self.focal_px / height,
+            -(self.far + self.near) / span,
+            -2 * self.far * self.near / span,
+        )
 
 
 def _check_points(who: str, points: Tensor) -> None:

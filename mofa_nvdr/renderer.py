@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.camera import Camera
+from mofa_nvdr.dr.parallel import compiles
 from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.outline import Outline, find_outline
 from mofa_nvdr.shaders.gbuffer import GBuffer, draw_mesh, make_gbuffer, shade_mesh
@@ -168,36 +169,34 @@ class FaceRenderer(nn.Module):
             ValueError: shapes disagree.
         """
         _check_shapes(vertices, triangles, albedo, light, normals)
-        batch, (height, width) = vertices.shape[0], self.camera.size
+        batch, size = vertices.shape[0], self.camera.size
         if normals is None:
             normals = vertex_normals(vertices, triangles)
-        pos = self.camera.clip_space(vertices).contiguous()
         albedo = albedo.expand(batch, -1, -1)
         surface = self.gradient == "surface"
+        drawn = vertices.detach() if surface else vertices
         outline = None
         # Eq. 4 at every pixel. nvdiffrast's row 0 is at the bottom, the image's at the top.
-        if self.outline == "edges":
-            rast, _ = self.dr.rasterize(
-                self._context, pos, triangles, (height, width), grad_db=False
-            )
-            outline = find_outline(pos, triangles, rast, 1 / self.camera.focal_px)
-            if rast.requires_grad:
-                keep = ~outline.grazing[..., None]
-                rast.register_hook(lambda gradient: gradient * keep)
-            image, mask = shade_mesh(normals, albedo, rast, triangles, light, self.dr)
-        else:
+        if (
+            self.dr is default_dr
+            and self.outline == "none"
+            and compiles(vertices, normals, albedo, light)
+        ):
             image, mask, rast = draw_mesh(
-                self._context,
-                pos.detach() if surface else pos,
-                normals,
-                albedo,
-                triangles,
-                light,
-                (height, width),
-                self.dr,
+                drawn, triangles, normals, albedo, light, size, self.camera.clip_coefficients
             )
+        else:
+            pos = self.camera.clip_space(drawn).contiguous()
+            rast, _ = self.dr.rasterize(self._context, pos, triangles, size, grad_db=False)
+            if self.outline == "edges":
+                outline = find_outline(pos, triangles, rast, 1 / self.camera.focal_px)
+                if rast.requires_grad:
+                    keep = ~outline.grazing[..., None]
+                    rast.register_hook(lambda gradient: gradient * keep)
+            image, mask = shade_mesh(normals, albedo, rast, triangles, light, self.dr)
         position = log_area = None
         if surface:
+            pos = self.camera.clip_space(vertices)
             position, log_area = surface_motion(
                 pos, triangles, rast, self.camera.near, _AREA_FLOOR, self.dr
             )

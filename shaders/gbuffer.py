@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mofa_nvdr.shaders.gbuffer_kernels import shade_rows, shade_rows_backward
+from mofa_nvdr.shaders.gbuffer_kernels import (
+    camera_to_clip,
+    clip_to_camera,
+    shade_rows,
+    shade_rows_backward,
+)
 from mofa_nvdr.shaders.sh_lambert import quadric, quadric_backward, sh_irradiance
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.dr.bands import bands_of_images, forward_bands, gradient_bands
+from mofa_nvdr.dr.context import check_triangles, common_device
 from mofa_nvdr.dr.parallel import compiles, run
-from mofa_nvdr.dr.rasterize import check_call
 from mofa_nvdr.dr.rasterize_kernels import rasterize_band
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 
@@ -70,36 +75,46 @@ def make_gbuffer(
 
 
 def draw_mesh(
-    context: default_dr.RasterizeContext,
-    pos: Tensor,
+    vertices: Tensor,
+    triangles: Tensor,
     normals: Tensor,
     albedo: Tensor,
-    triangles: Tensor,
     light: Tensor,
     size: tuple[int, int],
-    dr: ModuleType = default_dr,
+    clip_coefficients: tuple[float, float, float, float],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`dr.rasterize` and `shade_mesh` in one: on the CPU each band of rows is shaded while it is hot.
+    """Clip space, `dr.rasterize` and `shade_mesh` in one, for float32 on the CPU.
+
+    Each band of rows is shaded while it is hot, and what the vertices' places get goes back in one pass.
 
     Args:
-        context: for `dr.rasterize`.
-        pos: [B, V, 4] clip space, contiguous.
+        vertices: [B, V, 3] camera space, looking down -z.
+        triangles: [T, 3] int32.
         normals: [B, V, 3]; this and the following as in `shade_mesh`.
         albedo: [B, V, 3].
-        triangles: [T, 3] int32.
         light: [B, 9, 3].
         size: (height, width).
-        dr: the module with nvdiffrast's verbs.
+        clip_coefficients: (sx, sy, sz, tz) of clip space (sx x, sy y, sz z + tz, -z).
 
     Returns:
         image [B, 3, H, W] and mask [B, 1, H, W] of `shade_mesh`, and rast [B, H, W, 4]. Differentiable
-        once, in pos too.
+        once, in vertices too, as far as nvdiffrast's rasterization is.
+
+    Raises:
+        RuntimeError: the triangles' shape, dtype, device or memory layout is not as above.
     """
-    if dr is not default_dr or not compiles(pos, normals, albedo, light):
-        rast, _ = dr.rasterize(context, pos, triangles, size, grad_db=False)
-        return *shade_mesh_ref(normals, albedo, rast, triangles, light, dr), rast
-    check_call("rasterize", context, pos, triangles, size, None, False)
-    return _Draw.apply(pos, None, (len(pos), *size), normals, albedo, triangles, light)
+    common_device("draw_mesh", vertices=vertices, triangles=triangles)
+    check_triangles("draw_mesh", triangles)
+    return _Draw.apply(
+        vertices, None, (len(vertices), *size), clip_coefficients, normals, albedo, triangles, light
+    )
+
+
+def _clip_space(points: np.ndarray, clip_coefficients: tuple[float, ...]) -> np.ndarray:
+    """[V, 3] -> [V, 4], with memory of its own: made where it is used, while that is hot."""
+    pos = np.empty((len(points), 4), np.float32)
+    camera_to_clip(points, *clip_coefficients, pos)
+    return pos
 
 
 def shade_mesh(
@@ -131,7 +146,7 @@ def shade_mesh(
         return shade_mesh_ref(normals, albedo, rast, triangles, light, dr)
     rast = rast.contiguous()
     image, mask, _ = _Draw.apply(
-        None, rast, tuple(rast.shape[:3]), normals, albedo, triangles, light
+        None, rast, tuple(rast.shape[:3]), (), normals, albedo, triangles, light
     )
     return image, mask
 
@@ -151,14 +166,15 @@ def shade_mesh_ref(
 
 
 class _Draw(torch.autograd.Function):
-    """Rasterize `pos` and shade, band by band; or shade `rast` where that is given instead."""
+    """Rasterize the vertices and shade, band by band; or shade `rast` where that is given instead."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        pos: Tensor | None,
+        vertices: Tensor | None,
         rast: Tensor | None,
         size: tuple[int, int, int],
+        clip_coefficients: tuple[float, ...],
         normals: Tensor,
         albedo: Tensor,
         triangles: Tensor,
@@ -170,7 +186,7 @@ class _Draw(torch.autograd.Function):
         coefficients = quadric(light).contiguous()
         saved = (normals.contiguous(), albedo.contiguous(), drawn, triangles, coefficients)
         by_vertex, colors, raster, tri, quadrics = (t.detach().numpy() for t in saved)
-        points = None if pos is None else pos.detach().numpy()
+        points = None if vertices is None else vertices.detach().contiguous().numpy()
         image_array, mask_array = image.numpy(), mask.numpy()
         no_db, nothing_in_front = (
             np.empty((height, width, 0), np.float32),
@@ -179,9 +195,10 @@ class _Draw(torch.autograd.Function):
 
         def draw(b: int, start: int, stop: int) -> None:
             if points is not None:
+                pos = _clip_space(points[b], clip_coefficients)
                 rasterize_band(
-                    points[b], tri, 0, len(tri), height, width, start, stop, nothing_in_front,
-                    raster[b], no_db,
+                    pos, tri, 0, len(tri), height, width, start, stop, nothing_in_front, raster[b],
+                    no_db,
                 )  # fmt: skip
             shade_rows(
                 by_vertex[b], colors[b], raster[b], tri, quadrics[b], start, stop,
@@ -189,7 +206,8 @@ class _Draw(torch.autograd.Function):
             )  # fmt: skip
 
         run(draw, forward_bands(batch, height))
-        ctx.save_for_backward(pos, *saved)
+        ctx.save_for_backward(vertices, *saved)
+        ctx.clip_coefficients = clip_coefficients
         ctx.mark_non_differentiable(mask)
         ctx.set_materialize_grads(False)
         return image, mask, drawn
@@ -199,7 +217,7 @@ class _Draw(torch.autograd.Function):
     def backward(
         ctx: Any, grad_image: Tensor | None, _: Tensor, grad_drawn: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        pos, *saved = ctx.saved_tensors
+        vertices, *saved = ctx.saved_tensors
         by_vertex, colors, raster, tri, quadrics = (t.detach().numpy() for t in saved)
         batch, height, width, _ = raster.shape
         bands = gradient_bands(batch, height)
@@ -207,31 +225,34 @@ class _Draw(torch.autograd.Function):
         if grad_image is None:
             grad_image = torch.zeros(batch, 3, height, width)
         given = grad_image.contiguous().numpy()
-        nothing, no_pos = np.empty((0, 0, 0), np.float32), np.empty((0, 0))
+        nothing, no_pos = np.empty((0, 0, 0), np.float32), np.empty((0, 0), np.float32)
+        no_sums = np.empty((0, 0))
         with_drawn = grad_drawn is not None
         of_drawn = nothing if grad_drawn is None else grad_drawn.contiguous().numpy()
-        with_pos, with_rast = ctx.needs_input_grad[:2]
+        with_vertices, with_rast = ctx.needs_input_grad[:2]
         grad_rast = torch.empty_like(saved[2]) if with_rast else None
         rast_out = nothing if grad_rast is None else grad_rast.numpy()
         grad_normals, grad_albedo = (torch.empty_like(t) for t in saved[:2])
         groups = [(_COLUMNS, [grad_normals.numpy(), grad_albedo.numpy()])]
-        grad_pos, points = None, nothing
-        if with_pos:
-            grad_pos, points = torch.empty_like(pos), pos.detach().numpy()
-            groups.append((4, [grad_pos.numpy()]))
+        grad_vertices = None
+        if with_vertices:
+            grad_vertices, points = torch.empty_like(saved[0]), vertices.contiguous().numpy()
+            groups.append((4, [grad_vertices.numpy()]))
 
-        def add(band: int, sums: np.ndarray, pos_sums: np.ndarray = no_pos) -> None:
+        def add(band: int, sums: np.ndarray, pos_sums: np.ndarray = no_sums) -> None:
             b, start, stop = bands[band]
+            pos = _clip_space(points[b], ctx.clip_coefficients) if with_vertices else no_pos
             shade_rows_backward(
-                points[b] if with_pos else no_pos.astype(np.float32), by_vertex[b], colors[b],
-                raster[b], tri, quadrics[b], given[b], of_drawn[b] if with_drawn else nothing,
-                start, stop, with_rast, rast_out[b] if with_rast else nothing, sums, pos_sums,
-                light_sums[band],
+                pos, by_vertex[b], colors[b], raster[b], tri, quadrics[b], given[b],
+                of_drawn[b] if with_drawn else nothing, start, stop, with_rast,
+                rast_out[b] if with_rast else nothing, sums, pos_sums, light_sums[band],
             )  # fmt: skip
+            if with_vertices:
+                clip_to_camera(pos_sums, *ctx.clip_coefficients[:2])
 
         sum_by_vertex(add, bands, *groups)
         of_images = np.stack([light_sums[rows].sum(0) for rows in bands_of_images(bands)])
         grad_light = quadric_backward(torch.from_numpy(of_images).float())
         if grad_rast is not None and grad_drawn is not None:
             grad_rast += grad_drawn
-        return grad_pos, grad_rast, None, grad_normals, grad_albedo, None, grad_light
+        return grad_vertices, grad_rast, None, None, grad_normals, grad_albedo, None, grad_light

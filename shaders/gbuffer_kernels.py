@@ -22,6 +22,26 @@ _PRODUCT, _G_ALBEDO, _G_LIGHT, _G_NORMAL, _ROWS = 14, 19, 22, 23, 26
 
 
 @jit
+def camera_to_clip(points, x_scale, y_scale, z_scale, z_shift, pos):
+    """Homogeneous positions (sx x, sy y, sz z + tz, -z) of points [V, 3]."""
+    sx, sy = np.float32(x_scale), np.float32(y_scale)
+    sz, tz = np.float32(z_scale), np.float32(z_shift)
+    for v in range(len(points)):
+        x, y, z = points[v, 0], points[v, 1], points[v, 2]
+        pos[v, 0], pos[v, 1], pos[v, 2], pos[v, 3] = sx * x, sy * y, sz * z + tz, -z
+
+
+@jit
+def clip_to_camera(sums, x_scale, y_scale):
+    """Turn gradients of x, y and w, in columns 0, 1 and 3, into those of the points, in columns 0 to 2."""
+    for v in range(len(sums)):
+        sums[v, 0] *= x_scale
+        sums[v, 1] *= y_scale
+        sums[v, 2] = -sums[v, 3]
+        sums[v, 3] = 0.0
+
+
+@jit
 def shade_rows(normals, albedo, rast, tri, q, start, stop, image, mask):
     """Shade rows of rast [H, W, 4] into planes [., H, W] that are upside down to it."""
     height, width = rast.shape[0], rast.shape[1]

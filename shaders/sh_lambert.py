@@ -21,6 +21,14 @@ from torch.autograd.function import once_differentiable
 from mofa_nvdr.dr.parallel import run
 from mofa_nvdr.lighting import LAMBERT_CONSTANTS, sh_basis
 
+# Rows: the monomials 1, x, y, z, xy, yz, z^2, xz, x^2 - y^2. Columns: the coefficients of a light.
+_TO_QUADRIC = torch.zeros(9, 9, dtype=torch.float64)
+for _row, _column, _factor in (
+    (0, 0, 1), (0, 6, -1), (1, 3, 1), (2, 1, 1), (3, 2, 1), (4, 4, 1), (5, 5, 1), (6, 6, 3),
+    (7, 7, 1), (8, 8, 1),
+):  # fmt: skip
+    _TO_QUADRIC[_row, _column] = _factor * LAMBERT_CONSTANTS[_column]
+
 
 def sh_lambert(normal: Tensor, albedo: Tensor, light: Tensor) -> Tensor:
     """Shade a G-buffer or vertices under distant light given as spherical harmonics.
@@ -175,16 +183,12 @@ def _monomials(normal: Tensor) -> Tensor:
 
 def quadric(light: Tensor) -> Tensor:
     """Coefficients [B, 9, 3] of the light -> of the monomials; 3z^2 - 1 goes to z^2 and to 1."""
-    h = light * light.new_tensor(LAMBERT_CONSTANTS)[:, None]
-    one, y, z, x, xy, yz, zz, xz, diff = h.unbind(1)
-    return torch.stack([one - zz, x, y, z, xy, yz, 3 * zz, xz, diff], dim=1)
+    return _TO_QUADRIC.to(light) @ light
 
 
 def quadric_backward(grad: Tensor) -> Tensor:
     """The transpose of `quadric`."""
-    one, x, y, z, xy, yz, zz, xz, diff = grad.unbind(1)
-    h = torch.stack([one, y, z, x, xy, yz, 3 * zz - one, xz, diff], dim=1)
-    return h * grad.new_tensor(LAMBERT_CONSTANTS)[:, None]
+    return _TO_QUADRIC.to(grad).mT @ grad
 
 
 def _check(who: str, normal: Tensor, light: Tensor, albedo: Tensor | None = None) -> None:

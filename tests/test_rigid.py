@@ -7,9 +7,9 @@ from torch.autograd import gradcheck
 from mofa_nvdr.rigid import transform_points, transform_points_ref
 
 
-def inputs(batch=3, points=700, dims=4, dtype=torch.float32):
+def inputs(batch=3, points=700, dtype=torch.float32):
     generator = torch.Generator().manual_seed(0)
-    shapes = (batch, points, 3), (batch, dims, 3), (batch, dims)
+    shapes = (batch, points, 3), (batch, 3, 3), (batch, 3)
     tensors = (torch.randn(*shape, generator=generator, dtype=dtype) for shape in shapes)
     return [t.requires_grad_() for t in tensors]
 
@@ -27,10 +27,9 @@ def test_by_hand():
     assert out.tolist() == [[[8, 21, 33]]]
 
 
-@pytest.mark.parametrize("dims", [3, 4])
-def test_is_its_twin(device, dims):
+def test_is_its_twin(device):
     one, two = (
-        step(f, [t.detach().to(device).requires_grad_() for t in inputs(dims=dims)])
+        step(f, [t.detach().to(device).requires_grad_() for t in inputs()])
         for f in (transform_points, transform_points_ref)
     )
     for a, b in zip(one, two):

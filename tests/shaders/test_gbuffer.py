@@ -129,7 +129,7 @@ class TestDrawMesh:
     """Against the operators one after the other: the same bits, and one gradient for both."""
 
     @staticmethod
-    def leaves(device):
+    def leaves():
         generator = torch.Generator().manual_seed(0)
         side = 14
         grid = torch.stack(
@@ -137,7 +137,7 @@ class TestDrawMesh:
         )
         xy = grid.reshape(1, -1, 2) + 0.02 * torch.randn(3, side * side, 2, generator=generator)
         w = 1 + 0.2 * torch.rand(3, side * side, 1, generator=generator)
-        pos = torch.cat([xy * w, 0.3 * w, w], dim=-1)
+        vertices = torch.cat([xy * w, -w], dim=-1)
         corner = torch.arange(side * side).reshape(side, side)[:-1, :-1].flatten()
         triangles = torch.cat(
             [torch.stack([corner, corner + side, corner + 1], 1),
@@ -145,48 +145,68 @@ class TestDrawMesh:
         ).int()  # fmt: skip
         normals, albedo, *_ = scene(3, vertices=side * side)
         light = scene(3)[-1]
-        tensors = [t.to(device).requires_grad_() for t in (pos, normals, albedo, light)]
-        return tensors, triangles.to(device)
+        tensors = [t.requires_grad_() for t in (vertices, normals, albedo, light)]
+        return tensors, triangles
 
     @staticmethod
-    def apart(context, pos, normals, albedo, triangles, light, size):
-        rast, _ = dr.rasterize(context, pos, triangles, size, grad_db=False)
+    def apart(vertices, triangles, normals, albedo, light, size, clip_coefficients):
+        sx, sy, sz, tz = clip_coefficients
+        x, y, z = vertices.unbind(-1)
+        pos = torch.stack([sx * x, sy * y, sz * z + tz, -z], dim=-1)
+        rast, _ = dr.rasterize(dr.RasterizeContext(), pos, triangles, size, grad_db=False)
         return *shade_mesh(normals, albedo, rast, triangles, light), rast
 
+    OPTIONS = (37, 52), (0.9, 1.1, -1.1, -0.3)
+
     @pytest.mark.parametrize("with_rast", [True, False])
-    def test_is_rasterize_then_shade(self, device, with_rast):
+    def test_is_rasterize_then_shade(self, with_rast):
         results = []
         for function in (draw_mesh, self.apart):
-            (pos, normals, albedo, light), triangles = self.leaves(device)
-            context = dr.RasterizeContext()
-            image, mask, rast = function(context, pos, normals, albedo, triangles, light, (37, 52))
-            weights = torch.linspace(-1, 1, image.numel(), device=device).view(image.shape)
+            (vertices, normals, albedo, light), triangles = self.leaves()
+            image, mask, rast = function(vertices, triangles, normals, albedo, light, *self.OPTIONS)
+            weights = torch.linspace(-1, 1, image.numel()).view(image.shape)
             loss = (image * weights).sum()
             if with_rast:  # as the buffers that are made later do
                 loss = loss + (rast[..., :2] * weights[:, :2].permute(0, 2, 3, 1)).sum()
-            gradients = torch.autograd.grad(loss, (pos, normals, albedo, light))
+            gradients = torch.autograd.grad(loss, (vertices, normals, albedo, light))
             results.append((image, mask, rast, *gradients))
         assert results[0][1].sum() > 1000
         for one, two in zip(*results):
-            torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-5)
+            torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6 * two.abs().max().item())
         for one, two in zip(results[0][:3], results[1][:3]):
             assert torch.equal(one, two)
 
     def test_rast_alone_has_a_gradient(self):
-        (pos, normals, albedo, light), triangles = self.leaves("cpu")
+        (vertices, *rest), triangles = self.leaves()
         gradients = []
         for function in (draw_mesh, self.apart):
-            rast = function(
-                dr.RasterizeContext(), pos, normals, albedo, triangles, light, (37, 52)
-            )[2]
-            gradients.append(torch.autograd.grad(rast[..., 0].square().sum(), pos)[0])
-        torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-5)
+            rast = function(vertices, triangles, *rest, *self.OPTIONS)[2]
+            gradients.append(torch.autograd.grad(rast[..., 0].square().sum(), vertices)[0])
+        torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
 
-    def test_wrong_input(self):
-        (pos, normals, albedo, light), triangles = self.leaves("cpu")
-        context = dr.RasterizeContext()
-        with pytest.raises(RuntimeError, match="rasterize: tri is"):
-            draw_mesh(context, pos, normals, albedo, triangles.long(), light, (37, 52))
+    def test_other_memory_layouts(self):
+        (vertices, *rest), triangles = self.leaves()
+        one = draw_mesh(vertices, triangles, *rest, *self.OPTIONS)[0]
+        turned = vertices.mT.contiguous().mT
+        assert torch.equal(draw_mesh(turned, triangles, *rest, *self.OPTIONS)[0], one)
+
+    def test_wrong_triangles(self):
+        (vertices, *rest), triangles = self.leaves()
+        with pytest.raises(RuntimeError, match="draw_mesh: tri is int64, expected int32"):
+            draw_mesh(vertices, triangles.long(), *rest, *self.OPTIONS)
+
+    def test_same_bits_for_any_thread_count(self):
+        before, results = torch.get_num_threads(), []
+        try:
+            for num_threads in (1, 2, 5):
+                torch.set_num_threads(num_threads)
+                leaves, triangles = self.leaves()
+                image = draw_mesh(leaves[0], triangles, *leaves[1:], *self.OPTIONS)[0]
+                results.append((image, *torch.autograd.grad(image.square().sum(), leaves)))
+        finally:
+            torch.set_num_threads(before)
+        for other in results[1:]:
+            assert all(torch.equal(a, b) for a, b in zip(results[0], other))
 
 
 class TestMakeGbuffer:
