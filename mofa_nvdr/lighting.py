@@ -102,7 +102,9 @@ def total_light(light: Tensor) -> Tensor:
         ValueError: the last dimensions are not [9, 3].
     """
     _check_light("total_light", light)
-    return torch.cat([light[..., :1, :] + AMBIENT_OFFSET, light[..., 1:, :]], dim=-2)
+    offset = light.new_zeros(9, 1)
+    offset[0] = AMBIENT_OFFSET
+    return light + offset
 
 
 def ambient_light(irradiance: float = DEFAULT_EXPOSURE) -> Tensor:
