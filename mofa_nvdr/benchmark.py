@@ -257,14 +257,24 @@ def _measure(
             torch.autograd.grad(out, leaves, grad)
             back.append(1e3 * (clock() - middle))
             there.append(1e3 * (middle - start))
-        figures = [f(t[_WARM_UP:]) for t in (there, back) for f in (statistics.median, min)]
-        ratio = (figures[1] + figures[3]) / product
-        row = Timing(name, threads, batch, vertices, resolution, *figures, ratio)
+        there, back = there[_WARM_UP:], back[_WARM_UP:]
+        row = Timing(
+            operator=name,
+            threads=threads,
+            batch=batch,
+            vertices=vertices,
+            resolution=resolution,
+            forward=statistics.median(there),
+            forward_best=min(there),
+            backward=statistics.median(back),
+            backward_best=min(back),
+            ratio=(min(there) + min(back)) / product,
+        )
         rows.append(row)
         print(
             f"{name:32} {threads or '-':>7} {batch:>5} {vertices:>8} {resolution:>6}  "
             f"{row.forward:>7.1f} ({row.forward_best:>6.1f}) {row.backward:>7.1f} "
-            f"({row.backward_best:>6.1f}) {ratio:>6.3f}",
+            f"({row.backward_best:>6.1f}) {row.ratio:>6.3f}",
             flush=True,
         )
     return rows

@@ -212,7 +212,10 @@ class TestBounds:
         program = """
 import torch
 from mofa_nvdr import dr
+from mofa_nvdr.color_distance import mean_over_mask, mean_over_vertices
 from mofa_nvdr.dr import parallel
+from mofa_nvdr.shaders.gbuffer import draw_mesh, shade_mesh
+from mofa_nvdr.surface_motion import surface_motion
 generator = torch.Generator().manual_seed(0)
 special = torch.tensor([0.0, 0.5, -1.0, 1.0, 3.0, -2.0, 1e30, float("nan"), float("inf")])
 indices = torch.tensor([-1, 0, 1, 2, 3, 4, 5, 99, 2**31 - 1])
@@ -230,6 +233,20 @@ for trial in range(60):
             out, out_da = dr.interpolate(attr, rast, tri, rast_db, "all")
             out = dr.antialias(out, rast, pos, tri)
             (out.nan_to_num().sum() + out_da.nan_to_num().sum()).backward()
+    # What the renderer and the losses run on the same meshes.
+    vertices = pos[..., :3].detach().requires_grad_()
+    normals, albedo = torch.randn(2, 2, count, 3, generator=generator)
+    light = torch.rand(2, 9, 3, generator=generator)
+    clip = (1.0, 1.0, -1.1, -0.3)
+    image, mask, rast = draw_mesh(vertices, tri, normals, albedo, light, size, clip)
+    position, log_area = surface_motion(pos, tri, rast, 0.1, 0.05)
+    photo = torch.rand(2, 3, *size, generator=generator)
+    photo[0, 0, 0, 0] = float("nan")
+    loss = mean_over_mask(image, photo, mask, None, position, log_area).sum()
+    seen = torch.ones(2, count, dtype=torch.bool)
+    loss = loss + mean_over_vertices(vertices[..., :2], albedo, seen, photo).sum()
+    loss = loss + shade_mesh(normals, albedo, rast, tri.flip(0), light)[0].sum()
+    loss.nan_to_num().backward()
 # The switch was on: an index outside raises.
 import numpy as np
 try:
