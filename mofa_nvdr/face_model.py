@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,9 @@ class FaceModel(nn.Module):
             ValueError: no such name or file, or the file is not a complete face model.
         """
         if str(name_or_path) == "default":
-            return _load_default()
+            from mofa_nvdr import procedural_face
+
+            return model_of_recipe(procedural_face.load_product())
         path = Path(name_or_path)
         if not path.is_file():
             raise ValueError(
@@ -235,25 +237,21 @@ def _names(metadata: dict[str, str], key: str) -> list[str]:
     return names
 
 
-def _load_default() -> FaceModel:
-    from mofa_nvdr import procedural_face
-
-    product = dict(procedural_face.load_product())
-    named = dict(
-        zip(
-            (str(name) for name in product.pop("expression_names")),
-            product.pop("named_expressions"),
-        )
-    )
+def model_of_recipe(arrays: Mapping[str, np.ndarray], name: str = "default") -> FaceModel:
+    """The built-in face as a model, from arrays of `procedural_face.build` or `load_product`."""
+    names = [str(name) for name in arrays["expression_names"]]
     metadata = {
-        "name": "default",
+        "name": name,
         "version": "1",
         "licence": "Apache-2.0",
         "source": "mofa_nvdr.procedural_face",
     }
-    arrays = {name: product[name] for name in (*_ARRAYS, *_OPTIONAL) if name in product}
-    regions = [str(name) for name in product["region_names"]]
-    return FaceModel(arrays, metadata, named, regions)
+    return FaceModel(
+        {name: arrays[name] for name in (*_ARRAYS, *_OPTIONAL) if name in arrays},
+        metadata,
+        dict(zip(names, arrays["named_expressions"])),
+        [str(name) for name in arrays["region_names"]],
+    )
 
 
 def _check_arrays(arrays: dict[str, Any]) -> None:

@@ -107,9 +107,10 @@ def write_product(path: str | Path, arrays: dict[str, np.ndarray] | None = None)
     os.replace(temporary, path)
 
 
-def load_product() -> dict[str, np.ndarray]:
-    """Read the committed product; the keys and shapes of `build`."""
-    data = (importlib.resources.files("mofa_nvdr.assets") / PRODUCT_FILE).read_bytes()
+def load_product(path: str | Path | None = None) -> dict[str, np.ndarray]:
+    """Read a product of `write_product`, None: the committed one; the keys and shapes of `build`."""
+    committed = importlib.resources.files("mofa_nvdr.assets") / PRODUCT_FILE
+    data = committed.read_bytes() if path is None else Path(path).read_bytes()
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         stored = {key: file[key] for key in file.files}
     arrays = {name: stored[name] for name in _PLAIN}
@@ -126,7 +127,7 @@ def load_product() -> dict[str, np.ndarray]:
         arrays[name] = full if name in _BASES else full[0]
     uv = _decode(stored["uv"], _STEP_UV)[0]
     arrays["uv"] = np.empty((len(mirror), 2), np.float32)
-    arrays["uv"][mirror[half]] = uv * np.float32([-1, 1]) + np.float32([1, 0])
+    arrays["uv"][mirror[half]] = uv * np.array([-1, 1], np.float32) + np.array([1, 0], np.float32)
     arrays["uv"][half] = uv
     return arrays
 
