@@ -16,7 +16,7 @@ from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.files import write_files
 from mofa_nvdr.model_info import describe, table
 from mofa_nvdr.pictures import captioned
-from tests.small_face import small_face
+from tests.small_face import small_face, textured_face
 
 
 def _error(capsys, *args: str) -> str:
@@ -31,26 +31,10 @@ def _size(path) -> tuple[int, int]:
     return width, height
 
 
-def _textured(modes: int = 4) -> FaceModel:
-    """The small cap with named expressions, regions and a layout; its origin far from its middle."""
-    plain = small_face(modes=modes)
-    arrays = {name: value.numpy() for name, value in plain.named_buffers()}
-    mean = arrays["mean_shape"].copy()
-    arrays["uv"] = (mean[:, :2] - mean[:, :2].min(0)) / np.ptp(mean[:, :2], axis=0)
-    arrays["mean_shape"] = mean + [200, -50, 30]
-    arrays["regions"] = (mean[:, 0] > 0).astype(np.uint8)
-    return FaceModel(
-        arrays,
-        {"name": "cap", "licence": "own work"},
-        {"grin": np.ones(modes - 1), "frown": -np.ones(modes - 1)},
-        ["right", "left"],
-    )
-
-
 @pytest.fixture
 def model_file(tmp_path):
     path = tmp_path / "cap.safetensors"
-    _textured().save(path)
+    textured_face().save(path)
     return path
 
 
@@ -76,7 +60,7 @@ class TestDescribe:
         assert list(facts["modes"]["expression"]["explained"])[-1] == "64"
 
     def test_facts(self):
-        facts = describe(_textured())
+        facts = describe(textured_face())
         assert facts["vertices"] == 144 and facts["triangles"] == 242
         assert facts["extent_mm"]["width"] == 140 and facts["extent_mm"]["height"] == 190
         assert facts["mesh"] == {
@@ -95,7 +79,7 @@ class TestDescribe:
         )
 
     def test_seams(self):
-        arrays = {name: value.numpy() for name, value in _textured().named_buffers()}
+        arrays = {name: value.numpy() for name, value in textured_face().named_buffers()}
         corners = arrays["triangles"].astype(np.int64)
         uv = arrays["uv"][corners].reshape(-1, 2)  # every triangle on its own
         arrays |= {"uv": uv, "uv_triangles": np.arange(len(uv)).reshape(-1, 3)}
@@ -114,7 +98,7 @@ class TestInfo:
     def test_json(self, model_file, capsys):
         assert main(["model", "info", str(model_file), "--json"]) == 0
         facts = json.loads(capsys.readouterr().out)
-        assert facts == json.loads(json.dumps(describe(_textured())))
+        assert facts == json.loads(json.dumps(describe(textured_face())))
 
     def test_mistakes(self, capsys, tmp_path):
         assert "'bfm': no such file" in _error(capsys, "model", "info", "bfm")
@@ -143,7 +127,7 @@ class TestFraming:
     @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
     def test_any_size_and_origin(self, scale):
         """The average face fills the picture, in its middle, whatever its units were."""
-        arrays = {name: value.numpy() for name, value in _textured().named_buffers()}
+        arrays = {name: value.numpy() for name, value in textured_face().named_buffers()}
         arrays["mean_shape"] = arrays["mean_shape"] * scale
         model = FaceModel(arrays, region_names=["right", "left"])
         camera = model_sheets.framing(model, 100)
