@@ -80,7 +80,8 @@ def region_weights(vertices: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
     w["beard"] = np.clip(beard + 0.6 * gauss(x, 17) * gauss(y + 54, 5), 0, 1)
     w["hairline"] = np.zeros_like(x)
     w["hairline"][:n] = np.maximum(
-        smooth_step(grid.v, 72, 86), 0.8 * smooth_step(np.abs(grid.u), 69.5, 73) * (grid.v > 0)
+        smooth_step(grid.v, 72, 86),
+        0.8 * smooth_step(np.abs(grid.u), 69.5, 73) * smooth_step(grid.v, -8, 20),
     )
     return {name: np.clip(weight, 0, 1) * skin for name, weight in w.items()}
 
@@ -218,6 +219,9 @@ def albedo_modes(vertices: np.ndarray, grid: Grid, mean: np.ndarray) -> dict[str
     w = region_weights(vertices, grid)
     skin = np.arange(grid.num_vertices) < grid.num_skin
     relative = np.clip(mean / t.SKIN, 0, 1.25)
+    # Shadowed skin darkens by more than its share, or eyes sink into the dark of a dark face.
+    shadowed = np.clip(w["socket"] + w["orbit"], 0, 1)[:, None]
+    relative += (1 - np.minimum(relative, 1)) * t.SHADOW_MELANIN * shadowed
     eyes = grid.eyes
     features = np.clip(w["brow"] + w["lashes"] + w["seam"] + w["nostril"], 0, 1)
     pure = skin * (1 - features)
@@ -229,8 +233,9 @@ def albedo_modes(vertices: np.ndarray, grid: Grid, mean: np.ndarray) -> dict[str
         return np.array([r, g, b]) * weight[:, None]
 
     melanin = tint(-0.128, -0.117, -0.105, skin * (1 - 0.10 * w["lip"])) * relative
-    melanin -= 0.025 * (eyes & ~(iris > 0))[:, None] * relative
+    melanin -= t.SCLERA_MELANIN * (eyes & ~(iris > 0))[:, None] * relative
     melanin -= 0.22 * iris[:, None] * mean
+    melanin = np.maximum(melanin, -0.4 * mean)  # what is dark already stays above black
     # Blood shows in cheeks, nose and lips together.
     flushed = pure * (1 + 0.7 * w["cheek"] + 0.7 * w["nose_tip"]) + 0.8 * w["lip"]
     hair = (t.BROW - t.SKIN) * 0.85

@@ -162,11 +162,11 @@ def _features(x: np.ndarray, y: np.ndarray, z: np.ndarray, grid: Grid, lids: Lid
     on = smooth_step(y, -64, -50) * (1 - smooth_step(y, -42, -36))
     z = z + on * (0.9 * gauss(fold - 8, 5) - 0.7 * gauss(fold, 3.2))
     on = smooth_step(y, -60, -56) * (1 - smooth_step(y, -50, -45))
-    z = z + on * (0.3 * gauss(ax - 4.8, 1.9) - 0.55 * gauss(x, 2.4))  # philtrum
+    z = z + on * (0.25 * gauss(ax - 5.0, 2.2) - 0.45 * gauss(x, 2.8))  # philtrum
     z = (
         z - 2.6 * gauss(x, 15) * gauss(y + 82.5, 4.6) + 2.4 * gauss(x, 14) * gauss(y + 98, 8.5)
     )  # chin
-    z = z - 0.15 * gauss(x, 3) * gauss(y + 98, 7) + 1.2 * gauss(ax - 9, 5) * gauss(y + 101, 6)
+    z = z + 0.7 * gauss(ax - 8, 7) * gauss(y + 101, 7)
     z = (
         z
         - 1.4 * gauss(ax - 29.5, 4.5) * gauss(y + 72, 7)
@@ -285,10 +285,12 @@ def _mouth_bag(vertices: np.ndarray, rows: np.ndarray, grid: Grid) -> None:
     edge = vertices[rows[0]]
     m = edge[:, 0] / grid.mouth_half_width
     e = np.sqrt(np.clip(1 - m**2, 0, 1))
+    # Flat at the corners: deep, narrow triangles there would turn the corner's own normal aside.
+    depth = e**0.7 * (0.08 + 0.92 * smooth_step(np.abs(m), 1.0, 0.75))
     for j, (dz, dy) in enumerate(t.MOUTH_BAG):
         arch = -3.0 * m**2 if 3 <= j <= 12 else 0
         vertices[rows[j + 1]] = np.column_stack([
             edge[:, 0] * (1 - 0.03 * abs(dz) / 8),
             edge[:, 1] + dy * e**1.6,
-            edge[:, 2] + dz * e**0.7 + arch * e,
+            edge[:, 2] + dz * depth + arch * e,
         ])  # fmt: skip

@@ -73,7 +73,7 @@ EYEBALL_RADII = np.array([15.8, 12.6, 11.6])
 IRIS_RADIUS, PUPIL_RADIUS = 5.9, 2.1
 
 # Lip profiles: depth over the way from the seam (0) to the vermilion border (1) and beyond.
-UPPER_LIP = ([0, .14, .45, .8, 1.0, 1.3, 1.9, 2.6, 3], [-2.2, 0, 2.3, 2.0, 1.3, .55, .1, 0, 0])  # fmt: skip
+UPPER_LIP = ([0, .14, .42, .72, 1.0, 1.3, 1.9, 2.6, 3], [-2.2, -.3, 1.6, 2.1, 1.5, .65, .1, 0, 0])  # fmt: skip
 LOWER_LIP = ([0, .12, .42, .8, 1.0, 1.35, 2.0, 2.8, 3], [-2.2, .2, 3.3, 2.5, 1.2, .2, 0, 0, 0])  # fmt: skip
 
 # Rows of the mouth's bag (dz, dy): inner upper lip, gum, upper teeth, palate, throat, tongue, lower teeth,
@@ -99,6 +99,8 @@ BROW = np.array([.20, .145, .115])  # fmt: skip
 SCLERA = np.array([.76, .72, .69])  # fmt: skip
 IRIS = np.array([.33, .235, .16])  # fmt: skip
 BEARD = np.array([.034, .028, .022])  # what the mean's jaw is darker by  # fmt: skip
+# How much of what shadowed skin lacks in melanin it gets back, and how the white of the eye follows skin.
+SHADOW_MELANIN, SCLERA_MELANIN = 0.7, 0.10
 LASH = np.array([.15, .10, .085])  # fmt: skip
 
 BROW_LINE = ([9, 13, 22, 33, 41, 48, 55, 60], [17.2, 18.4, 21.2, 24.2, 24.6, 22.4, 18.0, 14.0])
