@@ -73,7 +73,7 @@ EYEBALL_RADII = np.array([15.8, 12.6, 11.6])
 IRIS_RADIUS, PUPIL_RADIUS = 5.9, 2.1
 
 # Lip profiles: depth over the way from the seam (0) to the vermilion border (1) and beyond.
-UPPER_LIP = ([0, .14, .42, .72, 1.0, 1.3, 1.9, 2.6, 3], [-2.2, -.3, 1.6, 2.1, 1.5, .65, .1, 0, 0])  # fmt: skip
+UPPER_LIP = ([0, .14, .42, .72, 1, 1.3, 1.9, 2.6, 3], [-2.2, -.3, 1.6, 2.1, 1.5, .65, .1, 0, 0])  # fmt: skip
 LOWER_LIP = ([0, .12, .42, .8, 1.0, 1.35, 2.0, 2.8, 3], [-2.2, .2, 3.3, 2.5, 1.2, .2, 0, 0, 0])  # fmt: skip
 
 # Rows of the mouth's bag (dz, dy): inner upper lip, gum, upper teeth, palate, throat, tongue, lower teeth,
