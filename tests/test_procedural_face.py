@@ -196,6 +196,9 @@ class TestProduct:
         """Up to the file's steps; eigenvectors of nearly equal variance may differ between LAPACKs."""
         for name in ("triangles", "landmarks", "mirror_index", "frontal_mask", "expression_names"):
             assert (face[name] == recipe[name]).all(), name
+        assert (face["region_names"] == recipe["region_names"]).all()
+        assert (face["regions"] != recipe["regions"]).mean() < 1e-3  # thresholds of floating point
+        assert np.abs(face["uv"] - recipe["uv"]).max() < 5e-5  # 1/20 of a texel at 1024
         assert np.abs(face["mean_shape"] - recipe["mean_shape"]).max() < 0.002  # mm
         assert np.abs(face["mean_albedo"] - recipe["mean_albedo"]).max() < 0.001
         some = np.random.default_rng(0).choice(len(face["mean_shape"]), 300, replace=False)
