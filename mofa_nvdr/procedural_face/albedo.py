@@ -168,7 +168,7 @@ def albedo_basis(vertices: np.ndarray, grid: Grid, mean: np.ndarray, count: int 
     named = np.stack(list(albedo_modes(vertices, grid, mean).values()))
     fine = _fine_texture(vertices, grid)
     skin = np.where(np.arange(len(vertices)) < grid.num_skin, 0.010, 0.0)
-    even, odd = scalar_process(vertices, skin, ((40.0, 1.2), (18.0, 1.0), (8.0, 0.7)), keep=70)
+    even, odd = scalar_process(vertices, skin, ((40.0, 1.8), (18.0, 1.4), (8.0, 0.8)), keep=70)
     tones = np.array([[1.0, 0.95, 0.85], [0.25, -0.25, -0.15]])
     smooth = [
         np.einsum("vk,tc->ktvc", part, tones).reshape(-1, len(vertices), 3) for part in (even, odd)
