@@ -39,34 +39,23 @@ def build() -> dict[str, np.ndarray]:
         ImportError: scipy is not installed.
     """
     from mofa_nvdr.procedural_face import tables
-    from mofa_nvdr.procedural_face.albedo import albedo_modes, mean_albedo
+    from mofa_nvdr.procedural_face.albedo import albedo_basis, mean_albedo
     from mofa_nvdr.procedural_face.expressions import expression_basis
     from mofa_nvdr.procedural_face.landmarks import frontal_mask, landmark_vertices
     from mofa_nvdr.procedural_face.layout import REGION_NAMES, region_labels, texture_layout
     from mofa_nvdr.procedural_face.mean import face_grid, mean_shape
-    from mofa_nvdr.procedural_face.modes import identity_basis, principal, scalar_process
+    from mofa_nvdr.procedural_face.modes import identity_basis
 
     grid = face_grid()
     vertices = mean_shape()
     colors = mean_albedo(vertices, grid)
-    authored = np.stack(list(albedo_modes(vertices, grid, colors).values()))
-    # Smooth skin colour beyond the named modes: blotches of 8 to 40 mm, mostly in brightness and redness.
-    skin = np.where(np.arange(len(vertices)) < grid.num_skin, 1.0, 0.0)
-    even, odd = scalar_process(
-        vertices, skin * 0.010, ((40.0, 1.2), (18.0, 1.0), (8.0, 0.7)), keep=70
-    )
-    tones = np.array([[1.0, 0.95, 0.85], [0.25, -0.25, -0.15]])
-    textures = [
-        np.einsum("vk,tc->ktvc", part, tones).reshape(-1, len(vertices), 3) for part in (even, odd)
-    ]
-    free = principal(textures[0], textures[1] * 0.6, 80 - len(authored))
     expressions, named = expression_basis(vertices, grid)
     return {
         "mean_shape": (vertices - tables.HEAD_CENTRE).astype(np.float32),
         "mean_albedo": colors.astype(np.float32),
         "shape_basis": identity_basis(vertices, grid.eyes).astype(np.float32),
         "expression_basis": expressions.astype(np.float32),
-        "albedo_basis": np.concatenate([authored, free]).astype(np.float32),
+        "albedo_basis": albedo_basis(vertices, grid, colors).astype(np.float32),
         "triangles": grid.triangles,
         "landmarks": landmark_vertices(vertices, grid),
         "mirror_index": grid.mirror,
