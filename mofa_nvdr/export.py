@@ -83,8 +83,8 @@ class Options:
             )
         if self.targets not in TARGETS:
             raise ValueError(f"--targets is {self.targets!r}, expected {', '.join(TARGETS)}")
-        if not 16 <= self.texture_size <= 8192:
-            raise ValueError(f"--texture-size is {self.texture_size}, expected 16 to 8192 texels")
+        if not 16 <= self.texture_size <= 4096:
+            raise ValueError(f"--texture-size is {self.texture_size}, expected 16 to 4096 texels")
         return Options(
             unit, color, self.lit, self.posed, self.neutral, self.targets, self.texture_size
         )
