@@ -17,8 +17,9 @@ from mofa_nvdr.face_code import FaceCode
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.files import write_files
 from mofa_nvdr.mesh import vertex_normals
-from mofa_nvdr.mesh_files import Mesh, glb_bytes, mtl_bytes, obj_bytes, ply_bytes, to_png
+from mofa_nvdr.mesh_files import Mesh, glb_bytes, mtl_bytes, obj_bytes, ply_bytes
 from mofa_nvdr.parameters import load_face
+from mofa_nvdr.pictures import png_bytes
 from mofa_nvdr.shaders.sh_lambert import sh_lambert
 from mofa_nvdr.texture_baking import bake, pad
 
@@ -261,7 +262,7 @@ def _contents(mesh: Mesh, out: Path, model: FaceModel) -> dict[Path, bytes]:
     stem = "_".join(out.stem.split())
     material, texture = out.with_name(f"{stem}.mtl"), out.with_name(f"{stem}_texture.png")
     return {
-        texture: to_png(mesh.texture),
+        texture: png_bytes(mesh.texture),
         material: mtl_bytes(texture.name),
         out: obj_bytes(mesh, material.name),
     }

@@ -7,7 +7,6 @@ linear by its specification (its textures are sRGB too).
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 from collections.abc import Mapping
@@ -16,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mofa_nvdr.lighting import srgb_to_linear
+from mofa_nvdr.pictures import png_bytes
 
 MATERIAL = "face"
 _FLOAT, _USHORT, _UINT = 5126, 5123, 5125
@@ -98,13 +97,6 @@ def split_at_seams(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pairs = np.stack([mesh.triangles.ravel(), mesh.corners.ravel()], 1).astype(np.int64)
     unique, inverse = np.unique(pairs, axis=0, return_inverse=True)
     return unique[:, 0], unique[:, 1], inverse.reshape(-1, 3)
-
-
-def to_png(picture: np.ndarray) -> bytes:
-    """uint8 [H, W, 3] as the bytes of a PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def obj_bytes(mesh: Mesh, material_file: str = "") -> bytes:
@@ -256,7 +248,7 @@ def glb_bytes(mesh: Mesh, copyright_line: str = "", generator: str = "mofa-nvdr"
             {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}
         ]
         document["images"] = [
-            {"mimeType": "image/png", "bufferView": buffer.view(to_png(mesh.texture))}
+            {"mimeType": "image/png", "bufferView": buffer.view(png_bytes(mesh.texture))}
         ]
     elif mesh.colors is not None:
         attributes["COLOR_0"] = buffer.accessor(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,7 +20,7 @@ from mofa_nvdr.face_code import FaceCode
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.files import write_files
 from mofa_nvdr.lighting import ambient_light, directional_light, light_presets
-from mofa_nvdr.pictures import captioned, geometry_picture, sheet, to_uint8
+from mofa_nvdr.pictures import captioned, geometry_picture, png_bytes, sheet, to_uint8
 
 SHEETS = ("people", "shape", "expression", "albedo", "named_expressions", "tones", "mean")
 STEPS = (-2.0, 0.0, 2.0)
@@ -244,7 +242,7 @@ def show_model(
                 print(f"{name}: left out, {model.name} has nothing to show there")
                 continue
             path = folder / f"{name}.png"
-            write_files({path: _png(_draw(model, name, size, modes, seed, bar.update))})
+            write_files({path: png_bytes(_draw(model, name, size, modes, seed, bar.update))})
             written.append(path)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
@@ -280,10 +278,3 @@ def _draw(
     if name == "people":
         return people_sheet(painter, seed)
     return expressions_sheet(painter) if name == "named_expressions" else tones_sheet(painter)
-
-
-def _png(picture: np.ndarray) -> bytes:
-    """A PNG, in all its colours: a palette would draw bands and grain on skin."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()

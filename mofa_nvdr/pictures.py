@@ -64,6 +64,11 @@ def sheet(pictures: np.ndarray, columns: int) -> np.ndarray:
     return np.ascontiguousarray(cells.reshape(rows * height, columns * width, 3))
 
 
+def png_bytes(picture: np.ndarray) -> bytes:
+    """The PNG file of uint8 [H, W, 3]."""
+    return iio.imwrite("<bytes>", picture, extension=".png")
+
+
 def captioned(picture: np.ndarray, text: str) -> np.ndarray:
     """The picture, uint8 [H, W, 3], with a text below it, in as many lines as it takes; Pillow's own font."""
     font, width = ImageFont.load_default(), picture.shape[1]
