@@ -92,7 +92,10 @@ class Options:
 
 
 def export_file(
-    source: str | Path, out: str | Path, face_model: str = "default", options: Options | None = None
+    source: str | Path,
+    out: str | Path,
+    face_model: str | Path = "default",
+    options: Options | None = None,
 ) -> list[Path]:
     """Export a reconstructed face, or a model's average face, for other programs.
 
@@ -186,9 +189,10 @@ def _targets(model: FaceModel, expression: Tensor, options: Options) -> dict[str
     """Displacements [V, 3] in mm, by name; the first leads to the expression that is not shown."""
     directions: dict[str, Tensor] = {}
     if options.targets != "none" and bool(expression.any()):
-        directions["expression" if options.neutral else "neutral"] = (
-            expression if options.neutral else -expression
-        )
+        name = "expression" if options.neutral else "neutral"
+        while name in model.named_expressions:  # a model may have one of its own of that name
+            name += "_"
+        directions[name] = expression if options.neutral else -expression
     if options.targets == "named":
         directions |= model.named_expressions
     elif options.targets == "modes":
