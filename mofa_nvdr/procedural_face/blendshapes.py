@@ -11,7 +11,7 @@ import numpy as np
 
 from mofa_nvdr.procedural_face import tables as t
 from mofa_nvdr.procedural_face.grid import Grid, gauss, smooth_step
-from mofa_nvdr.procedural_face.mean import Lids
+from mofa_nvdr.procedural_face.mean import Lids, mouth_seam
 from mofa_nvdr.procedural_face.soft_tissue import Motion, Tissue
 
 JAW_OPEN = np.radians(21.0)
@@ -265,7 +265,7 @@ def named_expressions(mean: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
     pairs |= {name: (tissue.seal(tissue.drag(motions)), 7.0) for name, motions in _UPPER.items()}
     brows = _finish_brows(tissue, pairs["browOuterUp"][0], 0.8, 38)
     pairs["browOuterUp"] = brows, 7.0
-    squint = tissue.lids(Lids(squint=0.35))
+    squint = tissue.lids(Lids(squint=0.25))
     pairs["cheekSquint"] = tissue.clear_eyes(pairs["cheekSquint"][0] + squint), 7.0
     pairs |= {name: (motion, 3.5) for name, motion in _eyes(tissue).items()}
 
@@ -307,7 +307,7 @@ def _smile(tissue: Tissue, motion: np.ndarray) -> np.ndarray:
     fold = x - (18.5 + (-38 - y) * 0.50)
     on = smooth_step(y, -66, -56) * (1 - smooth_step(y, -44, -37)) * tissue.skin
     motion[:, 2] += on * (0.9 * gauss(fold - 7, 4.5) - 1.3 * gauss(fold - 0.8, 2.6))
-    return tissue.clear_eyes(motion + tissue.lids(Lids(squint=0.3)))
+    return tissue.clear_eyes(motion + tissue.lids(Lids(squint=0.2)))
 
 
 def _finish_brows(tissue: Tissue, motion: np.ndarray, depth: float, centre: float) -> np.ndarray:
@@ -330,8 +330,8 @@ def _eyes(tissue: Tissue) -> dict[str, np.ndarray]:
         "eyeSquint": eye(Lids(squint=1.0), under_eye=(-0.3, 1.8, 0.6), crow=(-0.8, 0.2, 0),
                          below_canthus=(0, 0.8, 0.2), cheekbone=(-0.3, 0.8, 0.2)),
         "eyeWide": eye(Lids(wide=1.25), lid_fold=(0, 0.9, -0.2)),
-        "eyeLookUp": eye(Lids(wide=1.0, squint=0.15), (0.0, 4.0), lid_fold=(0, 0.6, 0)),
-        "eyeLookDown": eye(Lids(blink=0.46, squint=-0.75), (0.0, -3.7),
+        "eyeLookUp": eye(Lids(wide=0.75, squint=0.1), (0.0, 4.0), lid_fold=(0, 0.6, 0)),
+        "eyeLookDown": eye(Lids(blink=0.36, squint=-0.65), (0.0, -3.7),
                            under_eye=(0, -0.5, 0)),
         "eyeLookIn": eye(Lids(), (-5.0, 0.0), upper_lid=(-0.7, 0, 0), lower_lid=(-0.5, 0, 0)),
         "eyeLookOut": eye(Lids(), (5.0, 0.0), upper_lid=(0.7, 0, 0), lower_lid=(0.5, 0, 0)),
@@ -341,15 +341,22 @@ def _eyes(tissue: Tissue) -> dict[str, np.ndarray]:
 def _tongue(tissue: Tissue) -> np.ndarray:
     """The tongue's tip slides out over the lower teeth between parted lips."""
     turn = tissue.turn_jaw(np.radians(8.0))
-    field = tissue.follow_jaw(turn, 0.0)
+    flat = {
+        "lower_lip": (0.0, -1.5, 0.0),
+        "lower_lip_1": (0.0, -2.6, 0.0),
+        "corner": (0.0, 0.0, 0.0),
+    }
+    field = tissue.follow_jaw(turn, 0.0) + tissue.drag(flat)
     rows = tissue.grid.pockets["mouth"]
     throat = int(np.argmin([dz for dz, _ in t.MOUTH_BAG]))
     body, tip = rows[throat + 2], rows[throat + 3]
     m = tissue.m[rows[0]]
-    blade = np.sqrt(np.clip(1 - (m / 0.62) ** 2, 0, 1))
+    blade = np.clip(1 - (m / 0.66) ** 2, 0, 1) ** 0.35  # as seen from above: a rounded tip
     field[body] += blade[:, None] * [0.0, 5.5, 17.0]
-    field[tip] += blade[:, None] * [0.0, -4.5, 28.0]
+    field[tip] += blade[:, None] * [0.0, -4.0, 29.0]
+    seam = mouth_seam(tissue.x[rows[0]] / tissue.grid.mouth_half_width)
     for row in (body, tip):
-        field[row, 1] -= 0.9 * gauss(m, 0.10) * blade + 1.5 * (1 - blade) * (m < 0.62)
+        field[row, 1] -= seam * blade  # the bag's rows have the lips' line, a tongue has not
+        field[row, 1] -= (0.8 * gauss(m, 0.16) - 0.8 * gauss(m - 0.42, 0.12)) * blade
         field[row, 0] -= 0.10 * tissue.x[row] * blade
     return field

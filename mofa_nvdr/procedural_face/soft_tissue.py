@@ -105,6 +105,9 @@ class Tissue:
     Args:
         mean: [V, 3] vertices of the average face in the tables' frame.
         grid: its topology.
+
+    Attributes:
+        sheeted: [V, 5] vertices with two further coordinates in mm that keep lips and lids apart.
     """
 
     def __init__(self, mean: np.ndarray, grid: Grid) -> None:
@@ -122,7 +125,7 @@ class Tissue:
         self.m = self.ax / grid.mouth_half_width
         self.d = self.y - t.MOUTH_ROW - mouth_seam(self.x / grid.mouth_half_width)
         self.places = _places(grid)
-        self._sheeted = self._sheets(self.x, self.y, self.z, self.upper, self.upper_lid)
+        self.sheeted = self._sheets(self.x, self.y, self.z, self.upper, self.upper_lid)
 
     def _sheets(
         self, x: np.ndarray, y: np.ndarray, z: np.ndarray, upper: np.ndarray, lid: np.ndarray
@@ -165,7 +168,7 @@ class Tissue:
         solved = np.linalg.solve(among, np.array(moved))
         n = self.grid.num_skin
         field = np.zeros_like(self.mean)
-        field[:n] = _kernel(self._sheeted[:n], anchors) @ solved
+        field[:n] = _kernel(self.sheeted[:n], anchors) @ solved
         # Nothing drags the back of the jaw, the ears' line and the hairline.
         field[:n] *= self.calm[:n, None]
         return self.line_mouth(field)
@@ -184,7 +187,7 @@ class Tissue:
         """
         rows = self.grid.pockets["mouth"]
         edges = rows[0], rows[-1]
-        corner = smooth_step(self.m[rows[0]], 0.55, 0.95)
+        corner = smooth_step(self.m[rows[0]], 0.3, 1.0)
         for j, (dz, _) in enumerate(t.MOUTH_BAG):
             upper = j < t.UPPER_BAG_ROWS
             lining = smooth_step(np.array(dz), -5.2, -1.8)
@@ -195,7 +198,12 @@ class Tissue:
         return field
 
     def seal(self, field: np.ndarray, jaw: np.ndarray | None = None) -> np.ndarray:
-        """Let the lips' edges meet: each gives half of what would part them, the lip above or below follows."""
+        """Let the lips' edges meet: each gives half of what would part them.
+
+        Args:
+            field: [V, 3] whose skin is final; changed in place.
+            jaw: as for `line_mouth`.
+        """
         upper, lower = self.grid.seams["mouth"]
         m = self.x[upper] / self.grid.mouth_half_width
         # A little more than closed: a rounding error shows as white specks of teeth.
@@ -239,37 +247,54 @@ class Tissue:
     def lids(self, lids: Lids) -> np.ndarray:
         """[V, 3] of the recipe run again with other lids, which so slide on the eyeballs."""
         field = mean_shape(lids, self.mean) - self.mean
-        for name in ("left_eye", "right_eye"):  # the lids' inner rims go with them
+        # A closing lid fills its fold: sums of closing shapes stay before the eyeball.
+        s = np.clip(eye_position(self.x, self.grid), 0, 1)
+        above = self.y - eye_axis(s) - Lids().upper(s)
+        rise = np.sqrt(4 * s * (1 - s))
+        on = smooth_step(above, 0.5, 4.0) * smooth_step(above, 13.0, 7.0) * rise
+        field[:, 2] += 1.7 * lids.blink * on * (self.skin & self.upper_lid)
+        # A narrowed lower lid bulges along its margin.
+        below = eye_axis(s) - self.y - Lids().lower(s)
+        on = smooth_step(below, -0.5, 2.0) * smooth_step(below, 8.0, 4.0) * rise
+        field[:, 2] += 1.4 * max(lids.squint, 0) * on * (self.skin & ~self.upper_lid)
+        for name in (
+            "left_eye",
+            "right_eye",
+        ):  # the lids' inner rims go with them, not beyond the white
             rows = self.grid.pockets[name]
             for edge, rim in ((rows[0], rows[1]), (rows[-1], rows[-2])):
-                x, y, z = self.mean[rim].T
-                moved = x + field[edge, 0], y + field[edge, 1]
-                field[rim, :2] = field[edge, :2]
-                field[rim, 2] = eyeball_height(*moved)[0] - eyeball_height(x, y)[0]
+                follow = 0.75 * field[edge, :2]
+                before, after = self.mean[rim, :2], self.mean[rim, :2] + follow
+                field[rim, :2] = follow
+                field[rim, 2] = eyeball_height(*after.T)[0] - eyeball_height(*before.T)[0]
         return field
 
     def look(self, sideways: float, up: float) -> np.ndarray:
         """[V, 3]: irises slide over the eyeballs by so many mm, outwards and up.
 
-        The disc that holds iris and pupil moves as a whole, so that it stays round; the eyeball's rows beyond
-        it stretch up to the rims, which stay under the lids.
+        The disc that holds iris and pupil moves as a whole, so that it stays round. What lies behind it
+        stretches and what lies before it slides under a lid or crowds towards the canthus.
         """
         field = np.zeros_like(self.mean)
+        far = np.hypot(sideways, up)
+        if far == 0:
+            return field
         for name, sign in (("left_eye", 1), ("right_eye", -1)):
-            rows = self.grid.pockets[name]
-            inner = rows[3:-3]
+            inner = self.grid.pockets[name][2:-2]
             place = self.mean[inner]
-            dx = np.abs(place[..., 0]) - t.PUPIL_X
-            radius = np.hypot(dx, place[..., 1] - t.PUPIL_Y)
+            from_pupil = np.stack(
+                [np.abs(place[..., 0]) - t.PUPIL_X, place[..., 1] - t.PUPIL_Y], axis=-1
+            )
+            ahead = from_pupil @ np.array([sideways, up]) / far
             s = eye_position(place[..., 0], self.grid)
-            disc = smooth_step(radius, t.IRIS_RADIUS + 7.5, t.IRIS_RADIUS + 0.5)
-            disc = disc * smooth_step(s, -0.02, 0.18) * smooth_step(s, 1.02, 0.82)
-            moved = place[..., :2] + disc[..., None] * np.array([sign * sideways, up])
-            cornea = 0.35 * np.exp(-((radius**2 / 5.6**2) ** 2))
-            depth = eyeball_height(moved[..., 0], moved[..., 1])[0] + cornea
-            was = eyeball_height(place[..., 0], place[..., 1])[0] + cornea
+            iris = t.IRIS_RADIUS + 0.4
+            weight = smooth_step(ahead, -iris - 2.2, -iris)
+            weight = weight * smooth_step(s, 0.0, 0.3) * smooth_step(s, 1.0, 0.7)
+            moved = place[..., :2] + weight[..., None] * np.array([sign * sideways, up])
+            depth = eyeball_height(moved[..., 0], moved[..., 1])[0]
+            was = eyeball_height(place[..., 0], place[..., 1])[0]
             field[inner, :2] = moved - place[..., :2]
-            field[inner, 2] = (depth - was) * (disc > 0)
+            field[inner, 2] = (depth - was) * (weight > 0)
         return field
 
     def clear_eyes(self, field: np.ndarray) -> np.ndarray:
