@@ -197,17 +197,19 @@ class Tissue:
             field[index] = cling * field[edges[0] if upper else edges[1]] + (1 - cling) * bone
         return field
 
-    def seal(self, field: np.ndarray, jaw: np.ndarray | None = None) -> np.ndarray:
+    def seal(
+        self, field: np.ndarray, jaw: np.ndarray | None = None, overlap: float = 0.3
+    ) -> np.ndarray:
         """Let the lips' edges meet: each gives half of what would part them.
 
         Args:
             field: [V, 3] whose skin is final; changed in place.
             jaw: as for `line_mouth`.
+            overlap: mm by which the edges pass each other, or rounding shows as white specks of teeth.
         """
         upper, lower = self.grid.seams["mouth"]
         m = self.x[upper] / self.grid.mouth_half_width
-        # A little more than closed: a rounding error shows as white specks of teeth.
-        apart = field[upper, 1] - field[lower, 1] + 0.3 * np.sqrt(np.clip(1 - m**2, 0, 1))
+        apart = field[upper, 1] - field[lower, 1] + overlap * np.sqrt(np.clip(1 - m**2, 0, 1))
         n = self.grid.num_skin
         gap = np.interp(self.x[:n], self.x[upper], apart, left=0.0, right=0.0)
         give = 0.5 * gap * gauss(self.d[:n], 3.5)
