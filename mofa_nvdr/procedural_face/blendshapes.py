@@ -14,8 +14,8 @@ from mofa_nvdr.procedural_face.grid import Grid, gauss, smooth_step
 from mofa_nvdr.procedural_face.mean import Lids, mouth_seam
 from mofa_nvdr.procedural_face.soft_tissue import Motion, Tissue
 
-JAW_OPEN = np.radians(21.0)
-JAW_SLIDE: Motion = (0.0, -2.0, 3.0)  # the condyles leave their sockets in a wide opening
+JAW_OPEN = np.radians(26.0)
+JAW_SLIDE: Motion = (0.0, -4.0, 6.0)  # the condyles leave their sockets in a wide opening
 
 # Places that stay where they are while others move.
 _HOLD_UPPER = ("brow_2", "brow_4", "glabella", "inner_canthus", "outer_canthus", "upper_lid")
@@ -292,7 +292,7 @@ def _jaw(tissue: Tissue) -> dict[str, np.ndarray]:
         "lower_lid": (0, 0, 0), "inner_canthus": (0, 0, 0), "outer_canthus": (0, 0, 0),
     })  # fmt: skip
     opened = tissue.follow_jaw(turn, 0.0) + hollow
-    together = tissue.follow_jaw(turn, 0.5) + hollow
+    together = tissue.seal(tissue.follow_jaw(turn, 0.5) + hollow, turn)
     forward = tissue.turn_jaw(0.0, (0.0, 0.0, 6.0))
     return {
         "jawOpen": opened,

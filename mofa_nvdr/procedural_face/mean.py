@@ -290,9 +290,10 @@ def _mouth_bag(vertices: np.ndarray, rows: np.ndarray, grid: Grid) -> None:
     m = edge[:, 0] / grid.mouth_half_width
     e = np.sqrt(np.clip(1 - m**2, 0, 1))
     for j, (dz, dy) in enumerate(t.MOUTH_BAG):
+        level = np.clip((-dz - 2.2) / 3.0, 0, 1) * e  # teeth do not follow the lips' line
         arch = -3.0 * m**2 if 3 <= j <= len(t.MOUTH_BAG) - 2 else 0
         vertices[rows[j + 1]] = np.column_stack([
             edge[:, 0] * (1 - 0.03 * abs(dz) / 8),
-            edge[:, 1] + dy * e**1.6,
+            edge[:, 1] + dy * e**1.6 + level * (t.MOUTH_ROW - edge[:, 1]),
             edge[:, 2] + dz * e**0.7 + arch * e,
         ])  # fmt: skip

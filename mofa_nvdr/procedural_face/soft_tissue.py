@@ -187,11 +187,14 @@ class Tissue:
         """
         rows = self.grid.pockets["mouth"]
         edges = rows[0], rows[-1]
-        corner = smooth_step(self.m[rows[0]], 0.3, 1.0)
+        m = self.m[rows[0]]
+        # Towards the corners everything is drawn along: sideways early, or the bag would fold.
+        corner = smooth_step(m, 0.65, 1.0)
+        corner = np.stack([smooth_step(m, 0.3, 1.0), corner, corner], axis=1)
         for j, (dz, _) in enumerate(t.MOUTH_BAG):
             upper = j < t.UPPER_BAG_ROWS
             lining = smooth_step(np.array(dz), -5.2, -1.8)
-            cling = np.clip(lining + (1 - lining) * corner, 0, 1)[:, None]
+            cling = lining + (1 - lining) * corner
             index = rows[j + 1]
             bone = 0.0 if upper or jaw is None else jaw[index]
             field[index] = cling * field[edges[0] if upper else edges[1]] + (1 - cling) * bone
@@ -327,10 +330,10 @@ def slit_side(along: np.ndarray, across: np.ndarray, upper: np.ndarray) -> np.nd
     Args:
         along: [N] coordinate along the slit in half lengths, the ends at -1 and 1.
         across: [N] upwards from the slit, in half lengths too.
-        upper: [N] bool, the edge that a point of the slit itself belongs to.
+        upper: [N] bool, the edge that a point on the slit or close to it belongs to.
     """
-    height = np.where(upper, np.maximum(across, 1e-9), np.minimum(across, -1e-9))
-    height = np.where(np.abs(along) < 1, height, across + 1e-12)
+    told = np.where(upper, np.maximum(across, 1e-9), np.minimum(across, -1e-9))
+    height = np.where((np.abs(along) < 1) & (np.abs(across) < 0.15), told, across + 1e-12)
     p = along + 1j * height
     return (np.sqrt(p - 1) * np.sqrt(p + 1) - p).imag * np.exp(-0.5 * height**2)
 
