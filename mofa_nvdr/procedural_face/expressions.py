@@ -83,7 +83,7 @@ def _free_motion(mean: np.ndarray, grid: Grid, known: np.ndarray, count: int) ->
     """Soft tissue motion that lips and lids of one side do not share with the other."""
     tissue = Tissue(mean, grid)
     even, odd = scalar_process(
-        tissue.sheeted, tissue.calm * tissue.skin, FREE_MOTION, keep=24, num_inducing=500
+        tissue.sheeted, tissue.calm * tissue.skin, FREE_MOTION, keep=16, num_inducing=400
     )
     s = np.clip(eye_position(tissue.x, grid), 0, 1)
     from_eye = np.hypot(np.abs(tissue.y - eye_axis(s)), 30 * (np.abs(s - 0.5) - 0.5).clip(0))
