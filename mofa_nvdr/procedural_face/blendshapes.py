@@ -169,9 +169,9 @@ _UPPER: dict[str, dict[str, Motion]] = {
     # Orbicularis oculi, orbital part (AU 6).
     "cheekSquint": {
         "apple": (-0.6, 4.0, 2.4), "cheekbone": (-1.4, 4.0, 1.4), "under_eye": (-0.4, 3.0, 1.2),
-        "below_canthus": (0.2, 1.6, 0.6), "crow": (-2.2, 0.8, 0.2), "lower_lid": (0, 0.6, 0.2),
+        "below_canthus": (0.2, 1.6, 0.6), "crow": (-1.4, 0.8, 0.2), "lower_lid": (0, 0.6, 0.2),
         "fold_top": (0.2, 1.8, 0.6), "fold_middle": (0.2, 2.2, 0.6), "cheek": (0, 2.2, 0.2),
-        "corner": (0.2, 0.9, 0), "inner_canthus": (0.2, 0, 0), "outer_canthus": (-0.7, 0, 0),
+        "corner": (0.2, 0.9, 0), "inner_canthus": (0.2, 0, 0), "outer_canthus": (-0.3, 0, 0),
         "brow_5": (-0.6, -1.2, 0), "brow_4": (-0.2, -0.6, 0), "temple": (-0.8, 0.2, 0),
     },
     # Levator labii superioris alaeque nasi (AU 9).

@@ -51,7 +51,7 @@ def expression_basis(
     name describes.
     """
     named = named_expressions(mean, grid)
-    samples = np.stack(_samples(named)) * EXPRESSION_SCALE
+    samples = np.stack(expression_samples(named)) * EXPRESSION_SCALE
     mirrored = samples[:, grid.mirror] * [-1, 1, 1]
     modes = principal((samples + mirrored) / 2, (samples - mirrored) / 2, count)
     rms = np.sqrt((modes**2).sum(2).mean(1))
@@ -65,7 +65,7 @@ def expression_basis(
     return modes, {name: motion.ravel() @ solve for name, motion in named.items()}
 
 
-def _samples(named: dict[str, np.ndarray]) -> list[np.ndarray]:
+def expression_samples(named: dict[str, np.ndarray]) -> list[np.ndarray]:
     """Displacements whose random sum is a random expression."""
     # The lips of mouthClose meet only while the jaw is open.
     closed = named["mouthClose"] + named["jawOpen"]

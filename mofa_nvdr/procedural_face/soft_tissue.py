@@ -260,7 +260,7 @@ class Tissue:
         field[:, 2] += 1.7 * lids.blink * on * (self.skin & self.upper_lid)
         # A narrowed lower lid bulges along its margin.
         below = eye_axis(s) - self.y - Lids().lower(s)
-        on = smooth_step(below, -0.5, 2.0) * smooth_step(below, 8.0, 4.0) * rise
+        on = smooth_step(below, -2.5, 0.5) * smooth_step(below, 11.0, 5.5) * rise
         field[:, 2] += 1.4 * max(lids.squint, 0) * on * (self.skin & ~self.upper_lid)
         for name in (
             "left_eye",
