@@ -30,8 +30,7 @@ WHOLE = (
     "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "tongueOut",
 )  # fmt: skip
 ARKIT = sorted([name + side for name in SIDED for side in ("Left", "Right")] + list(WHOLE))
-PARTED = ("jawOpen", "mouthClose", "mouthFunnel", "tongueOut", "mouthLowerDown", "mouthUpperUp",
-          "mouthStretch")  # fmt: skip
+PARTED = ("jawOpen", "mouthClose", "mouthFunnel", "tongueOut", "mouthLowerDown", "mouthUpperUp")  # fmt: skip
 FLIP = np.array([-1, 1, 1])
 
 

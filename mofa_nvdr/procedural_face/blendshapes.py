@@ -94,7 +94,7 @@ _MOUTH: dict[str, dict[str, Motion]] = {
     },
 }  # fmt: skip
 
-_PARTED = ("mouthStretch", "mouthUpperUp", "mouthLowerDown", "mouthFunnel")  # the others close
+_PARTED = ("mouthUpperUp", "mouthLowerDown", "mouthFunnel")  # the others close
 
 _ROUND: dict[str, dict[str, Motion]] = {
     # Incisivi and orbicularis oris (AU 18): a kiss.
@@ -262,7 +262,8 @@ def named_expressions(mean: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
         motion = tissue.drag(held | motions)
         pairs[name] = motion if name in _PARTED else tissue.seal(motion), 11.0
     pairs["mouthSmile"] = _smile(tissue, pairs["mouthSmile"][0]), 11.0
-    pairs |= {name: (tissue.seal(tissue.drag(motions)), 7.0) for name, motions in _UPPER.items()}
+    for name, motions in _UPPER.items():
+        pairs[name] = tissue.seal(tissue.drag(motions), overlap=0.1), 7.0
     brows = _finish_brows(tissue, pairs["browOuterUp"][0], 0.8, 38)
     pairs["browOuterUp"] = brows, 7.0
     squint = tissue.lids(Lids(squint=0.25))
@@ -323,7 +324,9 @@ def _eyes(tissue: Tissue) -> dict[str, np.ndarray]:
 
     def eye(lids: Lids, look: tuple[float, float] = (0.0, 0.0), **drag: Motion) -> np.ndarray:
         motion = tissue.lids(lids) + tissue.look(*look)
-        return tissue.clear_eyes(motion + tissue.drag(held | drag) if drag else motion)
+        if drag:
+            motion += tissue.seal(tissue.drag(held | drag), overlap=0.1)
+        return tissue.clear_eyes(motion)
 
     return {
         "eyeBlink": eye(Lids(blink=1.0), under_eye=(-0.3, 0.4, 0), crow=(-0.3, -0.2, 0)),
