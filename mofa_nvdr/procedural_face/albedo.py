@@ -151,7 +151,8 @@ def _paint_eye(colors: np.ndarray, vertices: np.ndarray, rows: np.ndarray, grid:
             color[:, channel] += (iris[:, channel] - color[:, channel]) * smooth_step(
                 radius, 6.45, 5.55
             )
-        color *= (1 - 0.5 * np.exp(-np.maximum(under, 0) / 2.0))[:, None]  # the lid's shadow
+        shadow = 0.5 * np.exp(-np.maximum(under, 0) / 2.0) - 0.25 * smooth_step(-under, 0, 1.5)
+        color *= (1 - shadow)[:, None]  # of the lid
         if j == 0:
             color = np.tile(t.LASH, (len(index), 1))
         elif j == last:

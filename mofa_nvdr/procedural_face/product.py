@@ -14,7 +14,12 @@ PRODUCT_FILE = "default_face.npz"
 # Quantisation steps: far below what a rendered pixel shows.
 _STEP_MM = 0.004
 _STEP_ALBEDO = 0.0005
-_BASES = {"shape_basis": _STEP_MM, "expression_basis": _STEP_MM, "albedo_basis": _STEP_ALBEDO}
+# Named expressions are sums of many modes of expression, so these are stored finer.
+_BASES = {
+    "shape_basis": _STEP_MM,
+    "expression_basis": _STEP_MM / 4,
+    "albedo_basis": _STEP_ALBEDO,
+}
 _MEANS = {"mean_shape": _STEP_MM / 4, "mean_albedo": _STEP_ALBEDO}
 _PLAIN = (
     "triangles",
