@@ -194,9 +194,9 @@ class _MeanOverMask(torch.autograd.Function):
         _ = ctx.saved_tensors
         shape = (ctx.batch, 3, ctx.height, ctx.width)
         moving = ctx.needs_input_grad[4] or ctx.needs_input_grad[5]
-        grad_image = torch.empty(shape)
-        grad_position = torch.empty(ctx.batch, 2, *shape[2:]) if moving else None
-        grad_area = torch.empty(ctx.batch, 1, *shape[2:]) if moving else None
+        grad_image = grad.new_empty(shape)
+        grad_position = grad.new_empty(ctx.batch, 2, *shape[2:]) if moving else None
+        grad_area = grad.new_empty(ctx.batch, 1, *shape[2:]) if moving else None
         nothing = np.empty((ctx.batch, 0, 0, 0), np.float32)
         outs = [nothing if t is None else t.numpy() for t in (grad_image, grad_position, grad_area)]
         scales = grad.double().numpy() / ctx.counts
@@ -247,8 +247,8 @@ class _MeanOverVertices(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         positions, colors = ctx.saved_tensors
         batch, vertices = colors.shape[:2]
-        grad_positions = torch.empty(positions.shape)
-        grad_colors = torch.empty(colors.shape)
+        grad_positions = positions.new_empty(positions.shape)
+        grad_colors = colors.new_empty(colors.shape)
         scales = grad.double().numpy() / ctx.counts
         outs = [grad_positions.numpy(), grad_colors.numpy()]
         items = [

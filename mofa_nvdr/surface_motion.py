@@ -84,8 +84,8 @@ class _SurfaceMotion(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         batch, height, width, _ = rast.shape
         position, log_area = (
-            torch.empty(batch, 2, height, width),
-            torch.empty(batch, 1, height, width),
+            pos.new_empty(batch, 2, height, width),
+            pos.new_empty(batch, 1, height, width),
         )
         arrays = [t.detach().numpy() for t in (pos, rast, position, log_area)]
         tri = triangles.numpy()

@@ -159,6 +159,14 @@ class TestContexts:
         rast, _ = dr.rasterize(context, POS, TRI, (4, 4))
         assert int((rast[..., 3] == 1).sum()) == 6
 
+    def test_gl_context_can_be_made_current(self):
+        """Programs that drew with OpenGL do so around their calls."""
+        context = dr.RasterizeGLContext()
+        context.set_context()
+        rast, _ = dr.rasterize(context, POS, TRI, (4, 4))
+        context.release_context()
+        assert int((rast[..., 3] == 1).sum()) == 6
+
     def test_copies_and_pickles_without_cuda_contexts(self, as_if_cuda, fake_nvdiffrast):
         context = dr.RasterizeContext()
         dr.rasterize(context, POS, TRI, (4, 4))

@@ -304,6 +304,11 @@ class TestRasterizeErrors:
             ({"tri": torch.zeros(2, 4).int()}, r"tri is \[2, 4\], expected \[T, 3\]"),
             ({"tri": torch.zeros(2, 3).long()}, "tri is int64, expected int32"),
             ({"resolution": (0, 4)}, r"resolution is \(0, 4\), expected both above 0"),
+            (
+                {"resolution": (1, 2**20 + 1)},
+                r"resolution is \(1, 1048577\), expected both at most",
+            ),
+            ({"resolution": (10**30, 1)}, "expected both at most 1048576; draw it in parts"),
             ({"pos": torch.zeros(3, 4)}, r"ranges is None; pass ranges \[N, 2\]"),
             (
                 {"pos": torch.zeros(3, 4), "ranges": torch.zeros(1, 2).long()},
@@ -334,6 +339,8 @@ class TestRasterizeErrors:
             ({"pos": [1.0]}, "pos is a list, expected a torch.Tensor"),
             ({"resolution": 4}, r"resolution is 4, expected two integers \(height, width\)"),
             ({"resolution": (4, 4, 4)}, r"resolution is \(4, 4, 4\), expected two integers"),
+            ({"resolution": (4.7, 4)}, r"resolution is \(4.7, 4\), expected two integers"),
+            ({"resolution": "44"}, "resolution is '44', expected two integers"),
             ({"grad_db": 1}, "grad_db is 1, expected True or False"),
             ({"glctx": None}, "glctx is a NoneType, expected mofa_nvdr.dr.RasterizeContext"),
         ],

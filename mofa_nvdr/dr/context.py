@@ -83,6 +83,12 @@ class RasterizeGLContext(RasterizeContext):
         del output_db, mode
         super().__init__(device)
 
+    def set_context(self) -> None:
+        """Nothing: there is no OpenGL context to make current."""
+
+    def release_context(self) -> None:
+        """Nothing, as `set_context`."""
+
 
 _log_level = 1
 
