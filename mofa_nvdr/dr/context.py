@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mofa_nvdr.dr import cuda_on_cpu
+
 # nvdiffrast numbers triangles in float32: above 2^24 ids continue in the bit pattern.
 MAX_PLAIN_ID = 1 << 24
 # A context's buffers are reallocated whenever the size changes, so one is kept per size.
@@ -30,10 +32,15 @@ class RasterizeContext:
     two threads or CUDA streams at once; make one for each.
 
     Args:
-        device: None accepts any device; a device makes `rasterize` refuse tensors from elsewhere.
+        device: None accepts any device; a device makes `rasterize` refuse tensors from elsewhere. A
+            number is that of a CUDA device.
     """
 
     def __init__(self, device: torch.device | str | int | None = None) -> None:
+        if isinstance(device, int):
+            device = f"cuda:{device}"
+        if cuda_on_cpu.enabled() and cuda_on_cpu.is_cuda(device):
+            device = None
         self.device = None if device is None else torch.device(device)
         self.active_depth_peeler: Any = None
         self._cuda_contexts: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
