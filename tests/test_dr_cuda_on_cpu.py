@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mofa_nvdr.dr.cuda_on_cpu import CudaOnCpu, is_cuda
+from tests.test_dr_api import HIDE
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
@@ -28,15 +29,20 @@ print(__name__, sys.argv[1:], beside.VALUE, round(dr.antialias(color, rast, pos,
 """
 
 
-def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
+def run(source: str, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, *arguments],
+        [sys.executable, "-c", source],
         capture_output=True,
         text=True,
         timeout=120,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+
+
+def command(arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
+    """`python -m mofa_nvdr.dr` as it is where nvdiffrast is not installed."""
+    return run(f"{HIDE}from mofa_nvdr.dr.__main__ import main\nmain({arguments!r})", folder)
 
 
 @pytest.fixture
@@ -51,13 +57,13 @@ def program(tmp_path) -> Path:
 
 class TestCommand:
     def test_runs_a_program_unchanged(self, program, tmp_path):
-        done = run(["-m", "mofa_nvdr.dr", str(program), "--size", "3"], tmp_path)
+        done = command([str(program), "--size", "3"], tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == "__main__ ['--size', '3'] 7 27"
         assert done.stderr == ""
 
     def test_a_program_that_is_not_there(self, tmp_path):
-        done = run(["-m", "mofa_nvdr.dr", "nothing.py"], tmp_path)
+        done = command(["nothing.py"], tmp_path)
         assert done.returncode == 1
         assert (
             done.stderr.strip() == "mofa_nvdr.dr: nothing.py is not a file; name the program to run"
@@ -65,25 +71,35 @@ class TestCommand:
 
     @pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--help"], 0)])
     def test_usage(self, arguments, code, tmp_path):
-        done = run(["-m", "mofa_nvdr.dr", *arguments], tmp_path)
+        done = command(arguments, tmp_path)
         assert done.returncode == code
         assert "usage: python -m mofa_nvdr.dr program.py" in done.stdout
 
     def test_the_programs_own_errors_come_through(self, tmp_path):
         (tmp_path / "fails.py").write_text("raise KeyError('its own')")
-        done = run(["-m", "mofa_nvdr.dr", "fails.py"], tmp_path)
+        done = command(["fails.py"], tmp_path)
         assert done.returncode == 1 and "KeyError: 'its own'" in done.stderr
 
     def test_without_the_option_cuda_stays_cuda(self, program, tmp_path):
         if torch.cuda.is_available():
             pytest.skip("there is a CUDA GPU")
         source = (
-            "from mofa_nvdr import dr; dr.install()\n"
+            f"{HIDE}from mofa_nvdr import dr; dr.install()\n"
             f"import runpy, sys; sys.path.insert(0, {str(program.parent)!r})\n"
             f"runpy.run_path({str(program)!r})"
         )
-        done = run(["-c", source], tmp_path)
+        done = run(source, tmp_path)
         assert done.returncode == 1 and "CUDA" in done.stderr
+
+    def test_as_a_module(self, tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-m", "mofa_nvdr.dr", "--help"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0 and "usage: python -m mofa_nvdr.dr program.py" in done.stdout
 
     def test_the_real_nvdiffrast_stays_in_charge(self, tmp_path):
         (tmp_path / "nvdiffrast").mkdir()
@@ -92,7 +108,7 @@ class TestCommand:
             "from mofa_nvdr import dr; assert dr.install(cuda_to_cpu=True) is False\n"
             "from mofa_nvdr.dr import cuda_on_cpu; assert not cuda_on_cpu.enabled()"
         )
-        done = run(["-c", source], tmp_path)
+        done = run(source, tmp_path)
         assert done.returncode == 0, done.stderr
         assert "stays in charge" in done.stderr
 
@@ -197,6 +213,6 @@ for device in (None, "cuda", 0, torch.device("cuda")):
         assert make(device=device).device is None
 print("all", "well")
 """
-        done = run(["-c", source], tmp_path)
+        done = run(HIDE + source, tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.strip() == "all well"

@@ -108,7 +108,7 @@ class TestCuda:
         attr = torch.rand(pos.shape[1], 3, generator=torch.Generator().manual_seed(0))
         images, grads = [], []
         for device in ("cpu", "cuda"):
-            leaf = pos.to(device).requires_grad_()
+            leaf = pos.clone().to(device).requires_grad_()
             index = tri.to(device)
             rast, _ = dr.rasterize(dr.RasterizeContext(), leaf, index, (64, 64))
             out, _ = dr.interpolate(attr.to(device), rast, index)
