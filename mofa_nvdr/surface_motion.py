@@ -7,6 +7,7 @@ One compiled pass on the CPU in float32, plain torch everywhere else.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -49,6 +50,58 @@ def surface_motion(
     if dr is not default_dr or not compiles(pos, rast):
         return surface_motion_ref(pos, triangles, rast, near, area_floor, dr)
     return _SurfaceMotion.apply(pos.contiguous(), triangles, rast.contiguous(), near, area_floor)
+
+
+@dataclass(frozen=True)
+class SurfaceMotion:
+    """The arguments of `surface_motion`, for who may need the gradient of its planes but not their values.
+
+    Attributes:
+        with_gradient: whether gradients were wanted where it was made.
+    """
+
+    pos: Tensor
+    triangles: Tensor
+    rast: Tensor
+    near: float
+    area_floor: float
+    dr: ModuleType = default_dr
+    with_gradient: bool = True
+
+    def planes(self) -> tuple[Tensor, Tensor]:
+        """What `surface_motion` returns, in the gradient mode of the place where this was made."""
+        with torch.set_grad_enabled(self.with_gradient):
+            return surface_motion(
+                self.pos, self.triangles, self.rast, self.near, self.area_floor, self.dr
+            )
+
+    def compiles(self) -> bool:
+        """Whether `add_band` may be called."""
+        return self.dr is default_dr and compiles(self.pos, self.rast)
+
+    def add_band(
+        self,
+        image: int,
+        start: int,
+        stop: int,
+        grads: tuple[np.ndarray, np.ndarray],
+        sums: np.ndarray,
+    ) -> None:
+        """Add a band's share of the gradient of pos to sums [V, 4].
+
+        Args:
+            image: which of the batch.
+            start: first of the planes' rows, from the top.
+            stop: the row after the last.
+            grads: gradients of position [2, H, W] and log_area [1, H, W] of the image.
+            sums: float64.
+        """
+        height = self.rast.shape[1]
+        move_rows_backward(
+            self.pos.detach()[image].numpy(), self.rast.detach()[image].numpy(),
+            self.triangles.numpy(), self.near, self.area_floor, *grads,
+            height - stop, height - start, sums,
+        )  # fmt: skip
 
 
 def surface_motion_ref(
