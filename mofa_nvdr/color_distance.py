@@ -23,6 +23,7 @@ from mofa_nvdr.color_distance_kernels import (
 from mofa_nvdr.dr.bands import bands_of_images, gradient_bands
 from mofa_nvdr.dr.parallel import compiles, run
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
+from mofa_nvdr.shaders.gbuffer_kernels import camera_to_clip, clip_to_camera
 from mofa_nvdr.surface_motion import SurfaceMotion
 
 # Inside the square root of the distance: keeps its gradient finite where the colours agree.
@@ -119,11 +120,11 @@ def mean_over_surface(
         motion: of the rendering.
 
     Returns:
-        [B]; 0 where no pixel counts. Differentiable once in image and the positions of `motion`.
+        [B]; 0 where no pixel counts. Differentiable once in image and the vertices of `motion`.
     """
     if photo.requires_grad or not (compiles(image, photo, mask) and motion.compiles()):
         return mean_over_mask(image, photo, mask, valid, *motion.planes())
-    return _MeanOverSurface.apply(image, photo, mask, valid, motion.pos, motion)
+    return _MeanOverSurface.apply(image, photo, mask, valid, motion.vertices, motion)
 
 
 def mean_over_vertices(
@@ -253,20 +254,22 @@ class _MeanOverSurface(torch.autograd.Function):
         photo: Tensor,
         mask: Tensor,
         valid: Tensor | None,
-        pos: Tensor,
+        vertices: Tensor,
         motion: SurfaceMotion,
     ) -> Tensor:
         means = _measure_pixels(ctx, image, photo, mask, valid)
-        ctx.save_for_backward(image, pos, motion.rast)  # for their versions
+        ctx.save_for_backward(image, vertices, motion.rast)  # for their versions
         ctx.motion = motion
         return means
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        _, pos, _ = ctx.saved_tensors
+        _, vertices, _ = ctx.saved_tensors
         grad_image = grad.new_empty(ctx.batch, 3, ctx.height, ctx.width)
-        grad_pos = torch.empty_like(pos)
+        points = vertices.detach().contiguous().numpy()
+        grad_vertices = vertices.new_empty(vertices.shape)
+        coefficients = ctx.motion.clip_coefficients
         of_image = grad_image.numpy()
         # A band's gradients go on to the vertices while they are hot.
         of_planes = np.empty((ctx.batch, 3, ctx.height, ctx.width), np.float32)
@@ -285,10 +288,13 @@ class _MeanOverSurface(torch.autograd.Function):
                 of_image[b],
                 *planes,
             )
-            ctx.motion.add_band(b, start, stop, planes, sums)
+            pos = np.empty((points.shape[1], 4), np.float32)
+            camera_to_clip(points[b], *coefficients, pos)
+            ctx.motion.add_band(pos, b, start, stop, planes, sums)
+            clip_to_camera(sums, *coefficients[:2])
 
-        sum_by_vertex(add, bands, (4, [grad_pos.numpy()]))
-        return grad_image, None, None, None, grad_pos, None
+        sum_by_vertex(add, bands, (4, [grad_vertices.numpy()]))
+        return grad_image, None, None, None, grad_vertices, None
 
 
 class _MeanOverVertices(torch.autograd.Function):

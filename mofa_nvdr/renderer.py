@@ -214,8 +214,9 @@ class FaceRenderer(nn.Module):
         motion = None
         if surface:
             motion = SurfaceMotion(
-                self.camera.clip_space(vertices).contiguous(), triangles, rast.detach().contiguous(),
-                self.camera.near, _AREA_FLOOR, self.dr, torch.is_grad_enabled(),
+                vertices, self.camera.clip_space, self.camera.clip_coefficients, triangles,
+                rast.detach().contiguous(), self.camera.near, _AREA_FLOOR, self.dr,
+                torch.is_grad_enabled(),
             )  # fmt: skip
         if outline is not None:
             image, mask = outline.attach(torch.cat([image, mask], dim=1)).split([3, 1], dim=1)

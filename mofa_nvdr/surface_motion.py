@@ -7,6 +7,7 @@ One compiled pass on the CPU in float32, plain torch everywhere else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -57,10 +58,17 @@ class SurfaceMotion:
     """The arguments of `surface_motion`, for who may need the gradient of its planes but not their values.
 
     Attributes:
+        vertices: [B, V, 3] camera space.
+        to_clip: from there to clip space, `Camera.clip_space`.
+        clip_coefficients: the same as numbers, the camera's.
+        triangles: as in `surface_motion`, and so are rast, near, area_floor and dr.
+        rast: contiguous, without a gradient.
         with_gradient: whether gradients were wanted where it was made.
     """
 
-    pos: Tensor
+    vertices: Tensor
+    to_clip: Callable[[Tensor], Tensor]
+    clip_coefficients: tuple[float, float, float, float]
     triangles: Tensor
     rast: Tensor
     near: float
@@ -71,25 +79,28 @@ class SurfaceMotion:
     def planes(self) -> tuple[Tensor, Tensor]:
         """What `surface_motion` returns, in the gradient mode of the place where this was made."""
         with torch.set_grad_enabled(self.with_gradient):
+            pos = self.to_clip(self.vertices)
             return surface_motion(
-                self.pos, self.triangles, self.rast, self.near, self.area_floor, self.dr
+                pos, self.triangles, self.rast, self.near, self.area_floor, self.dr
             )
 
     def compiles(self) -> bool:
         """Whether `add_band` may be called."""
-        return self.dr is default_dr and compiles(self.pos, self.rast)
+        return self.dr is default_dr and compiles(self.vertices, self.rast)
 
     def add_band(
         self,
+        pos: np.ndarray,
         image: int,
         start: int,
         stop: int,
         grads: tuple[np.ndarray, np.ndarray],
         sums: np.ndarray,
     ) -> None:
-        """Add a band's share of the gradient of pos to sums [V, 4].
+        """Add a band's share of the gradient of clip-space positions to sums [V, 4].
 
         Args:
+            pos: [V, 4] of the image.
             image: which of the batch.
             start: first of the planes' rows, from the top.
             stop: the row after the last.
@@ -98,9 +109,8 @@ class SurfaceMotion:
         """
         height = self.rast.shape[1]
         move_rows_backward(
-            self.pos.detach()[image].numpy(), self.rast.detach()[image].numpy(),
-            self.triangles.numpy(), self.near, self.area_floor, *grads,
-            height - stop, height - start, sums,
+            pos, self.rast[image].numpy(), self.triangles.numpy(), self.near, self.area_floor,
+            *grads, height - stop, height - start, sums,
         )  # fmt: skip
 
 

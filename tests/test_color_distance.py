@@ -150,6 +150,19 @@ class TestMeanOverVertices:
         assert colors.grad[0, 0].tolist() == pytest.approx([-(3**-0.5)] * 3)
 
 
+# Clip space is (sx x, sy y, sz z + tz, -z); the motion of surface points does not ask for its z.
+SCALES = (0.5, 2.0, 1.0, 0.0)
+
+
+def to_clip(vertices: Tensor) -> Tensor:
+    x, y, z = vertices.unbind(-1)
+    return torch.stack([0.5 * x, 2 * y, z, -z], dim=-1)
+
+
+def to_camera(pos: Tensor) -> Tensor:
+    return torch.stack([2 * pos[..., 0], 0.5 * pos[..., 1], -pos[..., 3]], dim=-1)
+
+
 class TestMeanOverSurface:
     """Pictures of the moving grid of test_surface_motion."""
 
@@ -165,8 +178,8 @@ class TestMeanOverSurface:
         return {"image": image, "photo": photo, "mask": mask, "valid": valid}, pos, triangles, rast
 
     def step(self, function, given: dict, pos, triangles, rast) -> list[Tensor]:
-        image, leaf = given["image"].clone().requires_grad_(), pos.clone().requires_grad_()
-        motion = SurfaceMotion(leaf, triangles, rast, NEAR, FLOOR)
+        image, leaf = given["image"].clone().requires_grad_(), to_camera(pos).requires_grad_()
+        motion = SurfaceMotion(leaf, to_clip, SCALES, triangles, rast, NEAR, FLOOR)
         means = function(image, given["photo"], given["mask"], given["valid"], motion)
         weights = torch.arange(1.0, 1 + len(means)).to(means)
         (means * weights).sum().backward()
@@ -201,8 +214,8 @@ class TestMeanOverSurface:
 
     def test_a_change_in_place_is_an_error(self):
         given, pos, triangles, rast = self.inputs()
-        moved = pos.requires_grad_() * 1
-        motion = SurfaceMotion(moved, triangles, rast, NEAR, FLOOR)
+        moved = to_camera(pos).requires_grad_() * 1
+        motion = SurfaceMotion(moved, to_clip, SCALES, triangles, rast, NEAR, FLOOR)
         means = mean_over_surface(*given.values(), motion)
         moved.mul_(2)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
