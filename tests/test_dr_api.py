@@ -108,6 +108,25 @@ class TestInstall:
         assert "nvdiffrast is installed and stays in charge; install(force=True)" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
+    @pytest.mark.parametrize("first", ["", "import nvdiffrast\n"])
+    def test_a_folder_of_its_name_is_not_it(self, tmp_path, first):
+        """Who cloned nvdiffrast to read it has a folder of that name, perhaps the current one."""
+        (tmp_path / "nvdiffrast" / "samples").mkdir(parents=True)
+        done = self.run(
+            f"{first}from mofa_nvdr import dr\nassert dr.install()\n{PROGRAM}", tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["0.4.0", "27"]
+
+    def test_sources_that_were_not_installed_are_not_it(self, real):
+        (real / "nvdiffrast" / "__init__.py").write_text(
+            "from importlib.metadata import version\nversion('nvdiffrast')\n"
+        )
+        done = self.run(f"from mofa_nvdr import dr\nassert dr.install()\n{PROGRAM}", real)
+        if "nvdiffrast is installed" in done.stderr:
+            pytest.skip("nvdiffrast is installed here")
+        assert done.returncode == 0, done.stderr
+
     @pytest.mark.parametrize("first", ["", "import nvdiffrast.torch\n"])
     def test_force(self, real, first):
         done = self.run(

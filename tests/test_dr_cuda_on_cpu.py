@@ -104,6 +104,7 @@ class TestCommand:
     def test_the_real_nvdiffrast_stays_in_charge(self, tmp_path):
         (tmp_path / "nvdiffrast").mkdir()
         (tmp_path / "nvdiffrast" / "__init__.py").write_text("")
+        (tmp_path / "nvdiffrast" / "torch.py").write_text("")
         source = (
             "from mofa_nvdr import dr; assert dr.install(cuda_to_cpu=True) is False\n"
             "from mofa_nvdr.dr import cuda_on_cpu; assert not cuda_on_cpu.enabled()"

@@ -7,6 +7,7 @@ arrives.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -119,6 +120,19 @@ def set_log_level(level: int) -> None:
     operators = sys.modules.get("nvdiffrast.torch")
     if operators is not None and operators is not sys.modules.get("mofa_nvdr.dr"):
         operators.set_log_level(level)
+
+
+def has_nvdiffrast() -> bool:
+    """Whether the real nvdiffrast is installed; a folder of its name or its sources alone don't count."""
+    if sys.modules.get("nvdiffrast", sys) is None:
+        return False
+    operators = sys.modules.get("nvdiffrast.torch")
+    if operators is not None:
+        return operators is not sys.modules.get("mofa_nvdr.dr")
+    try:
+        return importlib.util.find_spec("nvdiffrast.torch") is not None
+    except ImportError:  # sources that were never installed ask for their version in vain
+        return False
 
 
 def load_nvdiffrast(verb: str) -> ModuleType:

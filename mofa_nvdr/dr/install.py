@@ -10,11 +10,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from types import ModuleType
 
 from mofa_nvdr.dr import cuda_on_cpu
+from mofa_nvdr.dr.context import has_nvdiffrast
 
 NVDIFFRAST_VERSION = "0.4.0"
 """The version whose behaviour is followed, `nvdiffrast.__version__` while installed."""
@@ -39,7 +39,7 @@ def install(force: bool = False, cuda_to_cpu: bool = False) -> bool:
         if cuda_to_cpu:
             cuda_on_cpu.enable()
         return True
-    if _real_nvdiffrast() and not force:
+    if has_nvdiffrast() and not force:
         print(
             "mofa_nvdr.dr.install: nvdiffrast is installed and stays in charge; "
             "install(force=True) takes its place",
@@ -55,9 +55,3 @@ def install(force: bool = False, cuda_to_cpu: bool = False) -> bool:
     if cuda_to_cpu:
         cuda_on_cpu.enable()
     return True
-
-
-def _real_nvdiffrast() -> bool:
-    if "nvdiffrast" in sys.modules:
-        return sys.modules["nvdiffrast"] is not None
-    return importlib.util.find_spec("nvdiffrast") is not None
