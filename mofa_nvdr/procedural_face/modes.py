@@ -96,7 +96,9 @@ def principal(symmetric: np.ndarray, antisymmetric: np.ndarray, count: int) -> n
         values, vectors = np.linalg.eigh(flat @ flat.T)
         kept = values > values.max() * 1e-9
         mixed = vectors[:, kept].T @ flat
-        peak = np.abs(mixed).argmax(1)
+        # Of an entry and its mirror image, equal but for rounding, the first.
+        size = np.abs(mixed)
+        peak = (size > 0.999 * size.max(1, keepdims=True)).argmax(1)
         mixed *= np.sign(mixed[np.arange(len(mixed)), peak])[:, None]
         modes.append(mixed.reshape(-1, *fields.shape[1:]))
         variances.append(values[kept])
