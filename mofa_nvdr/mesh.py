@@ -135,7 +135,7 @@ class _VertexNormals(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vertices: Tensor, table: _FaceTable) -> Tensor:
         normals = torch.empty_like(vertices)
-        lengths = torch.empty(vertices.shape[:2])
+        lengths = vertices.new_empty(vertices.shape[:2])
         source, out, out_lengths = vertices.detach().numpy(), normals.numpy(), lengths.numpy()
         items = [
             (source[k], table.triangles, table.offsets, table.corners, start, stop, out[k],

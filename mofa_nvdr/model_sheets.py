@@ -152,12 +152,21 @@ def modes_sheet(painter: Painter, part: str, limit: int, columns: int = 4) -> np
 
 
 def expressions_sheet(painter: Painter, columns: int = 9) -> np.ndarray:
-    """Every named expression at full weight, the neutral face first."""
+    """Every named expression at full weight, the neutral face first.
+
+    mouthClose is shown on an open jaw: ARKit defines it as the lips closing over jawOpen, and alone it drives
+    them through each other.
+    """
     model = painter.model
-    named = {"neutral": torch.zeros(model.layout.num_expression), **model.named_expressions}
-    code = model.layout.zeros(len(named)).replace(expression=torch.stack(list(named.values())))
+    shown = {"neutral": torch.zeros(model.layout.num_expression)}
+    for name, coefficients in model.named_expressions.items():
+        if name == "mouthClose" and "jawOpen" in model.named_expressions:
+            shown["jawOpen + mouthClose"] = model.named_expressions["jawOpen"] + coefficients
+        else:
+            shown[name] = coefficients
+    code = model.layout.zeros(len(shown)).replace(expression=torch.stack(list(shown.values())))
     pictures = painter(code, light_presets()["front"])
-    return _labelled(pictures, list(named), columns)
+    return _labelled(pictures, list(shown), columns)
 
 
 def tones_sheet(painter: Painter, count: int = 11) -> np.ndarray:

@@ -320,3 +320,22 @@ class TestWriteFiles:
         assert [p.name for p in tmp_path.iterdir()] == ["old"]
         write_files({tmp_path / "old": b"after", tmp_path / "b": b"b"})
         assert (tmp_path / "old").read_bytes() == b"after"
+
+
+class TestExpressionsSheet:
+    def test_mouth_close_stands_on_an_open_jaw(self, monkeypatch):
+        """ARKit's mouthClose is the lips closing over jawOpen."""
+        arrays = {name: value.numpy() for name, value in small_face().named_buffers()}
+        jaw, close = np.array([1.0, 0, 0]), np.array([0, 2.0, 0])
+        model = FaceModel(arrays, named_expressions={"jawOpen": jaw, "mouthClose": close})
+        drawn, labels = [], []
+
+        class Recorder(model_sheets.Painter):
+            def __call__(self, code, light, clay=False):
+                drawn.append(code.expression)
+                return np.zeros((code.batch_size, 8, 8, 3), np.uint8)
+
+        monkeypatch.setattr(model_sheets, "_labelled", lambda p, names, c: labels.extend(names))
+        model_sheets.expressions_sheet(Recorder(model, 8))
+        assert labels == ["neutral", "jawOpen", "jawOpen + mouthClose"]
+        assert drawn[0].tolist() == [[0, 0, 0], [1, 0, 0], [1, 2, 0]]

@@ -101,8 +101,9 @@ BROW = np.array([.20, .145, .115])  # fmt: skip
 SCLERA = np.array([.76, .72, .69])  # fmt: skip
 IRIS = np.array([.33, .235, .16])  # fmt: skip
 BEARD = np.array([.034, .028, .022])  # what the mean's jaw is darker by  # fmt: skip
-# How much of what shadowed skin lacks in melanin it gets back, and how the white of the eye follows skin.
-SHADOW_MELANIN, SCLERA_MELANIN = 0.7, 0.10
+# How much of itself shadowed skin loses for a standard deviation of melanin beyond its share, and how the
+# white of the eye follows skin.
+SHADOW_MELANIN, SCLERA_MELANIN = 0.24, 0.10
 LASH = np.array([.15, .10, .085])  # fmt: skip
 
 BROW_LINE = ([9, 13, 22, 33, 41, 48, 55, 60], [17.2, 18.4, 21.2, 24.2, 24.6, 22.4, 18.0, 14.0])
