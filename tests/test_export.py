@@ -202,7 +202,7 @@ class TestGlb:
         for name, coefficients in face_model.named_expressions.items():
             motion = torch.tensordot(coefficients, basis, 1).numpy()
             assert np.abs(targets[name] * 1000 - motion).max() < LEAST_MOTION + 1e-4, name
-            assert np.abs(motion).max() > 1  # mm: there is something to compare
+            assert np.abs(motion).max() > 0.3  # mm: there is something to compare
         neutral = face_model.vertices(face.code.shape, torch.zeros_like(face.code.expression))[0]
         back = (glb.attribute("POSITION") + targets["neutral"]) * 1000
         assert np.abs(back - neutral.numpy()).max() < LEAST_MOTION + 1e-4
