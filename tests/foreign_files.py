@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 import struct
@@ -20,6 +21,11 @@ from mofa_nvdr.face_model import FaceModel
 EYES = (range(36, 42), range(42, 48))
 
 
+@functools.cache
+def _default() -> FaceModel:
+    return FaceModel.load("default")
+
+
 class SmallForeign:
     """A coarse face over the built-in one's landmarks (vertices 0 to 67) and a rim, with random modes.
 
@@ -29,7 +35,7 @@ class SmallForeign:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        default = FaceModel.load("default")
+        default = _default()
         points = default.mean_shape.numpy()[default.landmarks.numpy()].astype(np.float64)
         points[[65, 66, 67], 1] -= 3.0  # a mouth that is a little open: no two points in one place
         top = [(15, 82), (45, 75), (70, 60), (84, 30)]

@@ -14,7 +14,7 @@ LAYERS = {
     "training": 5, "benchmark": 5, "preprocess": 5, "evaluation": 5, "reconstruction": 5, "relighting": 5,
     "run_folder": 5,
     "decoder": 4, "encoder": 4, "networks": 4, "data": 4, "face_crops": 4,
-    "renderer": 3, "losses": 3, "pictures": 3, "parameters": 3,
+    "renderer": 3, "losses": 3, "pictures": 3, "parameters": 3, "model_reference": 3,
     "face_model": 2, "outline": 2, "outline_kernels": 2, "procedural_face": 2, "importers": 2, "shaders": 2,
     "camera": 2, "color_distance": 2, "color_distance_kernels": 2,
     "face_code": 1, "affine": 1, "rigid": 1, "mesh": 1, "lighting": 1, "hdr": 1,

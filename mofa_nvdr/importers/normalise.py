@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,7 @@ def face_model(
         ModelFileError: the parts do not fit together, or are no face in millimetres.
     """
     foreign.check(path)
-    default = FaceModel.load("default")
-    own = {name: value.numpy() for name, value in default.named_buffers()}
+    default, own = _built_in()
     notes = list(foreign.notes)
     triangles = triangulate(as_polygons(foreign.polygons), foreign.mean)
     part = _Part(foreign, triangles, options)
@@ -88,6 +88,13 @@ def face_model(
         raise ModelFileError(f"{path}: {error}") from None
 
 
+@functools.cache
+def _built_in() -> tuple[FaceModel, dict[str, np.ndarray]]:
+    """The built-in face and its arrays, unpacked once."""
+    model = FaceModel.load("default")
+    return model, {name: value.numpy() for name, value in model.named_buffers()}
+
+
 class _Part:
     """The arrays of a foreign model without unused vertices and with the wanted number of modes."""
 
@@ -116,7 +123,9 @@ class _Part:
         matrix, self.triangles = subdivide(self.triangles, len(self.mean))
         self.mean = matrix @ self.mean
         self.shape, self.expression, self.albedo = (
-            np.array([matrix @ mode for mode in basis], np.float32).reshape(len(basis), len(self.mean), 3)
+            np.array([matrix @ mode for mode in basis], np.float32).reshape(
+                len(basis), len(self.mean), 3
+            )
             for basis in (self.shape, self.expression, self.albedo)
         )
         self.named = {name: matrix @ motion for name, motion in self.named.items()}
