@@ -576,7 +576,7 @@ class TestCommand:
         _, model_file, _, face_file = cap
         out = ["--out", str(tmp_path / "a.obj")]
         assert "no such file" in _error(capsys, "export", str(tmp_path / "b.npz"), *out)
-        message = _error(capsys, "export", face_file, *out)  # against the built-in face
+        message = _error(capsys, "export", face_file, *out, "--face-model", "default")
         assert "parameters of face model cap" in message and "not of default" in message
         (tmp_path / "c.npz").write_bytes(b"no")
         assert "not a readable .npz" in _error(capsys, "export", str(tmp_path / "c.npz"), *out)
