@@ -92,7 +92,7 @@ class Options:
 
 
 def export_file(
-    source: str | Path, out: str | Path, face_model: str = "", options: Options | None = None
+    source: str | Path, out: str | Path, face_model: str | Path = "", options: Options | None = None
 ) -> list[Path]:
     """Export a reconstructed face, or a model's average face, for other programs.
 
@@ -118,7 +118,7 @@ def export_file(
         raise ValueError(f"--out {out}: no such folder {out.parent}")
     if str(source).lower().endswith(".npz"):
         models: dict[str, FaceModel] = {}
-        face = load_face(source, face_model, models)
+        face = load_face(source, str(face_model), models)
         model = models[face.face_model[1]]
         code, camera, subject = face.code, face.camera, f"the face of {Path(source).name}"
     else:
@@ -187,9 +187,10 @@ def _targets(model: FaceModel, expression: Tensor, options: Options) -> dict[str
     """Displacements [V, 3] in mm, by name; the first leads to the expression that is not shown."""
     directions: dict[str, Tensor] = {}
     if options.targets != "none" and bool(expression.any()):
-        directions["expression" if options.neutral else "neutral"] = (
-            expression if options.neutral else -expression
-        )
+        name = "expression" if options.neutral else "neutral"
+        while name in model.named_expressions:  # a model may have one of its own of that name
+            name += "_"
+        directions[name] = expression if options.neutral else -expression
     if options.targets == "named":
         directions |= model.named_expressions
     elif options.targets == "modes":

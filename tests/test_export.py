@@ -265,6 +265,15 @@ class TestGlb:
         shown = (glb.attribute("POSITION") + glb.targets["expression"]) * 1000
         np.testing.assert_allclose(shown, _shown(model, face)[0], atol=LEAST_MOTION + 1e-3)
 
+    def test_a_model_with_an_expression_called_neutral(self, cap, tmp_path):
+        model, _, face, face_file = cap
+        model.named_expressions["neutral"] = torch.zeros(3)
+        model.save(tmp_path / "b.safetensors")  # the hash knows no names: still the face's model
+        export_file(face_file, tmp_path / "a.glb", tmp_path / "b.safetensors")
+        targets = Glb((tmp_path / "a.glb").read_bytes()).targets
+        assert list(targets) == ["neutral_", "grin", "frown", "neutral"]
+        assert (targets["neutral"] == 0).all() and (targets["neutral_"] != 0).any()
+
     def test_posed(self, cap, tmp_path):
         """In camera space, with the camera: projecting by its field of view gives the decoder's pixels."""
         model, model_file, face, face_file = cap
