@@ -92,10 +92,7 @@ class Options:
 
 
 def export_file(
-    source: str | Path,
-    out: str | Path,
-    face_model: str | Path = "default",
-    options: Options | None = None,
+    source: str | Path, out: str | Path, face_model: str | Path = "", options: Options | None = None
 ) -> list[Path]:
     """Export a reconstructed face, or a model's average face, for other programs.
 
@@ -105,7 +102,7 @@ def export_file(
     Args:
         source: parameter file (.npz) of reconstruct; or 'default' or a .safetensors file: its average face.
         out: .obj, .ply or .glb; its folder must exist.
-        face_model: the model that the parameters are for.
+        face_model: the model that the parameters are for; empty: the one that the file names.
         options: None: the defaults.
 
     Returns:
@@ -120,8 +117,9 @@ def export_file(
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: no such folder {out.parent}")
     if str(source).lower().endswith(".npz"):
-        model = FaceModel.load(face_model)
-        face = load_face(source, model)
+        models: dict[str, FaceModel] = {}
+        face = load_face(source, str(face_model), models)
+        model = models[face.face_model[1]]
         code, camera, subject = face.code, face.camera, f"the face of {Path(source).name}"
     else:
         model = FaceModel.load(source)

@@ -183,7 +183,9 @@ def code_distance(code: FaceCode, true: FaceCode) -> Tensor:
     for name, (unit, weight) in _CODE_UNITS.items():
         error = (getattr(code, name) - getattr(true, name)) / code.rotation.new_tensor(unit)
         huber = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
-        total = total + weight * huber.flatten(1).mean(1)
+        # A model without expressions has an empty part, whose mean would be NaN.
+        if huber.numel():
+            total = total + weight * huber.flatten(1).mean(1)
     return total
 
 

@@ -15,7 +15,6 @@ from tqdm import tqdm
 from mofa_nvdr.camera import Camera
 from mofa_nvdr.checkpoint import (
     CheckpointError,
-    check_face_model,
     find_checkpoint,
     read_checkpoint,
     restore_encoder,
@@ -27,10 +26,10 @@ from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.device import resolve_device
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.face_code import FaceCode
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.model_reference import ModelReference
 from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.pictures import panels, write_png
-from mofa_nvdr.training import make_encoder
+from mofa_nvdr.training import face_model_of, make_encoder
 
 _PANEL = "_panel.png"
 
@@ -43,26 +42,31 @@ class Reconstructor:
         encoder: in evaluation mode.
         decoder: raster mode, at the training's image size and camera.
         device: where both live.
+        face_model: which model that is, and where it was found.
     """
 
     encoder: Encoder
     decoder: FaceDecoder
     device: torch.device
+    face_model: ModelReference
 
     @staticmethod
-    def load(run: str | Path, face_model: str = "default", device: str = "auto") -> Reconstructor:
+    def load(run: str | Path, face_model: str = "", device: str = "auto") -> Reconstructor:
         """Load a run folder's newest checkpoint, or a checkpoint file.
 
+        Without `face_model` the model is looked for where it was when the run began, and beside the run.
+
         Raises:
-            ValueError: no checkpoint there, not readable, or trained with another face model.
+            ValueError: no checkpoint there, not readable, or trained with another face model, or
+                one that is not there any more.
             RuntimeError: CUDA asked for where there is none.
         """
         path = find_checkpoint(run)
         where = resolve_device(device)
         tensors, metadata = read_checkpoint(path)
-        model = FaceModel.load(face_model)
         try:
-            check_face_model(metadata, model.name, model.hash, path)
+            trained = face_model_of(metadata)
+            model, reference = trained.load(face_model, path.parent, f"{path}: trained with")
             # The weights come from the checkpoint; the file that training began with may be gone.
             config = TrainConfig(**{**metadata["config"], "encoder_weights": ""})
             camera = Camera(**metadata["camera"])
@@ -73,7 +77,7 @@ class Reconstructor:
                 f"{path}: not a checkpoint that this version can read ({error})"
             ) from error
         decoder = FaceDecoder(model, camera=camera)
-        return Reconstructor(encoder.eval().to(where), decoder.to(where), where)
+        return Reconstructor(encoder.eval().to(where), decoder.to(where), where, reference)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> FaceCode:
@@ -85,7 +89,7 @@ def reconstruct_files(
     inputs: Sequence[str | Path],
     checkpoint: str | Path,
     out: str | Path,
-    face_model: str = "default",
+    face_model: str = "",
     device: str = "auto",
 ) -> list[Path]:
     """Write NAME.npz and NAME_panel.png into `out` for each image; returns the .npz paths.
@@ -97,7 +101,7 @@ def reconstruct_files(
             central square is taken).
         checkpoint: run folder or checkpoint file.
         out: folder, made when missing.
-        face_model: the model that the run was trained with.
+        face_model: the model that the run was trained with; empty: found by the run.
         device: auto, cpu or cuda.
 
     Raises:
@@ -150,6 +154,7 @@ def _reconstruct(
         crop=np.array(central_square(*picture.shape[:2]), np.float64),
         face_model=(decoder.model.name, decoder.model.hash),
         source=source,
+        face_model_file=reconstructor.face_model.file,
     )
     return parameters, panels(image, rendering)[0]
 

@@ -18,7 +18,7 @@ COMMANDS = {
     "reconstruct": "predict parameters from face crops, with a panel of pictures each",
     "relight": "render predicted faces under another light",
     "export": "write a face as .obj, .ply or .glb for other programs",
-    "model": "face models: describe, draw, build",
+    "model": "face models: describe, draw, build, import those of others",
     "bench": "time the operators and decoder steps on this machine",
 }
 

@@ -17,7 +17,7 @@ def run(args: list[str]) -> None:
 def export(
     face: Annotated[str, tyro.conf.Positional],
     out: str,
-    face_model: str = "default",
+    face_model: str = "",
     units: str = "",
     color: str = "",
     lit: bool = False,
@@ -32,7 +32,8 @@ def export(
         face: parameter file (.npz) of mofa-nvdr reconstruct; or a face model ('default' or a
             .safetensors file): its average face
         out: file to write: .obj, .ply or .glb
-        face_model: the face model that the parameters are for: 'default' or a .safetensors file
+        face_model: the face model that the parameters are for: 'default' or a .safetensors file;
+            empty: the one that the file names
         units: mm or m; empty: m for .glb (its specification), mm else
         color: texture, vertex or none; empty: vertex for .ply, texture else
         lit: colours under the face's light, in its pose; else unlit albedo

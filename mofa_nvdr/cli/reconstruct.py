@@ -18,7 +18,7 @@ def reconstruct(
     input: Annotated[tuple[str, ...], tyro.conf.Positional],
     checkpoint: str,
     out: str,
-    face_model: str = "default",
+    face_model: str = "",
     device: str = "auto",
 ) -> object:
     """Predict the parameters of face crops: NAME.npz and NAME_panel.png for each.
@@ -27,7 +27,8 @@ def reconstruct(
         input: image files, or folders of images
         checkpoint: run folder, or a checkpoint file
         out: folder for the results
-        face_model: the face model that the run was trained with: 'default' or a .safetensors file
+        face_model: the face model that the run was trained with, 'default' or a .safetensors file; empty: the
+            one that the run names
         device: auto, cpu or cuda
     """
 
