@@ -173,6 +173,41 @@ class TestEveryFormat:
             text = _refused(capsys, tmp_path / "a.safetensors", key, cut)
             assert str(cut) in text
 
+    @pytest.mark.parametrize("key", [k for k in FILES if k != "ict"])
+    def test_noise(self, key, files, tmp_path, capsys):
+        """Random bytes, and the format's own file with some of its bytes exchanged."""
+        rng = np.random.default_rng(3)
+        path = tmp_path / files[key].name
+        for data in (b"", rng.bytes(3000)):
+            path.write_bytes(data)
+            assert f"{path}: not " in _refused(capsys, tmp_path / "a.safetensors", key, path)
+        landmarks = str(files["eos"].with_name("landmarks.json"))
+        for _ in range(4):
+            damaged = bytearray(files[key].read_bytes())
+            for place in rng.integers(0, len(damaged), 40):
+                damaged[place] = rng.integers(256)
+            path.write_bytes(bytes(damaged))
+            # Some survive (a number changed a little); none ends in a traceback or leaves half a file.
+            out = tmp_path / "b.safetensors"
+            args = ["model", "import", key, str(path), "--out", str(out), "--landmarks", landmarks]
+            status = main(args)
+            text = capsys.readouterr().err.strip()
+            assert status in (0, 2) and len(text.splitlines()) == (1 if status else 0), text
+            assert out.exists() == (status == 0)
+            out.unlink(missing_ok=True)
+
+    def test_landmarks_in_one_place(self, files, tmp_path, capsys):
+        (tmp_path / "l.json").write_text(str([5] * 40 + [6] * 28))
+        text = _refused(
+            capsys,
+            tmp_path / "a.safetensors",
+            "lyhm",
+            files["lyhm"],
+            "--landmarks",
+            tmp_path / "l.json",
+        )
+        assert "give --landmarks FILE" in text or "68 landmarks lie on 2 vertices" in text
+
     def test_help_names_every_format(self, capsys):
         with pytest.raises(SystemExit):
             main(["model", "import", "--help"])

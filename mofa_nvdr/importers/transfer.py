@@ -20,10 +20,9 @@ class Warp:
 
     Args:
         source, target: [N, 3] mm, N > 3, not all in one plane.
-        smoothing: how far the spline may miss the points (scipy's RBFInterpolator).
     """
 
-    def __init__(self, source: np.ndarray, target: np.ndarray, smoothing: float = 0.0) -> None:
+    def __init__(self, source: np.ndarray, target: np.ndarray) -> None:
         self._scale, self._rotation, self._shift = similarity(source, target)
         moved = self._similar(source)
         # Landmarks may coincide (inner lips of a closed mouth), which no interpolation likes.
@@ -33,7 +32,7 @@ class Warp:
             (target - moved)[first],
             kernel="linear",
             degree=0,
-            smoothing=max(smoothing, 1e-6),
+            smoothing=1e-6,  # points closer than the rounding above
         )
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
