@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import re
+import shutil
 import struct
 import zipfile
 from pathlib import Path
@@ -224,6 +225,27 @@ class TestFormats:
         assert "landmarks: 8 known for this mesh, the others by geometry" in notes
         # The coarse face has the built-in one's landmarks, so that bending finds each.
         assert (model.landmarks.numpy() == np.arange(68)).mean() > 0.9
+
+    @pytest.mark.parametrize(
+        ("file", "name"),
+        [
+            ("model2019_face12.h5", "bfm2019-face12"),
+            ("model2017-1_face12_nomouth.h5", "bfm2017-face12"),
+        ],
+    )
+    def test_bfm_is_named_by_its_file(self, file, name, files, tmp_path):
+        shutil.copy(files["bfm2017"], tmp_path / file)
+        assert import_model("bfm2019", tmp_path / file)[0].name == name
+
+    def test_bfm_without_expressions(self, files, foreign, tmp_path, options):
+        """The .h5 form of BFM 2009: shape and colour alone."""
+        path = tmp_path / "model2009-publicmm1-bfm.h5"
+        shutil.copy(files["bfm2017"], path)
+        with h5py.File(path, "a") as file:
+            del file["expression"]
+        model, notes = import_model("bfm2017", path, options)
+        assert model.layout.num_expression == 0
+        assert any("no expression in this model" in note for note in notes)
 
     def test_bfm_with_the_albedo_of_another_file(self, files, foreign, tmp_path, options):
         path = ff.write_albedomm(tmp_path / "albedo.h5", foreign)
@@ -456,6 +478,26 @@ class TestHostile:
             file["shape/model/mean"] = h5py.ExternalLink(str(files["bfm2017"]), "shape/model/mean")
         text = _refused(capsys, tmp_path / "a.safetensors", "bfm2017", path)
         assert "missing shape/model/mean" in text
+
+    @pytest.mark.parametrize("key", ["bfm2009", "deep3d", "bfm2017", "gnm", "eos", "ict"])
+    def test_more_numbers_than_any_model_has(self, key, files, tmp_path, capsys, monkeypatch):
+        from mofa_nvdr.importers import foreign
+
+        monkeypatch.setattr(foreign, "MAX_NUMBERS", 150)
+        landmarks = files["eos"].with_name("landmarks.json")
+        text = _refused(
+            capsys, tmp_path / "a.safetensors", key, files[key], "--landmarks", landmarks
+        )
+        assert "numbers, more than the 150 that a face model may have" in text
+
+    @pytest.mark.parametrize("key", ["flame", "eos", "ict"])
+    def test_larger_files_than_any_model_has(self, key, files, tmp_path, capsys, monkeypatch):
+        from mofa_nvdr.importers import eos, obj_files, restricted_pickle
+
+        for module in (eos, obj_files, restricted_pickle):
+            monkeypatch.setattr(module, "_MOST_BYTES", 2000)
+        text = _refused(capsys, tmp_path / "a.safetensors", key, files[key])
+        assert "more than" in text and "B, more than" in text
 
     def test_npz_of_absurd_size(self, files, tmp_path, capsys):
         path = tmp_path / "big.npz"
