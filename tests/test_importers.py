@@ -328,6 +328,17 @@ class TestFormats:
         agreed = (model.frontal_mask == face_model.frontal_mask).float().mean()
         assert agreed > 0.85, agreed
 
+    def test_speckles_take_their_neighbours_colour(self):
+        """A strip of six triangles in a ramp of greys; vertex 4 is white, vertex 0 the ramp's end."""
+        from mofa_nvdr.importers.transfer import _speckles
+
+        triangles = np.array([[0, 1, 2], [1, 3, 2], [2, 3, 4], [3, 5, 4], [4, 5, 6], [5, 7, 6]])
+        colors = np.linspace(0.3, 0.37, 8)[:, None] * np.ones(3)
+        colors[4] = 1.0
+        odd, around = _speckles(colors, triangles)
+        assert odd.tolist() == [4]
+        np.testing.assert_allclose(around @ colors, colors[[2, 3, 5, 6]].mean(0, keepdims=True))
+
     def test_published_landmark_lists(self):
         """Complete lists have 68 entries; every index lies within the topology that is named."""
         for entry in formats_lists():
