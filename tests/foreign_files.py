@@ -37,7 +37,10 @@ class SmallForeign:
     def __init__(self, seed: int = 0) -> None:
         default = _default()
         points = default.mean_shape.numpy()[default.landmarks.numpy()].astype(np.float64)
-        points[[65, 66, 67], 1] -= 3.0  # a mouth that is a little open: no two points in one place
+        points[[65, 66, 67], 1] -= 3.0  # a mouth that is a little open
+        points[:, :2] += np.random.default_rng(9).normal(
+            0, 0.05, (68, 2)
+        )  # no two points in one place
         top = [(15, 82), (45, 75), (70, 60), (84, 30)]
         rim = [[s * x, y, -30 - 0.006 * x * x] for x, y in top for s in (-1, 1)]
         self.mean = np.concatenate([points, rim])

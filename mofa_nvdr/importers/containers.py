@@ -196,7 +196,10 @@ def numbers(path: Path, name: str, value: Any, shape: tuple[int | None, ...]) ->
         raise ModelFileError(
             f"{path}: {name} is {array.dtype} {list(array.shape)}, expected numbers [{want}]"
         )
-    return array.astype(np.float32)
+    result = array.astype(np.float32)
+    if not np.isfinite(result).all():
+        raise ModelFileError(f"{path}: {name} holds numbers that are not finite")
+    return result
 
 
 def whole(path: Path, name: str, value: Any) -> np.ndarray:
@@ -208,10 +211,9 @@ def whole(path: Path, name: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise ModelFileError(f"{path}: {name} holds {array.dtype} values, expected vertex indices")
-    result = array.astype(np.int64)
-    if not (result == array).all():
+    if np.abs(array).max(initial=0) > 2**31 or not (array.astype(np.int64) == array).all():
         raise ModelFileError(f"{path}: {name} holds numbers that are no vertex indices")
-    return result
+    return array.astype(np.int64)
 
 
 def interleaved(path: Path, name: str, value: np.ndarray, modes: bool) -> np.ndarray:
@@ -220,14 +222,12 @@ def interleaved(path: Path, name: str, value: np.ndarray, modes: bool) -> np.nda
     Raises:
         ModelFileError: the rows are no multiple of three.
     """
-    columns = (
-        numbers(path, name, value, (None, None)) if modes else np.asarray(value).reshape(-1, 1)
-    )
+    columns = np.asarray(value) if modes else np.asarray(value).reshape(-1, 1)
     if len(columns) % 3 or len(columns) == 0:
         raise ModelFileError(
             f"{path}: {name} has {len(columns)} rows, expected three for each vertex"
         )
-    result = np.ascontiguousarray(columns.T, np.float32).reshape(columns.shape[1], -1, 3)
+    result = numbers(path, name, columns, (None, None)).T.reshape(columns.shape[1], -1, 3)
     return result if modes else result[0]
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 # Far above every published model (BFM 2009: 53,490 vertices, 199 modes), far below what fills a memory.
 MAX_VERTICES = 1_000_000
-MAX_MODES = 4096
 MAX_NUMBERS = 400_000_000  # in one array that is read: 1.6 GB of float32
 
 
@@ -58,7 +57,6 @@ class ForeignModel:
         albedo: [A, V, 3].
         landmarks: iBUG number from 0 -> vertex index, as far as they are known.
         uv: [V, 2] texture coordinates, v up.
-        hidden: [V] bool, what lies inside the head (gums, sockets); never compared with photographs.
         notes: what the user should know, one line each.
     """
 
@@ -74,7 +72,6 @@ class ForeignModel:
     albedo: np.ndarray | None = None
     landmarks: dict[int, int] = field(default_factory=dict)
     uv: np.ndarray | None = None
-    hidden: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
 
     def check(self, path: Path) -> None:

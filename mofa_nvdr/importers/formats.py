@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mofa_nvdr.importers.foreign import ImportOptions, ModelFileError
 
 if TYPE_CHECKING:
@@ -100,8 +102,11 @@ def import_model(
             hint = "; a .safetensors face model needs no import, give it as --face-model"
         raise ModelFileError(f"{path}: not {FORMATS[key].what}{hint}")
     try:
-        foreign = _call(key, "read", path, options)
-        return face_model(foreign, options, path)
+        with np.errstate(all="ignore"):  # what is not finite is found by looking
+            foreign = _call(key, "read", path, options)
+            return face_model(foreign, options, path)
+    except np.linalg.LinAlgError as error:
+        raise ModelFileError(f"{path}: its numbers form no face ({error})") from None
     except MemoryError:
         raise ModelFileError(f"{path}: too large for this machine's memory") from None
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from mofa_nvdr.importers.eye_caps import eye_cap, eyeballs, loop_around
-from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError
+from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError, check_size
 from mofa_nvdr.importers.landmark_points import known_landmarks
 from mofa_nvdr.importers.modes import blendshape_modes, principal_modes
 from mofa_nvdr.importers.obj_files import ObjMesh, read_obj, read_vertices
@@ -84,6 +84,7 @@ def read(path: Path, options: ImportOptions) -> ForeignModel:
         landmarks={k: int(region.new_index[v]) for k, v in landmarks.items()},
         uv=region.uv,
         notes=[
+            f"{region.num_caps} eye openings closed with caps",
             f"{len(identities)} identity modes over the face region: {len(shape)} orthogonal ones keep "
             f"{kept:.2%} of the variance",
             f"{len(expressions)} expressions and their one-sided halves: {len(modes)} modes keep "
@@ -95,7 +96,9 @@ def read(path: Path, options: ImportOptions) -> ForeignModel:
 def _morphs(path: Path, mesh: ObjMesh) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
     """Motions [V, 3] in file units: identities in their order, expressions by name."""
     identities, expressions = {}, {}
-    for file in sorted(path.glob("*.obj")):
+    files = sorted(path.glob("*.obj"))
+    check_size(path, "all its .obj files together", (len(files), *mesh.vertices.shape))
+    for file in files:
         if file.name == NEUTRAL:
             continue
         vertices = read_vertices(file)

@@ -50,6 +50,10 @@ def face_model(
     triangles = _outward(part.mean, part.triangles)
     landmarks, how = _landmarks(part, triangles, own)
     notes.append(how)
+    if len(np.unique(landmarks)) < 34:
+        raise ModelFileError(
+            f"{path}: the 68 landmarks lie on {len(np.unique(landmarks))} vertices; give --landmarks FILE"
+        )
     _check_face(path, part.mean[landmarks])
     part.mean = part.mean + _place(part.mean[landmarks], own)
     arrays = {
@@ -59,7 +63,7 @@ def face_model(
         "triangles": triangles,
         "landmarks": landmarks,
         "mirror_index": _mirror(part.mean),
-        "frontal_mask": frontal_region(part.mean, landmarks, own) & ~part.hidden,
+        "frontal_mask": frontal_region(part.mean, landmarks, own),
     }
     albedo = "its own"
     if part.mean_albedo is None or part.albedo is None or len(part.albedo) == 0:
@@ -115,8 +119,8 @@ class _Part:
         albedo = none if foreign.albedo is None else foreign.albedo[:, used]
         self.albedo = albedo[: options.albedo_modes]
         self.landmarks = {k: int(new[v]) for k, v in foreign.landmarks.items() if new[v] >= 0}
+        # FaceModel has no place for texture coordinates yet; they follow the vertices all the same.
         self.uv = None if foreign.uv is None else foreign.uv[used]
-        self.hidden = np.zeros(len(used), bool) if foreign.hidden is None else foreign.hidden[used]
         self.steps = 0
 
     def subdivide(self) -> None:
@@ -131,7 +135,6 @@ class _Part:
         self.named = {name: matrix @ motion for name, motion in self.named.items()}
         self.mean_albedo = None if self.mean_albedo is None else matrix @ self.mean_albedo
         self.uv = None if self.uv is None else matrix @ self.uv
-        self.hidden = (matrix @ self.hidden.astype(float)) > 0.9
         self.steps += 1
 
 
@@ -152,7 +155,7 @@ def _outward(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 def _landmarks(
     part: _Part, triangles: np.ndarray, own: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, str]:
-    known = part.landmarks
+    known = part.landmarks if len(set(part.landmarks.values())) >= 6 else {}
     if len(known) == 68:
         return np.array([known[k] for k in range(68)]), "landmarks: 68 known for this mesh"
     if len(known) >= 6:

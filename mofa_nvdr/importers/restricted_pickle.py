@@ -187,7 +187,7 @@ def _dense(state: dict[str, Any]) -> np.ndarray:
     """A matrix [rows, columns] from compressed columns (or rows, told by the length of indptr)."""
     shape = tuple(int(n) for n in state["_shape"])
     data, indices, indptr = (np.asarray(state[k]) for k in ("data", "indices", "indptr"))
-    if len(shape) != 2 or min(shape) < 0 or shape[0] * shape[1] > MAX_NUMBERS:
+    if len(shape) != 2 or min(shape) < 0 or shape[0] * shape[1] > MAX_NUMBERS // 10:
         raise pickle.UnpicklingError(f"a sparse matrix of {list(shape)}")
     by_column = len(indptr) == shape[1] + 1
     major = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
@@ -13,6 +14,8 @@ from mofa_nvdr.importers.polygons import vertex_normals
 _NORMAL_MM = 8.0
 # Farther away than this from the built-in face there is no colour to take: plain skin begins.
 _REACH, _FADE = 10.0, 25.0
+# How far a colour must lie outside its neighbours' to count as a speckle.
+_SPECKLE = 0.03
 
 
 class Warp:
@@ -20,10 +23,9 @@ class Warp:
 
     Args:
         source, target: [N, 3] mm, N > 3, not all in one plane.
-        smoothing: how far the spline may miss the points (scipy's RBFInterpolator).
     """
 
-    def __init__(self, source: np.ndarray, target: np.ndarray, smoothing: float = 0.0) -> None:
+    def __init__(self, source: np.ndarray, target: np.ndarray) -> None:
         self._scale, self._rotation, self._shift = similarity(source, target)
         moved = self._similar(source)
         # Landmarks may coincide (inner lips of a closed mouth), which no interpolation likes.
@@ -33,7 +35,7 @@ class Warp:
             (target - moved)[first],
             kernel="linear",
             degree=0,
-            smoothing=max(smoothing, 1e-6),
+            smoothing=1e-6,  # points closer than the rounding above
         )
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
@@ -158,7 +160,34 @@ def transfer_albedo(
     away = np.clip((match.distance - _REACH) / _FADE, 0, 1)[:, None]
     mean = mean * (1 - away) + np.median(source["mean_albedo"][cheek], axis=0) * away
     modes = modes * (1 - away) + basis[:, cheek].mean(1, keepdims=True) * away
+    odd, around = _speckles(mean, target["triangles"])
+    mean[odd] = around @ mean
+    modes[:, odd] = np.stack([around @ mode for mode in modes]) if len(modes) else modes[:, odd]
     return mean, modes
+
+
+def _speckles(colors: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, sparse.csr_matrix]:
+    """Single vertices that took the colour of the wrong side of a lid or lip.
+
+    Args:
+        colors: [V, 3].
+        triangles: [T, 3].
+
+    Returns:
+        indices [N] of vertices whose colour lies outside that of all their neighbours; sparse [N, V], the
+        mean over the neighbours of each.
+    """
+    ends = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    ends = np.unique(np.concatenate([ends, ends[:, ::-1]]), axis=0)
+    low, high = np.full_like(colors, np.inf), np.full_like(colors, -np.inf)
+    np.minimum.at(low, ends[:, 0], colors[ends[:, 1]])
+    np.maximum.at(high, ends[:, 0], colors[ends[:, 1]])
+    out = (colors < low - _SPECKLE) | (colors > high + _SPECKLE)
+    odd = np.flatnonzero(out.any(1) & np.isfinite(low).all(1))
+    chosen = ends[np.isin(ends[:, 0], odd)]
+    rows = np.searchsorted(odd, chosen[:, 0])
+    share = 1.0 / np.bincount(rows, minlength=len(odd))[rows]
+    return odd, sparse.csr_matrix((share, (rows, chosen[:, 1])), (len(odd), len(colors)))
 
 
 def _cheeks(face: dict[str, np.ndarray]) -> np.ndarray:
