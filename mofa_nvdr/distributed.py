@@ -150,9 +150,8 @@ def parallel(encoder: nn.Module) -> nn.Module:
     # Buffers are the same everywhere as it is. torch 2.13 has a new name for the option.
     known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
     option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return nn.parallel.DistributedDataParallel(
-        encoder, gradient_as_bucket_view=True, **{option: False}
-    )
+    options: dict[str, Any] = {"gradient_as_bucket_view": True, option: False}
+    return nn.parallel.DistributedDataParallel(encoder, **options)
 
 
 class _Sum(torch.autograd.Function):
@@ -163,7 +162,7 @@ class _Sum(torch.autograd.Function):
         return total(values)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         return total(grad)
 
 

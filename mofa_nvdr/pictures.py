@@ -62,6 +62,11 @@ def sheet(pictures: np.ndarray, columns: int) -> np.ndarray:
     return np.ascontiguousarray(cells.reshape(rows * height, columns * width, 3))
 
 
+def png_bytes(picture: np.ndarray) -> bytes:
+    """The PNG file of uint8 [H, W, 3]."""
+    return iio.imwrite("<bytes>", picture, extension=".png")
+
+
 def write_png(path: str | Path, picture: np.ndarray) -> None:
     """Write uint8 [H, W, 3] as PNG.
 

@@ -82,7 +82,7 @@ class TestMistakes:
         assert "--stepz" in text and "--steps" in text
 
     def test_unknown_render_mode(self, capsys):
-        text = _error(capsys, "train", "--render-mode", "both")
+        text = _error(capsys, "train", "--render-mode", "voxels")
         assert "--render-mode" in text and "raster" in text and "vertex" in text
 
     def test_wrong_type(self, capsys):
