@@ -11,7 +11,7 @@ Points = Sequence[tuple[float, float]]
 COLORS = ("#1f6fb4", "#d1661a", "#2f8f4e", "#a83a6b", "#6b57b8", "#8a6d1f", "#4b4f58")
 _WIDTH, _HEIGHT = 480, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 30
-_MOST_POINTS = 300
+_MOST_POINTS = 120  # means over pieces show the course of noisy steps
 
 
 def line_chart(title: str, series: Mapping[str, Points], log: bool = False) -> str:
@@ -44,9 +44,10 @@ def line_chart(title: str, series: Mapping[str, Points], log: bool = False) -> s
         )
 
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">']
-    for value in _ticks(y_low, y_high, whole=log):
-        _, y = place(x_low, value)
-        label = _number(10**value if log else value)
+    marks = _log_ticks(10**y_low, 10**y_high) if log else _ticks(y_low, y_high)
+    for value in marks:
+        _, y = place(x_low, math.log10(value) if log else value)
+        label = _number(value)
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     for value in _ticks(x_low, x_high):
@@ -98,19 +99,29 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
-    """Three to seven round numbers between two bounds; `whole`: powers of ten where there are enough."""
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to seven round numbers between two bounds."""
     raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * k for k in (1, 2, 5, 10) if power * k >= raw)
-    if whole and high - low >= 2:
-        step = max(step, 1.0) if step <= 1 else float(round(step))
     first = math.ceil(low / step - 1e-9)
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """The same for a logarithmic axis: 1, 2, 5 of every power of ten, or powers alone."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    every = max(1, len(powers) // 7)
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        marks = [digit * 10.0**power for power in powers for digit in digits]
+        inside = [mark for mark in marks if low <= mark <= high]
+        if len(inside) <= 7:
+            break
+    return inside[::every] if len(inside) > 7 else inside or _ticks(low, high)
 
 
 def _number(value: float) -> str:
     """Short: 0, 0.05, 12, 1500, 20k, 1.5e-05."""
     if abs(value) >= 1e4 and value == round(value, -3):
         return f"{value / 1000:g}k"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:g}"
+    return f"{value:.6g}"

@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -135,7 +136,7 @@ def _train(
                     step,
                     clock,
                     reported,
-                    signals.number,
+                    signals.came,
                 )
                 monitor.advance()
                 if result.trouble:
@@ -181,7 +182,8 @@ class StepResult:
         terms: the loss and its terms over the whole batch.
         trouble: which number was not finite, so that the step was skipped; empty: none.
         stop: a process was asked to stop.
-        report: of reported steps: "gradient_norm", "learning_rate" and groups of numbers.
+        report: of reported steps: "gradient_norm", and groups: "rate" (all parts but the depth have the
+            trunk's), "gradient" by part, and those of monitoring.code_statistics.
     """
 
     terms: dict[str, float]
@@ -199,7 +201,7 @@ def train_step(
     step: int,
     clock: StageClock,
     reported: bool = False,
-    asked_to_stop: int = 0,
+    asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> StepResult:
     """One step of the optimizer, or none where the loss or its gradient is not finite.
 
@@ -212,7 +214,7 @@ def train_step(
         step: its number, from 1.
         clock: measures the stages after "data".
         reported: fill in StepResult.report.
-        asked_to_stop: whether this process was asked to (not 0); all hear of it here.
+        asked_to_stop: whether this process was asked to; all hear of it here.
     """
     set_rates(config, optimizer, step)
     own = cast(Encoder, getattr(encoder, "module", encoder))  # without DistributedDataParallel
@@ -224,7 +226,7 @@ def train_step(
     clock.lap("encoder_backward")
 
     # Gradients are those of the whole batch by now: all processes see the same trouble.
-    flag = terms["loss"].new_tensor(float(asked_to_stop > 0)).detach()
+    flag = terms["loss"].new_tensor(float(asked_to_stop())).detach()
     values = distributed.total(torch.stack([*(term.detach() for term in terms.values()), flag]))
     terms = dict(zip(terms, values / distributed.world_size()))
     report: dict[str, Any] = {}
@@ -232,7 +234,8 @@ def train_step(
         assert clock.codes is not None
         codes = torch.cat(distributed.gather(clock.codes.cpu()))
         report["gradient"] = gradient_norms(own)
-        report["rate"] = {group["name"]: group["lr"] for group in optimizer.param_groups}
+        rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+        report["rate"] = {name: rates[name] for name in ("trunk", "translation_z")}
         report |= code_statistics(codes, decoder.model.layout)
     largest = config.clip_gradient if config.clip_gradient > 0 else math.inf
     norm = nn.utils.clip_grad_norm_(own.parameters(), largest)
@@ -292,6 +295,10 @@ class _Signals:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def came(self) -> bool:
+        """Whether one came."""
+        return self.number != 0
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.number:

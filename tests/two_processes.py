@@ -134,7 +134,6 @@ def elastic(face_model: str, folder: Path) -> None:
         if not first and step == 6 and rank == 0:
             os.kill(os.getppid(), signal.SIGTERM)  # torchrun's, which passes it on
             assert told.wait(60)
-            arguments = (*arguments[:8], signal.SIGTERM)
         return step_of(*arguments)
 
     training._Signals._note = note
