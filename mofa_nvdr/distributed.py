@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 _Result = TypeVar("_Result")
 
@@ -67,8 +68,7 @@ def processes(device: str = "cpu", threads: int = 0) -> Iterator[None]:
         torch.set_num_threads(threads or _fair_share(max(here, 1)))
     try:
         if started:
-            # What is gathered for reports lies on the CPU, so gloo is there beside nccl.
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+            _join(device)
         yield
     finally:
         if started and dist.is_initialized():
@@ -212,6 +212,18 @@ class _Dropout(nn.Dropout):
 
 def _joined() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def _join(device: str) -> None:
+    """Meet the other processes where torchrun's environment says."""
+    store, own_rank, count = next(rendezvous("env://"))
+    # After an elastic restart torch 2.13 hands out the store of before, in which the addresses of the
+    # processes that are gone still stand.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.PrefixStore(f"attempt {attempt}", store)
+    # What is gathered for reports lies on the CPU, so gloo is there beside nccl.
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=own_rank, world_size=count)
 
 
 def _fair_share(count: int) -> int:

@@ -67,12 +67,16 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
     check_config(config)
     device = resolve_device(config.device)
     with distributed.processes(device.type, config.threads), _Signals() as signals:
-        if config.batch_size % distributed.world_size():
-            raise ConfigError(
-                f"--batch-size is {config.batch_size}, expected a multiple of the "
-                f"{distributed.world_size()} processes that share it"
-            )
+        distributed.on_main(lambda: _check_share(config))
         return _train(config, name, root, device, signals)
+
+
+def _check_share(config: TrainConfig) -> None:
+    if config.batch_size % distributed.world_size():
+        raise ConfigError(
+            f"--batch-size is {config.batch_size}, expected a multiple of the "
+            f"{distributed.world_size()} processes that share it"
+        )
 
 
 def _train(
