@@ -27,9 +27,10 @@ from mofa_nvdr.device import resolve_device
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.face_code import FaceCode
 from mofa_nvdr.model_reference import ModelReference
+from mofa_nvdr.objective import make_encoder
 from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.pictures import panels, write_png
-from mofa_nvdr.training import face_model_of, make_encoder
+from mofa_nvdr.training_state import face_model_of
 
 _PANEL = "_panel.png"
 

@@ -1,4 +1,8 @@
-"""Batches of photographs: an order that depends on the step number alone, read ahead by threads."""
+"""Batches of photographs: an order that depends on the step number alone, read ahead by threads.
+
+Where several processes train together, a sampler takes `rank` and `world_size` and gives each process its
+share of every batch: rank r the r-th of world_size equal parts.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +63,13 @@ class Batch:
 
 
 def batches(
-    dataset: Photographs, batch_size: int, seed: int = 0, start_step: int = 0, flip: bool = True
+    dataset: Photographs,
+    batch_size: int,
+    seed: int = 0,
+    start_step: int = 0,
+    flip: bool = True,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Generator[Batch, None, None]:
     """Shuffled training batches without end, from `start_step` on.
 
@@ -72,13 +82,15 @@ def batches(
 
     Args:
         dataset: the photographs.
-        batch_size: pictures a step.
+        batch_size: pictures a step, over all processes.
         seed: non-negative.
         start_step: number of the first batch.
         flip: mirror half of the pictures, chosen from (seed, step); left and right landmarks swap.
+        rank: of this process.
+        world_size: processes that share the batches.
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: a number out of its range, or processes that can't share a batch evenly.
         DataError: the data set is empty, or (while iterating) none of its pictures can be read.
     """
     for name, value, least in (
@@ -90,11 +102,31 @@ def batches(
             raise ValueError(f"batches: {name} is {value}, expected at least {least}")
     if len(dataset) == 0:
         raise DataError(f"batches: no {dataset.split} pictures in {dataset.path}")
-    return _train_batches(dataset, batch_size, seed, start_step, flip)
+    share = share_of(batch_size, rank, world_size)
+    return _train_batches(dataset, batch_size, seed, start_step, flip, share)
+
+
+def share_of(batch_size: int, rank: int, world_size: int) -> slice:
+    """The places in a batch that belong to one of the processes that share it.
+
+    Raises:
+        ValueError: the batch can't be shared evenly, or there is no such rank.
+    """
+    if world_size < 1 or not 0 <= rank < world_size or batch_size % world_size:
+        raise ValueError(
+            f"batches: {batch_size} images for rank {rank} of {world_size} processes; expected a "
+            "batch size that the number of processes divides"
+        )
+    share = batch_size // world_size
+    return slice(rank * share, (rank + 1) * share)
 
 
 def val_batches(
-    dataset: Photographs, batch_size: int, limit: int | None = None
+    dataset: Photographs,
+    batch_size: int,
+    limit: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Generator[Batch, None, None]:
     """All pictures once, in order, not mirrored; the last batch may be smaller.
 
@@ -104,6 +136,8 @@ def val_batches(
         dataset: the photographs.
         batch_size: pictures a batch.
         limit: at most so many pictures, evenly spaced over the data set; None takes all.
+        rank: of this process, which gets every world_size-th picture.
+        world_size: processes that share the pictures.
 
     Raises:
         ValueError: batch_size or limit below 1.
@@ -116,7 +150,7 @@ def val_batches(
     indices: Sequence[int] = range(num)
     if limit is not None and limit < num:
         indices = [(2 * i + 1) * num // (2 * limit) for i in range(limit)]
-    return _val_batches(dataset, batch_size, indices)
+    return _val_batches(dataset, batch_size, indices[rank::world_size])
 
 
 def mirror(sample: Sample) -> Sample:
@@ -133,15 +167,21 @@ def mirror(sample: Sample) -> Sample:
 
 
 def _train_batches(
-    dataset: Photographs, batch_size: int, seed: int, start_step: int, flip: bool
+    dataset: Photographs,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    flip: bool,
+    share: slice,
 ) -> Generator[Batch, None, None]:
     num = len(dataset)
+    places = range(batch_size)[share]
 
     def jobs() -> Iterator[tuple[int, bool]]:
         epoch, order = -1, np.empty(0, np.int64)
         for step in itertools.count(start_step):
             flips = _random_words(batch_size, seed, 1, step) >> np.uint64(63)
-            for b in range(batch_size):
+            for b in places:
                 now, place = divmod(step * batch_size + b, num)
                 if now != epoch:
                     epoch, order = now, np.argsort(_random_words(num, seed, 0, now), kind="stable")
@@ -156,10 +196,10 @@ def _train_batches(
             )
         return replace(reading, sample=mirror(reading.sample)) if is_mirrored else reading
 
-    with closing(_map_ahead(read, jobs(), READ_AHEAD * batch_size)) as readings:
+    with closing(_map_ahead(read, jobs(), READ_AHEAD * len(places))) as readings:
         samples = _report(dataset, readings)
         for step in itertools.count(start_step):
-            yield _collate(list(itertools.islice(samples, batch_size)), step)
+            yield _collate(list(itertools.islice(samples, len(places))), step)
 
 
 def _val_batches(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import Photographs
-from mofa_nvdr.data.sampling import Batch
+from mofa_nvdr.data.sampling import Batch, share_of
 from mofa_nvdr.decoder import FaceDecoder, RasterFace
 from mofa_nvdr.face_code import CodeLayout, FaceCode
 from mofa_nvdr.lighting import AMBIENT_OFFSET, directional_light
@@ -118,22 +118,38 @@ class SyntheticFaces:
             decoder.model, camera=decoder.camera, frontal_only=False, dr=decoder.renderer.dr
         ).to(decoder.triangles.device)
 
-    def batches(self, batch_size: int, seed: int, start_step: int) -> Generator[Batch, None, None]:
-        """Endless training batches from step `start_step` on."""
+    def batches(
+        self, batch_size: int, seed: int, start_step: int, rank: int = 0, world_size: int = 1
+    ) -> Generator[Batch, None, None]:
+        """Endless training batches from step `start_step` on, or a process's share of each.
+
+        Raises:
+            ValueError: the processes can't share a batch evenly.
+        """
+        share = share_of(batch_size, rank, world_size)
         step = start_step
         while True:
-            yield self._render(batch_size, _generator(2 * seed, step), step)
+            yield self._render(batch_size, _generator(2 * seed, step), step, share)
             step += 1
 
-    def val_batches(self, count: int, batch_size: int) -> Generator[Batch, None, None]:
-        """`count` faces that are the same for every seed and in no training batch."""
-        for number, start in enumerate(range(0, count, batch_size)):
+    def val_batches(
+        self, count: int, batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> Generator[Batch, None, None]:
+        """`count` faces that are the same for every seed and in no training batch.
+
+        Of several processes each gets every world_size-th batch.
+        """
+        starts = list(enumerate(range(0, count, batch_size)))
+        for number, start in starts[rank::world_size]:
             yield self._render(
                 min(batch_size, count - start), _generator(_VAL_SEED, number), number
             )
 
     @torch.no_grad()
-    def _render(self, count: int, generator: torch.Generator, step: int) -> Batch:
+    def _render(
+        self, count: int, generator: torch.Generator, step: int, share: slice = slice(None)
+    ) -> Batch:
+        """Everything random is drawn for the whole batch, so that it doesn't depend on the share."""
         code = random_codes(self.decoder.model.layout, count, generator, self.prior)
         height, width = self.decoder.camera.size
         device = self.decoder.triangles.device
@@ -143,6 +159,8 @@ class SyntheticFaces:
         else:
             background = self._surroundings(count, generator)
             decoder = (self.decoder, self._whole)[step % 2]
+        code = code.map(lambda part: part[share])
+        background = background[share]
         face = decoder(code.map(lambda part: part.to(device)), render_mode="raster")
         assert isinstance(face, RasterFace) and face.landmarks is not None
         cover = face.mask
@@ -150,7 +168,7 @@ class SyntheticFaces:
             cover = F.avg_pool2d(face.mask, 5, stride=1, padding=2) * face.mask  # a soft outline
         images = (cover * face.image + (1 - cover) * background.to(device)).clamp(0, 1)
         if self.photographs is not None:
-            images = _soften(images, generator)
+            images = _soften(images, generator, count, share)
         return Batch(
             images=images,
             landmarks=face.landmarks,
@@ -178,12 +196,19 @@ class SyntheticFaces:
         return torch.stack(pictures).permute(0, 3, 1, 2).float() / 255
 
 
-def _soften(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The camera: each batch is seen at 0.4 to 1 of its resolution, with some noise."""
+def _soften(images: Tensor, generator: torch.Generator, count: int, share: slice) -> Tensor:
+    """The camera: each batch is seen at 0.4 to 1 of its resolution, with some noise.
+
+    Args:
+        images: the share of the batch.
+        generator: source of randomness.
+        count: images of the whole batch.
+        share: their places.
+    """
     size = images.shape[-2:]
     scale = 0.4 + 0.6 * torch.rand((), generator=generator).item()
     small = F.interpolate(images, scale_factor=scale, mode="bilinear", antialias=True)
-    noise = 0.02 * torch.randn(images.shape, generator=generator).to(images)
+    noise = 0.02 * torch.randn(count, *images.shape[1:], generator=generator)[share].to(images)
     return (F.interpolate(small, size, mode="bilinear", align_corners=False) + noise).clamp(0, 1)
 
 
