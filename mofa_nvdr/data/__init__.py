@@ -1,12 +1,14 @@
 """Images for training: photographs in a folder, and batches of them in a fixed order."""
 
 from mofa_nvdr.data.images import ImageError, read_image, resize_square
-from mofa_nvdr.data.photographs import DataError, Photographs, Sample
-from mofa_nvdr.data.sampling import Batch, batches, mirror, val_batches
+from mofa_nvdr.data.photographs import Corpus, DataError, Photographs, Sample
+from mofa_nvdr.data.sampling import Batch, EpochSampler, batches, mirror, val_batches
 
 __all__ = [
     "Batch",
+    "Corpus",
     "DataError",
+    "EpochSampler",
     "ImageError",
     "Photographs",
     "Sample",
