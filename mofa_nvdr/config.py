@@ -19,7 +19,7 @@ class TrainConfig:
 
     # --- main
     data: str = "synthetic"
-    """folder of face crops, or 'synthetic' (faces rendered from random codes)"""
+    """folder of face crops or of their tar shards, or 'synthetic' (faces rendered from random codes)"""
     render_mode: Literal["raster", "vertex"] = "raster"
     """photometric loss over rasterized pixels, or over front-facing vertices as in the paper"""
     raster_gradient: Literal["rendering", "surface"] = "rendering"

@@ -24,6 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mofa_nvdr.data.images import ImageError, read_image
+from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.photographs import IMAGE_SUFFIXES, DataError, split_by_name
 from mofa_nvdr.face_crops import (
     Crop,
@@ -62,7 +63,11 @@ class Options:
 
 
 def preprocess_files(
-    inputs: Sequence[str], out: str, options: Options | None = None, workers: int = 2
+    inputs: Sequence[str],
+    out: str,
+    options: Options | None = None,
+    workers: int = 2,
+    shards: float = 0.0,
 ) -> Path:
     """Make training crops of all faces in photographs; the command `mofa-nvdr preprocess`.
 
@@ -75,6 +80,7 @@ def preprocess_files(
         out: the folder to make, or to go on with.
         options: None: the defaults.
         workers: photographs at once.
+        shards: MB of the tar shards into which the crops are packed, in out/shards; 0: none.
 
     Returns:
         The folder.
@@ -88,6 +94,8 @@ def preprocess_files(
     for name, value in (("size", o.size), ("smallest", o.smallest), ("workers", workers)):
         if value < 1:
             raise ValueError(f"preprocess: {name} is {value}, expected at least 1")
+    if not shards >= 0:
+        raise ValueError(f"preprocess: shards is {shards} MB, expected 0 or more")
     sources = _find_sources(inputs)
     known = _folder_landmarks({path.parent for path, _ in sources})
     folder = Path(out)
@@ -116,6 +124,9 @@ def preprocess_files(
     records = [done[str(path)] for path, _ in sources]
     _write_index(folder, records, o)
     say(f"{_summary(records)}: {folder}")
+    if shards and any(record["faces"] for record in records):
+        packed = write_shards(folder, str(folder / "shards"), shards)
+        say(f"{len(packed)} shards: {folder / 'shards'}")
     return folder
 
 

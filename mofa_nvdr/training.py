@@ -30,8 +30,9 @@ from mofa_nvdr.checkpoint import (
     save_checkpoint,
 )
 from mofa_nvdr.config import TrainConfig, check_config
-from mofa_nvdr.data.photographs import INDEX_FILE, DataError, Photographs
+from mofa_nvdr.data.photographs import INDEX_FILE, DataError
 from mofa_nvdr.data.sampling import Batch, batches, val_batches
+from mofa_nvdr.data.shards import open_corpus
 from mofa_nvdr.data.synthetic import SyntheticFaces
 from mofa_nvdr.decoder import FaceDecoder, RasterFace, VertexFace
 from mofa_nvdr.device import resolve_device
@@ -150,6 +151,7 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
                 line |= {key: value.item() for key, value in terms.items()}
                 rate = images / (time.monotonic() - started)
                 line["images_per_second"] = round(rate, 2)
+                line |= {"skipped_images": len(corpus.skipped)} if corpus.skipped else {}
                 log.write(line)
                 for key, value in line.items():
                     if board and key != "step" and math.isfinite(value):
@@ -274,8 +276,8 @@ class _Corpus:
         if config.data == "synthetic":
             self.faces = self.synthetic = SyntheticFaces(decoder)
         else:
-            self.train_set = Photographs(config.data, "train", config.image_size)
-            self.val_set = Photographs(config.data, "val", config.image_size)
+            self.train_set = open_corpus(config.data, "train", config.image_size)
+            self.val_set = open_corpus(config.data, "val", config.image_size)
             if len(self.val_set) == 0:
                 raise DataError(
                     f"{config.data}: no picture to validate on; bring at least two, or give some the "

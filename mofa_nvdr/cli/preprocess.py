@@ -23,6 +23,7 @@ def preprocess(
     turned: float = 0.9,
     score: float = 2.0,
     workers: int = 2,
+    shards: float = 0.0,
 ) -> object:
     """Find the faces in photographs and crop them for training and reconstruction.
 
@@ -35,12 +36,13 @@ def preprocess(
         turned: largest turn of the head where landmarks are known (0 frontal, 1 nose beside an eye)
         score: least certainty of the face detector (about 1 to 12)
         workers: photographs at once
+        shards: also pack the crops into tar shards of about so many MB, in OUT/shards; 0: do not
     """
 
     def call() -> None:
         from mofa_nvdr.preprocess import Options, preprocess_files
 
         options = Options(size, smallest, sharpness, turned, score)
-        preprocess_files(list(photos), out, options, workers)
+        preprocess_files(list(photos), out, options, workers, shards)
 
     return call

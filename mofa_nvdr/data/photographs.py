@@ -131,6 +131,7 @@ class Photographs(Corpus):
         image_size: side S of the samples, px; see `resize_square`.
 
     Attributes:
+        base: the folder to which names are relative.
         files: the split's pictures.
         has_landmarks: whether a landmark file was found.
         skipped: names of the pictures found unreadable so far, each once.
@@ -144,7 +145,7 @@ class Photographs(Corpus):
         self, path: str | os.PathLike[str], split: str = "train", image_size: int = 240
     ) -> None:
         super().__init__(path, split, image_size)
-        base = _find_base(self.path)
+        self.base = base = _find_base(self.path)
         names = _find_pictures(self.path, base)
         index = base / INDEX_FILE
         splits = _read_index(index, names, self.path) if index.is_file() else split_by_name(names)
@@ -169,9 +170,16 @@ class Photographs(Corpus):
             IndexError: no such index.
         """
         path, name = self.files[index], self._names[index]
-        return self._sample(
-            read_image(path), self._landmarks.get(name), self._codes.get(name), path
-        )
+        image = read_image(path)
+        return self._sample(image, self.landmarks_of(name), self.code_of(name), path)
+
+    def landmarks_of(self, name: str) -> np.ndarray | None:
+        """Landmarks [68, 3] (x, y, confidence) of a picture in its own px, by its name below `base`."""
+        return self._landmarks.get(name)
+
+    def code_of(self, name: str) -> np.ndarray | None:
+        """The true code of a rendered picture, by its name below `base`."""
+        return self._codes.get(name)
 
 
 def split_by_name(names: list[str]) -> dict[str, str]:

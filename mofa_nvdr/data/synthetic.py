@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr.data.images import ImageError
-from mofa_nvdr.data.photographs import Photographs
+from mofa_nvdr.data.photographs import Corpus
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.decoder import FaceDecoder, RasterFace
 from mofa_nvdr.face_code import CodeLayout, FaceCode
@@ -108,7 +108,7 @@ class SyntheticFaces:
         self,
         decoder: FaceDecoder,
         prior: CodePrior | None = None,
-        photographs: Photographs | None = None,
+        photographs: Corpus | None = None,
     ) -> None:
         self.decoder = decoder
         self.prior = prior or CodePrior()
