@@ -20,7 +20,8 @@ def validate(encoder: Encoder, decoder: FaceDecoder, batches: Iterable[Batch]) -
     """Mean measures over batches of images; the encoder is put in evaluation mode for the time.
 
     Returns:
-        photometric: mean RGB distance over the rasterized mask, channels in [0, 1].
+        photometric: mean RGB distance over the rasterized mask, channels in [0, 1]; rendered faces
+            are compared without what covers them.
         landmark_px: mean distance over the paper's 46 points in pixels at 240; NaN without
             landmarks.
         mask_fraction: share of the image that the face covers.
@@ -64,7 +65,7 @@ def _measure(encoder: Encoder, decoder: FaceDecoder, batch: Batch) -> dict[str, 
     # the figure finite.
     distance = (1 - code.translation[:, 2] / home).clamp(min=decoder.camera.near / home)
     return {
-        "photometric": photometric_raster(face, images),
+        "photometric": photometric_raster(face, batch.target.to(device)),
         "landmark_px": landmark_error(face.landmarks, batch.landmarks.to(device))
         * (240 / images.shape[-1]),
         "mask_fraction": face.mask.mean((1, 2, 3)),

@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ from mofa_nvdr.checkpoint import (
     save_checkpoint,
 )
 from mofa_nvdr.config import TrainConfig, check_config
+from mofa_nvdr.data.augmentation import Augmentation, augment
 from mofa_nvdr.data.photographs import INDEX_FILE, DataError
 from mofa_nvdr.data.sampling import Batch, batches, val_batches
 from mofa_nvdr.data.shards import open_corpus
-from mofa_nvdr.data.synthetic import SyntheticFaces
+from mofa_nvdr.data.synthetic import SyntheticFaces, load_lights
 from mofa_nvdr.decoder import FaceDecoder, RasterFace, VertexFace
 from mofa_nvdr.device import resolve_device
 from mofa_nvdr.encoder import Encoder, build_encoder
@@ -197,7 +199,7 @@ def loss_terms(
     While the warm start lasts the loss is losses.code_distance, and the terms are NaN.
     """
     device = next(encoder.parameters()).device
-    photo = batch.images.to(device)
+    photo, target = batch.images.to(device), batch.target.to(device)
     vector = _hold_back(config, encoder(photo), decoder.model.layout, step)
     code = decoder.model.layout.unpack(vector)
     if step <= config.warm_start_steps:
@@ -208,9 +210,9 @@ def loss_terms(
         return {"loss": code_distance(code, true).mean(), **terms}
     face = decoder(code)
     if isinstance(face, VertexFace):
-        photometric = photometric_vertex(face.positions, face.colors, face.front_facing, photo)
+        photometric = photometric_vertex(face.positions, face.colors, face.front_facing, target)
     else:
-        photometric = photometric_raster(face, photo)
+        photometric = photometric_raster(face, target)
     unit = config.landmark_unit * config.image_size / 240
     landmark = landmark_alignment(
         face.landmarks, batch.landmarks.to(device), batch.confidence.to(device), unit
@@ -272,9 +274,13 @@ class _Corpus:
 
     def __init__(self, config: TrainConfig, decoder: FaceDecoder) -> None:
         self.config = config
+        self.device = decoder.triangles.device
+        rendering: dict[str, Any] = {"plain": not config.synthetic_surroundings}
+        if config.synthetic_lights:
+            rendering["lights"] = load_lights(config.synthetic_lights)
         self.synthetic: SyntheticFaces | None = None
         if config.data == "synthetic":
-            self.faces = self.synthetic = SyntheticFaces(decoder)
+            self.faces = self.synthetic = SyntheticFaces(decoder, **rendering)
         else:
             self.train_set = open_corpus(config.data, "train", config.image_size)
             self.val_set = open_corpus(config.data, "val", config.image_size)
@@ -283,7 +289,7 @@ class _Corpus:
                     f"{config.data}: no picture to validate on; bring at least two, or give some the "
                     f"split 'val' in {INDEX_FILE}"
                 )
-            self.faces = SyntheticFaces(decoder, photographs=self.train_set)
+            self.faces = SyntheticFaces(decoder, photographs=self.train_set, **rendering)
 
     def __str__(self) -> str:
         if self.synthetic is not None:
@@ -291,7 +297,16 @@ class _Corpus:
         return f"{len(self.train_set)} training and {len(self.val_set)} validation photographs"
 
     def train(self, start_step: int) -> Generator[Batch, None, None]:
-        """Batches from `start_step` on: rendered faces while the warm start lasts, then the corpus."""
+        """Batches from `start_step` on, augmented."""
+        options = Augmentation(
+            *(getattr(self.config, f"augment_{f.name}") for f in dataclasses.fields(Augmentation))
+        )
+        with closing(self._train(start_step)) as stream:
+            for batch in stream:
+                yield augment(batch.to(self.device), options, self.config.seed)
+
+    def _train(self, start_step: int) -> Generator[Batch, None, None]:
+        """Rendered faces while the warm start lasts, then the corpus."""
         c = self.config
         warm = self.faces.batches(c.batch_size, c.seed, start_step)
         yield from itertools.islice(warm, max(0, c.warm_start_steps - start_step))

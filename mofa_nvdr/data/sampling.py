@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mofa_nvdr.data.draws import random_words
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import Corpus, DataError, Sample
 from mofa_nvdr.landmarks import MIRROR
@@ -297,11 +298,6 @@ def _val_batches(
             if not group:
                 return
             yield _collate(group, number)
-
-
-def random_words(num: int, *key: int) -> np.ndarray:
-    """Random uint64 [num] that depend on the key alone; NumPy keeps raw bit streams for good."""
-    return np.random.PCG64(np.random.SeedSequence(key)).random_raw(num)
 
 
 @dataclass(frozen=True)
