@@ -520,7 +520,7 @@ class TestBatches:
     def test_ranks_see_together_what_one_process_sees(self, corpus: Path):
         dataset = Photographs(corpus, image_size=SIDE)
         alone = take(batches(dataset, 4, seed=3), 3)
-        ranks = [take(batches(dataset, 2, seed=3, rank=r, world_size=2), 3) for r in (0, 1)]
+        ranks = [take(batches(dataset, 4, seed=3, rank=r, world_size=2), 3) for r in (0, 1)]
         for whole, first, second in zip(alone, *ranks):
             assert whole.paths == first.paths + second.paths
             assert whole.places == first.places + second.places
@@ -547,12 +547,12 @@ class TestBatches:
 
 
 class TestEpochSampler:
-    @pytest.mark.parametrize(("num", "batch", "world"), [(12, 2, 3), (10, 3, 2), (7, 5, 4)])
+    @pytest.mark.parametrize(("num", "batch", "world"), [(12, 6, 3), (10, 6, 2), (7, 20, 4)])
     def test_every_sample_once_an_epoch_over_all_ranks(self, num: int, batch: int, world: int):
         ranks = [EpochSampler(num, batch, 1, rank, world) for rank in range(world)]
         seen = [index for _ in range(num) for rank in ranks for index in next(rank)]
         epochs = [seen[i : i + num] for i in range(0, len(seen), num)]
-        assert len(epochs) == batch * world
+        assert len(epochs) == batch
         assert all(sorted(epoch) == list(range(num)) for epoch in epochs)
         assert len({tuple(epoch) for epoch in epochs}) > 1
 
@@ -565,7 +565,7 @@ class TestEpochSampler:
         assert [next(straight) for _ in range(9)] == [next(resumed) for _ in range(9)]
 
     def test_resumes_with_other_ranks(self):
-        two = [EpochSampler(11, 2, 5, rank, 2) for rank in (0, 1)]
+        two = [EpochSampler(11, 4, 5, rank, 2) for rank in (0, 1)]
         one = EpochSampler(11, 4, 5)
         for _ in range(4):
             next(two[0]), next(two[1])
@@ -574,11 +574,14 @@ class TestEpochSampler:
         assert next(one) == next(two[0]) + next(two[1])
 
     def test_mistakes(self):
-        for name in ("num_samples", "batch_size", "world_size"):
+        for name in ("num_samples", "batch_size"):
             with pytest.raises(ValueError, match=f"EpochSampler: {name} is 0, expected at least 1"):
                 EpochSampler(**{"num_samples": 3, "batch_size": 1, name: 0})
-        with pytest.raises(ValueError, match="rank is 2, expected 0 to 1"):
-            EpochSampler(3, 1, rank=2, world_size=2)
+        for rank, world_size in ((2, 2), (-1, 2), (0, 0), (0, 3)):
+            with pytest.raises(
+                ValueError, match="4 images for rank .* that the number of processes"
+            ):
+                EpochSampler(3, 4, rank=rank, world_size=world_size)
         sampler = EpochSampler(11, 4, 5)
         state = sampler.state_dict()
         with pytest.raises(ValueError, match="the saved seed is 6, this run's is 5; resume with"):
@@ -603,6 +606,13 @@ class TestValBatches:
         (batch,) = val_batches(dataset, 8, limit=3)
         assert names_of(batch) == ["face_001.png", "face_003.png", "face_005.png"]
         assert len(list(val_batches(dataset, 1, limit=100))) == 6
+
+    def test_processes_share_the_pictures(self, corpus: Path):
+        dataset = Photographs(corpus, image_size=SIDE)
+        parts = [list(val_batches(dataset, 2, rank=rank, world_size=2)) for rank in (0, 1)]
+        names = [[name for batch in part for name in names_of(batch)] for part in parts]
+        assert names[0] == ["face_000.png", "face_002.png", "face_004.png"]
+        assert names[1] == ["face_001.png", "face_003.png", "face_005.png"]
 
     def test_empty_split(self, corpus: Path):
         write_index(corpus / "index.csv", [("images/face_000.png", "train")])

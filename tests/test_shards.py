@@ -107,7 +107,7 @@ class TestRoundTrip:
             assert a.images.equal(b.images) and a.landmarks.nan_to_num().equal(
                 b.landmarks.nan_to_num()
             )
-        ranks = [take(2, 7, rank=rank, world_size=2) for rank in (0, 1)]
+        ranks = [take(4, 7, rank=rank, world_size=2) for rank in (0, 1)]
         for a, b, c in zip(whole, *ranks):
             assert a.images.equal(torch.cat([b.images, c.images]))
 

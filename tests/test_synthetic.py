@@ -161,6 +161,12 @@ class TestSyntheticFaces:
         _take(faces, 0, 0)
         assert torch.equal(torch.get_rng_state(), state)
 
+    def test_processes_share_batches(self, faces):
+        with pytest.raises(ValueError, match="3 images for rank 0 of 2 processes"):
+            next(faces.batches(3, 0, 0, 0, 2))
+        parts = [[b.step for b in faces.val_batches(7, 3, rank, 2)] for rank in (0, 1)]
+        assert parts == [[0, 2], [1]]
+
     def test_validation(self, faces):
         batches = list(faces.val_batches(7, 3))
         assert [len(batch.images) for batch in batches] == [3, 3, 1]
@@ -212,7 +218,7 @@ class TestSyntheticFaces:
     def test_a_face_does_not_depend_on_its_batch(self, portraits):
         """Nor on the number of processes: only products of matrices of another size differ, by 1e-6."""
         whole = _take(portraits, 0, 1, size=4)[0]
-        ranks = [next(portraits.batches(2, 0, 1, rank, 2)) for rank in (0, 1)]
+        ranks = [next(portraits.batches(4, 0, 1, rank, 2)) for rank in (0, 1)]
         assert whole.places == ranks[0].places + ranks[1].places == (4, 5, 6, 7)
         for name in ("images", "target", "landmarks", "codes"):
             joined = torch.cat([getattr(part, name) for part in ranks])

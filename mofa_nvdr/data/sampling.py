@@ -1,6 +1,8 @@
 """Batches of photographs: an order that depends on the step number alone, read ahead by threads.
 
-`EpochSampler` says which sample stands where, for any number of processes; `batches` reads them.
+`EpochSampler` says which sample stands where; `batches` reads them. Where several processes train
+together, a sampler takes `rank` and `world_size` and gives each process its share of every batch: rank r
+the r-th of world_size equal parts.
 """
 
 from __future__ import annotations
@@ -78,23 +80,23 @@ class EpochSampler:
     """Which samples a process sees at each step: an endless sequence of shuffled epochs, cut exactly.
 
     Epoch e holds every sample once, in an order drawn from (seed, e); the epochs follow one another.
-    Step k takes the next `batch_size * world_size` places of this sequence, rank r the r-th part of
-    them. A step may reach from one epoch into the next, so that nothing is padded, repeated or
-    dropped: each sample comes exactly once an epoch over all ranks, whatever the numbers. One process
-    with batch W * B sees what W processes with batch B see together, in the same order.
+    Step k takes the next `batch_size` places of this sequence, rank r the r-th part of them. A step
+    may reach from one epoch into the next, so that nothing is padded, repeated or dropped: each sample
+    comes exactly once an epoch over all ranks, whatever the numbers. Several processes see together
+    what one would see, in the same order.
 
     As an iterator it yields a step at a time and remembers where it is.
 
     Args:
         num_samples: size of the data set.
-        batch_size: samples a step of this process.
+        batch_size: samples a step, over all processes.
         seed: non-negative.
-        rank: number of this process.
-        world_size: how many processes there are.
+        rank: of this process.
+        world_size: processes that share the batches.
         start_step: first step to come.
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: a number out of its range, or processes that can't share a batch evenly.
     """
 
     def __init__(
@@ -110,20 +112,18 @@ class EpochSampler:
             ("num_samples", num_samples, 1),
             ("batch_size", batch_size, 1),
             ("seed", seed, 0),
-            ("world_size", world_size, 1),
             ("start_step", start_step, 0),
         ):
             if value < least:
                 raise ValueError(f"EpochSampler: {name} is {value}, expected at least {least}")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"EpochSampler: rank is {rank}, expected 0 to {world_size - 1}")
+        self._share = share_of(batch_size, rank, world_size)
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
-        self.rank, self.world_size, self.step = rank, world_size, start_step
+        self.step = start_step
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def places(self, step: int) -> range:
         """Numbers of a step's samples in the endless sequence."""
-        return step_places(step, self.batch_size, self.rank, self.world_size)
+        return step_places(step, self.batch_size, self._share)
 
     def index(self, place: int) -> int:
         """The sample at a place of the sequence."""
@@ -145,7 +145,7 @@ class EpochSampler:
     def state_dict(self) -> dict[str, int]:
         """Where the sequence stands; the same on all ranks."""
         return {
-            "samples_seen": self.step * self.batch_size * self.world_size,
+            "samples_seen": self.step * self.batch_size,
             "num_samples": self.num_samples,
             "seed": self.seed,
         }
@@ -162,19 +162,32 @@ class EpochSampler:
                     f"EpochSampler: the saved {name} is {state[name]}, this run's is "
                     f"{getattr(self, name)}; resume with the data and options of before"
                 )
-        whole = self.batch_size * self.world_size
-        if state["samples_seen"] % whole:
+        if state["samples_seen"] % self.batch_size:
             raise ValueError(
-                f"EpochSampler: {state['samples_seen']} samples seen are no whole steps of {whole}; "
-                "resume with the batch size over all processes of before"
+                f"EpochSampler: {state['samples_seen']} samples seen are no whole steps of "
+                f"{self.batch_size}; resume with the batch size of before"
             )
-        self.step = state["samples_seen"] // whole
+        self.step = state["samples_seen"] // self.batch_size
 
 
-def step_places(step: int, batch_size: int, rank: int = 0, world_size: int = 1) -> range:
-    """Numbers of a step's samples in a training run's endless sequence, for one of its processes."""
-    first = (step * world_size + rank) * batch_size
-    return range(first, first + batch_size)
+def share_of(batch_size: int, rank: int, world_size: int) -> slice:
+    """The places in a batch that belong to one of the processes that share it.
+
+    Raises:
+        ValueError: the batch can't be shared evenly, or there is no such rank.
+    """
+    if world_size < 1 or not 0 <= rank < world_size or batch_size % world_size:
+        raise ValueError(
+            f"batches: {batch_size} images for rank {rank} of {world_size} processes; expected a "
+            "batch size that the number of processes divides"
+        )
+    share = batch_size // world_size
+    return slice(rank * share, (rank + 1) * share)
+
+
+def step_places(step: int, batch_size: int, share: slice) -> range:
+    """Numbers of a process's part of a step in the endless sequence of a training run."""
+    return range(step * batch_size, (step + 1) * batch_size)[share]
 
 
 def batches(
@@ -196,16 +209,16 @@ def batches(
 
     Args:
         dataset: the photographs.
-        batch_size: pictures a step of this process.
+        batch_size: pictures a step, over all processes.
         seed: non-negative.
         start_step: number of the first batch.
         flip: mirror half of the pictures, chosen from the seed and the picture's place; left and right
             landmarks swap.
-        rank: number of this process.
-        world_size: how many processes there are.
+        rank: of this process.
+        world_size: processes that share the batches.
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: a number out of its range, or processes that can't share a batch evenly.
         DataError: the data set is empty, or (while iterating) none of its pictures can be read.
     """
     if len(dataset) == 0:
@@ -215,7 +228,11 @@ def batches(
 
 
 def val_batches(
-    dataset: Corpus, batch_size: int, limit: int | None = None
+    dataset: Corpus,
+    batch_size: int,
+    limit: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Generator[Batch, None, None]:
     """All pictures once, in order, not mirrored; the last batch may be smaller.
 
@@ -225,6 +242,8 @@ def val_batches(
         dataset: the photographs.
         batch_size: pictures a batch.
         limit: at most so many pictures, evenly spaced over the data set; None takes all.
+        rank: of this process, which gets every world_size-th picture.
+        world_size: processes that share the pictures.
 
     Raises:
         ValueError: batch_size or limit below 1.
@@ -237,7 +256,7 @@ def val_batches(
     indices: Sequence[int] = range(num)
     if limit is not None and limit < num:
         indices = [(2 * i + 1) * num // (2 * limit) for i in range(limit)]
-    return _val_batches(dataset, batch_size, indices)
+    return _val_batches(dataset, batch_size, indices[rank::world_size])
 
 
 def mirror(sample: Sample) -> Sample:
@@ -278,10 +297,11 @@ def _train_batches(
             )
         return replace(reading, sample=mirror(reading.sample)) if is_mirrored else reading
 
-    with closing(_map_ahead(read, jobs(), READ_AHEAD * sampler.batch_size)) as readings:
+    count = len(sampler.places(start_step))
+    with closing(_map_ahead(read, jobs(), READ_AHEAD * count)) as readings:
         samples = _report(dataset, readings)
         for step in itertools.count(start_step):
-            batch = _collate(list(itertools.islice(samples, sampler.batch_size)), step)
+            batch = _collate(list(itertools.islice(samples, count)), step)
             yield replace(batch, places=tuple(sampler.places(step)))
 
 

@@ -17,7 +17,7 @@ from mofa_nvdr.data.draws import Draws, random_generator
 from mofa_nvdr.data.head import HeadShape
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import Corpus, DataError
-from mofa_nvdr.data.sampling import Batch, step_places
+from mofa_nvdr.data.sampling import Batch, share_of, step_places
 from mofa_nvdr.data.surroundings import (
     KEPT_PHOTOGRAPH,
     Layer,
@@ -202,15 +202,25 @@ class SyntheticFaces:
     def batches(
         self, batch_size: int, seed: int, start_step: int, rank: int = 0, world_size: int = 1
     ) -> Generator[Batch, None, None]:
-        """Endless training batches from step `start_step` on, for one of several processes."""
+        """Endless training batches from step `start_step` on, or a process's share of each.
+
+        Raises:
+            ValueError: the processes can't share a batch evenly.
+        """
+        share = share_of(batch_size, rank, world_size)
         step = start_step
         while True:
-            yield self._batch((_TRAIN, seed), step_places(step, batch_size, rank, world_size), step)
+            yield self._batch((_TRAIN, seed), step_places(step, batch_size, share), step)
             step += 1
 
-    def val_batches(self, count: int, batch_size: int) -> Generator[Batch, None, None]:
-        """`count` faces that are the same for every seed and in no training batch."""
-        for number, start in enumerate(range(0, count, batch_size)):
+    def val_batches(
+        self, count: int, batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> Generator[Batch, None, None]:
+        """`count` faces that are the same for every seed and in no training batch.
+
+        Of several processes each gets every world_size-th batch.
+        """
+        for number, start in list(enumerate(range(0, count, batch_size)))[rank::world_size]:
             places = range(start, min(start + batch_size, count))
             yield self._batch((_VAL, 0), places, number)
 
