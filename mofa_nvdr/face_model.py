@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,15 @@ _ARRAYS: dict[str, tuple[type, tuple[str | int, ...]]] = {
     "mirror_index": (np.int64, ("V",)),
     "frontal_mask": (np.bool_, ("V",)),
 }
-_VERTEX_INDICES = ("triangles", "landmarks", "mirror_index")
+# What a model may have besides. Left out of the hash: no number of a code or a checkpoint depends on it,
+# so a model that gets a texture layout keeps its parameter files and its trained encoders.
+_OPTIONAL: dict[str, tuple[type, tuple[str | int, ...]]] = {
+    "uv": (np.float32, ("U", 2)),
+    "uv_triangles": (np.int32, ("T", 3)),
+    "regions": (np.uint8, ("V",)),
+}
+# name -> the size that its indices stay below.
+_INDICES = {"triangles": "V", "landmarks": "V", "mirror_index": "V", "uv_triangles": "U"}
 
 
 class FaceModel(nn.Module):
@@ -49,11 +58,18 @@ class FaceModel(nn.Module):
         landmarks: [68] vertex indices, iBUG order.
         mirror_index: [V] the vertex on the other side of the face.
         frontal_mask: [V] bool, the part of the face that training compares with photographs.
+        uv: [U, 2] texture coordinates in [0, 1], v upwards (OBJ, OpenGL), or None. One a vertex (U = V),
+            unless uv_triangles says otherwise.
+        uv_triangles: [T, 3] int32, the rows of uv at each triangle's corners; None: `triangles`. A layout
+            with seams has more than one uv at some vertices; the mesh itself is never cut.
+        regions: [V] uint8 labels, indices into region_names, or None.
+        region_names: names of the labels, () without regions.
         named_expressions: name -> coefficients [E] of the blendshape in the expression basis.
         metadata: name, version, licence, source, units.
 
     Raises:
-        ValueError: an array is missing, misshapen, not finite, or an index points outside the mesh.
+        ValueError: an array is missing, misshapen, not finite, an index points outside the mesh, a uv lies
+            outside [0, 1], or a region has no name.
     """
 
     mean_shape: Tensor
@@ -65,19 +81,28 @@ class FaceModel(nn.Module):
     landmarks: Tensor
     mirror_index: Tensor
     frontal_mask: Tensor
+    uv: Tensor | None
+    uv_triangles: Tensor | None
+    regions: Tensor | None
 
     def __init__(
         self,
         arrays: dict[str, np.ndarray],
         metadata: dict[str, str] | None = None,
         named_expressions: dict[str, np.ndarray] | None = None,
+        region_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.metadata = {"name": "unnamed", "version": "0", "units": "mm", **(metadata or {})}
+        self.region_names = tuple(region_names)
         _check_arrays(arrays)
-        for name, (dtype, _) in _ARRAYS.items():
-            array: np.ndarray = np.ascontiguousarray(arrays[name], dtype=dtype)
-            self.register_buffer(name, torch.from_numpy(array), persistent=False)
+        _check_layout(arrays, self.region_names)
+        for name, (dtype, _) in (_ARRAYS | _OPTIONAL).items():
+            value = None
+            if arrays.get(name) is not None:
+                array: np.ndarray = np.ascontiguousarray(arrays[name], dtype=dtype)
+                value = torch.from_numpy(array)
+            self.register_buffer(name, value, persistent=False)
         self.named_expressions = {
             name: torch.as_tensor(np.asarray(value, np.float32))
             for name, value in (named_expressions or {}).items()
@@ -143,7 +168,9 @@ class FaceModel(nn.Module):
             ValueError: no such name or file, or the file is not a complete face model.
         """
         if str(name_or_path) == "default":
-            return _load_default()
+            from mofa_nvdr import procedural_face
+
+            return model_of_recipe(procedural_face.load_product())
         path = Path(name_or_path)
         if not path.is_file():
             raise ValueError(
@@ -160,10 +187,14 @@ class FaceModel(nn.Module):
             ) from None
         if metadata.pop("format", None) != FORMAT:
             raise ValueError(f"face model {path}: the file's metadata does not say {FORMAT!r}")
-        names = json.loads(metadata.pop("expression_names", "[]"))
-        named = dict(zip(names, arrays.pop("named_expressions", np.zeros((0, 0), np.float32))))
+        rows = arrays.pop("named_expressions", np.zeros((0, 0), np.float32))
         try:
-            return FaceModel(arrays, metadata, named)
+            names, regions = (_names(metadata, key) for key in ("expression_names", "region_names"))
+            if len(names) != len(rows):
+                raise ValueError(
+                    f"FaceModel: {len(names)} expression_names, but {len(rows)} named_expressions"
+                )
+            return FaceModel(arrays, metadata, dict(zip(names, rows)), regions)
         except ValueError as error:
             raise ValueError(f"face model {path}: {error}") from None
 
@@ -174,7 +205,11 @@ class FaceModel(nn.Module):
             OSError: the folder cannot be written.
         """
         path = Path(path)
-        arrays = {name: getattr(self, name).cpu().numpy() for name in _ARRAYS}
+        arrays = {
+            name: getattr(self, name).cpu().numpy()
+            for name in (*_ARRAYS, *_OPTIONAL)
+            if getattr(self, name) is not None
+        }
         if self.named_expressions:
             arrays["named_expressions"] = np.stack(
                 [v.numpy() for v in self.named_expressions.values()]
@@ -183,37 +218,49 @@ class FaceModel(nn.Module):
             **self.metadata,
             "format": FORMAT,
             "expression_names": json.dumps(list(self.named_expressions)),
+            "region_names": json.dumps(list(self.region_names)),
         }
         temporary = path.with_name(path.name + ".tmp")
         save_file(arrays, temporary, metadata)
         os.replace(temporary, path)
 
 
-def _load_default() -> FaceModel:
-    from mofa_nvdr import procedural_face
+def _names(metadata: dict[str, str], key: str) -> list[str]:
+    """Take a list of names, written as JSON, out of a file's metadata."""
+    text = metadata.pop(key, "[]")
+    try:
+        names = json.loads(text)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"FaceModel: {key} in the metadata is not a list of names: {text[:60]!r}")
+    return names
 
-    product = dict(procedural_face.load_product())
-    named = dict(
-        zip(
-            (str(name) for name in product.pop("expression_names")),
-            product.pop("named_expressions"),
-        )
-    )
+
+def model_of_recipe(arrays: Mapping[str, np.ndarray], name: str = "default") -> FaceModel:
+    """The built-in face as a model, from arrays of `procedural_face.build` or `load_product`."""
+    names = [str(name) for name in arrays["expression_names"]]
     metadata = {
-        "name": "default",
+        "name": name,
         "version": "1",
         "licence": "Apache-2.0",
         "source": "mofa_nvdr.procedural_face",
     }
-    return FaceModel({name: product[name] for name in _ARRAYS}, metadata, named)
+    return FaceModel(
+        {name: arrays[name] for name in (*_ARRAYS, *_OPTIONAL) if name in arrays},
+        metadata,
+        dict(zip(names, arrays["named_expressions"])),
+        [str(name) for name in arrays["region_names"]],
+    )
 
 
 def _check_arrays(arrays: dict[str, Any]) -> None:
     missing = sorted(set(_ARRAYS) - set(arrays))
     if missing:
         raise ValueError(f"FaceModel: missing {', '.join(missing)}")
+    given = {name: want for name, want in _OPTIONAL.items() if arrays.get(name) is not None}
     sizes: dict[str, int] = {}
-    for name, (dtype, shape) in _ARRAYS.items():
+    for name, (dtype, shape) in (_ARRAYS | given).items():
         array = np.asarray(arrays[name])
         want = [sizes.get(s, s) if isinstance(s, str) else s for s in shape]
         fits = array.ndim == len(shape) and all(
@@ -224,10 +271,42 @@ def _check_arrays(arrays: dict[str, Any]) -> None:
         sizes.update({s: n for s, n in zip(shape, array.shape) if isinstance(s, str)})
         if np.issubdtype(dtype, np.floating) and not np.isfinite(array).all():
             raise ValueError(f"FaceModel: {name} holds numbers that are not finite")
-    for name in _VERTEX_INDICES:
+    for name, size in _INDICES.items():
+        if arrays.get(name) is None or size not in sizes:
+            continue
         array = np.asarray(arrays[name])
-        if array.size and (array.min() < 0 or array.max() >= sizes["V"]):
+        if array.size and (array.min() < 0 or array.max() >= sizes[size]):
+            where, what = ("mesh", "vertices") if size == "V" else ("texture", "uv")
             raise ValueError(
-                f"FaceModel: {name} points outside the mesh (index {int(array.min())} to "
-                f"{int(array.max())}, {sizes['V']} vertices)"
+                f"FaceModel: {name} points outside the {where} (index {int(array.min())} to "
+                f"{int(array.max())}, {sizes[size]} {what})"
             )
+
+
+def _check_layout(arrays: dict[str, Any], region_names: tuple[str, ...]) -> None:
+    """Texture coordinates and labels, beyond shapes and indices."""
+    uv, regions = arrays.get("uv"), arrays.get("regions")
+    if uv is None and arrays.get("uv_triangles") is not None:
+        raise ValueError("FaceModel: uv_triangles without uv; give both or none")
+    if uv is not None:
+        uv, num_vertices = np.asarray(uv), len(arrays["mean_shape"])
+        if arrays.get("uv_triangles") is None and len(uv) != num_vertices:
+            raise ValueError(
+                f"FaceModel: uv is {list(uv.shape)}, expected [{num_vertices}, 2], one a vertex, or "
+                "uv_triangles [T, 3] beside it"
+            )
+        if uv.size and not (uv.min() >= 0 and uv.max() <= 1):
+            raise ValueError(
+                f"FaceModel: uv runs from {uv.min():.4g} to {uv.max():.4g}, expected [0, 1]"
+            )
+    if regions is not None:
+        regions = np.asarray(regions)
+        if regions.dtype.kind not in "iu" or regions.min() < 0:
+            raise ValueError("FaceModel: regions is not an array of labels 0, 1, 2, ...")
+        if regions.max() >= len(region_names):
+            raise ValueError(
+                f"FaceModel: regions has label {int(regions.max())}, but there are "
+                f"{len(region_names)} region_names"
+            )
+    elif region_names:
+        raise ValueError("FaceModel: region_names without regions; give both or none")

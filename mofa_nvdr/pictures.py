@@ -8,12 +8,14 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mofa_nvdr.renderer import Rendering
 
 PANEL_COLUMNS = ("input", "overlay", "geometry", "albedo", "shading")
 _PAPER = 0.13  # grey of empty pixels
+_LINE = 14  # pixels of a line of text
 
 
 def geometry_picture(rendering: Rendering) -> Tensor:
@@ -60,6 +62,13 @@ def sheet(pictures: np.ndarray, columns: int) -> np.ndarray:
     cells[:count] = pictures
     cells = cells.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
     return np.ascontiguousarray(cells.reshape(rows * height, columns * width, 3))
+
+
+def captioned(picture: np.ndarray, text: str) -> np.ndarray:
+    """The picture, uint8 [H, W, 3], with a line of text below it, in Pillow's own font."""
+    strip = Image.new("RGB", (picture.shape[1], _LINE), (round(_PAPER * 255),) * 3)
+    ImageDraw.Draw(strip).text((3, 1), text, fill=(225, 225, 225), font=ImageFont.load_default())
+    return np.concatenate([picture, np.asarray(strip)])
 
 
 def write_png(path: str | Path, picture: np.ndarray) -> None:

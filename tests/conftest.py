@@ -9,6 +9,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+DATA_DIR = Path(os.environ.get("MOFA_NVDR_DATA", ROOT.parent / "shared" / "data"))
 
 
 def _has_nvdiffrast() -> bool:
@@ -33,10 +34,9 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Photographs, light probes and scans for tests; never part of the project."""
-    path = Path(os.environ.get("MOFA_NVDR_DATA", ROOT.parent / "shared" / "data"))
-    if not path.is_dir():
-        pytest.skip(f"no photographs at {path} (set MOFA_NVDR_DATA)")
-    return path
+    if not DATA_DIR.is_dir():
+        pytest.skip(f"no photographs at {DATA_DIR} (set MOFA_NVDR_DATA)")
+    return DATA_DIR
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,68 @@ class TestFaceModel:
             FaceModel(_arrays(small_face()), named_expressions={"smile": np.zeros(7)})
 
 
+class TestLayout:
+    """What a model may have besides: texture coordinates and regions."""
+
+    @staticmethod
+    def _model(**more) -> FaceModel:
+        names = more.pop("region_names", ["skin", "nose"])
+        arrays = _arrays(small_face())
+        arrays["uv"] = np.random.default_rng(0).uniform(0, 1, (144, 2)).astype(np.float32)
+        arrays["regions"] = (np.arange(144) % 2).astype(np.uint8)
+        return FaceModel({**arrays, **more}, region_names=names)
+
+    def test_absent(self):
+        model = small_face()
+        assert model.uv is None and model.uv_triangles is None and model.regions is None
+        assert model.region_names == ()
+
+    def test_the_hash_does_not_know_them(self):
+        """A model that gets a texture keeps its parameter files and checkpoints."""
+        assert self._model().hash == small_face().hash
+
+    def test_moves_with_the_model(self):
+        assert self._model().to(torch.float64).uv.dtype == torch.float64
+        assert self._model().to(torch.float64).regions.dtype == torch.uint8
+
+    def test_round_trip(self, tmp_path):
+        """With a seam: more uv than vertices, and triangles of their own."""
+        uv = np.random.default_rng(1).uniform(0, 1, (150, 2)).astype(np.float32)
+        corners = small_face().triangles.numpy() + 6
+        model = self._model(uv=uv, uv_triangles=corners)
+        model.save(tmp_path / "cap.safetensors")
+        again = FaceModel.load(tmp_path / "cap.safetensors")
+        assert again.region_names == ("skin", "nose")
+        for name in ("uv", "uv_triangles", "regions"):
+            assert torch.equal(getattr(again, name), getattr(model, name)), name
+        assert again.regions.dtype == torch.uint8 and again.uv_triangles.dtype == torch.int32
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            ({"uv": np.zeros((144, 3))}, r"uv is \[144, 3\], expected \['U', 2\]"),
+            ({"uv": np.zeros((150, 2))}, r"uv is \[150, 2\], expected \[144, 2\], one a vertex"),
+            ({"uv": np.full((144, 2), np.nan)}, "uv holds numbers that are not finite"),
+            ({"uv": np.full((144, 2), 1.5)}, r"uv runs from 1.5 to 1.5, expected \[0, 1\]"),
+            ({"uv": None, "uv_triangles": np.zeros((242, 3))}, "uv_triangles without uv"),
+            ({"uv_triangles": np.zeros((5, 3))}, r"uv_triangles is \[5, 3\], expected \[242, 3\]"),
+            (
+                {"uv_triangles": np.full((242, 3), 144)},
+                r"uv_triangles points outside the texture \(index 144 to 144, 144 uv\)",
+            ),
+            ({"regions": np.zeros(5, np.uint8)}, r"regions is \[5\], expected \[144\]"),
+            ({"regions": np.full(144, 2)}, "regions has label 2, but there are 2 region_names"),
+            ({"regions": np.full(144, -1)}, "regions is not an array of labels"),
+            ({"regions": np.zeros(144)}, "regions is not an array of labels"),
+            ({"regions": None}, "region_names without regions"),
+            ({"region_names": []}, "regions has label 1, but there are 0 region_names"),
+        ],
+    )
+    def test_wrong(self, more, message):
+        with pytest.raises(ValueError, match=message):
+            self._model(**more)
+
+
 class TestFile:
     def test_round_trip(self, tmp_path):
         model = FaceModel(
@@ -94,12 +156,31 @@ class TestFile:
         with pytest.raises(ValueError, match="does not say 'mofa-nvdr face model 1'"):
             FaceModel.load(tmp_path / "b.safetensors")
 
+    @pytest.mark.parametrize(
+        ("key", "text", "message"),
+        [
+            ("region_names", "[1", r"region_names in the metadata is not a list of names: '\[1'"),
+            ("expression_names", '{"a": 1}', "expression_names in the metadata is not a list"),
+            ("expression_names", '["a"]', "1 expression_names, but 0 named_expressions"),
+        ],
+    )
+    def test_damaged_names(self, tmp_path, key, text, message):
+        metadata = {"format": "mofa-nvdr face model 1", key: text}
+        save_file(_arrays(small_face()), tmp_path / "a.safetensors", metadata)
+        with pytest.raises(ValueError, match=rf"a.safetensors: FaceModel: {message}"):
+            FaceModel.load(tmp_path / "a.safetensors")
+
 
 class TestDefault:
     def test_size(self, face_model):
         assert face_model.layout.size == 257
         assert 23_500 <= face_model.num_vertices <= 24_500
         assert face_model.frontal_mask.float().mean() > 0.5
+
+    def test_layout(self, face_model):
+        assert face_model.uv.shape == (face_model.num_vertices, 2)
+        assert face_model.uv_triangles is None
+        assert face_model.regions.max() + 1 == len(face_model.region_names)
 
     def test_code_zero_is_the_mean(self, face_model):
         zero = face_model.layout.zeros()

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train the face autoencoder on photographs or on synthetic faces",
     "reconstruct": "predict parameters from face crops, with a panel of pictures each",
     "relight": "render predicted faces under another light",
+    "model": "face models: describe, draw, build",
     "bench": "time the operators and decoder steps on this machine",
 }
 

@@ -16,6 +16,7 @@ from mofa_nvdr.procedural_face.mean import (
     mouth_seam,
     upper_vermilion,
 )
+from mofa_nvdr.procedural_face.modes import principal, scalar_process
 
 
 def _blend(colors: np.ndarray, target: np.ndarray | list[float], weight: np.ndarray) -> np.ndarray:
@@ -32,18 +33,22 @@ def region_weights(vertices: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
     w: dict[str, np.ndarray] = {}
 
     line, half = brow_line(ax)
-    d = np.abs(y - line) / half
-    strokes = 0.90 + 0.08 * np.sin(2.73 * (ax * 0.62 - (y - line) * 0.30 * np.sign(24 - ax * 0.35)))
-    w["brow"] = np.clip(1.1 - d**2 * 0.6, 0, 1) * smooth_step(d, 1.75, 0.55)
-    w["brow"] *= smooth_step(ax, 8.5, 17) * (1 - smooth_step(ax, 48, 58)) * strokes
-    w["brow_rim"] = gauss(np.abs(y - line) - 1.35 * half, 1.3)
-    w["brow_rim"] *= smooth_step(ax, 11, 16) * (1 - smooth_step(ax, 47, 54))
+    off = y - line
+    d = np.abs(off) / half
+    # Strokes lean outwards above and below the line; two lengths keep them from looking combed.
+    along = 0.62 * ax - 0.30 * off * np.sign(24 - 0.35 * ax)
+    strokes = 0.87 + 0.07 * np.sin(2.73 * along) + 0.06 * np.sin(4.4 * along + 0.5 * off + 1.7)
+    w["brow"] = np.clip(1.05 - 0.35 * d**2, 0, 1) * smooth_step(d, 1.7, 0.35)
+    w["brow"] *= smooth_step(ax, 8.0, 19) * (1 - 0.35 * smooth_step(ax, 38, 50))
+    w["brow"] *= (1 - smooth_step(ax, 50, 59)) * strokes
+    w["brow_rim"] = gauss(np.abs(off) - 1.3 * half, 1.4)
+    w["brow_rim"] *= smooth_step(ax, 10, 17) * (1 - smooth_step(ax, 45, 55)) * strokes
 
     m = x / grid.mouth_half_width
     seam = t.MOUTH_ROW + mouth_seam(m)
     past = np.where(upper_lip, (y - seam) - upper_vermilion(m), (seam - y) - lower_vermilion(m))
     w["lip"] = smooth_step(past, 1.1, -1.1) * smooth_step(np.abs(m), 1.06, 0.85)
-    w["seam"] = gauss(y - seam, 0.8) * smooth_step(np.abs(m), 1.08, 0.9)
+    w["seam"] = gauss(y - seam, 0.8) * smooth_step(np.abs(m), 1.10, 1.0)
 
     s = eye_position(x, grid)
     lids = Lids()
@@ -58,21 +63,26 @@ def region_weights(vertices: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
 
     w["nostril"] = gauss(ax - 7.3 - 0.25 * (y + 42), 2.2) * gauss(y + 42.4 - 0.10 * (ax - 7), 1.35)
     w["alar"] = gauss(ax - 18.2 + 0.12 * (y + 37), 1.6) * gauss(y + 39, 4)
-    w["alar"] += 0.8 * gauss(ax - 12, 6) * gauss(y + 45.2, 1.2)
+    w["alar"] += 0.7 * gauss(ax - 12, 5) * gauss(y + 44.4, 1.4)
     w["cheek"] = gauss(ax - 42, 13) * gauss(y + 26, 13)
     w["nose_tip"] = gauss(x, 9) * gauss(y + 35, 7)
     w["orbit"] = gauss(ax - 27, 15) * gauss(y - 3, 10)
     socket = 0.75 * gauss(ax - 30, 13) * smooth_step(y, 2, 8) * (1 - smooth_step(y, 14, 21))
     w["socket"] = np.clip(gauss(ax - 15.5, 4.5) * gauss(y - 3, 7) + socket, 0, 1)
     w["under_eye"] = gauss(ax - 29, 11) * gauss(y + 11, 4.5)
-    w["fold"] = gauss(ax - (18.5 + (-38 - y) * 0.50), 2.4)
+    w["fold"] = gauss(ax - (19.5 + (-38 - y) * 0.50), 3.2)
     w["fold"] *= smooth_step(y, -64, -52) * (1 - smooth_step(y, -44, -37))
     w["mental"] = gauss(x, 14) * gauss(y + 81, 3.2)
     w["philtrum"] = gauss(x, 2.2) * smooth_step(y, -60, -55) * (1 - smooth_step(y, -50, -46))
-    beard = smooth_step(y, -36, -52) * (1 - w["lip"]) * smooth_step(ax + 0.35 * (y + 52), 78, 58)
+    # The beard's upper edge falls from the ear to the corner of the mouth.
+    beard = smooth_step(y - 0.8 * np.maximum(ax - 36, 0), -36, -60) * (1 - w["lip"])
     beard *= 1 - 0.65 * gauss(ax - 30, 14) * gauss(y + 45, 13)
     w["beard"] = np.clip(beard + 0.6 * gauss(x, 17) * gauss(y + 54, 5), 0, 1)
-    w["hairline"] = smooth_step(y + 0.006 * (ax - 20) * np.maximum(ax - 20, 0), 66, 84)
+    w["hairline"] = np.zeros_like(x)
+    w["hairline"][:n] = np.maximum(
+        smooth_step(grid.v, 72, 86),
+        0.8 * smooth_step(np.abs(grid.u), 69.5, 73) * smooth_step(grid.v, -8, 20),
+    )
     return {name: np.clip(weight, 0, 1) * skin for name, weight in w.items()}
 
 
@@ -94,7 +104,7 @@ def mean_albedo(vertices: np.ndarray, grid: Grid) -> np.ndarray:
     ]
     colors += (gauss(x, 30) * gauss(y - 45, 20))[:, None] * [0.02, 0.02, 0.012]
     # Mild occlusion is baked in: spherical harmonics of order 2 cast no shadows.
-    occluded = w["fold"] * 0.30 + w["mental"] * 0.25 + w["philtrum"] * 0.18
+    occluded = w["fold"] * 0.18 + w["mental"] * 0.25 + w["philtrum"] * 0.18
     colors = _blend(colors, colors * [0.74, 0.68, 0.68], occluded)
     colors = _blend(colors, colors * [0.74, 0.68, 0.66], w["socket"] * 0.75)
     colors = _blend(colors, colors * [0.55, 0.44, 0.42], w["alar"] * 0.55 + w["crease"] * 0.8)
@@ -105,7 +115,10 @@ def mean_albedo(vertices: np.ndarray, grid: Grid) -> np.ndarray:
     colors = _blend(colors, t.LIP, w["lip"] * 0.85)
     colors = _blend(colors, [0.34, 0.15, 0.14], w["seam"] * 0.75)
     colors = _blend(colors, [0.16, 0.07, 0.06], w["nostril"])
-    colors = _blend(colors, t.BROW, w["brow"] * 0.88)
+    # What modes take away at two standard deviations must be there: half of a thick brow, some beard.
+    colors -= w["beard"][:, None] * t.BEARD
+    colors = _blend(colors, t.BROW, w["brow_rim"] * 0.25)
+    colors = _blend(colors, t.BROW, w["brow"] * 0.85)
     colors = _blend(colors, t.LASH, w["lashes"] * 0.95)
     colors = _blend(colors, [0.42, 0.27, 0.23], w["lower_lashes"] * 0.65)
     for name in ("left_eye", "right_eye"):
@@ -129,14 +142,14 @@ def _paint_eye(colors: np.ndarray, vertices: np.ndarray, rows: np.ndarray, grid:
         pink = np.maximum(smooth_step(s, 0.10, 0.02), 0.5 * smooth_step(s, 0.95, 1.0))
         color = _blend(color, [0.74, 0.50, 0.46], pink)
         iris = _blend(
-            np.tile(t.IRIS, (len(index), 1)), t.IRIS * 0.45, smooth_step(radius, 4.6, 5.9)
+            np.tile(t.IRIS, (len(index), 1)), t.IRIS * 0.45, smooth_step(radius, 4.4, 5.9)
         )
         iris = _blend(iris, t.IRIS * 1.45, gauss(radius - 3.2, 0.8) * 0.6)
-        iris = _blend(iris, [0.035, 0.03, 0.03], smooth_step(radius, 2.3, 2.05))
+        iris = _blend(iris, [0.035, 0.03, 0.03], smooth_step(radius, 2.75, 1.75))
         under = Lids().upper(s) + eye_axis(s) - y
         for channel in range(3):
             color[:, channel] += (iris[:, channel] - color[:, channel]) * smooth_step(
-                radius, 6.1, 5.7
+                radius, 6.45, 5.55
             )
         color *= (1 - 0.5 * np.exp(-np.maximum(under, 0) / 2.0))[:, None]  # the lid's shadow
         if j == 0:
@@ -144,6 +157,57 @@ def _paint_eye(colors: np.ndarray, vertices: np.ndarray, rows: np.ndarray, grid:
         elif j == last:
             color = np.tile([0.70, 0.46, 0.42], (len(index), 1))
         colors[index] = color
+
+
+def albedo_basis(vertices: np.ndarray, grid: Grid, mean: np.ndarray, count: int = 80) -> np.ndarray:
+    """Modes [count, V, 3] scaled by their standard deviations: the named ones, then skin's texture.
+
+    The texture is spots and mottling of about 5 mm, then smooth colour of 8 to 40 mm, mostly in brightness
+    and redness.
+    """
+    named = np.stack(list(albedo_modes(vertices, grid, mean).values()))
+    fine = _fine_texture(vertices, grid)
+    skin = np.where(np.arange(len(vertices)) < grid.num_skin, 0.010, 0.0)
+    even, odd = scalar_process(vertices, skin, ((40.0, 1.2), (18.0, 1.0), (8.0, 0.7)), keep=70)
+    tones = np.array([[1.0, 0.95, 0.85], [0.25, -0.25, -0.15]])
+    smooth = [
+        np.einsum("vk,tc->ktvc", part, tones).reshape(-1, len(vertices), 3) for part in (even, odd)
+    ]
+    rest = principal(smooth[0], smooth[1] * 0.6, count - len(named) - len(fine))
+    return np.concatenate([named, fine, rest])
+
+
+def _fine_texture(vertices: np.ndarray, grid: Grid) -> np.ndarray:
+    """Even and odd fields [16, V, 3] of spots and mottling, about 5 mm across.
+
+    Sums of plane waves in fixed directions: a random field without a random number, the same everywhere.
+    """
+    w = region_weights(vertices, grid)
+    x, y, _ = vertices.T
+    skin = np.arange(grid.num_vertices) < grid.num_skin
+    bare = skin * (1 - np.clip(w["brow"] + w["brow_rim"] + w["lip"] + w["lashes"], 0, 1))
+    middle = gauss(y + 25, 22) * gauss(x, 48)  # cheeks and nose, where freckles are
+    places = [middle, smooth_step(y, 15, 40), smooth_step(-y, 45, 70), np.ones_like(x)]
+    pigment, blood = np.array([-0.0065, -0.006, -0.005]), np.array([0.0006, -0.0026, -0.0020])
+    golden, modes = 0.5 * (np.sqrt(5) - 1), []
+    for kind in range(8):
+        field, mirrored = np.zeros_like(x), np.zeros_like(x)
+        for wave in range(24):
+            number = 24 * kind + wave + 1
+            height, around = 2 * (number * golden % 1) - 1, 2 * np.pi * number * np.sqrt(2)
+            across = np.sqrt(1 - height**2)
+            direction = np.array([across * np.cos(around), height, across * np.sin(around)])
+            direction *= 2 * np.pi / (10 + 4 * (number * np.sqrt(3) % 1))
+            for total, sign in ((field, 1), (mirrored, -1)):
+                phase = vertices * [sign, 1, 1] @ direction + 2 * np.pi * golden * number**2
+                total += np.cos(phase) / np.sqrt(12)
+        if kind % 2 == 0:  # spots apart, none much darker than the others
+            field, mirrored = (smooth_step(f, 0.3, 1.6) * 2 for f in (field, mirrored))
+        tint = pigment if kind % 4 < 2 else blood
+        weight = bare * places[kind // 2]
+        for pattern in (field + mirrored, field - mirrored):
+            modes.append((pattern * weight / np.sqrt(2))[:, None] * tint)
+    return np.stack(modes)
 
 
 def albedo_modes(vertices: np.ndarray, grid: Grid, mean: np.ndarray) -> dict[str, np.ndarray]:
@@ -155,6 +219,9 @@ def albedo_modes(vertices: np.ndarray, grid: Grid, mean: np.ndarray) -> dict[str
     w = region_weights(vertices, grid)
     skin = np.arange(grid.num_vertices) < grid.num_skin
     relative = np.clip(mean / t.SKIN, 0, 1.25)
+    # Shadowed skin darkens by more than its share, or eyes sink into the dark of a dark face.
+    shadowed = np.clip(w["socket"] + w["orbit"], 0, 1)[:, None]
+    relative += (1 - np.minimum(relative, 1)) * t.SHADOW_MELANIN * shadowed
     eyes = grid.eyes
     features = np.clip(w["brow"] + w["lashes"] + w["seam"] + w["nostril"], 0, 1)
     pure = skin * (1 - features)
@@ -165,21 +232,24 @@ def albedo_modes(vertices: np.ndarray, grid: Grid, mean: np.ndarray) -> dict[str
     def tint(r: float, g: float, b: float, weight: np.ndarray) -> np.ndarray:
         return np.array([r, g, b]) * weight[:, None]
 
-    melanin = tint(-0.128, -0.116, -0.104, skin * (1 - 0.25 * w["lip"])) * relative
-    melanin -= 0.025 * (eyes & ~(iris > 0))[:, None] * relative
+    melanin = tint(-0.128, -0.117, -0.105, skin * (1 - 0.10 * w["lip"])) * relative
+    melanin -= t.SCLERA_MELANIN * (eyes & ~(iris > 0))[:, None] * relative
+    melanin -= 0.22 * iris[:, None] * mean
+    melanin = np.maximum(melanin, -0.4 * mean)  # what is dark already stays above black
+    # Blood shows in cheeks, nose and lips together.
+    flushed = pure * (1 + 0.7 * w["cheek"] + 0.7 * w["nose_tip"]) + 0.8 * w["lip"]
+    hair = (t.BROW - t.SKIN) * 0.85
     return {
         "melanin": melanin,
-        "haemoglobin": tint(
-            0.014, -0.016, -0.012, pure * (1 + 0.5 * w["cheek"] + 0.5 * w["nose_tip"])
-        ),
-        "yellow": tint(0.006, 0.004, -0.016, pure),
-        "brow_dark": tint(-0.05, -0.045, -0.035, w["brow"]),
-        "lip_red": tint(0.012, -0.030, -0.024, w["lip"]),
-        "lip_light": tint(0.03, 0.026, 0.024, w["lip"]),
-        "beard": tint(-0.055, -0.045, -0.036, w["beard"]),
+        "haemoglobin": tint(0.006, -0.0070, -0.0052, flushed),
+        "yellow": tint(0.0035, 0.001, -0.0075, pure),
+        "brow_dark": tint(-0.032, -0.028, -0.022, w["brow"]),
+        "lip_red": tint(0.008, -0.022, -0.018, w["lip"]),
+        "lip_light": tint(0.030, 0.024, 0.022, w["lip"]),
+        "beard": -1.4 * t.BEARD * w["beard"][:, None],
         "blush": tint(0.006, -0.014, -0.011, w["cheek"]),
-        "circles": tint(-0.030, -0.034, -0.026, np.clip(w["under_eye"] + 0.5 * w["orbit"], 0, 1)),
-        "brow_thick": tint(-0.08, -0.07, -0.06, w["brow_rim"]),
-        "iris_light": tint(0.40, 0.45, 0.50, iris) * mean,
-        "iris_blue": tint(-0.18, 0.10, 0.45, iris) * mean,
+        "circles": tint(-0.022, -0.025, -0.019, np.clip(w["under_eye"] + 0.5 * w["orbit"], 0, 1)),
+        "brow_thick": 0.12 * hair * (w["brow_rim"] + 0.25 * w["brow"])[:, None],
+        "iris_light": tint(0.22, 0.25, 0.26, iris) * mean,
+        "iris_blue": tint(-0.12, 0.10, 0.36, iris) * mean,
     }

@@ -151,8 +151,8 @@ def _falloff(r: np.ndarray) -> np.ndarray:
 def _features(x: np.ndarray, y: np.ndarray, z: np.ndarray, grid: Grid, lids: Lids) -> np.ndarray:
     """Depth of the skin with brows, cheeks, nose, folds, chin, lips and lids on the loft's."""
     ax = np.abs(x)
-    z = z + 2.3 * gauss(ax - 25, 13) * gauss(y - 19.5 - 0.06 * (ax - 25), 5.5)  # brow ridge
-    z = z + 1.0 * gauss(x, 9) * gauss(y - 18, 7)  # glabella
+    z = z + 1.7 * gauss(ax - 26, 13) * gauss(y - 19.5 - 0.06 * (ax - 26), 7.0)  # brow ridge
+    z = z + 0.7 * gauss(x, 11) * gauss(y - 20, 9)  # glabella
     z = z + 1.7 * gauss(ax - 46, 12) * gauss(y + 20, 11)  # cheekbone
     z = z + 0.6 * gauss(ax - 50, 12) * gauss(y + 56, 14)  # lower cheek
     z = z + 1.2 * gauss(ax - 33, 9) * gauss(y + 33, 10)  # front of the cheek
@@ -162,11 +162,11 @@ def _features(x: np.ndarray, y: np.ndarray, z: np.ndarray, grid: Grid, lids: Lid
     on = smooth_step(y, -64, -50) * (1 - smooth_step(y, -42, -36))
     z = z + on * (0.9 * gauss(fold - 8, 5) - 0.7 * gauss(fold, 3.2))
     on = smooth_step(y, -60, -56) * (1 - smooth_step(y, -50, -45))
-    z = z + on * (0.3 * gauss(ax - 4.8, 1.9) - 0.55 * gauss(x, 2.4))  # philtrum
+    z = z + on * (0.25 * gauss(ax - 5.0, 2.2) - 0.45 * gauss(x, 2.8))  # philtrum
     z = (
         z - 2.6 * gauss(x, 15) * gauss(y + 82.5, 4.6) + 2.4 * gauss(x, 14) * gauss(y + 98, 8.5)
     )  # chin
-    z = z - 0.15 * gauss(x, 3) * gauss(y + 98, 7) + 1.2 * gauss(ax - 9, 5) * gauss(y + 101, 6)
+    z = z + 0.7 * gauss(ax - 8, 7) * gauss(y + 101, 7)
     z = (
         z
         - 1.4 * gauss(ax - 29.5, 4.5) * gauss(y + 72, 7)
@@ -180,8 +180,9 @@ def _nose(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     ax = np.abs(x)
     splines = _splines()
     ridge, flank = splines["nose_width"](np.clip(y, -46, 16)).T
-    way = np.clip((ax - ridge * 0.35) / (flank - ridge * 0.35), 0, 1)
-    section = (1 - way**1.45) ** (1.75 - 0.2 * smooth_step(-y, 26, 34))
+    # A bell: round on the ridge, hollow where the flank runs into the cheek.
+    way = np.clip((ax - ridge * 0.3) / (flank - ridge * 0.3), 0, 1)
+    section = np.cos(0.5 * np.pi * way) ** (2.1 - 0.5 * smooth_step(-y, 22, 34))
     above = splines["nose"](np.clip(y, -46, 26)) - np.interp(
         np.clip(y, t.BOTTOM, t.TOP), *splines["midline"]
     )
@@ -192,10 +193,10 @@ def _nose(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         # Paraboloids: a square root would end in a jagged rim.
         return cz + c * np.maximum(1 - ((ax - cx) / a) ** 2 - ((y - cy) / b) ** 2, -60)
 
-    z = smooth_max(z, lobe(1.8, -34.4, 4.4, 10.5, 9.0, 14.6), 4.0)  # tip
-    z = smooth_max(z, lobe(10.2, -38.0, -6.0, 8.6, 7.4, 12.2), 4.0)  # alae
-    z = z - 1.0 * gauss(ax - 18.4 + 0.12 * (y + 37), 1.7) * gauss(y + 38.5, 4.5)  # alar groove
-    z = z - 0.35 * gauss(ax - 9.0 + 0.25 * (y + 33), 2.4) * gauss(y + 33.5, 3.2)
+    z = smooth_max(z, lobe(1.6, -35.0, 4.4, 10.0, 9.0, 14.6), 4.0)  # tip
+    z = smooth_max(z, lobe(11.4, -37.0, -6.0, 7.6, 6.9, 12.6), 3.5)  # alae
+    z = z - 1.3 * gauss(ax - 18.6 + 0.15 * (y + 37), 1.9) * gauss(y + 37.5, 5.0)  # alar groove
+    z = z - 0.6 * gauss(ax - 9.2 - 0.9 * (y + 32), 3.0) * gauss(y + 32.5, 3.6)  # above the ala
     nostril = gauss(ax - 7.2 - 0.25 * (y + 42), 2.6) * gauss(y + 42.2 - 0.10 * (ax - 7), 1.6)
     return z - 3.2 * nostril
 
@@ -263,7 +264,7 @@ def _eyeball(vertices: np.ndarray, rows: np.ndarray, grid: Grid) -> None:
             dx, dy = np.abs(xy[:, 0]) - t.PUPIL_X, xy[:, 1] - t.PUPIL_Y
             radius = np.hypot(dx, dy) + 1e-9
             drawn = radius.copy()
-            for circle, width in ((t.IRIS_RADIUS, 0.75), (t.PUPIL_RADIUS, 0.7)):
+            for circle, width in ((t.IRIS_RADIUS, 0.8), (t.PUPIL_RADIUS, 0.75)):
                 off = drawn - circle
                 closer = circle + off * (0.15 + 0.85 * (np.abs(off) / width) ** 2)
                 drawn = np.where(np.abs(off) < width, closer, drawn)
@@ -284,10 +285,12 @@ def _mouth_bag(vertices: np.ndarray, rows: np.ndarray, grid: Grid) -> None:
     edge = vertices[rows[0]]
     m = edge[:, 0] / grid.mouth_half_width
     e = np.sqrt(np.clip(1 - m**2, 0, 1))
+    # Flat at the corners: deep, narrow triangles there would turn the corner's own normal aside.
+    depth = e**0.7 * (0.08 + 0.92 * smooth_step(np.abs(m), 1.0, 0.75))
     for j, (dz, dy) in enumerate(t.MOUTH_BAG):
         arch = -3.0 * m**2 if 3 <= j <= 12 else 0
         vertices[rows[j + 1]] = np.column_stack([
             edge[:, 0] * (1 - 0.03 * abs(dz) / 8),
             edge[:, 1] + dy * e**1.6,
-            edge[:, 2] + dz * e**0.7 + arch * e,
+            edge[:, 2] + dz * depth + arch * e,
         ])  # fmt: skip

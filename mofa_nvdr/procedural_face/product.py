@@ -23,11 +23,14 @@ _PLAIN = (
     "frontal_mask",
     "expression_names",
     "named_expressions",
+    "regions",
+    "region_names",
 )
+_STEP_UV = 1 / 32767  # 1/30 of a texel at 1024
 
 
 def build() -> dict[str, np.ndarray]:
-    """Run the recipe: every array of mofa_nvdr.face_model.FaceModel, names and coefficients of expressions.
+    """Run the recipe: every array of mofa_nvdr.face_model.FaceModel, names of expressions and regions.
 
     Returns:
         float32, int32 and bool arrays; vertices in mm about the head's centre.
@@ -36,39 +39,32 @@ def build() -> dict[str, np.ndarray]:
         ImportError: scipy is not installed.
     """
     from mofa_nvdr.procedural_face import tables
-    from mofa_nvdr.procedural_face.albedo import albedo_modes, mean_albedo
+    from mofa_nvdr.procedural_face.albedo import albedo_basis, mean_albedo
     from mofa_nvdr.procedural_face.expressions import expression_basis
     from mofa_nvdr.procedural_face.landmarks import frontal_mask, landmark_vertices
+    from mofa_nvdr.procedural_face.layout import REGION_NAMES, region_labels, texture_layout
     from mofa_nvdr.procedural_face.mean import face_grid, mean_shape
-    from mofa_nvdr.procedural_face.modes import identity_basis, principal, scalar_process
+    from mofa_nvdr.procedural_face.modes import identity_basis
 
     grid = face_grid()
     vertices = mean_shape()
     colors = mean_albedo(vertices, grid)
-    authored = np.stack(list(albedo_modes(vertices, grid, colors).values()))
-    # Smooth skin colour beyond the named modes: blotches of 8 to 40 mm, mostly in brightness and redness.
-    skin = np.where(np.arange(len(vertices)) < grid.num_skin, 1.0, 0.0)
-    even, odd = scalar_process(
-        vertices, skin * 0.010, ((40.0, 1.2), (18.0, 1.0), (8.0, 0.7)), keep=70
-    )
-    tones = np.array([[1.0, 0.95, 0.85], [0.25, -0.25, -0.15]])
-    textures = [
-        np.einsum("vk,tc->ktvc", part, tones).reshape(-1, len(vertices), 3) for part in (even, odd)
-    ]
-    free = principal(textures[0], textures[1] * 0.6, 80 - len(authored))
     expressions, named = expression_basis(vertices, grid)
     return {
         "mean_shape": (vertices - tables.HEAD_CENTRE).astype(np.float32),
         "mean_albedo": colors.astype(np.float32),
         "shape_basis": identity_basis(vertices, grid.eyes).astype(np.float32),
         "expression_basis": expressions.astype(np.float32),
-        "albedo_basis": np.concatenate([authored, free]).astype(np.float32),
+        "albedo_basis": albedo_basis(vertices, grid, colors).astype(np.float32),
         "triangles": grid.triangles,
         "landmarks": landmark_vertices(vertices, grid),
         "mirror_index": grid.mirror,
         "frontal_mask": frontal_mask(vertices, grid),
         "expression_names": np.array(list(named)),
         "named_expressions": np.stack(list(named.values())).astype(np.float32),
+        "uv": texture_layout(vertices, grid).astype(np.float32),
+        "regions": region_labels(vertices, grid, colors),
+        "region_names": np.array(REGION_NAMES),
     }
 
 
@@ -91,6 +87,7 @@ def write_product(path: str | Path, arrays: dict[str, np.ndarray] | None = None)
         parity = np.sign((basis * (basis[:, mirror] * flip)).sum((1, 2))).astype(np.int8)
         stored[name] = _encode(basis[:, half], step, np.int16)
         stored[f"{name}_parity"] = parity
+    stored["uv"] = _encode(arrays["uv"][None, half], _STEP_UV, np.int16)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **stored)
     path = Path(path)
@@ -99,9 +96,10 @@ def write_product(path: str | Path, arrays: dict[str, np.ndarray] | None = None)
     os.replace(temporary, path)
 
 
-def load_product() -> dict[str, np.ndarray]:
-    """Read the committed product; the keys and shapes of `build`."""
-    data = (importlib.resources.files("mofa_nvdr.assets") / PRODUCT_FILE).read_bytes()
+def load_product(path: str | Path | None = None) -> dict[str, np.ndarray]:
+    """Read a product of `write_product`, None: the committed one; the keys and shapes of `build`."""
+    committed = importlib.resources.files("mofa_nvdr.assets") / PRODUCT_FILE
+    data = committed.read_bytes() if path is None else Path(path).read_bytes()
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         stored = {key: file[key] for key in file.files}
     arrays = {name: stored[name] for name in _PLAIN}
@@ -116,6 +114,10 @@ def load_product() -> dict[str, np.ndarray]:
         full[:, mirror[half]] = values * flip * parity[:, None, None]
         full[:, half] = values
         arrays[name] = full if name in _BASES else full[0]
+    uv = _decode(stored["uv"], _STEP_UV)[0]
+    arrays["uv"] = np.empty((len(mirror), 2), np.float32)
+    arrays["uv"][mirror[half]] = uv * np.array([-1, 1], np.float32) + np.array([1, 0], np.float32)
+    arrays["uv"][half] = uv
     return arrays
 
 

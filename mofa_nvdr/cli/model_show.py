@@ -1,0 +1,41 @@
+"""mofa-nvdr model show."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import tyro
+
+from mofa_nvdr.cli import parse
+
+
+def run(args: list[str]) -> None:
+    """Parse options and draw."""
+    parse("model show", show, args)()
+
+
+def show(
+    out: str,
+    model: Annotated[str, tyro.conf.Positional] = "default",
+    size: int = 160,
+    modes: int = 80,
+    seed: int = 1,
+    sheets: tuple[str, ...] = (),
+) -> object:
+    """Draw sheets of a face model: 36 random people, every mode, every named expression, tones, views.
+
+    Args:
+        out: folder for the sheets (.png)
+        model: the face model: 'default' or a .safetensors file
+        size: side of a picture in pixels
+        modes: most modes of each kind
+        seed: of the random people
+        sheets: which: people, shape, expression, albedo, named_expressions, tones, mean; empty: all
+    """
+
+    def call() -> None:
+        from mofa_nvdr.model_sheets import SHEETS, show_model
+
+        show_model(model, out, size, modes, seed, sheets or SHEETS)
+
+    return call

@@ -1,0 +1,304 @@
+"""mofa-nvdr model: info, show and build, as functions and on the command line."""
+
+import importlib.resources
+import json
+import re
+import sys
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from mofa_nvdr import model_build, model_sheets, procedural_face
+from mofa_nvdr.cli import main
+from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.files import write_files
+from mofa_nvdr.model_info import describe, table
+from mofa_nvdr.pictures import captioned
+from tests.small_face import small_face
+
+
+def _error(capsys, *args: str) -> str:
+    assert main(list(args)) == 2
+    text = capsys.readouterr().err.strip()
+    assert text.startswith("mofa-nvdr: ") and len(text.splitlines()) == 1, text
+    return text
+
+
+def _size(path) -> tuple[int, int]:
+    height, width, _ = iio.imread(path).shape
+    return width, height
+
+
+def _textured(modes: int = 4) -> FaceModel:
+    """The small cap with named expressions, regions and a layout; its origin far from its middle."""
+    plain = small_face(modes=modes)
+    arrays = {name: value.numpy() for name, value in plain.named_buffers()}
+    mean = arrays["mean_shape"].copy()
+    arrays["uv"] = (mean[:, :2] - mean[:, :2].min(0)) / np.ptp(mean[:, :2], axis=0)
+    arrays["mean_shape"] = mean + [200, -50, 30]
+    arrays["regions"] = (mean[:, 0] > 0).astype(np.uint8)
+    return FaceModel(
+        arrays,
+        {"name": "cap", "licence": "own work"},
+        {"grin": np.ones(modes - 1), "frown": -np.ones(modes - 1)},
+        ["right", "left"],
+    )
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    path = tmp_path / "cap.safetensors"
+    _textured().save(path)
+    return path
+
+
+class TestDescribe:
+    def test_variance_by_hand(self):
+        """Modes of 3, 4 and 12 mm at one vertex of 144: shares 9, 16 and 144 of 169."""
+        arrays = {name: value.numpy() for name, value in small_face().named_buffers()}
+        basis = np.zeros((3, 144, 3))
+        basis[[0, 1, 2], [5, 5, 9], [0, 2, 1]] = [3, 4, 12]
+        arrays["shape_basis"] = basis
+        group = describe(FaceModel(arrays))["modes"]["shape"]
+        assert group["count"] == 3 and group["explained"] == {"3": 1.0}
+        assert group["deviation"] == pytest.approx(np.sqrt(169 / 144), abs=1e-5)
+
+    def test_explained_by_the_first(self, face_model):
+        facts = describe(face_model)
+        variance = face_model.shape_basis.double().square().sum((1, 2))
+        for count, share in facts["modes"]["shape"]["explained"].items():
+            assert share == pytest.approx(
+                float(variance[: int(count)].sum() / variance.sum()), abs=1e-5
+            )
+        assert list(facts["modes"]["shape"]["explained"]) == ["10", "20", "40", "80"]
+        assert list(facts["modes"]["expression"]["explained"])[-1] == "64"
+
+    def test_facts(self):
+        facts = describe(_textured())
+        assert facts["vertices"] == 144 and facts["triangles"] == 242
+        assert facts["extent_mm"]["width"] == 140 and facts["extent_mm"]["height"] == 190
+        assert facts["mesh"] == {
+            "manifold": True, "oriented": True, "pieces": 1, "boundary_edges": 44, "unused_vertices": 0,
+        }  # fmt: skip
+        assert facts["regions"] == {"right": 72, "left": 72}
+        assert facts["uv"] == {"count": 144, "seams": False, "triangle_area": 1.0}
+        assert facts["licence"] == "own work" and facts["named_expressions"] == ["grin", "frown"]
+
+    def test_bare_model(self):
+        facts = describe(small_face())
+        assert facts["uv"] is None and facts["regions"] == {} and facts["named_expressions"] == []
+        text = table(facts)
+        assert (
+            "no coordinates" in text and "none named" in text and "licence      not given" in text
+        )
+
+    def test_seams(self):
+        arrays = {name: value.numpy() for name, value in _textured().named_buffers()}
+        corners = arrays["triangles"].astype(np.int64)
+        uv = arrays["uv"][corners].reshape(-1, 2)  # every triangle on its own
+        arrays |= {"uv": uv, "uv_triangles": np.arange(len(uv)).reshape(-1, 3)}
+        facts = describe(FaceModel(arrays, region_names=["right", "left"]))
+        assert facts["uv"] == {"count": 726, "seams": True, "triangle_area": 1.0}
+
+
+class TestInfo:
+    def test_table_fits_a_terminal(self, model_file, capsys):
+        assert main(["model", "info", str(model_file)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 100
+        assert any(line.startswith("licence") and "own work" in line for line in lines)
+        assert any("144 vertices" in line and "242 triangles" in line for line in lines)
+
+    def test_json(self, model_file, capsys):
+        assert main(["model", "info", str(model_file), "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert facts == json.loads(json.dumps(describe(_textured())))
+
+    def test_mistakes(self, capsys, tmp_path):
+        assert "'bfm': no such file" in _error(capsys, "model", "info", "bfm")
+        (tmp_path / "a.safetensors").write_text("no")
+        assert "not a readable" in _error(capsys, "model", "info", str(tmp_path / "a.safetensors"))
+        assert "unknown subcommand 'paint', expected one of info" in _error(
+            capsys, "model", "paint"
+        )
+
+    def test_overview(self, capsys):
+        for args in (["model"], ["model", "--help"]):
+            with pytest.raises(SystemExit) as stop:
+                main(args)
+            assert stop.value.code == 0
+            assert "info" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("name", ["info", "show", "build"])
+    def test_help(self, name, capsys):
+        with pytest.raises(SystemExit) as stop:
+            main(["model", name, "--help"])
+        assert stop.value.code == 0
+        assert f"usage: mofa-nvdr model {name}" in capsys.readouterr().out
+
+
+class TestFraming:
+    @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+    def test_any_size_and_origin(self, scale):
+        """The average face fills the picture, in its middle, whatever its units were."""
+        arrays = {name: value.numpy() for name, value in _textured().named_buffers()}
+        arrays["mean_shape"] = arrays["mean_shape"] * scale
+        model = FaceModel(arrays, region_names=["right", "left"])
+        camera = model_sheets.framing(model, 100)
+        placed = camera.to_camera(model.mean_shape[None], torch.eye(3)[None], torch.zeros(1, 3))
+        pixels = camera.project(placed)[0]
+        low, high = pixels.amin(0), pixels.amax(0)
+        assert 0 < low.min() and high.max() < 100
+        assert 75 < (high - low).max() < 95
+        assert ((low + high) / 2 - 50).abs().max() < 3
+
+
+class TestPeople:
+    def test_as_stated(self):
+        code, light = model_sheets.random_people(small_face(), 2000, seed=3)
+        angles = torch.rad2deg(code.rotation.norm(dim=1))
+        assert angles.max() <= 15 and angles.max() > 14
+        assert code.shape.std().item() == pytest.approx(1, abs=0.05)
+        assert code.albedo.std().item() == pytest.approx(1, abs=0.05)
+        assert (code.expression == 0).all() and (code.translation == 0).all()
+        # Along the camera's axis: ambient plus at most 17/16 of the key light.
+        from mofa_nvdr.lighting import sh_basis
+
+        facing = (sh_basis(torch.tensor([0.0, 0.0, 1.0])) @ light)[:, 0]
+        assert 0.35 < facing.min() and facing.max() < 0.75 + 0.8 * 17 / 16
+
+    def test_seeded(self):
+        one, two, other = (model_sheets.random_people(small_face(), 4, seed) for seed in (1, 1, 2))
+        assert torch.equal(one[0].pack(), two[0].pack()) and torch.equal(one[1], two[1])
+        assert not torch.equal(one[0].shape, other[0].shape)
+
+
+class TestShow:
+    def test_sheets(self, model_file, tmp_path, capsys):
+        """Every sheet has the stated number of pictures, and what differs looks different."""
+        folder = tmp_path / "new" / "sheets"
+        assert main(["model", "show", str(model_file), "--out", str(folder), "--size", "40"]) == 0
+        assert sorted(p.stem for p in folder.iterdir()) == sorted(model_sheets.SHEETS)
+        sizes = {p.stem: _size(p) for p in folder.iterdir()}
+        assert sizes["people"] == (6 * 40, 6 * 40 + 14)
+        assert sizes["named_expressions"] == (3 * 40, 54)  # neutral, grin, frown
+        assert sizes["tones"] == (11 * 40, 54) and sizes["mean"] == (3 * 80, 2 * 94)
+        assert sizes["shape"] == (4 * (3 * 24 + 6), 24 + 14 + 4)  # four modes
+        assert (
+            sizes["expression"][1] == sizes["shape"][1]
+            and sizes["albedo"][1] == 2 * sizes["shape"][1]
+        )
+        assert "7 sheets of cap" in capsys.readouterr().out
+        for name in ("shape", "albedo"):
+            strip = iio.imread(folder / f"{name}.png").astype(int)[:24, :72]
+            minus, mean, plus = strip[:, :24], strip[:, 24:48], strip[:, 48:]
+            assert np.abs(minus - mean).max() > 5 and np.abs(plus - mean).max() > 5
+            assert np.abs(minus - plus).max() > 5
+
+    def test_modes_and_choice(self, model_file, tmp_path):
+        out = str(tmp_path / "sheets")
+        args = ["model", "show", str(model_file), "--out", out, "--size", "32", "--modes", "2"]
+        assert main([*args, "--sheets", "albedo", "mean"]) == 0
+        assert sorted(p.name for p in (tmp_path / "sheets").iterdir()) == ["albedo.png", "mean.png"]
+        assert _size(tmp_path / "sheets" / "albedo.png")[0] == 2 * (3 * 19 + 6)
+
+    def test_nothing_to_show(self, tmp_path, capsys):
+        small_face().save(tmp_path / "cap.safetensors")
+        out = tmp_path / "sheets"
+        args = [str(tmp_path / "cap.safetensors"), "--out", str(out), "--size", "32"]
+        assert main(["model", "show", *args, "--sheets", "named_expressions", "mean"]) == 0
+        assert (
+            "named_expressions: left out, cap has nothing to show there" in capsys.readouterr().out
+        )
+        assert [p.name for p in out.iterdir()] == ["mean.png"]
+
+    def test_mistakes(self, model_file, tmp_path, capsys):
+        show = ["model", "show", str(model_file), "--out", str(tmp_path / "o")]
+        assert "--size is 5, expected 32 to 2048 pixels" in _error(capsys, *show, "--size", "5")
+        assert "--modes is 0, expected 1 or more" in _error(capsys, *show, "--modes", "0")
+        message = _error(capsys, *show, "--sheets", "noses")
+        assert "--sheets: 'noses', expected some of people, shape" in message
+        assert not (tmp_path / "o").exists()
+        blocked = ["model", "show", str(model_file), "--out", str(model_file / "x")]
+        assert "cannot write there" in _error(capsys, *blocked, "--size", "32", "--sheets", "mean")
+
+    def test_caption(self):
+        picture = captioned(np.zeros((20, 100, 3), np.uint8), "jawOpen")
+        assert picture.shape == (34, 100, 3)
+        assert picture[20:].max() > 150 and picture[20:, 90:].max() < 60
+
+
+class TestBuild:
+    @pytest.fixture
+    def quick(self, monkeypatch):
+        """The shipped product in the recipe's place: the command's own work, without its ten seconds."""
+        monkeypatch.setattr(procedural_face, "build", procedural_face.load_product)
+
+    def test_the_same_bits(self, quick, tmp_path, capsys, face_model):
+        assert main(["model", "build", "--out", str(tmp_path / "face.safetensors")]) == 0
+        assert "the same as the shipped product, bit for bit" in capsys.readouterr().out
+        again = FaceModel.load(tmp_path / "face.safetensors")
+        assert again.hash == face_model.hash and again.name == "default"
+        assert again.region_names == face_model.region_names and torch.equal(
+            again.uv, face_model.uv
+        )
+
+    def test_compact_file(self, quick, tmp_path):
+        assert main(["model", "build", "--out", str(tmp_path / "face.npz")]) == 0
+        again, shipped = (
+            procedural_face.load_product(tmp_path / "face.npz"),
+            procedural_face.load_product(),
+        )
+        assert all(np.array_equal(again[name], shipped[name]) for name in shipped)
+        assert [p.name for p in tmp_path.iterdir()] == ["face.npz"]
+
+    def test_another_model(self, monkeypatch, tmp_path, capsys):
+        arrays = procedural_face.load_product()
+        arrays["mean_shape"] = arrays["mean_shape"] + np.float32([0, 0.5, 0])
+        arrays["shape_basis"] = arrays["shape_basis"][::-1]
+        monkeypatch.setattr(procedural_face, "build", lambda: arrays)
+        assert main(["model", "build", "--out", str(tmp_path / "face.safetensors")]) == 0
+        text = capsys.readouterr().out
+        assert "default-rebuilt" in text and "mean_shape: 0.5 mm" in text
+        # Turned among themselves, the modes span the same covariance.
+        (off,) = re.findall(r"covariance of shape_basis: (\S+) of", text)
+        assert float(off) < 1e-9
+        assert "landmarks: the same" in text
+        assert FaceModel.load(tmp_path / "face.safetensors").name == "default-rebuilt"
+
+    def test_another_mesh(self):
+        shipped = procedural_face.load_product()
+        (line,) = model_build.compare({**shipped, "uv": shipped["uv"][:5]}, shipped)
+        assert line == "unlike the shipped product: uv is [5, 2], shipped [24067, 2]"
+        del shipped["uv"]
+        (line,) = model_build.compare(procedural_face.load_product(), shipped)
+        assert line == "unlike the shipped product: only one has uv"
+
+    def test_mistakes(self, tmp_path, capsys, monkeypatch):
+        obj, lost = str(tmp_path / "face.obj"), str(tmp_path / "no" / "face.npz")
+        assert "expected a .safetensors file" in _error(capsys, "model", "build", "--out", obj)
+        assert "no such folder" in _error(capsys, "model", "build", "--out", lost)
+        monkeypatch.setitem(sys.modules, "scipy", None)
+        monkeypatch.setitem(sys.modules, "scipy.interpolate", None)
+        for name in [n for n in sys.modules if n.startswith("mofa_nvdr.procedural_face.m")]:
+            monkeypatch.delitem(sys.modules, name)
+        message = _error(capsys, "model", "build", "--out", str(tmp_path / "face.npz"))
+        assert "the recipe needs scipy" in message and "pip install scipy" in message
+        assert list(tmp_path.iterdir()) == []
+
+    def test_shipped_beside_the_package(self):
+        assert (importlib.resources.files("mofa_nvdr.assets") / "default_face.npz").is_file()
+
+
+class TestWriteFiles:
+    def test_all_or_none(self, tmp_path):
+        """The second can't be written: the first doesn't appear, an old one stays as it was."""
+        (tmp_path / "old").write_bytes(b"before")
+        with pytest.raises(OSError, match="nowhere"):
+            write_files({tmp_path / "old": b"after", tmp_path / "nowhere" / "b": b"b"})
+        assert (tmp_path / "old").read_bytes() == b"before"
+        assert [p.name for p in tmp_path.iterdir()] == ["old"]
+        write_files({tmp_path / "old": b"after", tmp_path / "b": b"b"})
+        assert (tmp_path / "old").read_bytes() == b"after"
