@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from mofa_nvdr.data.files import write_npz
 from mofa_nvdr.data.images import ImageError, read_image
 from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.photographs import IMAGE_SUFFIXES, DataError, split_by_name
@@ -36,6 +37,7 @@ from mofa_nvdr.face_crops import (
     turned_away,
 )
 from mofa_nvdr.landmarks import NUM_LANDMARKS
+from mofa_nvdr.run_folder import write_text
 
 LOG_FILE = "preprocess.jsonl"
 _COLUMNS = ("file", "split", "source", "left", "top", "side", "score", "found_by")
@@ -329,7 +331,7 @@ def _read_log(path: Path, o: Options) -> dict[str, dict[str, Any]]:
             "another --out"
         )
     # Written anew, so that nothing is appended to half a line.
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
     return {line["source"]: line for line in lines if "source" in line}
 
 
@@ -342,10 +344,10 @@ def _write_index(folder: Path, records: list[dict[str, Any]], o: Options) -> Non
     writer.writeheader()
     for source, face in faces:
         writer.writerow({**face, "source": source, "split": splits[source]})
-    (folder / "index.csv").write_text(table.getvalue(), encoding="utf-8")
+    write_text(folder / "index.csv", table.getvalue())
     marked = [face for _, face in faces if "lm68" in face]
     if marked:
-        np.savez_compressed(
+        write_npz(
             folder / "landmarks68.npz",
             files=np.array([face["file"] for face in marked]),
             lm68=np.array([face["lm68"] for face in marked], np.float32),

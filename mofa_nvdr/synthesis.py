@@ -12,7 +12,6 @@ import csv
 import io
 import json
 import multiprocessing
-import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mofa_nvdr.camera import Camera
+from mofa_nvdr.data.files import write_bytes, write_npz
 from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.photographs import Photographs, split_by_name
 from mofa_nvdr.data.synthetic import SyntheticFaces, load_lights
@@ -142,13 +142,12 @@ class Renderer:
             mask = masks[k, 0].round().to(torch.uint8).numpy()
             _write_picture(self.folder / f"images/{name}.jpg", images[k])
             _write_picture(self.folder / f"masks/{name}.png", mask)
-        arrays = {
-            "codes": rendered.code.pack()[:count].numpy(),
-            "lm68": rendered.landmarks[:count].numpy(),
-        }
-        stream = io.BytesIO()
-        np.savez(stream, **arrays)
-        _write(_part(self.folder, chunk), stream.getvalue())  # last: it says that the chunk is done
+        write_npz(  # last: it says that the chunk is done
+            _part(self.folder, chunk),
+            compressed=False,
+            codes=rendered.code.pack()[:count].numpy(),
+            lm68=rendered.landmarks[:count].numpy(),
+        )
         return count
 
 
@@ -259,21 +258,16 @@ def _write_tables(folder: Path, count: int, o: Options, facts: dict[str, Any]) -
     for k, name in enumerate(names):
         writer.writerow((name, splits[name], f"synthetic seed {o.seed} face {k}"))
     layout = FaceModel.load(o.face_model).layout
-    for path, more in (
-        ("landmarks68.npz", {"lm68": tables["lm68"]}),
-        (
-            "codes.npz",
-            {
-                "codes": tables["codes"],
-                "parts": np.array(list(layout.sizes)),
-                "sizes": np.array(list(layout.sizes.values())),
-                "face_model_hash": np.array(facts["model_hash"]),
-            },
-        ),
-    ):
-        stream = io.BytesIO()
-        np.savez_compressed(stream, files=np.array(names), **more)
-        _write(folder / path, stream.getvalue())
+    files = np.array(names)
+    write_npz(folder / "landmarks68.npz", files=files, lm68=tables["lm68"])
+    write_npz(
+        folder / "codes.npz",
+        files=files,
+        codes=tables["codes"],
+        parts=np.array(list(layout.sizes)),
+        sizes=np.array(list(layout.sizes.values())),
+        face_model_hash=np.array(facts["model_hash"]),
+    )
     write_text(folder / "index.csv", text.getvalue())
 
 
@@ -283,14 +277,4 @@ def _write_picture(path: Path, pixels: np.ndarray) -> None:
         Image.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY, subsampling=0)
     else:
         Image.fromarray(pixels).save(stream, "PNG")
-    _write(path, stream.getvalue())
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that it is either the old or the new one, never half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, stream.getvalue())
