@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,5 +31,6 @@ def write_npz(path: Path, compressed: bool = True, **arrays: np.ndarray) -> None
         OSError: as `write_bytes`.
     """
     stream = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(stream, **arrays)  # type: ignore[operator]
+    save: Any = np.savez_compressed if compressed else np.savez
+    save(stream, **arrays)
     write_bytes(path, stream.getvalue())

@@ -306,7 +306,10 @@ def border(triangles: np.ndarray) -> np.ndarray:
             place = following.pop(place)
         longest = max(longest, loop, key=len)
     if not longest:
-        raise ValueError("border: the mesh is closed, expected a face with an open border")
+        raise ValueError(
+            "border: the face model's mesh is closed, expected an open border from which a head goes on; "
+            "render such faces without surroundings (--plain, synthetic_surroundings: false)"
+        )
     return np.array(longest)
 
 

@@ -186,7 +186,7 @@ def _shadow(skin: Tensor, d: Draws) -> Tensor:
     return skin.index_copy(0, which, skin[which] * (1 - _column(strength[which]) * edge))
 
 
-def _head_coordinates(landmarks: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _head_coordinates(landmarks: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Up and right on the face, [B, 1, H, W] each: 0 in the middle, 1 from the chin to the brows."""
     brows, chin = landmarks[:, list(BROWS)].mean(1), landmarks[:, JAW[8]]
     length = (brows - chin).norm(dim=1, keepdim=True).clamp(min=4)
@@ -309,7 +309,7 @@ def _average(x: Tensor) -> Tensor:
     return (x[..., :-2] + x[..., 1:-1] + x[..., 2:]) / 9
 
 
-def _wide(noise: Tensor, size: tuple[int, int]) -> Tensor:
+def _wide(noise: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(noise, size, mode="bilinear", align_corners=False)
 
 
