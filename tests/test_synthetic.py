@@ -62,16 +62,16 @@ class TestRandomCodes:
         assert (values.mean(0).abs() < 0.025 * expected).all()
 
     def test_light(self, codes):
-        """Ambient part: 0.7 (1.5 exp(0.2 n) (1 + 0.05 m) - 1) plus half of what the key light adds."""
+        """Ambient part: 0.7 (1.45 exp(0.15 n) (1 + 0.05 m) - 1) plus half of what the key light adds."""
         key = 0.4 * 0.5 * SH_CONSTANTS[0]
-        mean = 0.7 * (1.5 * math.exp(0.2**2 / 2) - 1) + key
+        mean = 0.7 * (1.45 * math.exp(0.15**2 / 2) - 1) + key
         assert torch.allclose(codes.light[:, 0].mean(0), torch.tensor(mean), atol=0.004)
         # Band 1 has the length of the key light's strength, tinted by a tenth.
         strength = codes.light[:, 1:4].norm(dim=1) / SH_CONSTANTS[1]  # [B, 3]
         assert strength.mean().item() == pytest.approx(0.4, rel=0.02)
         ratio = strength[:, 0] / strength[:, 2]
         assert ratio.log().std().item() == pytest.approx(0.1 * math.sqrt(2), rel=0.1)
-        assert (codes.light[:, 4:].std(0) > 0.08 * 0.7 * 1.5).all()
+        assert (codes.light[:, 4:].std(0) > 0.08 * 0.7 * 1.45).all()
 
     def test_pose_is_cut(self, codes):
         limit = 2.5 * torch.tensor([13, 1.7 * 14, 6]).deg2rad()

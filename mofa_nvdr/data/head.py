@@ -26,7 +26,8 @@ from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.landmarks import EYES
 
 SKIN, HAIR, CLOTH = 0, 1, 2  # parts, as labels of triangles
-_LOFT, _RINGS = 72, 9  # points of the mesh's border and rings from it to the back of the head
+_LOFT, _RINGS = 144, 10  # points of the mesh's border and rings from it to the back of the head
+_OVERLAP = -0.03  # where the rings begin, as a share of the way
 _HAIR = (40, 128)  # rows from the crown down, columns around
 _BODY = (12, 28)
 _EAR = (7, 10)
@@ -140,15 +141,17 @@ class HeadShape:
         angle = (direction @ self._pole).clamp(-0.999, 0.999).acos()[..., None]
         rings = []
         for ring in range(_RINGS):
-            # The first ring lies a little behind the border, so that no gap shows.
-            t = 0.005 + ring / (_RINGS - 1) * 0.995
+            # The first ring lies within the border: a face is drawn over it, and no gap shows.
+            t = _OVERLAP + ring / (_RINGS - 1) * (1 - _OVERLAP)
             turned = (((1 - t) * angle).sin() * direction + (t * angle).sin() * self._pole) / (
                 angle.sin()
             )
-            smooth = t * t * (3 - 2 * t)
+            smooth = max(t, 0.0) ** 2 * (3 - 2 * t)
             length = radius + (1.35 * self._width - radius) * smooth
             # Under the jaw the surface goes back, not down.
-            length = length * (1 - 0.42 * self._low[:, None] * math.sin(math.pi * min(1, 1.4 * t)))
+            length = length * (
+                1 - 0.42 * self._low[:, None] * math.sin(math.pi * min(1, 1.4 * max(t, 0)))
+            )
             rings.append(self._center + turned * length)
         return torch.stack(rings, dim=1)
 
@@ -235,7 +238,9 @@ class HeadShape:
         volume = of_batch(d.uniform(0.02, 0.2)) * (0.5 + 0.5 * (elevation.sin() + 0.4).clamp(0, 1))
         lumps = 0.03 * F.interpolate(d.noise(1, 7, 18), (rows, columns), mode="bicubic")[:, 0]
         shell = self._hair_radius * (1 + volume + lumps * of_batch(1 - hat))
-        radius = 0.72 * self._hair_radius + (shell - 0.72 * self._hair_radius) * amount.sqrt()
+        # Deep inside where there is none: behind the mouth's cavity too.
+        inner = 0.4 * self._hair_radius
+        radius = inner + (shell - inner) * amount.sqrt()
         vertices = direction * radius[..., None]
         # Long hair hangs down from the height of the ears.
         start = -6 * degree

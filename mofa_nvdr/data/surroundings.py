@@ -222,7 +222,7 @@ def _beard(skin: Tensor, landmarks: Tensor, color: Tensor, d: Draws) -> Tensor:
     # The skin's own light: its brightness against its mean where the beard grows.
     grey = some.mean(1, keepdim=True)
     light = grey / ((grey * cover).mean((2, 3), keepdim=True) / cover.mean((2, 3), keepdim=True))
-    strands = 0.8 * (1 + 0.35 * _wide(strands[which], size)).clamp(min=0)
+    strands = 0.8 * (1 + 0.25 * _wide(strands[which], size)).clamp(min=0)
     hair = _column3(color[which]) * strands * light.clamp(0, 3)
     return skin.index_copy(0, which, torch.lerp(some, hair, cover * _column(amount[which])))
 

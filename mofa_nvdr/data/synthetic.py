@@ -55,8 +55,8 @@ class CodePrior:
     roll: float = math.radians(6)
     sideways: float = 12.0  # mm, x and y
     depth: float = 69.0  # mm
-    exposure: float = 1.5  # median of the light against code zero's: photographs are brighter
-    ambient: float = 0.2  # of the logarithm of the ambient light
+    exposure: float = 1.45  # median of the light against code zero's: photographs are brighter
+    ambient: float = 0.15  # of the logarithm of the ambient light
     tint: float = 0.05  # of each channel of the ambient light, and twice as much of the key light
     key: tuple[float, float] = (0.0, 0.8)  # strength of one directional light, uniform
     key_azimuth: float = math.radians(50)
