@@ -11,6 +11,7 @@ import torch
 
 from mofa_nvdr.camera import Camera, axis_angle_to_matrix, to_paper_pose
 from mofa_nvdr.face_code import CodeLayout, FaceCode
+from mofa_nvdr.face_model import FaceModel
 
 _PARTS = ("shape", "expression", "albedo", "rotation", "translation", "light")
 _TEXTS = ("face_model", "face_model_hash", "source")
@@ -137,6 +138,25 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
         raise ValueError(f"{path}: {error}") from None
     name, content_hash, source = (str(arrays[key]) for key in _TEXTS)
     return FaceParameters(code, camera, arrays["crop"], (name, content_hash), source)
+
+
+def load_face(path: str | Path, model: FaceModel) -> FaceParameters:
+    """Read a parameter file that must be for a face model.
+
+    Raises:
+        ValueError: as `load_parameters`, or the parameters are another model's; the message names both.
+    """
+    face = load_parameters(path)
+    if face.face_model[1] != model.hash:
+        raise ValueError(
+            f"{path}: parameters of face model {face.face_model[0]} ({face.face_model[1]}), not of "
+            f"{model.name} ({model.hash}); give theirs as --face-model"
+        )
+    try:
+        model.layout.check(face.code)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return face
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from mofa_nvdr.decoder import FaceDecoder, face_image
 from mofa_nvdr.device import resolve_device
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.lighting import load_light, rotate_sh, total_light
-from mofa_nvdr.parameters import FaceParameters, load_parameters
+from mofa_nvdr.parameters import FaceParameters, load_face, load_parameters
 from mofa_nvdr.pictures import to_uint8, write_png
 
 _BACKGROUND = 0.13
@@ -89,7 +89,7 @@ def relight_files(
     _check_options(files, out, rotate, frames, image_size)
     where = resolve_device(device)
     model = FaceModel.load(face_model).to(where)
-    faces = [_load_face(name, model) for name in files]
+    faces = [load_face(name, model) for name in files]
     coefficients = _light(light)
     turns = torch.arange(frames) * (2 * math.pi / frames) if rotate else None
     height = image_size or max(face.camera.size[0] for face in faces)
@@ -119,20 +119,6 @@ def _check_options(
         raise ValueError(f"--frames is {frames}, expected 2 or more")
     if image_size < 0:
         raise ValueError(f"--image-size is {image_size}, expected 0 or more pixels")
-
-
-def _load_face(name: str | Path, model: FaceModel) -> FaceParameters:
-    face = load_parameters(name)
-    if face.face_model[1] != model.hash:
-        raise ValueError(
-            f"{name}: parameters of face model {face.face_model[0]} ({face.face_model[1]}), not of "
-            f"{model.name} ({model.hash}); give theirs as --face-model"
-        )
-    try:
-        model.layout.check(face.code)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-    return face
 
 
 def _light(name: str) -> Tensor:

@@ -12,13 +12,14 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "cli": 6, "__main__": 6,
     "training": 5, "benchmark": 5, "preprocess": 5, "evaluation": 5, "reconstruction": 5, "relighting": 5,
-    "synthesis": 5, "run_folder": 5, "model_sheets": 5, "model_build": 5,
+    "synthesis": 5, "run_folder": 5, "model_sheets": 5, "model_build": 5, "export": 5,
     "decoder": 4, "encoder": 4, "networks": 4, "data": 4, "face_crops": 4,
     "renderer": 3, "losses": 3, "pictures": 3, "parameters": 3,
-    "model_info": 3,
+    "model_info": 3, "mesh_files": 3,
     "face_model": 2, "outline": 2, "outline_kernels": 2, "procedural_face": 2, "shaders": 2,
     "camera": 2, "color_distance": 2, "color_distance_kernels": 2,
     "face_code": 1, "affine": 1, "rigid": 1, "mesh": 1, "lighting": 1, "hdr": 1,
+    "texture_baking": 1,
     "surface_motion": 1, "surface_motion_kernels": 1,
     "dr": 1, "files": 1, "landmarks": 1, "config": 1, "checkpoint": 1, "device": 1, "assets": 1, "configs": 1,
 }  # fmt: skip

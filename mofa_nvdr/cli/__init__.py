@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train the face autoencoder on photographs or on synthetic faces",
     "reconstruct": "predict parameters from face crops, with a panel of pictures each",
     "relight": "render predicted faces under another light",
+    "export": "write a face as .obj, .ply or .glb for other programs",
     "model": "face models: describe, draw, build",
     "bench": "time the operators and decoder steps on this machine",
 }

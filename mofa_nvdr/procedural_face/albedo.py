@@ -151,7 +151,8 @@ def _paint_eye(colors: np.ndarray, vertices: np.ndarray, rows: np.ndarray, grid:
             color[:, channel] += (iris[:, channel] - color[:, channel]) * smooth_step(
                 radius, 6.45, 5.55
             )
-        color *= (1 - 0.5 * np.exp(-np.maximum(under, 0) / 2.0))[:, None]  # the lid's shadow
+        shadow = 0.5 * np.exp(-np.maximum(under, 0) / 2.0) - 0.25 * smooth_step(-under, 0, 1.5)
+        color *= (1 - shadow)[:, None]  # of the lid
         if j == 0:
             color = np.tile(t.LASH, (len(index), 1))
         elif j == last:
@@ -168,7 +169,7 @@ def albedo_basis(vertices: np.ndarray, grid: Grid, mean: np.ndarray, count: int 
     named = np.stack(list(albedo_modes(vertices, grid, mean).values()))
     fine = _fine_texture(vertices, grid)
     skin = np.where(np.arange(len(vertices)) < grid.num_skin, 0.010, 0.0)
-    even, odd = scalar_process(vertices, skin, ((40.0, 1.2), (18.0, 1.0), (8.0, 0.7)), keep=70)
+    even, odd = scalar_process(vertices, skin, ((40.0, 1.8), (18.0, 1.4), (8.0, 0.8)), keep=70)
     tones = np.array([[1.0, 0.95, 0.85], [0.25, -0.25, -0.15]])
     smooth = [
         np.einsum("vk,tc->ktvc", part, tones).reshape(-1, len(vertices), 3) for part in (even, odd)
