@@ -1,19 +1,28 @@
-"""Checkpoints: the whole state of a training run in one .safetensors file, written atomically."""
+"""Checkpoints: the whole state of a training run in one .safetensors file, written atomically.
+
+Weights, optimizer and the random states of torch, NumPy and Python are tensors; what else a run needs to
+go on (the step, the place in the epoch, the best so far) is JSON in the file's header.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 FORMAT = "mofa-nvdr checkpoint 1"
+BEST = "best.safetensors"
 _NAME = re.compile(r"checkpoint-(\d+)\.safetensors")
 
 
@@ -38,7 +47,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer | None,
     metadata: dict[str, Any],
 ) -> None:
-    """Write weights, optimizer state, torch's random state and JSON metadata; atomic.
+    """Write weights, optimizer state, the random states and JSON metadata; atomic.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; an older checkpoint is untouched.
@@ -49,7 +58,7 @@ def save_checkpoint(
         for index, entries in state.items():
             for key, value in entries.items():
                 tensors[f"optimizer/{index}/{key}"] = torch.as_tensor(value).detach().cpu()
-    tensors["random/torch"] = torch.get_rng_state()
+    tensors |= _random_states()
     tensors = {key: value.contiguous().clone() for key, value in tensors.items()}
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -57,10 +66,31 @@ def save_checkpoint(
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except SafetensorError as error:
         raise OSError(f"{path}: cannot write the checkpoint ({error})") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that refuses this has refused more before
+            temporary.unlink(missing_ok=True)
+
+
+def keep_best(path: Path) -> None:
+    """Make best.safetensors beside a checkpoint the same file; it stays when the checkpoint goes.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    temporary = path.with_name(BEST + ".tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, temporary)
+        os.replace(temporary, path.with_name(BEST))
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -77,7 +107,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path}: the file's metadata does not say {FORMAT!r}")
-    return tensors, json.loads(header["metadata"])
+    try:
+        return tensors, json.loads(header["metadata"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
 
 
 def find_checkpoint(run: str | Path) -> Path:
@@ -116,11 +149,51 @@ def restore_encoder(encoder: torch.nn.Module, tensors: dict[str, Tensor]) -> Non
 
 
 def restore_training(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Load the optimizer's state and torch's random state."""
+    """Load the optimizer's state and the random states."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer/"):
             _, index, key = name.split("/")
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    _restore_random_states(tensors)
+
+
+def _random_states() -> dict[str, Tensor]:
+    """The states of the generators that a run may draw from, without a pickle."""
+    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    version, words, next_gauss = random.getstate()
+    # Both may hold the second half of a pair of normal numbers.
+    halves = [has_gauss, gauss, next_gauss is not None, next_gauss or 0.0]
+    states = {
+        "random/torch": torch.get_rng_state(),
+        "random/numpy": torch.tensor([*map(int, keys), position]),
+        "random/python": torch.tensor([version, *words]),
+        "random/halves": torch.tensor(halves, dtype=torch.float64),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["random/cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _restore_random_states(tensors: dict[str, Tensor]) -> None:
     torch.set_rng_state(tensors["random/torch"])
+    if "random/cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random/cuda"])
+    if "random/numpy" in tensors:  # a checkpoint of before has torch's alone
+        *keys, position = tensors["random/numpy"].tolist()
+        version, *words = tensors["random/python"].tolist()
+        has_gauss, gauss, has_next, next_gauss = tensors["random/halves"].tolist()
+        state = ("MT19937", np.array(keys, np.uint32), position, int(has_gauss), gauss)
+        np.random.set_state(state)
+        random.setstate((version, tuple(words), next_gauss if has_next else None))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power failure, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

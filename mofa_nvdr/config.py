@@ -20,8 +20,8 @@ class TrainConfig:
     # --- main
     data: str = "synthetic"
     """folder of face crops or of their tar shards, or 'synthetic' (faces rendered from random codes)"""
-    render_mode: Literal["raster", "vertex"] = "raster"
-    """photometric loss over rasterized pixels, or over front-facing vertices as in the paper"""
+    render_mode: Literal["raster", "vertex", "both"] = "raster"
+    """photometric loss over rasterized pixels, over front-facing vertices as in the paper, or both"""
     raster_gradient: Literal["rendering", "surface"] = "rendering"
     """backward formula in raster mode: the picture moves under the pixels, or points are followed"""
     outline_gradient: bool = False
@@ -44,10 +44,12 @@ class TrainConfig:
     """run folder; empty: runs/NNNNN-NAME, and the same command again resumes it"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """'auto' takes a CUDA GPU where torch and nvdiffrast can use one, else the CPU"""
+    threads: int = 0
+    """CPU threads a process; 0: torch's choice, or the cores shared among torchrun's processes"""
 
     # --- batches
     batch_size: int = 5
-    """images a step"""
+    """images a step, over all processes"""
     image_size: int = 240
     """side of the images in pixels"""
     flip: bool = True
@@ -110,8 +112,14 @@ class TrainConfig:
     # --- loss (Eqs. 7 and 10)
     weight_photometric: float = 1.92
     """w_photo"""
+    weight_raster: float = 0.5
+    """render_mode 'both': share of the term over pixels in the photometric term"""
+    weight_vertex: float = 0.5
+    """render_mode 'both': share of the term over vertices"""
     weight_landmark: float = 0.0
     """w_land: 0 without landmarks (the default), 1 with"""
+    landmark_steps: int = 0
+    """last step with the landmark term, for a start with landmarks; 0: it stays to the end"""
     weight_regularizer: float = 2.9e-5
     """w_reg"""
     weight_albedo: float = 1.7e-3
@@ -135,13 +143,15 @@ class TrainConfig:
     checkpoint_every: int = 500
     """steps between checkpoints"""
     keep_checkpoints: int = 2
-    """how many of the newest checkpoints stay"""
+    """how many of the newest checkpoints stay; the best one stays as best.safetensors"""
+    best_measure: Literal["auto", "photometric", "photometric_vertex", "landmark_px"] = "auto"
+    """validation measure of the best checkpoint; 'auto': landmark_px where there are landmarks"""
 
 
 # Options that may change between the first command and one that resumes it.
 RESUME_MAY_CHANGE = (
-    "out", "steps", "device", "log_every", "val_every", "val_images", "sheet_every",
-    "checkpoint_every", "keep_checkpoints", "stop_after_skips",
+    "out", "steps", "device", "threads", "log_every", "val_every", "val_images", "sheet_every",
+    "checkpoint_every", "keep_checkpoints", "best_measure", "stop_after_skips",
 )  # fmt: skip
 
 _POSITIVE = ("batch_size", "image_size", "log_every", "val_every", "sheet_every", "checkpoint_every",
@@ -184,11 +194,17 @@ def check_config(config: TrainConfig) -> None:
         if getattr(config, key) > 1:
             raise ConfigError(f"--{_flag(key)} is {getattr(config, key)}, expected 0 to 1")
     if config.outline_gradient and (
-        config.render_mode != "raster" or config.raster_gradient != "rendering"
+        config.render_mode == "vertex" or config.raster_gradient != "rendering"
     ):
         raise ConfigError(
-            "--outline-gradient needs --render-mode raster and --raster-gradient rendering, got "
-            f"{config.render_mode} and {config.raster_gradient}"
+            "--outline-gradient needs --render-mode raster or both, and --raster-gradient rendering; "
+            f"got {config.render_mode} and {config.raster_gradient}"
+        )
+    if config.render_mode == "both" and config.weight_raster + config.weight_vertex == 0:
+        raise ConfigError("--weight-raster and --weight-vertex are both 0; give one of them more")
+    if config.landmark_steps > 0 and config.weight_landmark == 0:
+        raise ConfigError(
+            f"--landmark-steps is {config.landmark_steps}, but --weight-landmark is 0; give it 1"
         )
     if config.image_size < 16:
         raise ConfigError(f"--image-size is {config.image_size}, expected 16 or more")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import os
+import sys
 
 import torch
 
@@ -24,3 +27,31 @@ def resolve_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("--device cuda: torch sees no CUDA GPU here; use --device auto or cpu")
     return torch.device(name)
+
+
+def peak_memory() -> int:
+    """Most bytes of memory that this process has had so far; 0 where the system doesn't tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10  # Linux counts in KiB
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to keep freed memory for the next allocation; whether it will.
+
+    By default every large tensor is asked of the system anew, which clears it page by page: a third of
+    a training step of AlexNet on a CPU (docs/benchmarks.md). For programs of our own, since the whole
+    process is affected. Settings in the environment (MALLOC_*, GLIBC_TUNABLES) stay.
+    """
+    own = [name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]
+    if own or sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return False
+    trim_threshold, mmap_max = -1, -4  # of malloc.h
+    return bool(mallopt(trim_threshold, -1) and mallopt(mmap_max, 0))

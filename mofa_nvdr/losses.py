@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mofa_nvdr import distributed
 from mofa_nvdr.color_distance import (
     color_distance,
     known_photo,
@@ -152,12 +153,15 @@ def statistical_regularizer(
 def batch_pose_prior(code: FaceCode) -> Tensor:
     """Squared *mean over the batch* of the pose, a scalar; each image stays free. Not in the paper.
 
+    Of several processes that train together (mofa_nvdr.distributed) the batch is that of all of them.
+
     Stops the common drift by which a photometric loss over a moving mask turns and shrinks every face.
     Units: 0.2 rad, 10 mm sideways, 60 mm in depth.
     """
     unit = code.translation.new_tensor([10.0, 10.0, 60.0])
     rotation, translation = code.rotation / 0.2, code.translation / unit
-    return torch.cat([rotation, translation], dim=1).mean(0).square().sum()
+    mean = distributed.batch_mean(torch.cat([rotation, translation], dim=1).mean(0))
+    return mean.square().sum()
 
 
 # What counts as one unit of error in each part of a code, and how much the part weighs: the pose of

@@ -28,9 +28,9 @@ from mofa_nvdr.device import resolve_device
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.face_code import FaceCode
 from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.objective import make_encoder
 from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.pictures import panels, write_png
-from mofa_nvdr.training import make_encoder
 
 _PANEL = "_panel.png"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -49,9 +50,25 @@ def open_run(config: TrainConfig, name: str, root: Path = Path("runs")) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file so that it is either the old or the new one, never half of it."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The same for bytes; nothing stays behind when the disk is full."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):  # a disk that refuses this has refused more before
+            temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that a killed process left in its run folder."""
+    for pattern in ("*.safetensors.tmp", "*.png.tmp", "*.npz.tmp", "*.html.tmp", "*.jsonl.tmp"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 class JsonLog:
@@ -68,11 +85,12 @@ class JsonLog:
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one object; numbers that are not finite, which JSON has no word for, become null."""
-        plain = {
-            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()
-        }
-        self._file.write(json.dumps(plain, allow_nan=False) + "\n")
+        self._file.write(json.dumps(_plain(line), allow_nan=False) + "\n")
         self._file.flush()
+
+    def sync(self) -> None:
+        """See to it that what was written is on the disk, as a checkpoint that follows will be."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -90,6 +108,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return lines
+
+
+def _plain(value: Any) -> Any:
+    """`value` with None for the numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _run_folders(root: Path) -> list[Path]:

@@ -1,66 +1,57 @@
 """The training loop: photographs or synthetic faces in, a run folder out.
 
-batch -> encoder -> code -> decoder -> losses.mofa_loss -> one optimizer step
+batch -> encoder -> code -> decoder -> loss (objective.loss_terms) -> one optimizer step
+
+Under torchrun several processes do it together (distributed.py); the main one alone writes.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
+import io
 import math
+import random
+import signal
 import sys
-import time
-from collections.abc import Generator
-from contextlib import closing
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
-from tqdm import tqdm
+from torch import nn
 
-from mofa_nvdr.checkpoint import (
-    CheckpointError,
-    check_face_model,
-    checkpoint_path,
-    list_checkpoints,
-    read_checkpoint,
-    restore_encoder,
-    restore_training,
-    save_checkpoint,
-)
-from mofa_nvdr.config import TrainConfig, check_config
-from mofa_nvdr.data.augmentation import Augmentation, augment
-from mofa_nvdr.data.photographs import INDEX_FILE, DataError
-from mofa_nvdr.data.sampling import Batch, batches, val_batches
-from mofa_nvdr.data.shards import open_corpus
-from mofa_nvdr.data.synthetic import SyntheticFaces, load_lights
-from mofa_nvdr.decoder import FaceDecoder, RasterFace, VertexFace
+from mofa_nvdr import distributed
+from mofa_nvdr.checkpoint import list_checkpoints
+from mofa_nvdr.config import ConfigError, TrainConfig, check_config
+from mofa_nvdr.corpus import Corpus
+from mofa_nvdr.data.sampling import Batch
+from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.device import resolve_device
-from mofa_nvdr.encoder import Encoder, build_encoder
+from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.evaluation import validate
-from mofa_nvdr.face_code import CodeLayout
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.losses import (
-    LossWeights,
-    code_distance,
-    landmark_alignment,
-    mofa_loss,
-    photometric_raster,
-    photometric_vertex,
-)
-from mofa_nvdr.pictures import panels, sheet, write_png
-from mofa_nvdr.run_folder import JsonLog, open_run
+from mofa_nvdr.monitoring import Monitor, code_statistics, command_line, gradient_norms
+from mofa_nvdr.objective import loss_terms, make_decoder, make_encoder, not_finite
+from mofa_nvdr.run_folder import open_run, remove_leftovers, write_bytes
+from mofa_nvdr.stages import StageClock
+from mofa_nvdr.training_state import TrainingState, make_optimizer, set_rates
 
-_SHEET_FACES = 12
-# A run whose faces cover less than this share of what they covered at the start is collapsing: the
-# photometric figure alone rewards it.
-_MASK_ALARM = 0.6
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended a run after its step was finished and saved; the same call again resumes."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
 
 
 def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) -> Path:
     """Train an encoder, or go on with a run that was stopped; returns the run folder.
+
+    SIGTERM and Ctrl-C end it after the step in progress, with a checkpoint; a second one at once.
 
     Args:
         config: everything the run depends on.
@@ -69,349 +60,277 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
 
     Raises:
         ValueError: a mistake in the configuration, the data or the files it names.
-        RuntimeError: CUDA asked for where there is none; a loss that is not finite.
+        RuntimeError: CUDA asked for where there is none; a loss that stays not finite.
+        OSError: the run folder cannot be written any more; the newest checkpoint is untouched.
+        Stopped: a signal.
     """
     check_config(config)
     device = resolve_device(config.device)
+    with distributed.processes(device.type, config.threads), _Signals() as signals:
+        distributed.on_main(lambda: _check_share(config))
+        return _train(config, name, root, device, signals)
+
+
+def _check_share(config: TrainConfig) -> None:
+    if config.batch_size % distributed.world_size():
+        raise ConfigError(
+            f"--batch-size is {config.batch_size}, expected a multiple of the "
+            f"{distributed.world_size()} processes that share it"
+        )
+
+
+def _train(
+    config: TrainConfig, name: str, root: Path, device: torch.device, signals: _Signals
+) -> Path:
     torch.manual_seed(config.seed)
+    np.random.seed(config.seed % 2**32)
+    random.seed(config.seed)
     model = FaceModel.load(config.face_model)
-    decoder = FaceDecoder(
-        model,
-        config.image_size,
-        config.render_mode,
-        config.raster_gradient,
-        outline="edges" if config.outline_gradient else "none",
-    ).to(device)
+    decoder = make_decoder(config, model).to(device)
     encoder = make_encoder(config, model.layout).to(device)
-    optimizer = _make_optimizer(config, encoder)
-    corpus = _Corpus(config, decoder)
-    run = open_run(config, name, root)
-    done, facts = _resume(run, encoder, optimizer, model)
-    log = JsonLog(run / "log.jsonl", done)
-    board = _tensorboard(run, done)
-    say = tqdm.write if sys.stderr.isatty() else lambda text: print(text, flush=True)
-    say(f"{run}: {corpus}; {model.name} face model, {config.encoder} on {device}"
-        + (f"; resuming after step {done}" if done else ""))  # fmt: skip
+    corpus = Corpus(config, decoder)
+    run = distributed.on_main(lambda: open_run(config, name, root))
+    optimizer = make_optimizer(config, encoder)
+    state = TrainingState(config, run, encoder, optimizer, decoder, corpus)
+    done = state.resume(warn=lambda text: print(text, file=sys.stderr))
+    together = distributed.parallel(encoder)  # shares the encoder's parameters
+    if distributed.is_main():
+        remove_leftovers(run)
+        state.facts["commands"].append([done, command_line()])
+    clock = StageClock(device)
 
-    def report(step: int) -> None:
-        line = {"step": step, "split": "val", **validate(encoder, decoder, corpus.val())}
-        facts.setdefault("first_mask_fraction", line["mask_fraction"])
-        if line["mask_fraction"] < _MASK_ALARM * facts["first_mask_fraction"]:
-            line["warning"] = "the face vanishes"
-            say(
-                f"WARNING: step {step}: the rendered face covers {line['mask_fraction']:.3f} of the "
-                f"image, {facts['first_mask_fraction']:.3f} at the start: the run is collapsing, and "
-                "its photometric figure means nothing"
-            )
-        log.write(line)
-        for key, value in line.items():
-            if board and isinstance(value, float):
-                board.add_scalar(f"val/{key}", value, step)
-        say(
-            f"step {step}: val photometric {line['photometric']:.4f}, landmarks "
-            f"{line['landmark_px']:.2f} px, mask {line['mask_fraction']:.3f}, scale "
-            f"{line['scale']:.3f}"
-        )
+    with Monitor(config, run, done, state.facts) as monitor, _named_errors(run):
 
-    if done == 0:
-        report(0)
-        _write_sheet(run, 0, encoder, decoder, corpus)
-        save_checkpoint(
-            checkpoint_path(run, 0), encoder, optimizer, _metadata(config, model, decoder, 0, facts)
+        def validation(step: int) -> bool:
+            share = corpus.val(rank=distributed.rank(), world_size=distributed.world_size())
+            line = validate(encoder, decoder, share)
+            improved = state.note_validation(step, line)
+            monitor.validation(step, line, improved)
+            return improved
+
+        def save(step: int, status: str) -> None:
+            monitor.sync()
+            state.save(step)
+            monitor.report(status)
+
+        several = f", {distributed.world_size()} processes" * (distributed.world_size() > 1)
+        monitor.say(
+            f"{run}: {corpus}; {model.name} face model, {config.encoder} on {device.type}{several}"
+            + (f"; resuming after step {done}" if done else "")
         )
-    bar = tqdm(total=config.steps, initial=done, unit="step", disable=not sys.stderr.isatty())
-    encoder.train()
-    started, images, skipped_in_a_row = time.monotonic(), 0, 0
-    stream = corpus.train(done)
-    try:
-        for step, batch in zip(range(done + 1, config.steps + 1), stream):
-            _set_rates(config, optimizer, step)
-            terms = loss_terms(config, encoder, decoder, batch, step)
-            optimizer.zero_grad(set_to_none=True)
-            terms["loss"].backward()
-            largest = config.clip_gradient if config.clip_gradient > 0 else math.inf
-            norm = torch.nn.utils.clip_grad_norm_(encoder.parameters(), largest)
-            trouble = _not_finite(terms, norm)
-            if trouble:
-                skipped_in_a_row += 1
-                log.write({"step": step, "skipped": trouble})
-                say(f"WARNING: step {step}: {trouble}; skipped, {_save_batch(run, step, batch)}")
-                if skipped_in_a_row >= config.stop_after_skips:
-                    raise RuntimeError(
-                        f"step {step}: {trouble}, {skipped_in_a_row} steps in a row; lower "
-                        "--learning-rate or set --clip-gradient (the newest checkpoint of "
-                        f"{run} is from before)"
+        if done == 0:
+            validation(0)
+            monitor.sheet(0, encoder, decoder, corpus)
+            save(0, "begun")
+        encoder.train()
+        monitor.restart_rate()
+        stream = corpus.train(done)
+        try:
+            for step in range(done + 1, config.steps + 1):
+                reported = step % config.log_every == 0 or step == config.steps
+                clock.start(measure=device.type == "cpu" or reported)
+                batch = next(stream)
+                clock.lap("data")
+                result = train_step(
+                    config,
+                    together,
+                    decoder,
+                    optimizer,
+                    batch,
+                    step,
+                    clock,
+                    reported,
+                    signals.came,
+                )
+                monitor.advance()
+                if result.trouble:
+                    state.facts["skipped_in_a_row"] += 1
+                    monitor.skipped(step, result.trouble, _save_batch(run, step, batch))
+                    if state.facts["skipped_in_a_row"] >= config.stop_after_skips:
+                        raise RuntimeError(
+                            f"step {step}: {result.trouble}, {state.facts['skipped_in_a_row']} steps in a "
+                            "row; lower --learning-rate or set --clip-gradient (the newest checkpoint of "
+                            f"{run} is from before)"
+                        )
+                else:
+                    state.facts["skipped_in_a_row"] = 0
+                    if reported:
+                        skipped = {"skipped_images": len(corpus.skipped)} if corpus.skipped else {}
+                        report = result.report | {"ms": clock.take()[0]} | skipped
+                        monitor.step(step, result.terms, report)
+
+                last = step == config.steps
+                improved = (step % config.val_every == 0 or last) and validation(step)
+                if step % config.sheet_every == 0 or last:
+                    monitor.sheet(step, encoder, decoder, corpus)
+                if step % config.checkpoint_every == 0 or last or improved or result.stop:
+                    save(step, "finished" if last else "stopped" if result.stop else "running")
+                    monitor.restart_rate()
+                if result.stop and not last:
+                    raise Stopped(
+                        f"{run}: stopped and saved after step {step}; the same command again resumes",
+                        signals.number or signal.SIGTERM,
                     )
-            else:
-                skipped_in_a_row = 0
-                optimizer.step()
-
-            images += len(batch.images)
-            bar.update()
-            if not trouble and (step % config.log_every == 0 or step == config.steps):
-                line: dict[str, Any] = {"step": step}
-                line |= {key: value.item() for key, value in terms.items()}
-                rate = images / (time.monotonic() - started)
-                line["images_per_second"] = round(rate, 2)
-                line |= {"skipped_images": len(corpus.skipped)} if corpus.skipped else {}
-                log.write(line)
-                for key, value in line.items():
-                    if board and key != "step" and math.isfinite(value):
-                        board.add_scalar(f"train/{key}", value, step)
-                bar.set_postfix_str(f"loss {line['loss']:.4f}, {rate:.1f} images/s")
-                if bar.disable and step % (5 * config.log_every) == 0:
-                    left = (config.steps - step) * config.batch_size / rate / 60
-                    warm = step <= config.warm_start_steps
-                    part = "warm start" if warm else f"photometric {line['photometric']:.4f}"
-                    say(
-                        f"step {step}/{config.steps}: loss {line['loss']:.4f}, {part}, "
-                        f"{rate:.1f} images/s, {left:.0f} min left"
-                    )
-            last = step == config.steps
-            if step % config.val_every == 0 or last:
-                report(step)
-            if step % config.sheet_every == 0 or last:
-                _write_sheet(run, step, encoder, decoder, corpus)
-            if step % config.checkpoint_every == 0 or last:
-                metadata = _metadata(config, model, decoder, step, facts)
-                save_checkpoint(checkpoint_path(run, step), encoder, optimizer, metadata)
-                for old in list_checkpoints(run)[: -config.keep_checkpoints]:
-                    old.unlink()
-    finally:
-        stream.close()
-        bar.close()
-        log.close()
-        if board:
-            board.close()
-    if corpus.skipped:
-        say(
-            f"{len(corpus.skipped)} unreadable images were skipped: {', '.join(corpus.skipped[:5])}"
-        )
-    say(f"{run}: finished at step {max(done, config.steps)}")
+        finally:
+            stream.close()
+        if corpus.skipped:
+            names = ", ".join(corpus.skipped[:5])
+            monitor.say(f"{len(corpus.skipped)} unreadable images were skipped: {names}")
+        monitor.say(f"{run}: finished at step {max(done, config.steps)}")
     return run
 
 
-def loss_terms(
-    config: TrainConfig, encoder: Encoder, decoder: FaceDecoder, batch: Batch, step: int
-) -> dict[str, Tensor]:
-    """One forward pass: the loss and its terms (losses.mofa_loss) for a batch at a step.
+@dataclass(frozen=True)
+class StepResult:
+    """What a training step has to say; the same on every process.
 
-    While the warm start lasts the loss is losses.code_distance, and the terms are NaN.
+    Attributes:
+        terms: the loss and its terms over the whole batch.
+        trouble: which number was not finite, so that the step was skipped; empty: none.
+        stop: a process was asked to stop.
+        report: of reported steps: "gradient_norm", and groups: "rate" (all parts but the depth have the
+            trunk's), "gradient" by part, and those of monitoring.code_statistics.
     """
-    device = next(encoder.parameters()).device
-    photo, target = batch.images.to(device), batch.target.to(device)
-    vector = _hold_back(config, encoder(photo), decoder.model.layout, step)
-    code = decoder.model.layout.unpack(vector)
-    if step <= config.warm_start_steps:
-        assert batch.codes is not None
-        true = decoder.model.layout.unpack(batch.codes.to(device))
-        unknown = torch.tensor(math.nan)  # nothing is rendered
-        terms = dict.fromkeys(("photometric", "landmark", "regularizer", "pose_prior"), unknown)
-        return {"loss": code_distance(code, true).mean(), **terms}
-    face = decoder(code)
-    if isinstance(face, VertexFace):
-        photometric = photometric_vertex(face.positions, face.colors, face.front_facing, target)
+
+    terms: dict[str, float]
+    trouble: str
+    stop: bool
+    report: dict[str, Any]
+
+
+def train_step(
+    config: TrainConfig,
+    encoder: nn.Module,
+    decoder: FaceDecoder,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    step: int,
+    clock: StageClock,
+    reported: bool = False,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> StepResult:
+    """One step of the optimizer, or none where the loss or its gradient is not finite.
+
+    Args:
+        config: of the run.
+        encoder: of distributed.parallel.
+        decoder: of objective.make_decoder.
+        optimizer: of training_state.make_optimizer.
+        batch: this process's share.
+        step: its number, from 1.
+        clock: measures the stages after "data".
+        reported: fill in StepResult.report.
+        asked_to_stop: whether this process was asked to; all hear of it here.
+    """
+    set_rates(config, optimizer, step)
+    own = cast(Encoder, getattr(encoder, "module", encoder))  # without DistributedDataParallel
+    buffers = [buffer.clone() for buffer in own.buffers()]  # BatchNorm's averages
+    terms = loss_terms(config, encoder, decoder, batch, step, clock)
+    clock.lap("decoder_forward")
+    optimizer.zero_grad(set_to_none=True)
+    terms["loss"].backward()
+    clock.lap("encoder_backward")
+
+    # Gradients are those of the whole batch by now: all processes see the same trouble.
+    flag = terms["loss"].new_tensor(float(asked_to_stop())).detach()
+    values = distributed.total(torch.stack([*(term.detach() for term in terms.values()), flag]))
+    terms = dict(zip(terms, values / distributed.world_size()))
+    report: dict[str, Any] = {}
+    if reported:
+        assert clock.codes is not None
+        codes = torch.cat(distributed.gather(clock.codes.cpu()))
+        report["gradient"] = gradient_norms(own)
+        rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+        report["rate"] = {name: rates[name] for name in ("trunk", "translation_z")}
+        report |= code_statistics(codes, decoder.model.layout)
+    largest = config.clip_gradient if config.clip_gradient > 0 else math.inf
+    norm = nn.utils.clip_grad_norm_(own.parameters(), largest)
+    trouble = not_finite(terms, norm)
+    if trouble:
+        for buffer, before in zip(own.buffers(), buffers):
+            buffer.copy_(before)
     else:
-        photometric = photometric_raster(face, target)
-    unit = config.landmark_unit * config.image_size / 240
-    landmark = landmark_alignment(
-        face.landmarks, batch.landmarks.to(device), batch.confidence.to(device), unit
-    )
-    weights = LossWeights(
-        photometric=config.weight_photometric,
-        landmark=config.weight_landmark,
-        regularizer=config.weight_regularizer,
-        albedo=config.weight_albedo,
-        expression=config.weight_expression,
-        pose_prior=config.weight_pose_prior,
-    )
-    return mofa_loss(code, photometric, landmark, weights)
-
-
-def _not_finite(terms: dict[str, Tensor], gradient_norm: Tensor) -> str:
-    """Which term, or else the gradient, is not a finite number; empty: all are."""
-    if torch.isfinite(terms["loss"]) and torch.isfinite(gradient_norm):
-        return ""
-    if torch.isfinite(terms["loss"]):
-        return f"the gradient's norm is {gradient_norm.item()}"
-    # In a warm start only the loss itself is there, the terms are NaN.
-    known = [name for name in terms if name != "loss" and not torch.isfinite(terms[name])]
-    name = known[0] if 0 < len(known) < len(terms) - 1 else "loss"
-    return f"the {name} is {terms[name].item()}"
+        optimizer.step()
+    if reported:
+        report["gradient_norm"] = norm.item()
+    clock.lap("optimizer")
+    plain = {name: term.item() for name, term in terms.items()} if reported else {}
+    return StepResult(plain, trouble, values[-1].item() > 0, report)
 
 
 def _save_batch(run: Path, step: int, batch: Batch) -> str:
-    """Keep a batch for inspection; the words that say where, and which files it is of."""
+    """Keep the whole batch for inspection; the words that say where, and which files it is of."""
+    shares = distributed.gather(batch.to("cpu"))
+    paths = [path for share in shares for path in share.paths]
     file = run / f"skipped-{step:08d}.npz"
-    np.savez_compressed(
-        file,
-        images=batch.images.cpu().numpy(),
-        landmarks=batch.landmarks.cpu().numpy(),
-        confidence=batch.confidence.cpu().numpy(),
-        paths=np.array([str(path) for path in batch.paths]),
-    )
-    files = ", ".join(path.name for path in batch.paths) or "rendered faces"
+    if distributed.is_main():
+
+        def whole(name: str) -> np.ndarray:
+            return torch.cat([getattr(share, name) for share in shares]).numpy()
+
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            images=whole("images"),
+            landmarks=whole("landmarks"),
+            confidence=whole("confidence"),
+            paths=np.array([str(path) for path in paths]),
+        )
+        write_bytes(file, buffer.getvalue())
+    files = ", ".join(path.name for path in paths) or "rendered faces"
     return f"its batch is in {file} ({files})"
 
 
-def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
-    """The configured encoder with its output scales."""
-    scale = {
-        "shape": config.scale_shape,
-        "expression": config.scale_expression,
-        "albedo": config.scale_albedo,
-        "rotation": config.scale_rotation,
-        "translation_xy": config.scale_xy,
-        "translation_z": config.scale_z,
-        "light": config.scale_light,
-    }
-    size: int | str = config.encoder_size or "default"
-    return build_encoder(config.encoder, layout, config.encoder_weights or None, scale, size)
+class _Signals:
+    """SIGTERM and SIGINT ask for a stop at the end of a step; a second one stops at once.
+
+    Attributes:
+        number: of the signal that came; 0: none.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():  # others may not set handlers
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def came(self) -> bool:
+        """Whether one came."""
+        return self.number != 0
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.number:
+            raise KeyboardInterrupt
+        self.number = number
 
 
-class _Corpus:
-    """Training and validation batches of photographs or of synthetic faces."""
+class _named_errors:
+    """An OSError of the loop says where the run was writing and what is safe."""
 
-    def __init__(self, config: TrainConfig, decoder: FaceDecoder) -> None:
-        self.config = config
-        self.device = decoder.triangles.device
-        rendering: dict[str, Any] = {"plain": not config.synthetic_surroundings}
-        if config.synthetic_lights:
-            rendering["lights"] = load_lights(config.synthetic_lights)
-        self.synthetic: SyntheticFaces | None = None
-        if config.data == "synthetic":
-            self.faces = self.synthetic = SyntheticFaces(decoder, **rendering)
-        else:
-            self.train_set = open_corpus(config.data, "train", config.image_size)
-            self.val_set = open_corpus(config.data, "val", config.image_size)
-            if len(self.val_set) == 0:
-                raise DataError(
-                    f"{config.data}: no picture to validate on; bring at least two, or give some the "
-                    f"split 'val' in {INDEX_FILE}"
-                )
-            self.faces = SyntheticFaces(decoder, photographs=self.train_set, **rendering)
+    def __init__(self, run: Path) -> None:
+        self.run = run
 
-    def __str__(self) -> str:
-        if self.synthetic is not None:
-            return "synthetic faces"
-        return f"{len(self.train_set)} training and {len(self.val_set)} validation photographs"
+    def __enter__(self) -> None:
+        pass
 
-    def train(self, start_step: int) -> Generator[Batch, None, None]:
-        """Batches from `start_step` on, augmented."""
-        options = Augmentation(
-            *(getattr(self.config, f"augment_{f.name}") for f in dataclasses.fields(Augmentation))
-        )
-        with closing(self._train(start_step)) as stream:
-            for batch in stream:
-                yield augment(batch.to(self.device), options, self.config.seed)
-
-    def _train(self, start_step: int) -> Generator[Batch, None, None]:
-        """Rendered faces while the warm start lasts, then the corpus."""
-        c = self.config
-        warm = self.faces.batches(c.batch_size, c.seed, start_step)
-        yield from itertools.islice(warm, max(0, c.warm_start_steps - start_step))
-        start_step = max(start_step, c.warm_start_steps)
-        if self.synthetic is not None:
-            yield from self.synthetic.batches(c.batch_size, c.seed, start_step)
-        else:
-            yield from batches(self.train_set, c.batch_size, c.seed, start_step, flip=c.flip)
-
-    def val(self, limit: int | None = None) -> Generator[Batch, None, None]:
-        count = self.config.val_images if limit is None else limit
-        if self.synthetic is not None:
-            return self.synthetic.val_batches(count or 256, self.config.batch_size)
-        return val_batches(self.val_set, self.config.batch_size, count or None)
-
-    @property
-    def skipped(self) -> list[str]:
-        return [] if self.synthetic is not None else self.train_set.skipped + self.val_set.skipped
-
-
-def _hold_back(config: TrainConfig, vector: Tensor, layout: CodeLayout, step: int) -> Tensor:
-    """Zero the parts of the code that are not free yet: light and albedo first, then pose, then shape."""
-    held = ["rotation", "translation"] if step <= config.pose_from_step else []
-    held += ["shape", "expression"] if step <= config.shape_from_step else []
-    if not held:
-        return vector
-    free = torch.ones_like(vector[:1])
-    for part in held:
-        free[:, layout.slices[part]] = 0
-    return vector * free
-
-
-def _make_optimizer(config: TrainConfig, encoder: Encoder) -> torch.optim.Optimizer:
-    groups = []
-    for part, parameters in encoder.parameter_groups().items():
-        depth = part == "translation_z" and config.translation_z_rate > 0
-        rate = config.translation_z_rate if depth else config.learning_rate
-        groups.append({"params": parameters, "lr": rate, "base_rate": rate})
-    if config.optimizer == "adam":
-        return torch.optim.Adam(groups, betas=(0.9, 0.99))
-    # Caffe's AdaDelta, which the paper used, has 0.95 and 1e-6 as its customary constants.
-    return torch.optim.Adadelta(groups, rho=0.95, eps=1e-6)
-
-
-def _set_rates(config: TrainConfig, optimizer: torch.optim.Optimizer, step: int) -> None:
-    factor = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
-    if config.schedule == "cosine":
-        factor *= 0.1 + 0.45 * (1 + math.cos(math.pi * (step - 1) / max(config.steps, 1)))
-    if config.warm_start_steps and step > config.warm_start_steps:
-        factor *= config.rate_after_warm_start
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_rate"] * factor
-
-
-def _metadata(
-    config: TrainConfig, model: FaceModel, decoder: FaceDecoder, step: int, facts: dict[str, Any]
-) -> dict[str, Any]:
-    return {
-        "step": step,
-        "config": dataclasses.asdict(config),
-        "face_model": {"name": model.name, "hash": model.hash},
-        "camera": dataclasses.asdict(decoder.camera),
-        "facts": facts,
-    }
-
-
-def _resume(
-    run: Path, encoder: Encoder, optimizer: torch.optim.Optimizer, model: FaceModel
-) -> tuple[int, dict[str, Any]]:
-    """Restore the newest readable checkpoint; (steps done, facts). A damaged one gives way to the last."""
-    for path in reversed(list_checkpoints(run)):
-        try:
-            tensors, metadata = read_checkpoint(path)
-        except CheckpointError as error:
-            print(f"WARNING: {error}; taking the one before", file=sys.stderr)
-            continue
-        check_face_model(metadata, model.name, model.hash, path)
-        restore_encoder(encoder, tensors)
-        restore_training(optimizer, tensors)
-        return metadata["step"], metadata["facts"]
-    return 0, {}
-
-
-@torch.no_grad()
-def _write_sheet(
-    run: Path, step: int, encoder: Encoder, decoder: FaceDecoder, corpus: _Corpus
-) -> None:
-    """sheet-STEP.png: input, overlay, geometry, albedo and shading of the first validation images."""
-    training = encoder.training
-    encoder.eval()
-    rows: list[Any] = []
-    for batch in corpus.val(_SHEET_FACES):
-        images = batch.images.to(next(encoder.parameters()).device)
-        face = decoder(encoder(images), render_mode="raster")
-        assert isinstance(face, RasterFace)
-        rows.extend(panels(images, face))
-    encoder.train(training)
-    picture = sheet(torch.stack([torch.from_numpy(r) for r in rows]).numpy(), columns=2)
-    write_png(run / f"sheet-{step:08d}.png", picture)
-
-
-def _tensorboard(run: Path, step: int) -> Any:
-    """A TensorBoard writer, or None where the package is missing."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(run), purge_step=step + 1 if step else None)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError):
+            found = list_checkpoints(self.run)
+            safe = f"{found[-1].name} is whole" if found else "there is no checkpoint yet"
+            raise OSError(
+                f"{self.run}: cannot write there any more ({error.strerror or error}); {safe}; free some "
+                "space or mend the folder, then the same command resumes"
+            ) from error

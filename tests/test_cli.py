@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -82,7 +83,7 @@ class TestMistakes:
         assert "--stepz" in text and "--steps" in text
 
     def test_unknown_render_mode(self, capsys):
-        text = _error(capsys, "train", "--render-mode", "both")
+        text = _error(capsys, "train", "--render-mode", "voxels")
         assert "--render-mode" in text and "raster" in text and "vertex" in text
 
     def test_wrong_type(self, capsys):
@@ -153,3 +154,62 @@ class TestBench:
     def test_out_not_writable(self, capsys, tmp_path):
         assert main(["bench", "--out", str(tmp_path / "none" / "b.json")]) == 2
         assert "none" in capsys.readouterr().err
+
+
+class TestBenchTrain:
+    def test_table_and_json(self, tmp_path, capsys):
+        out = tmp_path / "b.json"
+        options = ["--config", "smoke", "--data", "", "--render-mode", "both", "--repeats", "2"]
+        assert main(["bench", "train", *options, "--json", str(out)]) == 0
+        result = json.loads(out.read_text())
+        printed = capsys.readouterr().out
+        assert "mobilenet_v3_large, both mode, batch 2, 64 px, adam" in printed
+        for kind in ("wall_ms", "cpu_ms", "best_ms"):
+            times = result[kind]
+            assert list(times)[-2:] == ["step", "without_optimizer"]
+            assert all(
+                times[stage] > 0 for stage in ("encoder_forward", "decoder_backward", "step")
+            )
+        assert 0 < result["decoder_share"] < 1 and result["peak_mb"] > 100
+        assert "decoder's share without the optimizer" in printed and "peak memory" in printed
+        assert "data" in printed and not Path(result["config"]["data"]).exists()  # thrown away
+
+    def test_mistakes(self, capsys, tmp_path):
+        assert "--repeats is 0, expected at least 1" in _error(
+            capsys, "bench", "train", "--repeats", "0"
+        )
+        assert "--repets" in _error(capsys, "bench", "train", "--repets", "1")
+        assert "none" in _error(
+            capsys, "bench", "train", "--json", str(tmp_path / "none" / "b.json")
+        )
+
+    def test_help(self, capsys):
+        with pytest.raises(SystemExit):
+            main(["bench", "train", "--help"])
+        words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "timed steps (default: 20)" in words and "(default: alexnet)" in words
+
+
+class TestMemory:
+    def test_freed_memory_is_kept_unless_the_user_decides(self, monkeypatch):
+        from mofa_nvdr import device
+
+        called = []
+
+        class Library:
+            def mallopt(self, parameter, value):
+                called.append((parameter, value))
+                return 1
+
+        monkeypatch.setattr(device.ctypes, "CDLL", lambda _: Library())
+        monkeypatch.setattr(device.sys, "platform", "linux")
+        for name in [n for n in os.environ if n.startswith("MALLOC_") or n == "GLIBC_TUNABLES"]:
+            monkeypatch.delenv(name)
+        assert device.keep_freed_memory()
+        assert called == [(-1, -1), (-4, 0)]
+        monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+        assert not device.keep_freed_memory() and len(called) == 2
+        monkeypatch.delenv("MALLOC_ARENA_MAX")
+        monkeypatch.setattr(device.ctypes, "CDLL", lambda _: object())
+        assert not device.keep_freed_memory()
+        assert device.peak_memory() > 100 << 20  # torch alone is more

@@ -51,7 +51,10 @@ class TestLoad:
         ("text", "message"),
         [
             ("render_mod: raster", "unknown key 'render_mod'; perhaps you meant 'render_mode'"),
-            ("render_mode: both", "render_mode is 'both', expected one of raster, vertex"),
+            (
+                "render_mode: voxels",
+                "render_mode is 'voxels', expected one of raster, vertex, both",
+            ),
             ("steps: many", "steps is 'many', expected int"),
             ("steps: 1.5", "steps is 1.5, expected int"),
             ("steps: true", "steps is True, expected int"),
@@ -99,9 +102,14 @@ class TestCheck:
             ({"image_size": 8}, "--image-size is 8, expected 16 or more"),
             (
                 {"outline_gradient": True, "raster_gradient": "surface"},
-                "--outline-gradient needs .* --raster-gradient rendering, got raster and surface",
+                "--outline-gradient needs .* --raster-gradient rendering; got raster and surface",
             ),
             ({"outline_gradient": True, "render_mode": "vertex"}, "got vertex and rendering"),
+            (
+                {"render_mode": "both", "weight_raster": 0.0, "weight_vertex": 0.0},
+                "--weight-raster and --weight-vertex are both 0",
+            ),
+            ({"landmark_steps": 9}, "--landmark-steps is 9, but --weight-landmark is 0"),
         ],
     )
     def test_impossible_values(self, change, message):

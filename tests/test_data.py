@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -508,6 +509,22 @@ class TestBatches:
         )
         assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "0", "")
 
+    @pytest.mark.parametrize("world_size", [1, 2, 3, 6])
+    def test_shares_of_processes_make_the_batch(self, corpus: Path, world_size: int):
+        """Each process gets its part, in the order of ranks, whatever their number."""
+        dataset = Photographs(corpus, "train", 48)
+        with closing(batches(dataset, 6, seed=3, start_step=4)) as stream:
+            whole = list(itertools.islice(stream, 3))
+        shares = []
+        for rank in range(world_size):
+            options = {"rank": rank, "world_size": world_size}
+            with closing(batches(dataset, 6, seed=3, start_step=4, **options)) as stream:
+                shares.append(list(itertools.islice(stream, 3)))
+        for k, batch in enumerate(whole):
+            assert torch.equal(batch.images, torch.cat([share[k].images for share in shares]))
+            assert batch.paths == sum((share[k].paths for share in shares), ())
+            assert all(share[k].step == batch.step for share in shares)
+
     def test_bad_input(self, corpus: Path):
         dataset = Photographs(corpus)
         for name in ("batch_size", "seed", "start_step"):
@@ -613,6 +630,15 @@ class TestValBatches:
         names = [[name for batch in part for name in names_of(batch)] for part in parts]
         assert names[0] == ["face_000.png", "face_002.png", "face_004.png"]
         assert names[1] == ["face_001.png", "face_003.png", "face_005.png"]
+
+    def test_shares_of_processes_make_the_split(self, corpus: Path):
+        dataset = Photographs(corpus, "train", 48)
+        whole = {path for batch in val_batches(dataset, 2, 5) for path in batch.paths}
+        shares = [
+            [path for batch in val_batches(dataset, 2, 5, rank, 2) for path in batch.paths]
+            for rank in (0, 1)
+        ]
+        assert [len(share) for share in shares] == [3, 2] and set(sum(shares, [])) == whole
 
     def test_empty_split(self, corpus: Path):
         write_index(corpus / "index.csv", [("images/face_000.png", "train")])

@@ -13,6 +13,8 @@ LAYERS = {
     "cli": 6, "__main__": 6,
     "training": 5, "benchmark": 5, "preprocess": 5, "evaluation": 5, "reconstruction": 5, "relighting": 5,
     "synthesis": 5, "run_folder": 5, "model_sheets": 5, "model_build": 5, "export": 5,
+    "objective": 5, "corpus": 5, "training_state": 5, "monitoring": 5, "report": 5,
+    "training_benchmark": 5,
     "decoder": 4, "encoder": 4, "networks": 4, "data": 4, "face_crops": 4,
     "renderer": 3, "losses": 3, "pictures": 3, "parameters": 3,
     "model_info": 3, "mesh_files": 3,
@@ -21,7 +23,8 @@ LAYERS = {
     "face_code": 1, "affine": 1, "rigid": 1, "mesh": 1, "lighting": 1, "hdr": 1,
     "texture_baking": 1,
     "surface_motion": 1, "surface_motion_kernels": 1,
-    "dr": 1, "files": 1, "landmarks": 1, "config": 1, "checkpoint": 1, "device": 1, "assets": 1, "configs": 1,
+    "dr": 1, "files": 1, "landmarks": 1, "config": 1, "checkpoint": 1, "device": 1, "distributed": 1,
+    "stages": 1, "charts": 1, "assets": 1, "configs": 1,
 }  # fmt: skip
 STRANGERS = [
     ("encoder", "decoder"),

@@ -146,6 +146,24 @@ class TestSyntheticFaces:
             assert a.step == b.step
             assert torch.equal(a.images, b.images) and torch.equal(a.codes, b.codes)
 
+    @pytest.mark.parametrize("around", [False, True])
+    def test_shares_of_processes_make_the_batch(self, tmp_path, around):
+        """Codes, faces, surroundings and noise are those of the whole batch, on any number of processes."""
+        rng = np.random.default_rng(0)
+        for k in range(3):
+            iio.imwrite(tmp_path / f"{k}.png", rng.integers(0, 255, (48, 48, 3)).astype(np.uint8))
+        photographs = Photographs(tmp_path, "train", 48) if around else None
+        faces = SyntheticFaces(FaceDecoder(small_face(16), 48), photographs=photographs)
+        (whole,) = _take(faces, 1, 5, size=4)
+        shares = [next(faces.batches(4, 1, 5, rank, 2)) for rank in (0, 1)]
+        for name in ("images", "codes", "landmarks", "confidence"):
+            both = torch.cat([getattr(share, name) for share in shares])
+            torch.testing.assert_close(both, getattr(whole, name), rtol=0, atol=1e-5)
+        with pytest.raises(ValueError, match="4 images for rank 0 of 3 processes"):
+            next(faces.batches(4, 1, 5, 0, 3))
+        val = [list(faces.val_batches(6, 2, rank, 2)) for rank in (0, 1)]
+        assert [[batch.step for batch in share] for share in val] == [[0, 2], [1]]
+
     def test_every_seed_and_step_is_new(self, faces):
         codes = [_take(faces, seed, step)[0].codes for seed in (0, 1, 2) for step in (0, 1, 7)]
         codes += [batch.codes for batch in faces.val_batches(6, 3)]

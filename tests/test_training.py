@@ -4,10 +4,10 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
-import subprocess
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -16,15 +16,18 @@ import pytest
 import torch
 
 from mofa_nvdr import training
-from mofa_nvdr.checkpoint import list_checkpoints, read_checkpoint
+from mofa_nvdr.checkpoint import list_checkpoints
+from mofa_nvdr.cli import main
 from mofa_nvdr.config import load_config
 from mofa_nvdr.data.synthetic import SyntheticFaces
 from mofa_nvdr.decoder import FaceDecoder
+from mofa_nvdr.objective import loss_terms, make_decoder, make_encoder
 from mofa_nvdr.run_folder import read_log
-from mofa_nvdr.training import _make_optimizer, _set_rates, loss_terms, make_encoder, train
+from mofa_nvdr.stages import STAGES
+from mofa_nvdr.training import train
+from mofa_nvdr.training_state import make_optimizer, set_rates
+from tests.small_encoder import small_encoder
 from tests.small_face import small_face
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +42,10 @@ def _config(cap: str, out: Path, **changes):
 
 
 def _curve(run: Path) -> list[dict]:
-    """The log without its times."""
+    """The log without its times and its memory."""
+    times = ("images_per_second", "seconds", "ms", "peak_mb")
     lines = read_log(run / "log.jsonl")
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in times} for line in lines]
 
 
 class TestTrain:
@@ -53,8 +57,9 @@ class TestTrain:
         validations = [line for line in lines if line.get("split") == "val"]
         assert [line["step"] for line in validations] == [0, 4]
         assert set(validations[0]) == {
-            "step", "split", "photometric", "landmark_px", "mask_fraction", "scale",
-            "yaw_mean_deg", "yaw_std_deg", "pitch_mean_deg", "pitch_std_deg",
+            "step", "split", "photometric", "photometric_vertex", "landmark_px", "mask_fraction",
+            "scale", "yaw_mean_deg", "yaw_std_deg", "pitch_mean_deg", "pitch_std_deg", "seconds",
+            "peak_mb",
         }  # fmt: skip
         assert validations[0]["scale"] == pytest.approx(1) and validations[0]["yaw_std_deg"] == 0
         steps = [line for line in lines if "split" not in line]
@@ -94,6 +99,15 @@ class TestTrain:
         events.Reload()
         assert [e.step for e in events.Scalars("val/photometric")] == [0, 4]
         assert len(events.Scalars("train/loss")) == 4
+        assert {
+            "train/photometric", "train/gradient_norm", "val/photometric_vertex", "val/landmark_px",
+            "val/mask_fraction", "rate/trunk", "rate/translation_z", "gradient/trunk", "gradient/light",
+            *(f"{group}/{part}" for group in ("code_norm", "code_sd")
+              for part in ("shape", "expression", "albedo", "rotation", "translation", "light")),
+            *(f"ms/{stage}" for stage in STAGES),
+        } <= set(events.Tags()["scalars"])  # fmt: skip
+        assert [image.step for image in events.Images("val/faces")] == [0, 4]
+        assert events.Images("val/faces")[0].width == 5 * 64  # half the size of the sheet
 
     def test_photographs_with_a_broken_one(self, cap, tmp_path, capsys, recwarn):
         folder = tmp_path / "photos"
@@ -116,6 +130,35 @@ class TestTrain:
             ValueError, match="photos: no picture to validate on; bring at least two"
         ):
             train(_config(cap, tmp_path / "run", data=str(tmp_path / "photos")))
+
+    def test_landmarks_that_are_not_there(self, cap, tmp_path):
+        (tmp_path / "photos").mkdir()
+        for k in range(8):
+            iio.imwrite(tmp_path / "photos" / f"{k}.png", np.full((64, 64, 3), 90, np.uint8))
+        config = _config(cap, tmp_path / "run", data=str(tmp_path / "photos"), weight_landmark=1.0)
+        with pytest.raises(
+            ValueError, match="--weight-landmark is 1, but there is no landmarks68.npz; bring it"
+        ):
+            train(config)
+
+    def test_report(self, cap, tmp_path):
+        run = train(_config(cap, tmp_path / "run"))
+        page = (run / "report.html").read_text()
+        assert "finished at step 4 of 4" in page and page.count("data:image/jpeg") == 2
+
+    @pytest.mark.parametrize("terminal", [True, False])
+    def test_live_line(self, cap, tmp_path, monkeypatch, capsys, terminal):
+        """A bar with rate, remaining time and losses where there is a terminal; else plain lines."""
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+        train(_config(cap, tmp_path / "run", steps=10))
+        printed = capsys.readouterr()
+        assert ("step 5/10: loss" in printed.out) != terminal
+        bars = [part for part in printed.err.split("\r") if "10/10" in part]
+        assert bool(bars) == terminal
+        if terminal:
+            assert re.search(r"10/10 \[.*<.*step/s.*loss \d.*photometric.*images/s.*px\]", bars[-1])
+        assert "step 10: val photometric" in printed.out
 
     def test_vanishing_face_warns(self, cap, tmp_path, capsys):
         """Depth pulled away by hand: the scale of the depth output is made huge."""
@@ -159,8 +202,8 @@ class TestTrain:
             iio.imwrite(folder / f"{k}.png", rng.integers(0, 255, (64, 64, 3)).astype(np.uint8))
         seen: list[tuple[str, ...]] = []
 
-        def break_step_2(config, encoder, decoder, batch, step):
-            terms = loss_terms(config, encoder, decoder, batch, step)
+        def break_step_2(config, encoder, decoder, batch, step, clock):
+            terms = loss_terms(config, encoder, decoder, batch, step, clock)
             if step == 2:
                 seen.append(tuple(path.name for path in batch.paths))
                 if broken == "gradient":  # a finite loss whose derivative is not
@@ -182,6 +225,51 @@ class TestTrain:
         assert ", ".join(seen[0]) in out
         kept = np.load(run / "skipped-00000002.npz")
         assert [Path(path).name for path in kept["paths"]] == list(seen[0])
+
+
+class TestSignals:
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+    def test_saves_first_and_resumes(self, cap, tmp_path, monkeypatch, capsys, number, code):
+        """Through the command, with a signal in the middle of step 3."""
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+        whole = _curve(train(_config(cap, tmp_path / "whole")))
+
+        def signal_in_step_3(config, encoder, decoder, batch, step, clock):
+            if step == 3:
+                os.kill(os.getpid(), number)
+            return loss_terms(config, encoder, decoder, batch, step, clock)
+
+        monkeypatch.setattr(training, "loss_terms", signal_in_step_3)
+        run = tmp_path / "run"
+        arguments = ["train", "--config", "smoke", "--face-model", cap, "--out", str(run)]
+        before = signal.getsignal(number)
+        assert main(arguments) == code
+        assert signal.getsignal(number) == before
+        words = f"{run}: stopped and saved after step 3; the same command again resumes\n"
+        assert capsys.readouterr().err == words
+        monkeypatch.setattr(training, "loss_terms", loss_terms)
+        assert list_checkpoints(run)[-1].name == "checkpoint-00000003.safetensors"
+        assert main(arguments) == 0
+        assert _curve(run) == whole
+
+    def test_a_second_one_does_not_wait(self, cap, tmp_path, monkeypatch):
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+
+        def twice(*_):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(training, "loss_terms", twice)
+        with pytest.raises(KeyboardInterrupt) as stop:
+            train(_config(cap, tmp_path / "run"))
+        assert not isinstance(stop.value, training.Stopped)
+
+    def test_in_a_thread_there_are_none(self, cap, tmp_path, monkeypatch):
+        """Python lets only the main thread set handlers; a training elsewhere goes without."""
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(train, _config(cap, tmp_path / "run")).result()
+        assert len(_curve(run)) == 6
 
 
 class TestWarmStart:
@@ -222,50 +310,6 @@ class TestWarmStart:
 
 
 class TestResume:
-    def test_killed_training_resumes_to_the_same_curve(self, cap, tmp_path):
-        options = [
-            "--config", "smoke", "--face-model", cap, "--steps", "40", "--checkpoint-every", "5",
-            "--val-every", "10", "--sheet-every", "40",
-        ]  # fmt: skip
-        command = [sys.executable, "-m", "mofa_nvdr", "train", *options, "--out"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-        def start(run: Path) -> subprocess.Popen:
-            return subprocess.Popen(
-                [*command, str(run)], env=environment, cwd=tmp_path,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-
-        assert start(tmp_path / "whole").wait() == 0
-        killed = tmp_path / "killed"
-        process = start(killed)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            log = killed / "log.jsonl"
-            if log.is_file() and any(line["step"] >= 12 for line in read_log(log)):
-                break
-            assert process.poll() is None, "the run ended before it was killed"
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        done = max(line["step"] for line in read_log(killed / "log.jsonl"))
-        assert 12 <= done < 40
-        assert start(killed).wait() == 0
-        assert _curve(killed) == _curve(tmp_path / "whole")
-        last = [list_checkpoints(run)[-1] for run in (killed, tmp_path / "whole")]
-        a, b = (read_checkpoint(path)[0] for path in last)
-        assert all(torch.equal(a[key], b[key]) for key in a)
-
-    def test_damaged_checkpoint_gives_way_to_the_one_before(self, cap, tmp_path, capsys):
-        config = _config(cap, tmp_path / "run")
-        whole = _curve(train(dataclasses.replace(config, out=str(tmp_path / "whole"))))
-        run = train(config)
-        newest = list_checkpoints(run)[-1]
-        newest.write_bytes(newest.read_bytes()[:1000])
-        train(config)
-        assert f"{newest}: not a readable checkpoint" in capsys.readouterr().err
-        assert _curve(run) == whole
-
     def test_other_face_model(self, cap, tmp_path):
         run = train(_config(cap, tmp_path / "run"))
         other = tmp_path / "other.safetensors"
@@ -282,10 +326,10 @@ class TestRates:
             load_config("smoke"), steps=100, learning_rate=0.1, translation_z_rate=0.0005,
             warmup_steps=10, warm_start_steps=40, rate_after_warm_start=0.5, schedule="cosine",
         )  # fmt: skip
-        optimizer = _make_optimizer(config, make_encoder(config, small_face(8).layout))
+        optimizer = make_optimizer(config, make_encoder(config, small_face(8).layout))
         rates = {}
         for step in (1, 10, 40, 41, 101):
-            _set_rates(config, optimizer, step)
+            set_rates(config, optimizer, step)
             rates[step] = sorted({group["lr"] for group in optimizer.param_groups})
         cosine = {k: 0.1 + 0.45 * (1 + math.cos(math.pi * (k - 1) / 100)) for k in rates}
         expected = {1: 0.1, 10: 1.0, 40: 1.0, 41: 0.5, 101: 0.5}
@@ -293,6 +337,61 @@ class TestRates:
             factor *= cosine[step]
             assert rates[step] == pytest.approx([0.0005 * factor, 0.1 * factor])
         assert cosine[101] == pytest.approx(0.1)
+
+
+class TestModes:
+    def test_both_is_the_weighted_sum(self):
+        """Of the terms of the two modes; the loss and its gradient too."""
+        model = small_face(16)
+        batch = _random_batch()
+        results = {}
+        for mode in ("raster", "vertex", "both"):
+            config = dataclasses.replace(
+                load_config("smoke"), render_mode=mode, weight_raster=0.3, weight_vertex=0.9,
+                weight_regularizer=0.0,
+            )  # fmt: skip
+            torch.manual_seed(0)
+            encoder = small_encoder(config, model.layout).eval()
+            terms = loss_terms(config, encoder, make_decoder(config, model), batch, 1)
+            terms["loss"].backward()
+            results[mode] = terms, encoder.head.parts["light"].weight.grad
+        (raster, by_raster), (vertex, by_vertex), (both, by_both) = results.values()
+        assert both["photometric_raster"].item() == raster["photometric"].item()
+        assert both["photometric_vertex"].item() == vertex["photometric"].item()
+        for key in ("photometric", "loss"):
+            expected = 0.3 * raster[key] + 0.9 * vertex[key]
+            assert both[key].item() == pytest.approx(expected.item(), rel=1e-6)
+        torch.testing.assert_close(by_both, 0.3 * by_raster + 0.9 * by_vertex, rtol=1e-5, atol=1e-8)
+        assert "photometric_raster" not in raster
+
+    def test_landmarks_first_then_without(self):
+        """Their term is there at all steps, in the loss until landmark_steps alone."""
+        config = dataclasses.replace(
+            load_config("smoke"), weight_landmark=1.0, landmark_steps=3, weight_regularizer=0.0
+        )
+        model = small_face(16)
+        decoder = make_decoder(config, model)
+        landmarks = decoder(model.layout.zeros()).landmarks.expand(2, -1, -1) + 3.0
+        batch = dataclasses.replace(
+            _random_batch(), landmarks=landmarks, confidence=torch.ones(2, 68)
+        )
+        torch.manual_seed(0)
+        encoder = small_encoder(config, model.layout).eval()
+        for step in (3, 4):
+            terms = loss_terms(config, encoder, decoder, batch, step)
+            expected = 1.92 * terms["photometric"] + (terms["landmark"] if step == 3 else 0)
+            assert terms["landmark"].item() > 0.1
+            assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
+
+    def test_outlines_with_both(self, cap, tmp_path, monkeypatch):
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+        changes = {"render_mode": "both", "steps": 2, "pose_from_step": 0}
+        curves = [
+            _curve(train(_config(cap, tmp_path / str(on), outline_gradient=on, **changes)))
+            for on in (False, True)
+        ]
+        plain, outline = ([line["gradient_norm"] for line in c if "loss" in line] for c in curves)
+        assert plain[0] != outline[0]
 
 
 class TestLossTerms:

@@ -42,9 +42,10 @@ def main(args: list[str] | None = None) -> int:
     module = importlib.import_module(f"mofa_nvdr.cli.{args[0]}")
     try:
         module.run(args[1:])
-    except KeyboardInterrupt:
-        print("stopped; the same command again resumes", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:  # training.Stopped saved before and says so
+        if os.environ.get("RANK", "0") == "0":
+            print(str(stop) or "stopped; the same command again resumes", file=sys.stderr)
+        return getattr(stop, "exit_code", 130)
     except (ValueError, OSError, RuntimeError) as error:
         # A programming error shows as one of these too: the variable brings the traceback back.
         if os.environ.get("MOFA_NVDR_TRACEBACK"):
@@ -88,5 +89,7 @@ def _overview() -> str:
 
 
 def _fail(message: str) -> int:
-    print(f"mofa-nvdr: {message}", file=sys.stderr)
+    rank = int(os.environ.get("RANK", "0"))  # of torchrun
+    process = f"process {rank}: " if rank else ""
+    print(f"mofa-nvdr: {process}{message}", file=sys.stderr)
     return 2

@@ -1,13 +1,52 @@
-"""mofa-nvdr bench."""
+"""mofa-nvdr bench, and mofa-nvdr bench train."""
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Annotated
+
+import tyro
+
 from mofa_nvdr.cli import parse
+from mofa_nvdr.cli.train import take_configs
+from mofa_nvdr.config import TrainConfig, load_config
 
 
 def run(args: list[str]) -> None:
     """Parse options and measure."""
-    parse("bench", bench, args)()
+    if args[:1] == ["train"]:
+        bench_train(args[1:])
+    else:
+        parse("bench", bench, args)()
+
+
+def bench_train(args: list[str]) -> None:
+    """Parse the options of `bench train` and measure."""
+    names, rest = take_configs(args)
+    names = names or ["mofa_alexnet"]
+    base = load_config(*names)
+    if base.data == "synthetic" and names == ["mofa_alexnet"]:
+        base = dataclasses.replace(base, data="")
+
+    def options(
+        config: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME|FILE")] = tuple(names),
+        repeats: Annotated[int, tyro.conf.arg(help="timed steps")] = 20,
+        json: Annotated[str, tyro.conf.arg(help="file for the figures; empty: none")] = "",
+        options: Annotated[TrainConfig, tyro.conf.arg(name="")] = base,
+    ) -> tuple[TrainConfig, int, str]:
+        return options, repeats, json
+
+    options.__doc__ = (
+        "Time the stages of training steps: data, encoder, decoder, backward, optimizer. Takes every "
+        "option of mofa-nvdr train; nothing is trained or kept. With an empty --data throw-away pictures "
+        "stand in for photographs."
+    )
+    settings = parse("bench train", options, rest)
+    from mofa_nvdr.device import keep_freed_memory
+    from mofa_nvdr.training_benchmark import bench_train as measure
+
+    keep_freed_memory()  # as train does
+    measure(*settings)
 
 
 def bench(
@@ -19,7 +58,7 @@ def bench(
     repeats: int = 20,
     out: str = "",
 ) -> object:
-    """Time the operators and whole decoder steps on this machine.
+    """Time the operators and whole decoder steps on this machine; `mofa-nvdr bench train`: training steps.
 
     Args:
         device: auto, cpu or cuda

@@ -13,7 +13,7 @@ from mofa_nvdr.config import ConfigError, TrainConfig, load_config, shipped_conf
 
 def run(args: list[str]) -> None:
     """Parse options and train."""
-    names, rest = _take_configs(args)
+    names, rest = take_configs(args)
     base = load_config(*names)
 
     def options(
@@ -32,12 +32,14 @@ def run(args: list[str]) -> None:
         raise ConfigError(
             "nothing to do: give --config NAME (quickstart for a first run) or options"
         )
+    from mofa_nvdr.device import keep_freed_memory
     from mofa_nvdr.training import train
 
+    keep_freed_memory()
     train(config, "-".join([Path(names[-1]).stem if names else "mofa", config.render_mode]))
 
 
-def _take_configs(args: list[str]) -> tuple[list[str], list[str]]:
+def take_configs(args: list[str]) -> tuple[list[str], list[str]]:
     """Cut every --config NAME out of the arguments: files are the defaults that the options override."""
     names, rest, pending = [], [], False
     for arg in args:

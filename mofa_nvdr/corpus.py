@@ -1,0 +1,115 @@
+"""What a run trains and validates on: photographs or rendered faces, as its configuration says."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any
+
+from mofa_nvdr import distributed
+from mofa_nvdr.config import TrainConfig
+from mofa_nvdr.data.augmentation import Augmentation, augment
+from mofa_nvdr.data.photographs import INDEX_FILE, LANDMARK_FILE, DataError
+from mofa_nvdr.data.sampling import Batch, batches, val_batches
+from mofa_nvdr.data.shards import open_corpus
+from mofa_nvdr.data.synthetic import SyntheticFaces, load_lights
+from mofa_nvdr.decoder import FaceDecoder
+
+
+class Corpus:
+    """Training and validation batches of photographs or of synthetic faces; each process its share.
+
+    Raises:
+        DataError: nothing to train or to validate on, or no landmarks where the loss needs them.
+    """
+
+    def __init__(self, config: TrainConfig, decoder: FaceDecoder) -> None:
+        self.config = config
+        self.device = decoder.triangles.device
+        self.synthetic: SyntheticFaces | None = None
+        rendering: dict[str, Any] = {"plain": not config.synthetic_surroundings}
+        if config.synthetic_lights:
+            rendering["lights"] = load_lights(config.synthetic_lights)
+        if config.data == "synthetic":
+            self.faces = self.synthetic = SyntheticFaces(decoder, **rendering)
+            return
+        self.train_set = open_corpus(config.data, "train", config.image_size)
+        self.val_set = open_corpus(config.data, "val", config.image_size)
+        if len(self.val_set) == 0:
+            raise DataError(
+                f"{config.data}: no picture to validate on; bring at least two, or give some the "
+                f"split 'val' in {INDEX_FILE}"
+            )
+        if config.weight_landmark > 0 and not self.train_set.has_landmarks:
+            raise DataError(
+                f"{config.data}: --weight-landmark is {config.weight_landmark:g}, but there is no "
+                f"{LANDMARK_FILE}; bring it, or give --weight-landmark 0"
+            )
+        self.faces = SyntheticFaces(decoder, photographs=self.train_set, **rendering)
+
+    def __str__(self) -> str:
+        if self.synthetic is not None:
+            return "synthetic faces"
+        return f"{len(self.train_set)} training and {len(self.val_set)} validation photographs"
+
+    def train(self, start_step: int) -> Generator[Batch, None, None]:
+        """Batches from `start_step` on, augmented, on the decoder's device."""
+        options = Augmentation(
+            *(getattr(self.config, f"augment_{f.name}") for f in dataclasses.fields(Augmentation))
+        )
+        with closing(self._train(start_step)) as stream:
+            for batch in stream:
+                yield augment(batch.to(self.device), options, self.config.seed)
+
+    def _train(self, start_step: int) -> Generator[Batch, None, None]:
+        """Rendered faces while the warm start lasts, then the corpus."""
+        c = self.config
+        share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
+        warm = self.faces.batches(c.batch_size, c.seed, start_step, **share)
+        yield from itertools.islice(warm, max(0, c.warm_start_steps - start_step))
+        start_step = max(start_step, c.warm_start_steps)
+        if self.synthetic is not None:
+            yield from self.synthetic.batches(c.batch_size, c.seed, start_step, **share)
+        else:
+            yield from batches(
+                self.train_set, c.batch_size, c.seed, start_step, flip=c.flip, **share
+            )
+
+    def val(
+        self, limit: int | None = None, rank: int = 0, world_size: int = 1
+    ) -> Generator[Batch, None, None]:
+        """The validation images, the same each time, or a process's share of them."""
+        count = self.config.val_images if limit is None else limit
+        size = self.config.batch_size
+        if self.synthetic is not None:
+            return self.synthetic.val_batches(count or 256, size, rank, world_size)
+        return val_batches(self.val_set, size, count or None, rank, world_size)
+
+    def state_dict(self, step: int) -> dict[str, Any]:
+        """Where the order of the images stands after `step` steps.
+
+        All of it follows from the seed and the step; what is kept here tells a resumed run whether the
+        corpus is still the same.
+        """
+        if self.synthetic is not None:
+            return {}
+        epoch, position = divmod(step * self.config.batch_size, len(self.train_set))
+        return {"num_train": len(self.train_set), "epoch": epoch, "position": position}
+
+    def changes_since(self, state: dict[str, Any]) -> str:
+        """What differs from the corpus of a `state_dict`, as words; empty: nothing."""
+        now = self.state_dict(0).get("num_train")
+        then = state.get("num_train", now)
+        if now == then:
+            return ""
+        return (
+            f"{self.config.data} has {now} training photographs, it had {then} at the checkpoint: the "
+            "run goes on, with another order of images than an unbroken run would have had"
+        )
+
+    @property
+    def skipped(self) -> list[str]:
+        """Names of the pictures found unreadable so far."""
+        return [] if self.synthetic is not None else self.train_set.skipped + self.val_set.skipped

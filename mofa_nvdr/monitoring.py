@@ -1,0 +1,233 @@
+"""Seeing a run learn: the live line, log.jsonl, TensorBoard, sheets of pictures, and report.html."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mofa_nvdr import distributed
+from mofa_nvdr.config import TrainConfig
+from mofa_nvdr.corpus import Corpus
+from mofa_nvdr.decoder import FaceDecoder
+from mofa_nvdr.device import peak_memory
+from mofa_nvdr.encoder import Encoder
+from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.pictures import panels, png_bytes, sheet
+from mofa_nvdr.report import write_report
+from mofa_nvdr.run_folder import JsonLog, write_bytes
+
+_SHEET_FACES = 12
+
+
+class Monitor:
+    """Reports of one run; on processes other than the main one it is silent and writes nothing.
+
+    Args:
+        config: of the run.
+        run: its folder.
+        done: steps done before.
+        facts: of training_state.TrainingState; "seconds" is kept up to date here.
+    """
+
+    def __init__(self, config: TrainConfig, run: Path, done: int, facts: dict[str, Any]) -> None:
+        self.config = config
+        self.run = run
+        self.facts = facts
+        self._active = distributed.is_main()
+        self._terminal = self._active and sys.stderr.isatty()
+        self._before = facts["seconds"]
+        self._started = time.monotonic()
+        self._last_validation: dict[str, Any] = {}
+        self.restart_rate()
+        self._things = contextlib.ExitStack()
+        if not self._active:
+            return
+        self._log = JsonLog(run / "log.jsonl", done)
+        self._things.callback(self._log.close)
+        self._board = _tensorboard(run, done)
+        if self._board:
+            self._things.callback(self._board.close)
+        self._bar = tqdm(
+            total=config.steps,
+            initial=done,
+            unit="step",
+            disable=not self._terminal,
+            smoothing=0.05,
+        )
+        self._things.callback(self._bar.close)
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._things.close()
+
+    def say(self, text: str) -> None:
+        """A line for people, above the bar where there is one."""
+        if self._terminal:
+            tqdm.write(text)
+        elif self._active:
+            print(text, flush=True)
+
+    def restart_rate(self) -> None:
+        """What came before, a validation say, does not count in the images a second."""
+        self._images, self._since = 0, time.monotonic()
+
+    def advance(self) -> None:
+        """One more step is done."""
+        self._images += self.config.batch_size
+        self.facts["seconds"] = self._before + time.monotonic() - self._started
+        if self._active:
+            self._bar.update()
+
+    def skipped(self, step: int, trouble: str, where: str) -> None:
+        """A step whose loss or gradient was not finite."""
+        if self._active:
+            self._log.write({"step": step, "skipped": trouble})
+        self.say(f"WARNING: step {step}: {trouble}; skipped, {where}")
+
+    def step(self, step: int, terms: dict[str, float], more: dict[str, Any]) -> None:
+        """Report a training step.
+
+        Args:
+            step: its number.
+            terms: the loss and its terms over the whole batch.
+            more: "gradient_norm" and others for log.jsonl; dictionaries of numbers become groups of
+                TensorBoard's.
+        """
+        rate = self._images / max(time.monotonic() - self._since, 1e-9)
+        self.restart_rate()
+        if not self._active:
+            return
+        times = {"images_per_second": round(rate, 2), "seconds": round(self.facts["seconds"], 2)}
+        self._log.write({"step": step, **terms, **more, **times})
+        groups = {name: part for name, part in more.items() if isinstance(part, dict)}
+        single = {name: part for name, part in more.items() if name not in groups}
+        train = {**terms, **single, "images_per_second": rate}
+        self._scalars(step, {"train": train, **groups})
+        warm = step <= self.config.warm_start_steps
+        part = "warm start" if warm else f"photometric {terms['photometric']:.4f}"
+        words = f"loss {terms['loss']:.4f}, {part}, {rate:.1f} images/s"
+        last = self._last_validation
+        if last and math.isfinite(last["landmark_px"]):
+            words += f", val {last['landmark_px']:.2f} px"
+        self._bar.set_postfix_str(words)
+        if not self._terminal and step % (5 * self.config.log_every) == 0:
+            left = (self.config.steps - step) * self.config.batch_size / rate / 60
+            self.say(f"step {step}/{self.config.steps}: {words}, {left:.0f} min left")
+
+    def validation(self, step: int, line: dict[str, Any], improved: bool) -> None:
+        """Report what evaluation.validate found after a step."""
+        self._last_validation = line
+        if not self._active:
+            return
+        times = {"peak_mb": peak_memory() >> 20, "seconds": round(self.facts["seconds"], 2)}
+        self._log.write({"step": step, "split": "val", **line, **times})
+        self._scalars(step, {"val": line})
+        if "warning" in line:
+            self.say(
+                f"WARNING: step {step}: the rendered face covers {line['mask_fraction']:.3f} of the "
+                f"image, {self.facts['first_mask_fraction']:.3f} at the start: the run is collapsing, and "
+                "its photometric figure means nothing"
+            )
+        self.say(
+            f"step {step}: val photometric {line['photometric']:.4f} (vertex "
+            f"{line['photometric_vertex']:.4f}), landmarks {line['landmark_px']:.2f} px, mask "
+            f"{line['mask_fraction']:.3f}, scale {line['scale']:.3f}{', the best so far' * improved}"
+        )
+
+    @torch.no_grad()
+    def sheet(self, step: int, encoder: Encoder, decoder: FaceDecoder, corpus: Corpus) -> None:
+        """sheet-STEP.png: input, overlay, geometry, albedo and shading of some validation images."""
+        if not self._active:
+            return
+        training = encoder.training
+        encoder.eval()
+        device = next(encoder.parameters()).device
+        rows = []
+        for batch in corpus.val(_SHEET_FACES):
+            images = batch.images.to(device)
+            face = decoder.rasterize(decoder.geometry(encoder(images)))
+            rows.append(panels(images, face))
+        encoder.train(training)
+        picture = sheet(np.concatenate(rows), columns=2)
+        write_bytes(self.run / f"sheet-{step:08d}.png", png_bytes(picture))
+        if self._board:
+            self._board.add_image("val/faces", picture[::2, ::2], step, dataformats="HWC")
+
+    def report(self, status: str) -> None:
+        """Write report.html as things stand; `status` in a few words."""
+        if self._active:
+            write_report(self.run, self.config, self.facts, status)
+
+    def sync(self) -> None:
+        """Before a checkpoint: what was logged until now is on the disk."""
+        if self._active:
+            self._log.sync()
+            if self._board:
+                self._board.flush()
+
+    def _scalars(self, step: int, groups: dict[str, dict[str, Any]]) -> None:
+        if self._board is None:
+            return
+        for group, values in groups.items():
+            for name, value in values.items():
+                if isinstance(value, float) and math.isfinite(value):
+                    self._board.add_scalar(f"{group}/{name}", value, step)
+
+
+def code_statistics(codes: Tensor, layout: CodeLayout) -> dict[str, dict[str, float]]:
+    """Of each part of predicted codes [B, size], in the part's own units.
+
+    Returns:
+        code_norm: the mean over the batch of the part's length.
+        code_sd: the standard deviation over the batch, root mean square over the part's numbers: 0 for an
+            encoder that says the same of every image.
+    """
+    norm, sd = {}, {}
+    for name, place in layout.slices.items():
+        part = codes[:, place].float()
+        norm[name] = part.norm(dim=1).mean().item()
+        sd[name] = part.var(dim=0, correction=0).mean().sqrt().item()
+    return {"code_norm": norm, "code_sd": sd}
+
+
+def gradient_norms(encoder: Encoder) -> dict[str, float]:
+    """Length of the gradient of each group of Encoder.parameter_groups."""
+    norms = {}
+    for name, parameters in encoder.parameter_groups().items():
+        lengths = [p.grad.norm() for p in parameters if p.grad is not None]
+        norms[name] = torch.stack(lengths).norm().item() if lengths else 0.0
+    return norms
+
+
+def command_line() -> str:
+    """The command that started this process, as one would type it."""
+    name, arguments = Path(sys.argv[0]).name, sys.argv[1:]
+    if name not in ("mofa-nvdr", "__main__.py"):  # a program that calls `train`
+        return shlex.join(["python", *sys.argv])
+    if distributed.world_size() == 1:
+        return shlex.join(["mofa-nvdr", *arguments])
+    here = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    start = ["torchrun", "--nproc-per-node", here, "-m", "mofa_nvdr"]
+    return shlex.join([*start, *arguments])
+
+
+def _tensorboard(run: Path, step: int) -> Any:
+    """A TensorBoard writer, or None where the package is missing."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(run), purge_step=step + 1 if step else None)

@@ -1,0 +1,184 @@
+"""What a training run must not lose: weights, optimizer, random states, and the facts of the run so far."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mofa_nvdr import distributed
+from mofa_nvdr.checkpoint import (
+    BEST,
+    CheckpointError,
+    check_face_model,
+    checkpoint_path,
+    keep_best,
+    list_checkpoints,
+    read_checkpoint,
+    restore_encoder,
+    restore_training,
+    save_checkpoint,
+)
+from mofa_nvdr.config import TrainConfig
+from mofa_nvdr.corpus import Corpus
+from mofa_nvdr.decoder import FaceDecoder
+from mofa_nvdr.encoder import Encoder
+
+# A run whose faces cover less than this share of what they covered at the start is collapsing: the
+# photometric figure alone rewards it.
+MASK_ALARM = 0.6
+
+
+def make_optimizer(config: TrainConfig, encoder: Encoder) -> torch.optim.Optimizer:
+    """The configured update rule, with a group for each part of Encoder.parameter_groups."""
+    groups = []
+    for part, parameters in encoder.parameter_groups().items():
+        depth = part == "translation_z" and config.translation_z_rate > 0
+        rate = config.translation_z_rate if depth else config.learning_rate
+        groups.append({"params": parameters, "lr": rate, "base_rate": rate, "name": part})
+    if config.optimizer == "adam":
+        return torch.optim.Adam(groups, betas=(0.9, 0.99))
+    # Caffe's AdaDelta, which the paper used, has 0.95 and 1e-6 as its customary constants.
+    return torch.optim.Adadelta(groups, rho=0.95, eps=1e-6)
+
+
+def set_rates(config: TrainConfig, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """The schedule: the learning rates of a step follow from its number alone."""
+    factor = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
+    if config.schedule == "cosine":
+        factor *= 0.1 + 0.45 * (1 + math.cos(math.pi * (step - 1) / max(config.steps, 1)))
+    if config.warm_start_steps and step > config.warm_start_steps:
+        factor *= config.rate_after_warm_start
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_rate"] * factor
+
+
+class TrainingState:
+    """The state of a run and its checkpoints. The main process alone reads and writes files.
+
+    Attributes:
+        facts: JSON that goes into every checkpoint and comes back from it: "first_mask_fraction",
+            "best" (step, measure and value), "skipped_in_a_row", "seconds" of training so far,
+            "commands" (step and command line of every start).
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: Path,
+        encoder: Encoder,
+        optimizer: torch.optim.Optimizer,
+        decoder: FaceDecoder,
+        corpus: Corpus,
+    ) -> None:
+        self.config = config
+        self.run = run
+        self.encoder = encoder
+        self.optimizer = optimizer
+        self.decoder = decoder
+        self.corpus = corpus
+        self.facts: dict[str, Any] = {"skipped_in_a_row": 0, "seconds": 0.0, "commands": []}
+
+    def resume(self, warn: Callable[[str], None]) -> int:
+        """Restore the newest readable checkpoint, on every process; returns the steps done.
+
+        A damaged one gives way to the one before it, and best.safetensors comes last.
+
+        Raises:
+            CheckpointError: all are damaged, or they are another face model's or version's.
+        """
+        tensors: dict[str, torch.Tensor] = {}
+
+        def read() -> tuple[dict[str, Any], Path] | None:
+            """On the main process: the metadata, and the tensors on the side."""
+            paths = list_checkpoints(self.run)[::-1]
+            paths += [self.run / BEST] if (self.run / BEST).is_file() else []
+            for number, path in enumerate(paths):
+                try:
+                    found, metadata = read_checkpoint(path)
+                except CheckpointError as error:
+                    warn(f"WARNING: {error}; taking the one before")
+                    continue
+                model = self.decoder.model
+                check_face_model(metadata, model.name, model.hash, path)
+                tensors.update(found)
+                for damaged in paths[:number]:  # else they would count among the newest
+                    damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
+                return metadata, path
+            if paths:
+                raise CheckpointError(
+                    f"{self.run}: none of its {len(paths)} checkpoints can be read; give another --out to "
+                    "begin anew, or delete them"
+                )
+            return None
+
+        found = distributed.on_main(read)
+        if found is None:
+            return 0
+        metadata, path = found
+        tensors = distributed.broadcast_tensors(tensors)
+        try:
+            restore_encoder(self.encoder, tensors)
+            restore_training(self.optimizer, tensors)
+            self.facts |= metadata["facts"]
+            step = int(metadata["step"])
+        except (KeyError, TypeError, RuntimeError) as error:  # of another version, or edited
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"{path}: not a checkpoint that this version can resume ({reason})"
+            ) from error
+        changed = self.corpus.changes_since(metadata.get("sampler", {}))
+        if changed and distributed.is_main():
+            warn(f"WARNING: {changed}")
+        if distributed.is_main() and self.facts.get("best", {}).get("step") == step:
+            keep_best(path)  # the run may have been killed just before
+        return step
+
+    def save(self, step: int) -> None:
+        """Write the checkpoint of a step, mark it when it is the best one, and delete what is too old.
+
+        Raises:
+            OSError: it cannot be written; the older ones are untouched.
+        """
+        if not distributed.is_main():
+            return
+        model = self.decoder.model
+        metadata = {
+            "step": step,
+            "config": dataclasses.asdict(self.config),
+            "face_model": {"name": model.name, "hash": model.hash},
+            "camera": dataclasses.asdict(self.decoder.camera),
+            "sampler": self.corpus.state_dict(step),
+            "facts": self.facts,
+        }
+        path = checkpoint_path(self.run, step)
+        save_checkpoint(path, self.encoder, self.optimizer, metadata)
+        if self.facts.get("best", {}).get("step") == step:
+            keep_best(path)
+        for old in list_checkpoints(self.run)[: -self.config.keep_checkpoints]:
+            old.unlink(missing_ok=True)
+
+    def note_validation(self, step: int, line: dict[str, Any]) -> bool:
+        """Remember a validation (evaluation.validate); whether it is the best so far.
+
+        One in which the face vanishes gets a "warning" and can't be the best: its photometric figure
+        means nothing.
+        """
+        self.facts.setdefault("first_mask_fraction", line["mask_fraction"])
+        if line["mask_fraction"] < MASK_ALARM * self.facts["first_mask_fraction"]:
+            line["warning"] = "the face vanishes"
+            return False
+        measure = self.config.best_measure
+        if measure == "auto":
+            measure = "landmark_px" if math.isfinite(line["landmark_px"]) else "photometric"
+        value, best = line[measure], self.facts.get("best")
+        if not math.isfinite(value):
+            return False
+        if best and best["measure"] == measure and best["value"] <= value:
+            return False
+        self.facts["best"] = {"step": step, "measure": measure, "value": value}
+        return True

@@ -1,0 +1,133 @@
+"""Train once without disturbance, then again and again with SIGKILL, and say where the kills fell.
+
+A program of its own for test_nothing_lost: it imports everything once and forks a process for each start of
+the training, which is killed at a random one of the moments that could lose something, or at a random time.
+
+    python -m tests.killed_runs FACE_MODEL FOLDER NUM_KILLS
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mofa_nvdr import checkpoint, run_folder, training
+from mofa_nvdr.config import TrainConfig, load_config
+from tests.small_encoder import small_encoder
+
+TIMES = 6  # kills by the clock; the others come at counted moments
+NEVER = 0
+passed = 0  # moments in this process so far
+
+
+def config_of(face_model: str, out: Path) -> TrainConfig:
+    """Twelve steps with everything that writes: logs, validations, sheets, reports, checkpoints."""
+    return dataclasses.replace(
+        load_config("smoke"), face_model=face_model, out=str(out), steps=12, checkpoint_every=2,
+        val_every=3, val_images=2, sheet_every=6, warm_start_steps=3,
+    )  # fmt: skip
+
+
+def die() -> None:
+    """As from outside: nothing is cleaned up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_at(moment: int, note: Path) -> None:
+    """Arrange for SIGKILL at the `moment`-th write, rename, link or sync, before or half way."""
+
+    def watch(owner: Any, name: str, half: Callable[..., None]) -> None:
+        function = getattr(owner, name)
+
+        def watched(*args: Any, **more: Any) -> Any:
+            global passed
+            passed += 1
+            if passed == moment:
+                note.write_text(name)
+                half(*args)
+                die()
+            return function(*args, **more)
+
+        setattr(owner, name, watched)
+
+    save = checkpoint.save_file
+
+    def half_a_checkpoint(tensors: Any, path: Path, header: Any) -> None:
+        save(tensors, path, header)
+        os.truncate(path, path.stat().st_size // 2)
+
+    def half_a_line(log: run_folder.JsonLog, line: Any) -> None:
+        log._file.write('{"step": 5, "lo')
+        log._file.flush()
+
+    def half_a_file(path: Path, data: bytes) -> None:
+        path.with_name(path.name + ".tmp").write_bytes(data[: len(data) // 2])
+
+    def nothing(*args: Any) -> None:
+        pass
+
+    watch(checkpoint, "save_file", half_a_checkpoint)
+    watch(run_folder.JsonLog, "write", half_a_line)
+    watch(run_folder, "write_bytes", half_a_file)
+    watch(training, "train_step", nothing)
+    for name in ("replace", "fsync", "link"):
+        watch(os, name, nothing)
+
+
+def start(config: TrainConfig, moment: int, note: Path) -> int:
+    """Fork a process that trains, and dies at a moment; its process id."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    kill_at(moment, note)
+    training.train(config)
+    note.write_text(str(passed))
+    os._exit(0)
+
+
+def main(face_model: str, folder: Path, num_kills: int) -> None:
+    torch.set_num_threads(1)
+    training.make_encoder = small_encoder
+    warm = dataclasses.replace(config_of(face_model, folder / "warm"), steps=4)
+    training.train(warm)  # compiles
+    note = folder / "note"
+    began = time.monotonic()
+    os.waitpid(start(config_of(face_model, folder / "whole"), NEVER, note), 0)
+    duration, num_moments = time.monotonic() - began, int(note.read_text())
+    rng = random.Random(0)
+    kills: list[str] = []
+    runs = 0
+    while len(kills) < num_kills:
+        config, finished = config_of(face_model, folder / f"run{runs}"), False
+        while not finished:
+            note.unlink(missing_ok=True)
+            enough, by_time = len(kills) >= num_kills, len(kills) < TIMES
+            moment = NEVER if enough or by_time else rng.randrange(1, num_moments // 3)
+            child = start(config, moment, note)
+            if by_time:
+                time.sleep(duration * rng.uniform(0.1, 0.6))
+                os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+                kills.append("time" if by_time else note.read_text())
+            elif status == 0:
+                finished = True
+            else:
+                raise SystemExit(f"a run failed with status {status}")
+        runs += 1
+    (folder / "kills.json").write_text(json.dumps({"kills": kills, "runs": runs}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,143 @@
+"""What test_distributed starts with torchrun: trainings on two processes, with mishaps.
+
+torchrun --nproc-per-node 2 -m tests.two_processes together|elastic FACE_MODEL FOLDER
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mofa_nvdr import distributed, training
+from mofa_nvdr.config import TrainConfig, load_config
+from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.losses import batch_pose_prior
+from mofa_nvdr.objective import loss_terms
+from tests.small_encoder import small_encoder
+
+BAD_STEP = 3
+
+
+def config_of(face_model: str, out: Path) -> TrainConfig:
+    """Eight steps of four images, a warm start and the pose prior among them."""
+    return dataclasses.replace(
+        load_config("smoke"), face_model=face_model, out=str(out), steps=8, batch_size=4, val_images=6,
+        warm_start_steps=2, weight_pose_prior=0.5, render_mode="both", threads=1,
+    )  # fmt: skip
+
+
+def break_one_share(*arguments: Any) -> dict[str, Tensor]:
+    """objective.loss_terms, except that at BAD_STEP the last process's images are not numbers."""
+    config, encoder, decoder, batch, step, clock = arguments
+    if step == BAD_STEP and distributed.rank() == distributed.world_size() - 1:
+        batch = dataclasses.replace(batch, images=batch.images * torch.nan)
+    return loss_terms(config, encoder, decoder, batch, step, clock)
+
+
+def compare_layers() -> None:
+    """A step's outputs, averages and gradients against those of one process on the whole batch."""
+    layout = CodeLayout(4, 3, 5)
+    torch.manual_seed(0)
+    alone = small_encoder(TrainConfig(), layout)
+    encoder = copy.deepcopy(alone)
+    images = torch.rand(6, 3, 32, 32)
+    together = distributed.parallel(encoder)
+    state = torch.get_rng_state()
+
+    def loss_of(codes: Tensor) -> Tensor:
+        return codes.square().sum(1).mean() + batch_pose_prior(layout.unpack(codes))
+
+    share = slice(3 * distributed.rank(), 3 * distributed.rank() + 3)
+    torch.set_rng_state(state)
+    codes = together(images[share])
+    loss_of(codes).backward()
+    torch.set_rng_state(state)
+    with as_if_alone():
+        expected = alone(images)
+        loss_of(expected).backward()
+    close = {"rtol": 1e-5, "atol": 1e-6}  # 4e-7 measured
+    torch.testing.assert_close(codes, expected[share], **close)
+    pairs = zip(encoder.named_parameters(), alone.parameters())
+    for (name, ours), theirs in pairs:
+        torch.testing.assert_close(
+            ours.grad, theirs.grad, msg=lambda m, n=name: f"{n}: {m}", **close
+        )
+    for ours, theirs in zip(encoder.buffers(), alone.buffers()):
+        torch.testing.assert_close(ours, theirs, **close)
+    encoder.eval(), alone.eval()
+    torch.testing.assert_close(encoder(images), alone(images), **close)
+    assert encoder.state_dict().keys() == alone.state_dict().keys()
+
+
+class as_if_alone:
+    """The losses of this block see one process."""
+
+    def __enter__(self) -> None:
+        self.joined, distributed._joined = distributed._joined, lambda: False
+
+    def __exit__(self, *error: object) -> None:
+        distributed._joined = self.joined
+
+
+def together(face_model: str, folder: Path) -> None:
+    """Layers; a training in which one share is bad; one that a signal to one process ends."""
+    with distributed.processes("cpu", threads=1):
+        compare_layers()
+        training.loss_terms = break_one_share
+        training.train(config_of(face_model, folder / "two"))
+        training.loss_terms = loss_terms
+
+        step_of = training.train_step
+
+        def stop_at_5(*arguments: Any) -> training.StepResult:
+            if arguments[5] == 5 and distributed.rank() == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step_of(*arguments)
+
+        training.train_step = stop_at_5
+        try:
+            training.train(config_of(face_model, folder / "stopped"))
+        except training.Stopped as stop:
+            assert stop.exit_code == 143, stop.exit_code
+            (folder / f"stopped-{distributed.rank()}").write_text(str(stop))
+        training.train_step = step_of
+
+
+def elastic(face_model: str, folder: Path) -> None:
+    """One process is killed at step 4; torchrun starts both anew; at step 6 torchrun is told to end."""
+    step_of, note_of = training.train_step, training._Signals._note
+    first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+    told = threading.Event()
+
+    def note(*arguments: Any) -> None:
+        note_of(*arguments)
+        told.set()
+
+    def mishaps(*arguments: Any) -> training.StepResult:
+        step, rank = arguments[5], distributed.rank()
+        if first and step == 4 and rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if not first and step == 6 and rank == 0:
+            os.kill(os.getppid(), signal.SIGTERM)  # torchrun's, which passes it on
+            assert told.wait(60)
+        return step_of(*arguments)
+
+    training._Signals._note = note
+    training.train_step = mishaps
+    training.train(config_of(face_model, folder / "elastic"))
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    training.make_encoder = small_encoder
+    {"together": together, "elastic": elastic}[sys.argv[1]](sys.argv[2], Path(sys.argv[3]))
