@@ -23,10 +23,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from mofa_nvdr.data.files import write_npz
 from mofa_nvdr.data.images import ImageError, read_image
 from mofa_nvdr.data.packing import write_shards
-from mofa_nvdr.data.photographs import IMAGE_SUFFIXES, DataError, split_by_name
+from mofa_nvdr.data.photographs import IMAGE_SUFFIXES, DataError, npz_bytes, split_by_name
 from mofa_nvdr.face_crops import (
     Crop,
     FaceDetector,
@@ -36,6 +35,7 @@ from mofa_nvdr.face_crops import (
     sharpness,
     turned_away,
 )
+from mofa_nvdr.files import write_files
 from mofa_nvdr.landmarks import NUM_LANDMARKS
 from mofa_nvdr.run_folder import write_text
 
@@ -347,11 +347,11 @@ def _write_index(folder: Path, records: list[dict[str, Any]], o: Options) -> Non
     write_text(folder / "index.csv", table.getvalue())
     marked = [face for _, face in faces if "lm68" in face]
     if marked:
-        write_npz(
-            folder / "landmarks68.npz",
+        marks = npz_bytes(
             files=np.array([face["file"] for face in marked]),
             lm68=np.array([face["lm68"] for face in marked], np.float32),
         )
+        write_files({folder / "landmarks68.npz": marks})
 
 
 def _summary(records: list[dict[str, Any]]) -> str:

@@ -27,12 +27,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from mofa_nvdr.camera import Camera
-from mofa_nvdr.data.files import write_bytes, write_npz
 from mofa_nvdr.data.packing import write_shards
-from mofa_nvdr.data.photographs import Photographs, split_by_name
+from mofa_nvdr.data.photographs import Photographs, npz_bytes, split_by_name
 from mofa_nvdr.data.synthetic import SyntheticFaces, load_lights
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.files import write_files
 from mofa_nvdr.pictures import to_uint8
 from mofa_nvdr.run_folder import write_text
 
@@ -95,6 +95,8 @@ def synthesize_files(
     for name in ("images", "masks", "parts"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     _check_options(folder, o, facts)
+    for left in folder.glob("*/*.tmp"):  # of a process that was killed while it wrote
+        left.unlink()
     chunks = range(-(-count // CHUNK))
     todo = [(chunk, min(CHUNK, count - chunk * CHUNK)) for chunk in chunks]
     todo = [(chunk, faces) for chunk, faces in todo if _num_done(folder, chunk) < faces]
@@ -137,17 +139,16 @@ class Renderer:
         images = to_uint8(rendered.picture.image)
         shown = rendered.frontal * rendered.picture.visible
         masks = _HIDDEN * rendered.frontal + (255 - _HIDDEN) * shown  # [B, 1, H, W]
+        contents: dict[Path, bytes] = {}
         for k in range(count):
             name = face_name(first + k)
             mask = masks[k, 0].round().to(torch.uint8).numpy()
-            _write_picture(self.folder / f"images/{name}.jpg", images[k])
-            _write_picture(self.folder / f"masks/{name}.png", mask)
-        write_npz(  # last: it says that the chunk is done
-            _part(self.folder, chunk),
-            compressed=False,
-            codes=rendered.code.pack()[:count].numpy(),
-            lm68=rendered.landmarks[:count].numpy(),
+            contents[self.folder / f"images/{name}.jpg"] = _picture_bytes(images[k], "JPEG")
+            contents[self.folder / f"masks/{name}.png"] = _picture_bytes(mask, "PNG")
+        contents[_part(self.folder, chunk)] = npz_bytes(  # last: it says that the chunk is done
+            codes=rendered.code.pack()[:count].numpy(), lm68=rendered.landmarks[:count].numpy()
         )
+        write_files(contents)
         return count
 
 
@@ -259,22 +260,24 @@ def _write_tables(folder: Path, count: int, o: Options, facts: dict[str, Any]) -
         writer.writerow((name, splits[name], f"synthetic seed {o.seed} face {k}"))
     layout = FaceModel.load(o.face_model).layout
     files = np.array(names)
-    write_npz(folder / "landmarks68.npz", files=files, lm68=tables["lm68"])
-    write_npz(
-        folder / "codes.npz",
+    codes = npz_bytes(
         files=files,
         codes=tables["codes"],
         parts=np.array(list(layout.sizes)),
         sizes=np.array(list(layout.sizes.values())),
         face_model_hash=np.array(facts["model_hash"]),
     )
-    write_text(folder / "index.csv", text.getvalue())
+    write_files(
+        {
+            folder / "codes.npz": codes,
+            folder / "landmarks68.npz": npz_bytes(files=files, lm68=tables["lm68"]),
+            folder / "index.csv": text.getvalue().encode(),
+        }
+    )
 
 
-def _write_picture(path: Path, pixels: np.ndarray) -> None:
+def _picture_bytes(pixels: np.ndarray, kind: str) -> bytes:
     stream = io.BytesIO()
-    if path.suffix == ".jpg":
-        Image.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY, subsampling=0)
-    else:
-        Image.fromarray(pixels).save(stream, "PNG")
-    write_bytes(path, stream.getvalue())
+    options = {"quality": _QUALITY, "subsampling": 0} if kind == "JPEG" else {}
+    Image.fromarray(pixels).save(stream, kind, **options)
+    return stream.getvalue()

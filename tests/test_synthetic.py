@@ -234,15 +234,14 @@ class TestSyntheticFaces:
         assert (hidden < 0.01).sum() >= 4 and (hidden > 0.03).sum() >= 4 and hidden.max() < 0.8
 
     def test_a_face_does_not_depend_on_its_batch(self, portraits):
-        """Nor on the number of processes: only products of matrices of another size differ, by 1e-6."""
-        whole = _take(portraits, 0, 1, size=4)[0]
-        ranks = [next(portraits.batches(4, 0, 1, rank, 2)) for rank in (0, 1)]
-        assert whole.places == ranks[0].places + ranks[1].places == (4, 5, 6, 7)
-        for name in ("images", "target", "landmarks", "codes"):
-            joined = torch.cat([getattr(part, name) for part in ranks])
-            difference = (getattr(whole, name) - joined).abs()
-            # A vertex that moves by 1e-5 px may change its pixel's triangle.
-            assert (difference > 1e-3).float().mean() < 1e-3
+        """Nor on the number of processes, to the last bit (one thread)."""
+        for step in range(3):
+            whole = _take(portraits, 0, step, size=4)[0]
+            ranks = [next(portraits.batches(4, 0, step, rank, 2)) for rank in (0, 1)]
+            assert whole.places == ranks[0].places + ranks[1].places
+            for name in ("images", "target", "landmarks", "codes"):
+                joined = torch.cat([getattr(part, name) for part in ranks])
+                assert torch.equal(getattr(whole, name), joined)
 
     def test_heads_fill_the_surroundings(self, portraits):
         """Hair, neck and clothes: more of the picture than the background alone is replaced."""

@@ -115,11 +115,11 @@ def _blur(images: Tensor, share: float, d: Draws) -> Tensor:
     which, sigma = d.chance(share).nonzero()[:, 0], d.uniform(*_BLUR)
     if not len(which):
         return images
-    sigma = sigma[which] * (images.shape[-1] / 240)
-    blurred = gaussian_blur2d(
-        images[which], (_BLUR_KERNEL, _BLUR_KERNEL), sigma[:, None].expand(-1, 2)
-    )
-    return images.index_copy(0, which, blurred)
+    sigma = sigma * (images.shape[-1] / 240)
+    # One by one: a convolution of another batch size has other last bits.
+    kernel = (_BLUR_KERNEL, _BLUR_KERNEL)
+    blurred = [gaussian_blur2d(images[k, None], kernel, sigma[k].expand(1, 2)) for k in which]
+    return images.index_copy(0, which, torch.cat(blurred))
 
 
 def _compress(images: Tensor, share: float, d: Draws) -> Tensor:
@@ -128,8 +128,8 @@ def _compress(images: Tensor, share: float, d: Draws) -> Tensor:
     which, quality = d.chance(share).nonzero()[:, 0], d.uniform(*_QUALITY)
     if not len(which):
         return images
-    compressed = jpeg_codec_differentiable(images[which], quality[which]).clamp(0, 1)
-    return images.index_copy(0, which, compressed)
+    compressed = [jpeg_codec_differentiable(images[k, None], quality[k, None]) for k in which]
+    return images.index_copy(0, which, torch.cat(compressed).clamp(0, 1))
 
 
 def _occlude(images: Tensor, share: float, d: Draws) -> Tensor:

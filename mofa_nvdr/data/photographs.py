@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -347,3 +349,11 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # numpy, zipfile and zlib each raise their own on damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}: cannot read it as .npz without pickles: {reason}") from error
+
+
+def npz_bytes(**arrays: np.ndarray) -> bytes:
+    """The compressed .npz of some arrays, the same bytes each time."""
+    stream = io.BytesIO()
+    save: Any = np.savez_compressed
+    save(stream, **arrays)
+    return stream.getvalue()

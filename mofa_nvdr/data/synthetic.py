@@ -169,8 +169,7 @@ class Rendered:
 class SyntheticFaces:
     """Rendered random faces, each a pure function of the seed and its place in a run.
 
-    A face does not depend on the others of its batch, nor on how many processes share the work; only
-    the last bits of its numbers may (matrix products of other sizes).
+    A face does not depend on the others of its batch, nor on how many processes share the work.
 
     Args:
         decoder: renders the faces (in raster mode, whatever its own mode) on its device.
