@@ -34,9 +34,7 @@ def main() -> None:
         return to_uint8(face_image(face, GREY)), to_uint8(clay)
 
     prior = CodePrior(expression=0.0, yaw=0.25, sideways=0.0, depth=0.0)
-    people, _ = render(
-        random_codes(model.layout, 6, torch.Generator().manual_seed(11), prior), "key_left"
-    )
+    people, _ = render(random_codes(model.layout, 6, np.random.default_rng(11), prior), "key_left")
     turned = model.layout.zeros().replace(rotation=torch.tensor([[0.0, 0.45, 0.0]]))
     named = model.named_expressions
     smile = named["mouthSmileLeft"] + named["mouthSmileRight"] + 0.4 * named["jawOpen"]

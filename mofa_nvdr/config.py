@@ -19,7 +19,7 @@ class TrainConfig:
 
     # --- main
     data: str = "synthetic"
-    """folder of face crops, or 'synthetic' (faces rendered from random codes)"""
+    """folder of face crops or of their tar shards, or 'synthetic' (faces rendered from random codes)"""
     render_mode: Literal["raster", "vertex", "both"] = "raster"
     """photometric loss over rasterized pixels, over front-facing vertices as in the paper, or both"""
     raster_gradient: Literal["rendering", "surface"] = "rendering"
@@ -54,6 +54,20 @@ class TrainConfig:
     """side of the images in pixels"""
     flip: bool = True
     """mirror half of the photographs"""
+    augment_color: float = 0.0
+    """largest relative change of gain, contrast, saturation and gamma, in input and target; 0: off"""
+    augment_blur: float = 0.0
+    """share of the encoder's inputs that are blurred; the photometric target stays sharp"""
+    augment_noise: float = 0.0
+    """largest standard deviation of noise in the encoder's input"""
+    augment_jpeg: float = 0.0
+    """share of the encoder's inputs that are compressed as JPEG"""
+    augment_occlude: float = 0.0
+    """share of the encoder's inputs with an occluding patch; the photometric target has none"""
+    synthetic_surroundings: bool = True
+    """rendered faces have heads, hair, occluders and a camera's faults; off: faces on backgrounds"""
+    synthetic_lights: str = ""
+    """folder of .hdr light probes for half of the rendered faces; empty: lights drawn from the prior"""
     warm_start_steps: int = 0
     """steps at the start on rendered faces with known codes, before the photographs; not in the paper"""
 
@@ -176,6 +190,9 @@ def check_config(config: TrainConfig) -> None:
         value = getattr(config, field.name)
         if isinstance(value, (int, float)) and not value >= 0:
             raise ConfigError(f"--{_flag(field.name)} is {value}, expected 0 or more")
+    for key in ("augment_color", "augment_blur", "augment_jpeg", "augment_occlude"):
+        if getattr(config, key) > 1:
+            raise ConfigError(f"--{_flag(key)} is {getattr(config, key)}, expected 0 to 1")
     if config.outline_gradient and (
         config.render_mode == "vertex" or config.raster_gradient != "rendering"
     ):

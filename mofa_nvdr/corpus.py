@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Generator
+from contextlib import closing
 from typing import Any
 
 from mofa_nvdr import distributed
 from mofa_nvdr.config import TrainConfig
-from mofa_nvdr.data.photographs import INDEX_FILE, LANDMARK_FILE, DataError, Photographs
+from mofa_nvdr.data.augmentation import Augmentation, augment
+from mofa_nvdr.data.photographs import INDEX_FILE, LANDMARK_FILE, DataError
 from mofa_nvdr.data.sampling import Batch, batches, val_batches
-from mofa_nvdr.data.synthetic import SyntheticFaces
+from mofa_nvdr.data.shards import open_corpus
+from mofa_nvdr.data.synthetic import SyntheticFaces, load_lights
 from mofa_nvdr.decoder import FaceDecoder
 
 
@@ -23,12 +27,16 @@ class Corpus:
 
     def __init__(self, config: TrainConfig, decoder: FaceDecoder) -> None:
         self.config = config
+        self.device = decoder.triangles.device
         self.synthetic: SyntheticFaces | None = None
+        rendering: dict[str, Any] = {"plain": not config.synthetic_surroundings}
+        if config.synthetic_lights:
+            rendering["lights"] = load_lights(config.synthetic_lights)
         if config.data == "synthetic":
-            self.faces = self.synthetic = SyntheticFaces(decoder)
+            self.faces = self.synthetic = SyntheticFaces(decoder, **rendering)
             return
-        self.train_set = Photographs(config.data, "train", config.image_size)
-        self.val_set = Photographs(config.data, "val", config.image_size)
+        self.train_set = open_corpus(config.data, "train", config.image_size)
+        self.val_set = open_corpus(config.data, "val", config.image_size)
         if len(self.val_set) == 0:
             raise DataError(
                 f"{config.data}: no picture to validate on; bring at least two, or give some the "
@@ -39,7 +47,7 @@ class Corpus:
                 f"{config.data}: --weight-landmark is {config.weight_landmark:g}, but there is no "
                 f"{LANDMARK_FILE}; bring it, or give --weight-landmark 0"
             )
-        self.faces = SyntheticFaces(decoder, photographs=self.train_set)
+        self.faces = SyntheticFaces(decoder, photographs=self.train_set, **rendering)
 
     def __str__(self) -> str:
         if self.synthetic is not None:
@@ -47,7 +55,16 @@ class Corpus:
         return f"{len(self.train_set)} training and {len(self.val_set)} validation photographs"
 
     def train(self, start_step: int) -> Generator[Batch, None, None]:
-        """Batches from `start_step` on: rendered faces while the warm start lasts, then the corpus."""
+        """Batches from `start_step` on, augmented, on the decoder's device."""
+        options = Augmentation(
+            *(getattr(self.config, f"augment_{f.name}") for f in dataclasses.fields(Augmentation))
+        )
+        with closing(self._train(start_step)) as stream:
+            for batch in stream:
+                yield augment(batch.to(self.device), options, self.config.seed)
+
+    def _train(self, start_step: int) -> Generator[Batch, None, None]:
+        """Rendered faces while the warm start lasts, then the corpus."""
         c = self.config
         share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
         warm = self.faces.batches(c.batch_size, c.seed, start_step, **share)

@@ -24,7 +24,8 @@ def validate(encoder: Encoder, decoder: FaceDecoder, batches: Iterable[Batch]) -
     get the measures of the whole.
 
     Returns:
-        photometric: mean RGB distance over the rasterized mask, channels in [0, 1].
+        photometric: mean RGB distance over the rasterized mask, channels in [0, 1]; rendered faces
+            are compared without what covers them.
         photometric_vertex: the same over the front-facing vertices (Eq. 8), the paper's own measure.
         landmark_px: mean distance over the paper's 46 points in pixels at 240; NaN without
             landmarks.
@@ -60,7 +61,7 @@ def validate(encoder: Encoder, decoder: FaceDecoder, batches: Iterable[Batch]) -
 def _measure(encoder: Encoder, decoder: FaceDecoder, batch: Batch) -> dict[str, Tensor]:
     """The measures of each image of a batch, [B] each, on the CPU; angles in radians."""
     device = next(encoder.parameters()).device
-    images = batch.images.to(device)
+    images, target = batch.images.to(device), batch.target.to(device)
     code = decoder.model.layout.unpack(encoder(images))
     geometry = decoder.geometry(code)
     face = decoder.rasterize(geometry)
@@ -72,9 +73,9 @@ def _measure(encoder: Encoder, decoder: FaceDecoder, batch: Batch) -> dict[str, 
     # the figure finite.
     distance = (1 - code.translation[:, 2] / home).clamp(min=decoder.camera.near / home)
     measures = {
-        "photometric": photometric_raster(face, images),
+        "photometric": photometric_raster(face, target),
         "photometric_vertex": photometric_vertex(
-            vertices.positions, vertices.colors, vertices.front_facing, images
+            vertices.positions, vertices.colors, vertices.front_facing, target
         ),
         "landmark_px": landmark_error(face.landmarks, batch.landmarks.to(device))
         * (240 / images.shape[-1]),

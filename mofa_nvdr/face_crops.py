@@ -200,6 +200,45 @@ class FaceDetector:
         return len(found) > 0
 
 
+class LandmarkModel:
+    """A shape predictor of dlib (Kazemi and Sullivan 2014) from a file that the user names.
+
+    Args:
+        path: .dat file of a predictor of the 68 iBUG landmarks.
+
+    Raises:
+        RuntimeError: dlib is not installed; the message holds the install line.
+        ValueError: no such file, not a predictor, or one of other points.
+    """
+
+    def __init__(self, path: str) -> None:
+        if not Path(path).is_file():
+            raise ValueError(f"--landmark-model {path}: no such file")
+        try:
+            self._dlib: Any = importlib.import_module("dlib")
+        except ImportError as error:
+            raise RuntimeError(
+                f"--landmark-model {path}: needs dlib; pip install dlib-bin, or leave the option out"
+            ) from error
+        try:
+            self._predictor = self._dlib.shape_predictor(str(path))
+        except RuntimeError as error:
+            raise ValueError(f"--landmark-model {path}: dlib cannot read it ({error})") from None
+        found = len(self(np.zeros((64, 64, 3), np.uint8), (8, 8, 48)))
+        if found != NUM_LANDMARKS:
+            raise ValueError(
+                f"--landmark-model {path}: predicts {found} points, expected the {NUM_LANDMARKS} of iBUG"
+            )
+
+    def __call__(self, image: np.ndarray, box: tuple[float, ...]) -> np.ndarray:
+        """Landmarks [N, 2] of the face in a box (left, top, side, ...) of a picture [H, W, 3]."""
+        left, top, side = (round(x) for x in box[:3])
+        area = self._dlib.rectangle(left, top, left + side - 1, top + side - 1)
+        shape = self._predictor(image, area)
+        points = [(shape.part(k).x, shape.part(k).y) for k in range(shape.num_parts)]
+        return np.array(points, np.float64).reshape(-1, 2) + 0.5  # dlib counts pixels
+
+
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     """Intersection of two boxes over the smaller one."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])

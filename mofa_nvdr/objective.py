@@ -73,7 +73,7 @@ def loss_terms(
         clock: is told when the encoder is through, and shown the codes.
     """
     device = next(encoder.parameters()).device
-    photo = batch.images.to(device)
+    photo, target = batch.images.to(device), batch.target.to(device)
     predicted = encoder(photo)
     if clock is not None:
         clock.lap("encoder_forward")
@@ -90,11 +90,11 @@ def loss_terms(
     geometry = decoder.geometry(code)
     parts: dict[str, Tensor] = {}
     if config.render_mode in ("raster", "both"):
-        parts["photometric_raster"] = photometric_raster(decoder.rasterize(geometry), photo)
+        parts["photometric_raster"] = photometric_raster(decoder.rasterize(geometry), target)
     if config.render_mode in ("vertex", "both"):
         v = decoder.sample_vertices(geometry)
         parts["photometric_vertex"] = photometric_vertex(
-            v.positions, v.colors, v.front_facing, photo
+            v.positions, v.colors, v.front_facing, target
         )
     if config.render_mode == "both":
         photometric = (

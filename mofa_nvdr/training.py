@@ -155,7 +155,9 @@ def _train(
                 else:
                     state.facts["skipped_in_a_row"] = 0
                     if reported:
-                        monitor.step(step, result.terms, result.report | {"ms": clock.take()[0]})
+                        skipped = {"skipped_images": len(corpus.skipped)} if corpus.skipped else {}
+                        report = result.report | {"ms": clock.take()[0]} | skipped
+                        monitor.step(step, result.terms, report)
 
                 last = step == config.steps
                 improved = (step % config.val_every == 0 or last) and validation(step)

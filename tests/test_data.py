@@ -18,6 +18,7 @@ from PIL import Image
 from mofa_nvdr.data import (
     Batch,
     DataError,
+    EpochSampler,
     ImageError,
     Photographs,
     batches,
@@ -527,11 +528,85 @@ class TestBatches:
     def test_bad_input(self, corpus: Path):
         dataset = Photographs(corpus)
         for name in ("batch_size", "seed", "start_step"):
-            with pytest.raises(ValueError, match=f"batches: {name} is -1, expected at least"):
+            with pytest.raises(ValueError, match=f"{name} is -1, expected at least"):
                 batches(dataset, **{"batch_size": 1, name: -1})
         write_index(corpus / "index.csv", [("images/face_000.png", "train")])
         with pytest.raises(DataError, match="no val pictures in"):
             batches(Photographs(corpus, "val"), 1)
+
+    def test_ranks_see_together_what_one_process_sees(self, corpus: Path):
+        dataset = Photographs(corpus, image_size=SIDE)
+        alone = take(batches(dataset, 4, seed=3), 3)
+        ranks = [take(batches(dataset, 4, seed=3, rank=r, world_size=2), 3) for r in (0, 1)]
+        for whole, first, second in zip(alone, *ranks):
+            assert whole.paths == first.paths + second.paths
+            assert whole.places == first.places + second.places
+            assert whole.images.equal(torch.cat([first.images, second.images]))  # mirrors too
+            assert whole.landmarks.equal(torch.cat([first.landmarks, second.landmarks]))
+
+    def test_codes_of_rendered_faces(self, corpus: Path):
+        names = [f"images/face_{i:03d}.png" for i in range(9)]
+        codes = np.arange(9 * 5, dtype=np.float64).reshape(9, 5)
+        np.savez(corpus / "codes.npz", files=np.array(names), codes=codes)
+        (batch,) = take(val_batches(Photographs(corpus, "val", SIDE), 3), 1)
+        assert batch.codes.dtype == torch.float32 and batch.codes.equal(
+            torch.tensor(codes[6:9], dtype=torch.float32)
+        )
+        assert mirror(Photographs(corpus, "val", SIDE)[0]).code is None
+        np.savez(corpus / "codes.npz", files=np.array(names[:7]), codes=codes[:7])
+        (batch,) = take(val_batches(Photographs(corpus, "val", SIDE), 3), 1)
+        assert batch.codes is None  # two of the three are unknown
+        np.savez(corpus / "codes.npz", files=np.array(names), codes=codes[:7])
+        with pytest.raises(
+            DataError, match=r"codes\.npz: expected files \[N\] .* found files \[9\]"
+        ):
+            Photographs(corpus)
+
+
+class TestEpochSampler:
+    @pytest.mark.parametrize(("num", "batch", "world"), [(12, 6, 3), (10, 6, 2), (7, 20, 4)])
+    def test_every_sample_once_an_epoch_over_all_ranks(self, num: int, batch: int, world: int):
+        ranks = [EpochSampler(num, batch, 1, rank, world) for rank in range(world)]
+        seen = [index for _ in range(num) for rank in ranks for index in next(rank)]
+        epochs = [seen[i : i + num] for i in range(0, len(seen), num)]
+        assert len(epochs) == batch
+        assert all(sorted(epoch) == list(range(num)) for epoch in epochs)
+        assert len({tuple(epoch) for epoch in epochs}) > 1
+
+    def test_resumes_in_the_middle_of_an_epoch(self):
+        straight = EpochSampler(11, 3, 5)
+        for _ in range(5):
+            next(straight)
+        resumed = EpochSampler(11, 3, 5)
+        resumed.load_state_dict(straight.state_dict())
+        assert [next(straight) for _ in range(9)] == [next(resumed) for _ in range(9)]
+
+    def test_resumes_with_other_ranks(self):
+        two = [EpochSampler(11, 4, 5, rank, 2) for rank in (0, 1)]
+        one = EpochSampler(11, 4, 5)
+        for _ in range(4):
+            next(two[0]), next(two[1])
+        assert two[0].state_dict() == two[1].state_dict()
+        one.load_state_dict(two[0].state_dict())
+        assert next(one) == next(two[0]) + next(two[1])
+
+    def test_mistakes(self):
+        for name in ("num_samples", "batch_size"):
+            with pytest.raises(ValueError, match=f"EpochSampler: {name} is 0, expected at least 1"):
+                EpochSampler(**{"num_samples": 3, "batch_size": 1, name: 0})
+        for rank, world_size in ((2, 2), (-1, 2), (0, 0), (0, 3)):
+            with pytest.raises(
+                ValueError, match="4 images for rank .* that the number of processes"
+            ):
+                EpochSampler(3, 4, rank=rank, world_size=world_size)
+        sampler = EpochSampler(11, 4, 5)
+        state = sampler.state_dict()
+        with pytest.raises(ValueError, match="the saved seed is 6, this run's is 5; resume with"):
+            sampler.load_state_dict({**state, "seed": 6})
+        with pytest.raises(ValueError, match="the saved num_samples is 10, this run's is 11"):
+            sampler.load_state_dict({**state, "num_samples": 10})
+        with pytest.raises(ValueError, match="6 samples seen are no whole steps of 4; resume"):
+            sampler.load_state_dict({**state, "samples_seen": 6})
 
 
 class TestValBatches:
@@ -548,6 +623,13 @@ class TestValBatches:
         (batch,) = val_batches(dataset, 8, limit=3)
         assert names_of(batch) == ["face_001.png", "face_003.png", "face_005.png"]
         assert len(list(val_batches(dataset, 1, limit=100))) == 6
+
+    def test_processes_share_the_pictures(self, corpus: Path):
+        dataset = Photographs(corpus, image_size=SIDE)
+        parts = [list(val_batches(dataset, 2, rank=rank, world_size=2)) for rank in (0, 1)]
+        names = [[name for batch in part for name in names_of(batch)] for part in parts]
+        assert names[0] == ["face_000.png", "face_002.png", "face_004.png"]
+        assert names[1] == ["face_001.png", "face_003.png", "face_005.png"]
 
     def test_shares_of_processes_make_the_split(self, corpus: Path):
         dataset = Photographs(corpus, "train", 48)

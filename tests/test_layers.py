@@ -12,8 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "cli": 6, "__main__": 6,
     "training": 5, "benchmark": 5, "preprocess": 5, "evaluation": 5, "reconstruction": 5, "relighting": 5,
-    "run_folder": 5, "model_sheets": 5, "model_build": 5, "export": 5, "objective": 5, "corpus": 5,
-    "training_state": 5, "monitoring": 5, "report": 5, "training_benchmark": 5,
+    "synthesis": 5, "run_folder": 5, "model_sheets": 5, "model_build": 5, "export": 5,
+    "objective": 5, "corpus": 5, "training_state": 5, "monitoring": 5, "report": 5,
+    "training_benchmark": 5,
     "decoder": 4, "encoder": 4, "networks": 4, "data": 4, "face_crops": 4,
     "renderer": 3, "losses": 3, "pictures": 3, "parameters": 3, "model_reference": 3,
     "model_info": 3, "mesh_files": 3,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import types
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -287,6 +288,90 @@ class TestMistakes:
             preprocess_files([str(path)], str(tmp_path / "out"))
         np.savetxt(path.with_suffix(".txt"), POINTS_5)  # landmarks need none
         preprocess_files([str(path)], str(tmp_path / "out"))
+
+
+class FakeDlib(types.ModuleType):
+    """dlib as far as it is used: a predictor that puts 68 points into the box that it is given."""
+
+    def __init__(self, num_parts: int = 68, offset: int = 0) -> None:
+        super().__init__("dlib")
+        self.num_parts, self.offset, self.boxes = num_parts, offset, []
+        self.rectangle = lambda *edges: edges
+
+    def shape_predictor(self, path: str):
+        if Path(path).read_bytes() != b"a predictor":
+            raise RuntimeError(f"Unexpected version found while deserializing {path}")
+        return self._predict
+
+    def _predict(self, image, box):
+        left, top, right, bottom = box
+        self.boxes.append(box)
+        # Of a frontal face: 5 % within the box, 15 % below its top.
+        places = (points_68() - [60, 50]) / [80, 100] * [0.9, 0.85] + [0.05, 0.15]
+        points = np.round(places * (right - left) + [left + self.offset, top])
+        parts = [types.SimpleNamespace(x=int(x), y=int(y)) for x, y in points]
+        return types.SimpleNamespace(num_parts=self.num_parts, part=lambda k: parts[k % 68])
+
+
+class TestLandmarkModel:
+    @pytest.fixture
+    def model(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "dlib", FakeDlib())
+        monkeypatch.setattr(FaceDetector, "__init__", lambda self, *a: None)
+        monkeypatch.setattr(FaceDetector, "boxes", lambda self, image: [(60.0, 50.0, 100.0, 7.0)])
+        (tmp_path / "model.dat").write_bytes(b"a predictor")
+        return str(tmp_path / "model.dat")
+
+    def test_landmarks_and_framing(self, tmp_path, model):
+        photograph(tmp_path / "in")
+        options = Options(size=100, landmark_model=model)
+        out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"), options)
+        (row,) = rows_of(out)
+        assert row["found_by"] == "detector, 68 landmarks" and float(row["score"]) == 7
+        assert sys.modules["dlib"].boxes[-1] == (60, 50, 159, 149)
+        (sample,) = list(Photographs(out, "train", 100))
+        crop = Crop(*(float(row[k]) for k in ("left", "top", "side")))
+        points = crop.to_source(sample.landmarks.astype(float), 100)
+        want = crop_from_landmarks(points)
+        np.testing.assert_allclose((crop.left, crop.side), (want.left, want.side), atol=0.1)
+        # Pixel k's centre is k + 0.5: all points are at halves.
+        np.testing.assert_allclose(points % 1, 0.5, atol=0.01)
+
+    def test_landmarks_beside_the_photograph_go_first(self, tmp_path, model):
+        np.savetxt(photograph(tmp_path / "in").with_suffix(".txt"), POINTS_5)
+        options = Options(landmark_model=model)
+        out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"), options)
+        assert rows_of(out)[0]["found_by"] == "5 landmarks"
+
+    def test_landmarks_off_the_face(self, tmp_path, model, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, "dlib", FakeDlib(offset=60))
+        photograph(tmp_path / "in")
+        options = Options(landmark_model=model)
+        out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"), options)
+        assert rows_of(out) == []
+        assert "1 left out as landmarks off the face" in capsys.readouterr().out
+
+    def test_mistakes(self, tmp_path, model, monkeypatch, capsys):
+        path = str(photograph(tmp_path / "in"))
+
+        def fails(file: str, message: str) -> None:
+            assert (
+                main(["preprocess", path, "--out", str(tmp_path / "o"), "--landmark-model", file])
+                == 2
+            )
+            error = capsys.readouterr().err
+            assert message in error and error.count("\n") == 1
+            assert not (tmp_path / "o").exists()
+
+        fails(str(tmp_path / "no.dat"), "no.dat: no such file")
+        (tmp_path / "other.dat").write_bytes(b"x")
+        fails(
+            str(tmp_path / "other.dat"), "other.dat: dlib cannot read it (Unexpected version found"
+        )
+        monkeypatch.setitem(sys.modules, "dlib", FakeDlib(num_parts=5))
+        fails(model, "model.dat: predicts 5 points, expected the 68 of iBUG")
+        monkeypatch.setitem(sys.modules, "dlib", None)
+        fails(model, "model.dat: needs dlib; pip install dlib-bin, or leave the option out")
 
 
 class TestFaceDetector:

@@ -14,6 +14,7 @@ from mofa_nvdr import __version__
 
 COMMANDS = {
     "preprocess": "find and crop the faces in photographs",
+    "synthesize": "render a corpus of faces with codes, landmarks and masks",
     "train": "train the face autoencoder on photographs or on synthetic faces",
     "reconstruct": "predict parameters from face crops, with a panel of pictures each",
     "relight": "render predicted faces under another light",

@@ -22,7 +22,9 @@ def preprocess(
     sharpness: float = 15.0,
     turned: float = 0.9,
     score: float = 2.0,
+    landmark_model: str = "",
     workers: int = 2,
+    shards: float = 0.0,
 ) -> object:
     """Find the faces in photographs and crop them for training and reconstruction.
 
@@ -34,13 +36,15 @@ def preprocess(
         sharpness: least sharpness (variance of the Laplacian at 128 px; good crops have 40 to 400)
         turned: largest turn of the head where landmarks are known (0 frontal, 1 nose beside an eye)
         score: least certainty of the face detector (about 1 to 12)
+        landmark_model: .dat file of a dlib predictor of 68 landmarks, for faces that have none beside them
         workers: photographs at once
+        shards: also pack the crops into tar shards of about so many MB, in OUT/shards; 0: do not
     """
 
     def call() -> None:
         from mofa_nvdr.preprocess import Options, preprocess_files
 
-        options = Options(size, smallest, sharpness, turned, score)
-        preprocess_files(list(photos), out, options, workers)
+        options = Options(size, smallest, sharpness, turned, score, landmark_model)
+        preprocess_files(list(photos), out, options, workers, shards)
 
     return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -32,20 +33,38 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"{path}: no such file")
+    return _read(path, str(path))
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """The same for a picture that is in memory.
+
+    Args:
+        data: the file's bytes.
+        name: what messages call it.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    return _read(io.BytesIO(data), name)
+
+
+def _read(source: Path | io.BytesIO, name: str) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             width, height = image.size
             if min(width, height) >= MIN_SIDE:
                 return np.array(_to_rgb(ImageOps.exif_transpose(image)))
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from None
+        raise ImageError(f"{name}: {error}") from None
     except Exception as error:  # each of Pillow's readers raises kinds of its own on damaged files
-        reason = (str(error).splitlines() or [""])[0].replace(repr(str(path)), "it").strip()
+        reason = (str(error).splitlines() or [""])[0].replace(repr(source), "it")
+        reason = reason.replace(repr(name), "it").strip()
         raise ImageError(
-            f"{path}: cannot read this picture: {reason or type(error).__name__}"
+            f"{name}: cannot read this picture: {reason or type(error).__name__}"
         ) from error
     raise ImageError(
-        f"{path}: the picture is {width}x{height} px, too small to hold a face; "
+        f"{name}: the picture is {width}x{height} px, too small to hold a face; "
         f"expected at least {MIN_SIDE} px a side"
     )
 

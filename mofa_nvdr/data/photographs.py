@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 SPLITS = ("train", "val")
 INDEX_FILE = "index.csv"
 LANDMARK_FILE = "landmarks68.npz"
+CODE_FILE = "codes.npz"
 VAL_FRACTION = 0.05
 
 
@@ -35,26 +38,92 @@ class Sample:
         landmarks: float32 [68, 2] px at S, x right and y down from the top left corner; NaN where
             unknown.
         confidence: float32 [68] in [0, 1], the c_j of Eq. 9; 0 where unknown.
-        path: the file.
+        path: the file; in a shard the shard's path with the sample's name behind.
+        code: float32 [size], the true code of a rendered face; None for photographs.
     """
 
     image: np.ndarray
     landmarks: np.ndarray
     confidence: np.ndarray
     path: Path
+    code: np.ndarray | None = None
 
 
-class Photographs:
+class Corpus:
+    """A data set of face crops: `corpus[i]` reads the i-th as a `Sample`. `open_corpus` makes them.
+
+    Args:
+        path: the folder.
+        split: "train" or "val".
+        image_size: side S of the samples, px; see `resize_square`.
+
+    Attributes:
+        files: where each sample lies.
+        has_landmarks: whether there are any landmarks.
+        skipped: names of what was found unreadable so far, each once.
+
+    Raises:
+        ValueError: another split, or image_size below 1.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], split: str, image_size: int) -> None:
+        who = type(self).__name__
+        if split not in SPLITS:
+            raise ValueError(f"{who}: split is {split!r}, expected 'train' or 'val'")
+        if image_size < 1:
+            raise ValueError(f"{who}: image_size is {image_size} px, expected at least 1")
+        self.path = Path(path)
+        self.split = split
+        self.image_size = image_size
+        self.files: list[Path] = []
+        self.has_landmarks = False
+        self.skipped: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            ImageError: it cannot be read.
+            IndexError: no such index.
+        """
+        raise NotImplementedError
+
+    def report_skipped(self, path: Path, reason: str) -> None:
+        """Count what cannot be read and warn about it, once per file."""
+        if str(path) not in self.skipped:
+            self.skipped.append(str(path))
+            warnings.warn(f"skipped picture {len(self.skipped)}: {reason}", stacklevel=2)
+
+    def _sample(
+        self, image: np.ndarray, known: np.ndarray | None, code: np.ndarray | None, path: Path
+    ) -> Sample:
+        """Bring a picture and its landmarks [68, 3] (x, y, confidence; None: unknown) to the size."""
+        left, top, side = central_square(*image.shape[:2])
+        if known is None:
+            landmarks = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
+            confidence = np.zeros(NUM_LANDMARKS, np.float32)
+        else:
+            corner = np.array([left, top], np.float32)
+            landmarks = (known[:, :2] - corner) * np.float32(self.image_size / side)
+            confidence = known[:, 2].copy()
+        return Sample(resize_square(image, self.image_size), landmarks, confidence, path, code)
+
+
+class Photographs(Corpus):
     """The photographs under a folder, sorted by name; `dataset[i]` reads the i-th as a `Sample`.
 
     Pictures (jpg, jpeg, png, bmp, webp, tif, tiff) are sought in subfolders too; hidden files are
-    not. Two files in the folder are used when present, or in its parent when the folder is called
+    not. Three files in the folder are used when present, or in its parent when the folder is called
     `images`; they name pictures relative to where they lie:
 
     * `index.csv`, columns `file` and `split` (and any others): which pictures belong to "train" and
       "val". Pictures not in it, or with another split, are left out. Without it about one picture
       in twenty, chosen by a hash of its name, is val, the same ones however many others come
       and go; see `split_by_name`.
+    * `codes.npz`, of rendered faces: `files` [N] text and `codes` [N, size]; see `synthesize`.
     * `landmarks68.npz`: `files` [N] text, `lm68` [N, 68, 2] iBUG landmarks in px of the picture,
       NaN where unknown, and optionally `confidence` [N, 68] in [0, 1], else 1.
 
@@ -64,6 +133,7 @@ class Photographs:
         image_size: side S of the samples, px; see `resize_square`.
 
     Attributes:
+        base: the folder to which names are relative.
         files: the split's pictures.
         has_landmarks: whether a landmark file was found.
         skipped: names of the pictures found unreadable so far, each once.
@@ -76,16 +146,8 @@ class Photographs:
     def __init__(
         self, path: str | os.PathLike[str], split: str = "train", image_size: int = 240
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"Photographs: split is {split!r}, expected 'train' or 'val'")
-        if image_size < 1:
-            raise ValueError(f"Photographs: image_size is {image_size} px, expected at least 1")
-        self.path = Path(path)
-        self.split = split
-        self.image_size = image_size
-        self.skipped: list[str] = []
-
-        base = _find_base(self.path)
+        super().__init__(path, split, image_size)
+        self.base = base = _find_base(self.path)
         names = _find_pictures(self.path, base)
         index = base / INDEX_FILE
         splits = _read_index(index, names, self.path) if index.is_file() else split_by_name(names)
@@ -99,9 +161,8 @@ class Photographs:
         self._landmarks = (
             _read_landmarks(landmark_file, names, self.path) if self.has_landmarks else {}
         )
-
-    def __len__(self) -> int:
-        return len(self._names)
+        code_file = base / CODE_FILE
+        self._codes = _read_codes(code_file) if code_file.is_file() else {}
 
     def __getitem__(self, index: int) -> Sample:
         """Read one photograph.
@@ -110,24 +171,17 @@ class Photographs:
             ImageError: it cannot be read.
             IndexError: no such index.
         """
-        path = self.files[index]
+        path, name = self.files[index], self._names[index]
         image = read_image(path)
-        left, top, side = central_square(*image.shape[:2])
-        known = self._landmarks.get(self._names[index])
-        if known is None:
-            landmarks = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
-            confidence = np.zeros(NUM_LANDMARKS, np.float32)
-        else:
-            corner = np.array([left, top], np.float32)
-            landmarks = (known[:, :2] - corner) * np.float32(self.image_size / side)
-            confidence = known[:, 2].copy()
-        return Sample(resize_square(image, self.image_size), landmarks, confidence, path)
+        return self._sample(image, self.landmarks_of(name), self.code_of(name), path)
 
-    def report_skipped(self, path: Path, reason: str) -> None:
-        """Count an unreadable picture and warn about it, once per file."""
-        if str(path) not in self.skipped:
-            self.skipped.append(str(path))
-            warnings.warn(f"skipped picture {len(self.skipped)}: {reason}", stacklevel=2)
+    def landmarks_of(self, name: str) -> np.ndarray | None:
+        """Landmarks [68, 3] (x, y, confidence) of a picture in its own px, by its name below `base`."""
+        return self._landmarks.get(name)
+
+    def code_of(self, name: str) -> np.ndarray | None:
+        """The true code of a rendered picture, by its name below `base`."""
+        return self._codes.get(name)
 
 
 def split_by_name(names: list[str]) -> dict[str, str]:
@@ -255,15 +309,29 @@ def _read_landmarks(path: Path, names: list[str], folder: Path) -> dict[str, np.
     return dict(zip(listed, table))
 
 
+def _read_codes(path: Path) -> dict[str, np.ndarray]:
+    """Name -> true code [size] of a rendered face."""
+    found = _load_arrays(path)
+    files, codes = found.get("files"), found.get("codes")
+    if (
+        files is None
+        or codes is None
+        or files.ndim != 1
+        or files.dtype.kind != "U"
+        or codes.ndim != 2
+        or codes.dtype.kind != "f"
+        or len(codes) != len(files)
+    ):
+        raise DataError(
+            f"{path}: expected files [N] text and codes [N, size] floats, found "
+            + (", ".join(f"{k} {list(v.shape)} {v.dtype}" for k, v in found.items()) or "nothing")
+        )
+    return dict(zip((str(name) for name in files), codes.astype(np.float32)))
+
+
 def _load_landmark_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The arrays files, lm68 and confidence (None if absent), not yet checked."""
-    try:
-        with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            found = {} if isinstance(archive, np.ndarray) else dict(archive)
-    except Exception as error:  # numpy, zipfile and zlib each raise their own on damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: cannot read it as .npz without pickles: {reason}") from error
+    found = _load_arrays(path)
     missing = [key for key in ("files", "lm68") if key not in found]
     if missing:
         raise DataError(
@@ -271,3 +339,21 @@ def _load_landmark_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarra
             f"found {', '.join(found) or 'no named array'}"
         )
     return np.atleast_1d(found["files"]), found["lm68"], found.get("confidence")
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            return {} if isinstance(archive, np.ndarray) else dict(archive)
+    except Exception as error:  # numpy, zipfile and zlib each raise their own on damaged files
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: cannot read it as .npz without pickles: {reason}") from error
+
+
+def npz_bytes(**arrays: np.ndarray) -> bytes:
+    """The compressed .npz of some arrays, the same bytes each time."""
+    stream = io.BytesIO()
+    save: Any = np.savez_compressed
+    save(stream, **arrays)
+    return stream.getvalue()

@@ -1,7 +1,8 @@
 """Batches of photographs: an order that depends on the step number alone, read ahead by threads.
 
-Where several processes train together, a sampler takes `rank` and `world_size` and gives each process its
-share of every batch: rank r the r-th of world_size equal parts.
+`EpochSampler` says which sample stands where; `batches` reads them. Where several processes train
+together, a sampler takes `rank` and `world_size` and gives each process its share of every batch: rank r
+the r-th of world_size equal parts.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mofa_nvdr.data.draws import random_words
 from mofa_nvdr.data.images import ImageError
-from mofa_nvdr.data.photographs import DataError, Photographs, Sample
+from mofa_nvdr.data.photographs import Corpus, DataError, Sample
 from mofa_nvdr.landmarks import MIRROR
 
 NUM_THREADS = 2  # reading one 240 px sample takes 2 to 3 ms, a training step tens of ms an image
@@ -40,8 +42,12 @@ class Batch:
             unknown.
         confidence: [B, 68] in [0, 1]; 0 where unknown.
         step: the training step; in validation the number of the batch.
-        codes: [B, size], the true codes of rendered faces; None for photographs.
+        codes: [B, size], the true codes of rendered faces; None where any is unknown.
         paths: where the images came from.
+        places: number of each image in the endless sequence of a training run, over all processes;
+            random changes of an image are drawn from the seed and this number. Empty in validation.
+        clean: [B, 3, S, S], what the photometric loss compares with where it is not `images`: see
+            `target`.
     """
 
     images: Tensor
@@ -50,6 +56,13 @@ class Batch:
     step: int
     codes: Tensor | None = None
     paths: tuple[Path, ...] = field(default=())
+    places: tuple[int, ...] = field(default=())
+    clean: Tensor | None = None
+
+    @property
+    def target(self) -> Tensor:
+        """What the photometric loss compares with: without occluders, blur, noise and JPEG's marks."""
+        return self.images if self.clean is None else self.clean
 
     def to(self, device: torch.device | str) -> Batch:
         """A copy with its tensors on `device`."""
@@ -59,51 +72,102 @@ class Batch:
             landmarks=self.landmarks.to(device),
             confidence=self.confidence.to(device),
             codes=None if self.codes is None else self.codes.to(device),
+            clean=None if self.clean is None else self.clean.to(device),
         )
 
 
-def batches(
-    dataset: Photographs,
-    batch_size: int,
-    seed: int = 0,
-    start_step: int = 0,
-    flip: bool = True,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Generator[Batch, None, None]:
-    """Shuffled training batches without end, from `start_step` on.
+class EpochSampler:
+    """Which samples a process sees at each step: an endless sequence of shuffled epochs, cut exactly.
 
-    Item b of step k is number k * batch_size + b of a sequence of epochs, each in an order drawn
-    from (seed, epoch); a batch may reach from one epoch into the next. What a step sees depends on
-    these numbers alone, so a resumed run sees what an unbroken one would. In place of an unreadable
-    picture comes the next readable one in the folder; see `Photographs.skipped`.
+    Epoch e holds every sample once, in an order drawn from (seed, e); the epochs follow one another.
+    Step k takes the next `batch_size` places of this sequence, rank r the r-th part of them. A step
+    may reach from one epoch into the next, so that nothing is padded, repeated or dropped: each sample
+    comes exactly once an epoch over all ranks, whatever the numbers. Several processes see together
+    what one would see, in the same order.
 
-    Closing the iterator ends its threads.
+    As an iterator it yields a step at a time and remembers where it is.
 
     Args:
-        dataset: the photographs.
-        batch_size: pictures a step, over all processes.
+        num_samples: size of the data set.
+        batch_size: samples a step, over all processes.
         seed: non-negative.
-        start_step: number of the first batch.
-        flip: mirror half of the pictures, chosen from (seed, step); left and right landmarks swap.
         rank: of this process.
         world_size: processes that share the batches.
+        start_step: first step to come.
 
     Raises:
         ValueError: a number out of its range, or processes that can't share a batch evenly.
-        DataError: the data set is empty, or (while iterating) none of its pictures can be read.
     """
-    for name, value, least in (
-        ("batch_size", batch_size, 1),
-        ("seed", seed, 0),
-        ("start_step", start_step, 0),
-    ):
-        if value < least:
-            raise ValueError(f"batches: {name} is {value}, expected at least {least}")
-    if len(dataset) == 0:
-        raise DataError(f"batches: no {dataset.split} pictures in {dataset.path}")
-    share = share_of(batch_size, rank, world_size)
-    return _train_batches(dataset, batch_size, seed, start_step, flip, share)
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        start_step: int = 0,
+    ) -> None:
+        for name, value, least in (
+            ("num_samples", num_samples, 1),
+            ("batch_size", batch_size, 1),
+            ("seed", seed, 0),
+            ("start_step", start_step, 0),
+        ):
+            if value < least:
+                raise ValueError(f"EpochSampler: {name} is {value}, expected at least {least}")
+        self._share = share_of(batch_size, rank, world_size)
+        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
+        self.step = start_step
+        self._epoch, self._order = -1, np.empty(0, np.int64)
+
+    def places(self, step: int) -> range:
+        """Numbers of a step's samples in the endless sequence."""
+        return step_places(step, self.batch_size, self._share)
+
+    def index(self, place: int) -> int:
+        """The sample at a place of the sequence."""
+        epoch, within = divmod(place, self.num_samples)
+        if epoch != self._epoch:
+            words = random_words(self.num_samples, self.seed, 0, epoch)
+            self._epoch, self._order = epoch, np.argsort(words, kind="stable")
+        return int(self._order[within])
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self
+
+    def __next__(self) -> list[int]:
+        """Samples of the next step."""
+        indices = [self.index(place) for place in self.places(self.step)]
+        self.step += 1
+        return indices
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the sequence stands; the same on all ranks."""
+        return {
+            "samples_seen": self.step * self.batch_size,
+            "num_samples": self.num_samples,
+            "seed": self.seed,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state, with another number of ranks too as long as a step ends there.
+
+        Raises:
+            ValueError: the state is of another seed or data set, or lies within a step.
+        """
+        for name in ("num_samples", "seed"):
+            if state[name] != getattr(self, name):
+                raise ValueError(
+                    f"EpochSampler: the saved {name} is {state[name]}, this run's is "
+                    f"{getattr(self, name)}; resume with the data and options of before"
+                )
+        if state["samples_seen"] % self.batch_size:
+            raise ValueError(
+                f"EpochSampler: {state['samples_seen']} samples seen are no whole steps of "
+                f"{self.batch_size}; resume with the batch size of before"
+            )
+        self.step = state["samples_seen"] // self.batch_size
 
 
 def share_of(batch_size: int, rank: int, world_size: int) -> slice:
@@ -121,8 +185,50 @@ def share_of(batch_size: int, rank: int, world_size: int) -> slice:
     return slice(rank * share, (rank + 1) * share)
 
 
+def step_places(step: int, batch_size: int, share: slice) -> range:
+    """Numbers of a process's part of a step in the endless sequence of a training run."""
+    return range(step * batch_size, (step + 1) * batch_size)[share]
+
+
+def batches(
+    dataset: Corpus,
+    batch_size: int,
+    seed: int = 0,
+    start_step: int = 0,
+    flip: bool = True,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Generator[Batch, None, None]:
+    """Shuffled training batches without end, from `start_step` on, in the order of `EpochSampler`.
+
+    What a step sees depends on these numbers alone, so a resumed run sees what an unbroken one would,
+    in the middle of an epoch too. In place of an unreadable picture comes the next readable one of
+    the data set; see `Corpus.skipped`.
+
+    Closing the iterator ends its threads.
+
+    Args:
+        dataset: the photographs.
+        batch_size: pictures a step, over all processes.
+        seed: non-negative.
+        start_step: number of the first batch.
+        flip: mirror half of the pictures, chosen from the seed and the picture's place; left and right
+            landmarks swap.
+        rank: of this process.
+        world_size: processes that share the batches.
+
+    Raises:
+        ValueError: a number out of its range, or processes that can't share a batch evenly.
+        DataError: the data set is empty, or (while iterating) none of its pictures can be read.
+    """
+    if len(dataset) == 0:
+        raise DataError(f"batches: no {dataset.split} pictures in {dataset.path}")
+    sampler = EpochSampler(len(dataset), batch_size, seed, rank, world_size, start_step)
+    return _train_batches(dataset, sampler, flip)
+
+
 def val_batches(
-    dataset: Photographs,
+    dataset: Corpus,
     batch_size: int,
     limit: int | None = None,
     rank: int = 0,
@@ -154,7 +260,10 @@ def val_batches(
 
 
 def mirror(sample: Sample) -> Sample:
-    """The picture seen in a mirror: x goes to S - x, and left and right landmarks change names."""
+    """The picture seen in a mirror: x goes to S - x, and left and right landmarks change names.
+
+    Its code is unknown: modes of a face model have no mirror images in general.
+    """
     order = list(MIRROR)
     landmarks = sample.landmarks[order].copy()
     landmarks[:, 0] = sample.image.shape[1] - landmarks[:, 0]
@@ -163,29 +272,21 @@ def mirror(sample: Sample) -> Sample:
         image=np.ascontiguousarray(sample.image[:, ::-1]),
         landmarks=landmarks,
         confidence=sample.confidence[order].copy(),
+        code=None,
     )
 
 
 def _train_batches(
-    dataset: Photographs,
-    batch_size: int,
-    seed: int,
-    start_step: int,
-    flip: bool,
-    share: slice,
+    dataset: Corpus, sampler: EpochSampler, flip: bool
 ) -> Generator[Batch, None, None]:
-    num = len(dataset)
-    places = range(batch_size)[share]
+    num = sampler.num_samples
+    start_step = sampler.step
 
     def jobs() -> Iterator[tuple[int, bool]]:
-        epoch, order = -1, np.empty(0, np.int64)
         for step in itertools.count(start_step):
-            flips = _random_words(batch_size, seed, 1, step) >> np.uint64(63)
-            for b in places:
-                now, place = divmod(step * batch_size + b, num)
-                if now != epoch:
-                    epoch, order = now, np.argsort(_random_words(num, seed, 0, now), kind="stable")
-                yield int(order[place]), flip and bool(flips[b])
+            for place in sampler.places(step):
+                is_mirrored = flip and bool(random_words(1, sampler.seed, 1, place)[0] >> 63)
+                yield sampler.index(place), is_mirrored
 
     def read(job: tuple[int, bool]) -> _Reading:
         index, is_mirrored = job
@@ -196,14 +297,16 @@ def _train_batches(
             )
         return replace(reading, sample=mirror(reading.sample)) if is_mirrored else reading
 
-    with closing(_map_ahead(read, jobs(), READ_AHEAD * len(places))) as readings:
+    count = len(sampler.places(start_step))
+    with closing(_map_ahead(read, jobs(), READ_AHEAD * count)) as readings:
         samples = _report(dataset, readings)
         for step in itertools.count(start_step):
-            yield _collate(list(itertools.islice(samples, len(places))), step)
+            batch = _collate(list(itertools.islice(samples, count)), step)
+            yield replace(batch, places=tuple(sampler.places(step)))
 
 
 def _val_batches(
-    dataset: Photographs, batch_size: int, indices: Sequence[int]
+    dataset: Corpus, batch_size: int, indices: Sequence[int]
 ) -> Generator[Batch, None, None]:
     def read(index: int) -> _Reading:
         return _read_first(dataset, [index])
@@ -217,11 +320,6 @@ def _val_batches(
             yield _collate(group, number)
 
 
-def _random_words(num: int, *key: int) -> np.ndarray:
-    """Random uint64 [num] that depend on the key alone; NumPy keeps raw bit streams for good."""
-    return np.random.PCG64(np.random.SeedSequence(key)).random_raw(num)
-
-
 @dataclass(frozen=True)
 class _Reading:
     """A sample, None if there was none to be had, and what was passed over on the way to it."""
@@ -230,7 +328,7 @@ class _Reading:
     passed_over: tuple[tuple[Path, str], ...]
 
 
-def _read_first(dataset: Photographs, indices: Iterable[int]) -> _Reading:
+def _read_first(dataset: Corpus, indices: Iterable[int]) -> _Reading:
     """The first readable one of some pictures."""
     passed_over: list[tuple[Path, str]] = []
     for index in indices:
@@ -241,7 +339,7 @@ def _read_first(dataset: Photographs, indices: Iterable[int]) -> _Reading:
     return _Reading(None, tuple(passed_over))
 
 
-def _report(dataset: Photographs, readings: Iterable[_Reading]) -> Iterator[Sample]:
+def _report(dataset: Corpus, readings: Iterable[_Reading]) -> Iterator[Sample]:
     """Pass samples on; report unreadable pictures here, in the caller's thread and order."""
     for reading in readings:
         for path, reason in reading.passed_over:
@@ -252,12 +350,14 @@ def _report(dataset: Photographs, readings: Iterable[_Reading]) -> Iterator[Samp
 
 def _collate(samples: list[Sample], step: int) -> Batch:
     images = np.stack([sample.image for sample in samples])  # [B, S, S, 3]
+    codes = [sample.code for sample in samples if sample.code is not None]
     images = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
     return Batch(
         images=torch.from_numpy(images),
         landmarks=torch.from_numpy(np.stack([sample.landmarks for sample in samples])),
         confidence=torch.from_numpy(np.stack([sample.confidence for sample in samples])),
         step=step,
+        codes=torch.from_numpy(np.stack(codes)) if len(codes) == len(samples) else None,
         paths=tuple(sample.path for sample in samples),
     )
 

@@ -1,0 +1,158 @@
+"""Random changes of training pictures, each drawn from the seed and the picture's place in the run.
+
+What the encoder sees and what the photometric loss compares with part ways here. Colour changes are
+changes of the scene, as another light or skin would be: both have them. Blur, noise, JPEG's marks and
+occluders stand between the scene and the camera: the encoder sees them, the loss does not, so that the
+face behind is what is asked for. Mirrors are drawn where pictures are read (`sampling.batches`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mofa_nvdr.data.draws import Draws, random_generator
+from mofa_nvdr.data.sampling import Batch
+
+_BLUR = (0.4, 1.8)  # px at 240, standard deviation
+_BLUR_KERNEL = 11
+_QUALITY = (20.0, 85.0)  # of JPEG
+_PATCH = (0.08, 0.28)  # half a patch's sides, in sides of the picture
+STREAM = 2  # of the seed: 0 draws the order, 1 the mirrors, 3 and 4 rendered faces
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How much of each change; zero switches one off. The options `augment_*` of a configuration.
+
+    Attributes:
+        color: largest relative change of gain, contrast, saturation, gamma and (a third of it) the
+            balance of the channels; in input and target. Rendered faces with known codes are left
+            out, whose light and albedo would not be true any more.
+        blur: share of the inputs that are blurred, by 0.4 to 1.8 px at 240.
+        noise: largest standard deviation of noise in the input; each has its own, from 0 up.
+        jpeg: share of the inputs that are compressed, at qualities from 20 to 85.
+        occlude: share of the inputs in which a patch covers a part, of a plain colour with some
+            texture or of the picture's own pixels from elsewhere.
+    """
+
+    color: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    jpeg: float = 0.0
+    occlude: float = 0.0
+
+
+def augment(batch: Batch, options: Augmentation, seed: int) -> Batch:
+    """Change a training batch on its own device, a function of its pictures, the seed and its places.
+
+    Args:
+        batch: as `sampling.batches` or `SyntheticFaces.batches` make it.
+        options: what to do.
+        seed: non-negative.
+
+    Returns:
+        The batch with `images` for the encoder and `target` for the photometric loss; the same batch
+        where everything is off.
+
+    Raises:
+        ValueError: the batch does not know its places (validation batches are not augmented).
+    """
+    if options == Augmentation():
+        return batch
+    if len(batch.places) != len(batch.images):
+        raise ValueError(
+            f"augment: {len(batch.places)} places for {len(batch.images)} pictures; only batches of "
+            "training know theirs"
+        )
+    # Everything is drawn whether it is on or off, so that one option does not change another's draws.
+    d = Draws([random_generator(seed, STREAM, p) for p in batch.places], batch.images.device)
+    images, target = batch.images, batch.target
+    color = torch.stack([d.uniform(-options.color, options.color) for _ in range(7)], dim=1)
+    if options.color and batch.codes is None:
+        images = _recolor(images, color)
+        target = images if batch.clean is None else _recolor(target, color)
+    images = _occlude(images, options.occlude, d)
+    return replace(batch, images=degrade(images, options, d), clean=target)
+
+
+def degrade(images: Tensor, options: Augmentation, d: Draws) -> Tensor:
+    """What lies between the scene and the file: blur, noise and JPEG's marks.
+
+    Args:
+        images: [B, 3, H, W] in [0, 1].
+        options: `blur`, `noise` and `jpeg` of it.
+        d: randomness for B samples.
+
+    Returns:
+        [B, 3, H, W] in [0, 1].
+    """
+    images = _blur(images, options.blur, d)
+    strength = d.uniform(0, options.noise).view(-1, 1, 1, 1)
+    if options.noise:
+        images = (images + strength * d.noise(*images.shape[1:])).clamp(0, 1)
+    return _compress(images, options.jpeg, d)
+
+
+def _recolor(images: Tensor, change: Tensor) -> Tensor:
+    """Relative changes [B, 7]: gamma, contrast, saturation, balance of three channels, gain."""
+    from kornia import enhance
+
+    images = enhance.adjust_gamma(images, (1 + change[:, 0]).clamp(min=0.1))
+    images = enhance.adjust_contrast_with_mean_subtraction(images, 1 + change[:, 1])
+    images = enhance.adjust_saturation_with_gray_subtraction(images, 1 + change[:, 2])
+    balance = 1 + change[:, 3:6] / 3
+    return (images * ((1 + change[:, 6:]) * balance)[:, :, None, None]).clamp(0, 1)
+
+
+def _blur(images: Tensor, share: float, d: Draws) -> Tensor:
+    from kornia.filters import gaussian_blur2d
+
+    which, sigma = d.chance(share).nonzero()[:, 0], d.uniform(*_BLUR)
+    if not len(which):
+        return images
+    sigma = sigma * (images.shape[-1] / 240)
+    # One by one: a convolution of another batch size has other last bits.
+    kernel = (_BLUR_KERNEL, _BLUR_KERNEL)
+    blurred = [gaussian_blur2d(images[k, None], kernel, sigma[k].expand(1, 2)) for k in which]
+    return images.index_copy(0, which, torch.cat(blurred))
+
+
+def _compress(images: Tensor, share: float, d: Draws) -> Tensor:
+    from kornia.enhance import jpeg_codec_differentiable
+
+    which, quality = d.chance(share).nonzero()[:, 0], d.uniform(*_QUALITY)
+    if not len(which):
+        return images
+    compressed = [jpeg_codec_differentiable(images[k, None], quality[k, None]) for k in which]
+    return images.index_copy(0, which, torch.cat(compressed).clamp(0, 1))
+
+
+def _occlude(images: Tensor, share: float, d: Draws) -> Tensor:
+    """A turned rectangle or ellipse over a part of some pictures."""
+    height, width = images.shape[-2:]
+    which = d.chance(share).nonzero()[:, 0]
+    turn, long, wide = d.uniform(0, math.pi), d.uniform(*_PATCH), d.uniform(*_PATCH)
+    down, across, is_round, is_plain = d.uniform(), d.uniform(), d.chance(0.5), d.chance(0.5)
+    color, texture = d.color(0.05, 0.9), d.random(3, 8, 8)
+    if not len(which):
+        return images
+    turn, long, wide, down, across, is_round, is_plain = (
+        x[which].view(-1, 1, 1) for x in (turn, long, wide, down, across, is_round, is_plain)
+    )
+    y = torch.linspace(0, 1, height, device=images.device)[:, None] - down
+    x = torch.linspace(0, 1, width, device=images.device) - across  # [N, 1, W]
+    u = (turn.cos() * x + turn.sin() * y) / long
+    v = (turn.cos() * y - turn.sin() * x) / wide
+    inside = torch.where(is_round > 0, u * u + v * v < 1, torch.maximum(u.abs(), v.abs()) < 1)
+    grain = F.interpolate(
+        texture[which] - 0.5, (height, width), mode="bilinear", align_corners=False
+    )
+    plain = (color[which, :, None, None] + 0.3 * grain).clamp(0, 1)
+    own = images[which].roll((height // 2, width // 2), (2, 3))
+    filling = torch.where(is_plain[:, None] > 0, plain, own)
+    return images.index_copy(0, which, torch.where(inside[:, None], filling, images[which]))

@@ -1,0 +1,368 @@
+"""Tar shards: what is packed comes back at any place, from any program; damage is named, not fatal."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import tarfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mofa_nvdr.cli import main
+from mofa_nvdr.data import (
+    DataError,
+    ImageError,
+    Photographs,
+    Shards,
+    batches,
+    open_corpus,
+    val_batches,
+    write_shards,
+)
+from mofa_nvdr.data.shards import index_path, open_shard, scan_shard
+
+SIDE = 32
+
+
+def corpus_of(folder: Path, num: int = 12, codes: bool = True) -> Path:
+    """Noise, so that files have a size, with landmarks, codes, masks and a split."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    names = [f"images/f.{i:02d}.png" for i in range(num)]
+    for i, name in enumerate(names):
+        picture = rng.integers(0, 255, (SIDE, SIDE, 3)).astype(np.uint8)
+        Image.fromarray(picture).save(folder / name)
+        Image.new("L", (SIDE, SIDE), i).save(folder / "masks" / Path(name).name)
+    rows = [f"{name},{'val' if i % 4 == 3 else 'train'},{i}.jpg" for i, name in enumerate(names)]
+    (folder / "index.csv").write_text("\n".join(["file,split,source", *rows]) + "\n")
+    points = rng.uniform(0, SIDE, (num - 1, 68, 2)).astype(np.float32)  # the last one has none
+    points[2, 5] = np.nan
+    np.savez(folder / "landmarks68.npz", files=np.array(names[:-1]), lm68=points)
+    if codes:
+        np.savez(folder / "codes.npz", files=np.array(names), codes=rng.normal(size=(num, 7)))
+    return folder
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    return corpus_of(tmp_path / "crops")
+
+
+@pytest.fixture
+def shards(crops: Path, tmp_path: Path) -> Path:
+    write_shards(crops, str(tmp_path / "shards"), megabytes=0.02)
+    return tmp_path / "shards"
+
+
+def by_picture(corpus) -> dict[bytes, tuple]:
+    return {
+        s.image.tobytes(): (s.landmarks, s.confidence, s.code)
+        for s in (corpus[i] for i in range(len(corpus)))
+    }
+
+
+class TestRoundTrip:
+    def test_samples_come_back(self, crops: Path, shards: Path):
+        assert len(list(shards.glob("train-*.tar"))) > 1
+        for split in ("train", "val"):
+            one, two = Photographs(crops, split, SIDE), open_corpus(shards, split, SIDE)
+            assert isinstance(two, Shards) and len(one) == len(two) == (
+                9 if split == "train" else 3
+            )
+            assert one.has_landmarks and two.has_landmarks
+            found, known = by_picture(two), by_picture(one)
+            assert found.keys() == known.keys()
+            for key, parts in known.items():
+                for a, b in zip(parts, found[key]):
+                    np.testing.assert_array_equal(a, b)
+
+    def test_without_codes_and_landmarks(self, tmp_path: Path):
+        crops = corpus_of(tmp_path / "crops", codes=False)
+        (crops / "landmarks68.npz").unlink()
+        write_shards(crops, str(tmp_path / "shards"))
+        corpus = open_corpus(tmp_path / "shards", "val", SIDE)
+        assert not corpus.has_landmarks
+        assert np.isnan(corpus[0].landmarks).all() and corpus[0].code is None
+
+    def test_a_folder_of_crops_is_opened_as_such(self, crops: Path):
+        assert isinstance(open_corpus(crops, "train", SIDE), Photographs)
+
+    def test_batches_shuffle_resume_and_split_over_ranks(self, shards: Path):
+        corpus = open_corpus(shards, "train", SIDE)
+        take = lambda *args, **more: list(  # noqa: E731
+            itertools.islice(batches(corpus, *args, **more), 6)
+        )
+        whole = take(4, 7)
+        paths = [path for batch in whole for path in batch.paths]
+        assert sorted(paths[:9]) == sorted(corpus.files) == sorted(paths[9:18])
+        resumed = list(itertools.islice(batches(corpus, 4, 7, start_step=3), 3))
+        for a, b in zip(whole[3:], resumed):
+            assert a.images.equal(b.images) and a.landmarks.nan_to_num().equal(
+                b.landmarks.nan_to_num()
+            )
+        ranks = [take(4, 7, rank=rank, world_size=2) for rank in (0, 1)]
+        for a, b, c in zip(whole, *ranks):
+            assert a.images.equal(torch.cat([b.images, c.images]))
+
+
+class TestFormat:
+    def test_plain_ustar_in_webdataset_naming(self, crops: Path, shards: Path):
+        kinds = {}
+        for path in sorted(shards.glob("*.tar")):
+            assert path.read_bytes()[257:263] == b"ustar\0"
+            with tarfile.open(path) as tar:
+                for member in tar:
+                    assert member.isfile() and member.mtime == 0
+                    key, _, kind = member.name.partition(".")
+                    kinds.setdefault(key, {})[kind] = tar.extractfile(member).read()
+        assert len(kinds) == 12
+        for parts in kinds.values():
+            row = json.loads(parts["json"])
+            file = crops / row["file"]
+            assert parts["png"] == file.read_bytes() and row["source"].endswith(".jpg")
+            assert parts["mask.png"] == (crops / "masks" / file.name).read_bytes()
+            assert np.load(io.BytesIO(parts["code.npy"])).shape == (7,)
+            assert ("npy" in parts) == (file.name != "f.11.png")
+
+    def test_webdataset_reads_it(self, shards: Path):
+        webdataset = pytest.importorskip("webdataset", reason="a check for developers alone")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            urls = [str(path) for path in sorted(shards.glob("train-*.tar"))]
+            stream = webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8")
+            samples = list(stream)
+        assert len(samples) == 9
+        assert all(s["png"].shape == (SIDE, SIDE, 3) for s in samples)
+        assert all(s["json"]["split"] == "train" for s in samples)
+        assert {s["npy"].shape for s in samples if "npy" in s} == {(68, 3)}
+
+    def test_same_bytes_again_and_nothing_written_twice(self, crops: Path, shards: Path):
+        before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in shards.iterdir()}
+        write_shards(crops, str(shards), 0.02)
+        assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in shards.iterdir()} == before
+        other = shards.parent / "other"
+        write_shards(crops, str(other), 0.02)
+        for path, (data, _) in before.items():
+            assert path.suffix == ".index" or (other / path.name).read_bytes() == data
+
+    def test_what_changed_is_written_anew(self, crops: Path, shards: Path):
+        names = {p.name for p in shards.glob("*.tar")}
+        Image.new("RGB", (SIDE, SIDE), (9, 8, 7)).save(crops / "images" / "f.00.png")
+        write_shards(crops, str(shards), 0.02)
+        assert any(
+            (image == (9, 8, 7)).all()
+            for image in (s.image for s in map(Shards(shards, "train", SIDE).__getitem__, range(9)))
+        )
+        write_shards(crops, str(shards), 10)  # one shard a split: the others go
+        assert {p.name for p in shards.glob("*.tar")} == {"train-00000.tar", "val-00000.tar"}
+        assert {p.name for p in shards.glob("*.index")} < {Path(n).stem + ".index" for n in names}
+
+    def test_shards_of_others(self, tmp_path: Path):
+        """Any names, PAX headers, folders within; val by a hash of the key."""
+        with tarfile.open(tmp_path / "000.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+            for i in range(30):
+                stream = io.BytesIO()
+                Image.new("RGB", (SIDE, SIDE), (i, 0, 0)).save(stream, "JPEG", quality=100)
+                name = f"people/{'é' * 60}{i:03d}"
+                for kind, data in (("JPG", stream.getvalue()), ("cls", b"3")):
+                    info = tarfile.TarInfo(f"{name}.{kind}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+        parts = [open_corpus(tmp_path, split, SIDE) for split in ("train", "val")]
+        assert len(parts[0]) + len(parts[1]) == 30 and len(parts[1]) >= 1
+        reds = sorted(
+            int(s.image[0, 0, 0]) for c in parts for s in map(c.__getitem__, range(len(c)))
+        )
+        assert np.abs(np.array(reds) - np.arange(30)).max() <= 2
+
+
+class TestIndex:
+    def test_places_are_the_archives(self, shards: Path):
+        for path in shards.glob("*.tar"):
+            indexed, scanned = open_shard(path), scan_shard(path)
+            assert indexed.samples == scanned.samples and not scanned.damage
+
+    @pytest.mark.parametrize("harm", ["missing", "half", "size", "other", "text"])
+    def test_made_anew(self, shards: Path, harm: str):
+        path = sorted(shards.glob("train-*.tar"))[0]
+        index = index_path(path)
+        whole = by_picture(Shards(shards, "train", SIDE)).keys()
+        lines = index.read_text().splitlines(keepends=True)
+        if harm == "missing":
+            index.unlink()
+        elif harm == "half":
+            index.write_text("".join(lines[:-1]) + lines[-1][:20])
+        elif harm == "size":
+            index.write_text(json.dumps({**json.loads(lines[0]), "bytes": 5}) + "\n")
+        elif harm == "other":  # of the same size, but its places are not this shard's
+            row = json.loads(lines[-1])
+            row["members"] = {
+                kind: [at + 512, *more] for kind, (at, *more) in row["members"].items()
+            }
+            index.write_text("".join(lines[:-1]) + json.dumps(row) + "\n")
+        else:
+            index.write_bytes(b"\xff\x00 no index")
+        assert by_picture(Shards(shards, "train", SIDE)).keys() == whole
+        rows = [json.loads(line) for line in index.read_text().splitlines()]
+        assert rows[0]["bytes"] == path.stat().st_size and rows[0]["samples"] == len(rows) - 1
+
+    def test_a_folder_that_cannot_be_written(self, shards: Path, monkeypatch):
+        for index in shards.glob("*.index"):
+            index.unlink()
+
+        def fail(shard):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("mofa_nvdr.data.shards.write_index", fail)
+        assert len(Shards(shards, "train", SIDE)) == 9
+        assert not list(shards.glob("*.index"))
+
+
+class TestDamage:
+    def test_truncated_shard(self, shards: Path):
+        path = sorted(shards.glob("train-*.tar"))[0]
+        samples = scan_shard(path).samples
+        offset, size, _ = next(iter(samples[-1][1].values()))
+        for cut in (offset + size // 2, offset, offset - 100):
+            data = path.read_bytes()
+            path.write_bytes(data[:cut])
+            with pytest.warns(UserWarning, match="skipped picture 1: .*cut short behind its first"):
+                corpus = Shards(shards, "train", SIDE)
+            assert corpus.skipped == [str(path)]
+            assert len(corpus) == 9 - 1
+            list(itertools.islice(batches(corpus, 4), 4))  # all that is left can be read
+            path.write_bytes(data)
+        assert len(Shards(shards, "train", SIDE)) == 9  # copied anew: the index fits again
+
+    def test_empty_shard(self, shards: Path):
+        path = sorted(shards.glob("train-*.tar"))[0]
+        lost = len(scan_shard(path).samples)
+        path.write_bytes(b"")
+        with pytest.warns(UserWarning, match="behind its first 0 samples; the rest is skipped"):
+            assert len(Shards(shards, "train", SIDE)) == 9 - lost
+
+    def test_damaged_header_without_an_index(self, shards: Path):
+        path = sorted(shards.glob("train-*.tar"))[0]
+        samples = scan_shard(path).samples
+        data = bytearray(path.read_bytes())
+        start = min(offset for offset, _, _ in samples[1][1].values()) - 512
+        data[start : start + 512] = b"x" * 512
+        path.write_bytes(bytes(data))
+        index_path(path).unlink()
+        with pytest.warns(UserWarning, match="damaged behind its first 1 samples"):
+            corpus = Shards(shards, "train", SIDE)
+        assert len(corpus) == 9 - len(samples) + 1
+
+    def test_damaged_sample_under_an_index(self, shards: Path):
+        """Named, skipped and counted, as an unreadable file is; the next readable one stands in."""
+        path = sorted(shards.glob("train-*.tar"))[0]
+        samples = open_shard(path).samples
+        data = bytearray(path.read_bytes())
+        start = min(offset for offset, _, _ in samples[0][1].values()) - 512
+        data[start : start + 512] = b"x" * 512
+        offset, size, _ = samples[1][1]["png"]
+        data[offset + 40 : offset + size] = bytes(size - 40)
+        path.write_bytes(bytes(data))
+        corpus = Shards(shards, "train", SIDE)
+        with pytest.raises(
+            ImageError, match="not where the index says; .* delete train-00000.index"
+        ):
+            corpus[0]
+        with pytest.raises(
+            ImageError, match=rf"train-00000\.tar/{samples[1][0]}\.png: cannot read"
+        ):
+            corpus[1]
+        with pytest.warns(UserWarning, match="skipped picture [12]: .*train-00000.tar") as caught:
+            taken = list(itertools.islice(batches(corpus, 9), 2))
+        assert len(caught) == 2
+        assert len(corpus.skipped) == 2
+        assert all(len(batch.images) == 9 for batch in taken)
+
+    def test_broken_landmarks(self, tmp_path: Path):
+        for k, data in enumerate((b"no array", None)):
+            stream = io.BytesIO()
+            np.save(stream, np.zeros((5, 2)))
+            parts = {"jpg": io.BytesIO(), "npy": io.BytesIO(data or stream.getvalue())}
+            Image.new("RGB", (SIDE, SIDE)).save(parts["jpg"], "JPEG")
+            with tarfile.open(tmp_path / f"train-{k}.tar", "w") as tar:
+                for kind, part in parts.items():
+                    info = tarfile.TarInfo(f"a.{kind}")
+                    info.size = len(part.getvalue())
+                    part.seek(0)
+                    tar.addfile(info, part)
+        corpus = Shards(tmp_path, "train", SIDE)
+        with pytest.raises(
+            ImageError, match=r"train-0.tar/a.npy: cannot read it as .npy without pi"
+        ):
+            corpus[0]
+        with pytest.raises(
+            ImageError, match=r"a.npy: holds \[5, 2\], expected landmarks \[68, 3\]"
+        ):
+            corpus[1]
+
+
+class TestMistakes:
+    def test_nothing_to_read(self, tmp_path: Path):
+        with pytest.raises(DataError, match="no .tar shards in this folder"):
+            Shards(tmp_path)
+        with tarfile.open(tmp_path / "val-00000.tar", "w"):
+            pass
+        with pytest.raises(DataError, match="no samples for training in 1 shards"):
+            Shards(tmp_path)
+        assert len(Shards(tmp_path, "val")) == 0
+
+    def test_bad_arguments(self, crops: Path, tmp_path: Path):
+        with pytest.raises(ValueError, match="Shards: split is 'test'"):
+            Shards(tmp_path, "test")
+        with pytest.raises(ValueError, match="shards: size is 0 MB, expected more than 0"):
+            write_shards(crops, str(tmp_path / "s"), 0)
+        with pytest.raises(DataError, match="no such folder"):
+            write_shards(tmp_path / "none", str(tmp_path / "s"))
+
+    def test_nothing_is_half_written(self, crops: Path, tmp_path: Path, monkeypatch):
+        out = tmp_path / "out"
+        monkeypatch.setattr(
+            tarfile.TarFile,
+            "addfile",
+            lambda *a: (_ for _ in ()).throw(OSError(28, "No space left")),
+        )
+        with pytest.raises(OSError, match="No space left"):
+            write_shards(crops, str(out))
+        assert list(out.iterdir()) == []
+
+
+class TestCommand:
+    def test_preprocess_and_train(self, tmp_path: Path, capsys):
+        folder = tmp_path / "in"
+        folder.mkdir()
+        points = np.array([[80.0, 90], [120, 90], [100, 115], [85, 140], [115, 140]])
+        for i in range(6):
+            pixels = np.random.default_rng(i).integers(0, 255, (240, 240, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+            np.savetxt(folder / f"{i}.txt", points)
+        out = tmp_path / "out"
+        args = ["preprocess", str(folder), "--out", str(out), "--size", "48"]
+        assert main([*args, "--shards", "-1"]) == 2
+        assert "shards is -1.0 MB, expected 0 or more" in capsys.readouterr().err
+        assert main([*args, "--shards", "0.01"]) == 0
+        assert f"shards: {out / 'shards'}" in capsys.readouterr().out
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = sum(len(open_corpus(out / "shards", s, 48)) for s in ("train", "val"))
+            list(val_batches(open_corpus(out / "shards", "val", 48), 2))
+        assert found == 6
+        config = ["--config", "smoke", "--steps", "2", "--out", str(tmp_path / "run")]
+        truncated = sorted((out / "shards").glob("train-*.tar"))[0]
+        truncated.write_bytes(truncated.read_bytes()[:-9000])
+        with pytest.warns(UserWarning, match="cut short"):
+            assert main(["train", *config, "--data", str(out / "shards")]) == 0
+        assert "1 unreadable images were skipped" in capsys.readouterr().out
+        lines = [json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+        assert [x["skipped_images"] for x in lines if x.get("split") != "val"] == [1, 1]
