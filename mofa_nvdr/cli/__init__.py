@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -37,7 +38,8 @@ def main(args: list[str] | None = None) -> int:
         # For torch on Linux, which is not loaded yet. Its threads spin for some milliseconds after every
         # large operation; on few cores they take them from the kernels' threads. docs/benchmarks.md
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    module = importlib.import_module(f"mofa_nvdr.cli.{args[0]}")
+    _show_notes()
+    module = importlib.import_module(f"mofa_nvdr.cli.{args[0].replace('-', '_')}")
     try:
         module.run(args[1:])
     except KeyboardInterrupt:
@@ -70,6 +72,21 @@ def parse(command: str, function: Callable[..., Any], args: list[str]) -> Any:
         words = errors.getvalue().translate({ord(c): " " for c in "╭╮╰╯│─├┤"})
         raise ValueError(" ".join(words.split())) from None
     return call
+
+
+class _Notes(logging.Handler):
+    """The package's notes as lines on whatever stderr is at the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = "note" if record.levelno <= logging.INFO else record.levelname.lower()
+        print(f"{kind}: {record.getMessage()}", file=sys.stderr)
+
+
+def _show_notes() -> None:
+    logger = logging.getLogger("mofa_nvdr")
+    if not any(isinstance(handler, _Notes) for handler in logger.handlers):
+        logger.addHandler(_Notes())
+        logger.setLevel(logging.INFO)
 
 
 def _overview() -> str:
