@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train the face autoencoder on photographs or on synthetic faces",
     "reconstruct": "predict parameters from face crops, with a panel of pictures each",
     "relight": "render predicted faces under another light",
+    "export-encoder": "write a trained encoder as an ONNX file",
     "model": "face models: describe, draw, build",
     "bench": "time the operators and decoder steps on this machine",
 }
@@ -95,7 +96,7 @@ def _overview() -> str:
         "",
         "Model-based face autoencoder with a differentiable rasterizing decoder.",
         "",
-        *(f"  {name:12} {what}" for name, what in COMMANDS.items()),
+        *(f"  {name:14} {what}" for name, what in COMMANDS.items()),
         "",
         "mofa-nvdr COMMAND --help lists a command's options with units and defaults.",
     ]
