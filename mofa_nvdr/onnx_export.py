@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -103,6 +104,7 @@ def export_encoder(
     )
     figures = ", ".join(f"{part} {difference:.1e}" for part, difference in worst.items())
     names = ", ".join(f"{len(images)} {name}" for name, images in sets.items())
+    names = names.replace(" 1 photographs", " 1 photograph")
     print(f"checked against torch on {names}: largest difference: {figures}")
     return target
 
@@ -248,6 +250,8 @@ def _check_sets(
                 crops.append(torch.from_numpy(resize_square(read_image(path), size)))
             except ImageError as error:
                 reasons.append(str(error))
+        for reason in reasons if crops else ():
+            print(f"skipped: {reason}", file=sys.stderr)
         if not crops:
             raise ValueError(f"export-encoder: no readable picture: {reasons[0]}")
         sets["photographs"] = torch.stack(crops).permute(0, 3, 1, 2).float() / 255

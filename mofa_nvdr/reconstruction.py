@@ -124,12 +124,15 @@ def _load_trained(run: str | Path) -> tuple[Path, dict[str, Any], _Make]:
 def _load_exported(run: str | Path) -> tuple[Path, dict[str, Any], _Make]:
     path = find_onnx_encoder(run)
     encoder = OnnxEncoder(path)
-    newer = [p for p in list_checkpoints(Path(run)) if p > checkpoint_path(Path(run), encoder.step)]
+    folder, name = Path(run), encoder.metadata.get("checkpoint")
+    # Of another name it was chosen, like the best one; then a newer one is no reason to speak.
+    own = checkpoint_path(folder, encoder.step)
+    newer = [p for p in list_checkpoints(folder) if p > own] if name == own.name else []
     if newer:
         logger.warning(
-            "%s is of step %d, the newest checkpoint is %s; export it again for that one",
+            "%s is of %s, the newest is %s; export it again for that one",
             path,
-            encoder.step,
+            name,
             newer[-1].name,
         )
 

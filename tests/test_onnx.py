@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import re
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -165,6 +167,22 @@ class TestFile:
         assert str(Path(torch.__file__).parent).encode() not in data
         assert b"Traceback" not in data and b'File "' not in data
 
+    def test_the_page_about_it_tells_the_truth(self, exported, tmp_path, monkeypatch):
+        """Its program for readers without torch runs, and its table has the file's names."""
+        page = (Path(__file__).parents[1] / "docs" / "encoders.md").read_text(encoding="utf-8")
+        (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        assert "torch" not in program
+        shutil.copy(exported, tmp_path / "face_encoder.onnx")
+        monkeypatch.chdir(tmp_path)
+        scope: dict = {}
+        exec(compile(program, "encoders.md", "exec"), scope)
+        assert tuple(scope["code"]) == OUTPUTS
+        assert scope["code"]["light"].shape == (2, 9, 3)
+        assert set(scope["camera"]) == {"image_size", "focal", "near", "far", "position"}
+        texts = {entry.key for entry in onnx.load(exported).metadata_props}
+        listed = re.search(r"The metadata (.*?)\. Before", page).group(1)
+        assert set(re.findall(r"`(\w+)`", listed)) | {"mofa_nvdr"} == texts
+
 
 class TestAgreement:
     @pytest.mark.parametrize("shape", [(1, SIZE, SIZE), (5, SIZE, SIZE), (2, 131, 97), (1, 40, 40)])
@@ -220,8 +238,10 @@ class TestCommand:
     def test_the_runs_own_photographs(self, export, trained, tmp_path, photo):
         config = {**trained[1]["config"], "data": str(tmp_path)}
         folder = save_run(tmp_path / "run", trained[0], {**trained[1], "config": config})
-        status, said, _ = export(folder, "--out", str(tmp_path / "new" / "e.onnx"))
-        assert status == 0 and "6 rendered faces, 1 photographs:" in said
+        (tmp_path / "b.png").write_bytes(b"no picture")
+        status, said, errors = export(folder, "--out", str(tmp_path / "new" / "e.onnx"))
+        assert status == 0 and "6 rendered faces, 1 photograph:" in said
+        assert len(errors) == 1 and errors[0].startswith(f"skipped: {tmp_path / 'b.png'}: cannot")
         assert (tmp_path / "new" / "e.onnx").is_file()
 
     @pytest.mark.parametrize(
@@ -337,8 +357,21 @@ class TestReconstruct:
         shutil.copy(exported, folder)
         status, errors = reconstruct(photo, folder)
         assert status == 0 and len(errors) == 1
-        assert errors[0].startswith(f"warning: {folder / 'encoder.onnx'} is of step 7, the newest")
-        assert "checkpoint-00000008.safetensors; export it again" in errors[0]
+        assert errors[0] == (
+            f"warning: {folder / 'encoder.onnx'} is of checkpoint-00000007.safetensors, the newest is "
+            "checkpoint-00000008.safetensors; export it again for that one"
+        )
+
+    def test_a_chosen_older_checkpoint_is_not(
+        self, reconstruct, trained, exported, photo, tmp_path
+    ):
+        folder = save_run(tmp_path / "run", *trained, step=STEP + 1)
+        model = onnx.load(exported)
+        for entry in model.metadata_props:
+            if entry.key == "checkpoint":
+                entry.value = "best.safetensors"
+        onnx.save(model, folder / "encoder.onnx")
+        assert reconstruct(photo, folder) == (0, [])
 
     def test_mistakes(self, reconstruct, run, exported, trained, photo, tmp_path):
         def refused(checkpoint, **options) -> str:
@@ -430,3 +463,20 @@ class TestOnnxEncoder:
         encoder = OnnxEncoder(exported)
         assert encoder(images).equal(encoder(images.detach().float()))
         assert INPUT == "image"
+
+
+class TestBenchmark:
+    def test_table(self, exported, monkeypatch, capsys):
+        monkeypatch.setattr(onnx_export, "encoder_to_onnx", lambda *_: exported.read_bytes())
+        path = Path(__file__).parent / "benchmarks" / "bm_encoder.py"
+        threads = torch.get_num_threads()
+        options = ["--encoders", "mobilenet_v3_large", "--seconds", "0", "--size", "80"]
+        runpy.run_path(str(path))["main"](options)
+        facts, _, header, _, row = capsys.readouterr().out.strip().splitlines()
+        assert "onnxruntime" in facts and "torch" in facts
+        assert header.split(" | ")[1:5] == [
+            "torch, 1 thread", "torch, 2 threads", "onnx, 1 thread", "onnx, 2 threads",
+        ]  # fmt: skip
+        times = [float(cell.split()[0]) for cell in row.split(" | ")[1:5]]
+        assert row.startswith("| mobilenet_v3_large |") and all(t > 0 for t in times)
+        assert torch.get_num_threads() == threads
