@@ -69,7 +69,7 @@ class _Affine(torch.autograd.Function):
     def forward(ctx: Any, mean: Tensor, bases: list[Tensor], *coefficients: Tensor) -> Tensor:
         ctx.bases = bases
         length = mean.numel()
-        out = torch.empty(len(coefficients[0]), length)
+        out = mean.new_empty(len(coefficients[0]), length)
         weights = [c.detach().contiguous().numpy() for c in coefficients]
         vectors, start_from, target = [b.numpy() for b in bases], mean.numpy(), out.numpy()
 

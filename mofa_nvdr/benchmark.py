@@ -154,15 +154,17 @@ def bench(
                         scene = make_scene(v, b, r, str(target))
                         cases = operator_cases(scene)
                         shown = scene.vertices.shape[1]
-                        rows += _measure(cases, target, count, b, shown, r, repeats, product)
+                        _measure(rows, cases, target, count, b, shown, r, repeats, product)
                     cases = decoder_cases(model, b, r)
                     shown = model.mean_shape.shape[0]
-                    rows += _measure(cases, target, count, b, shown, r, repeats, product)
+                    _measure(rows, cases, target, count, b, shown, r, repeats, product)
     finally:
         torch.set_num_threads(before)
-    if out:
-        text = json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1)
-        Path(out).write_text(text + "\n", encoding="utf-8")
+        if out:  # also what was timed before an error
+            text = json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1)
+            partial = Path(f"{out}.partial")
+            partial.write_text(text + "\n", encoding="utf-8")
+            os.replace(partial, out)
     return rows
 
 
@@ -236,6 +238,7 @@ _HEADER = (
 
 
 def _measure(
+    rows: list[Timing],
     cases: dict[str, tuple[Callable[[], Tensor], list[Tensor]]],
     device: torch.device,
     threads: int,
@@ -244,8 +247,8 @@ def _measure(
     resolution: int,
     repeats: int,
     product: float,
-) -> list[Timing]:
-    rows = []
+) -> None:
+    """Time each case, print its row and append it to `rows`."""
     for name, (forward, leaves) in cases.items():
         clock = _clock(device, threads)
         grad = torch.rand_like(forward())
@@ -277,7 +280,6 @@ def _measure(
             f"({row.backward_best:>6.1f}) {row.ratio:>6.3f}",
             flush=True,
         )
-    return rows
 
 
 def _times_of(

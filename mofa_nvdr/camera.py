@@ -85,7 +85,7 @@ class _Rodrigues(torch.autograd.Function):
             again = rotation if rotation.requires_grad else rotation.detach().requires_grad_()
             matrix = axis_angle_to_matrix_ref(again)
             return torch.autograd.grad(matrix, again, grad, create_graph=True)[0]
-        out = torch.empty(rotation.shape)
+        out = torch.empty_like(rotation, memory_format=torch.contiguous_format)
         flat = rotation.detach().reshape(-1, 3).contiguous().numpy()
         _rodrigues_backward(
             flat, grad.reshape(-1, 3, 3).contiguous().numpy(), out.view(-1, 3).numpy()

@@ -97,16 +97,6 @@ def find_checkpoint(run: str | Path) -> Path:
     return found[-1]
 
 
-def check_face_model(metadata: dict[str, Any], name: str, content_hash: str, path: Path) -> None:
-    """Raise CheckpointError when a checkpoint was trained with another face model."""
-    trained = metadata["face_model"]
-    if trained["hash"] != content_hash:
-        raise CheckpointError(
-            f"{path}: trained with face model {trained['name']} ({trained['hash']}), not with "
-            f"{name} ({content_hash}); give the one it was trained with as --face-model"
-        )
-
-
 def restore_encoder(encoder: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load the encoder's weights and running averages."""
     prefix = "encoder/"

@@ -22,6 +22,9 @@ from mofa_nvdr.color_distance_kernels import (
 )
 from mofa_nvdr.dr.bands import bands_of_images, gradient_bands
 from mofa_nvdr.dr.parallel import compiles, run
+from mofa_nvdr.dr.vertex_sums import sum_by_vertex
+from mofa_nvdr.shaders.gbuffer_kernels import camera_to_clip, clip_to_camera
+from mofa_nvdr.surface_motion import SurfaceMotion
 
 # Inside the square root of the distance: keeps its gradient finite where the colours agree.
 _EPS = 1e-8
@@ -104,6 +107,26 @@ def mean_over_mask_ref(
     return mean + area - area.detach()
 
 
+def mean_over_surface(
+    image: Tensor, photo: Tensor, mask: Tensor, valid: Tensor | None, motion: SurfaceMotion
+) -> Tensor:
+    """`mean_over_mask` with the planes of `motion`, whose values it does not use and so does not compute.
+
+    Args:
+        image: as in `mean_over_mask`, and so are photo, mask and valid.
+        photo: [B, 3, H, W].
+        mask: [B, 1, H, W].
+        valid: [B, 1, H, W] bool or None.
+        motion: of the rendering.
+
+    Returns:
+        [B]; 0 where no pixel counts. Differentiable once in image and the vertices of `motion`.
+    """
+    if photo.requires_grad or not (compiles(image, photo, mask) and motion.compiles()):
+        return mean_over_mask(image, photo, mask, valid, *motion.planes())
+    return _MeanOverSurface.apply(image, photo, mask, valid, motion.vertices, motion)
+
+
 def mean_over_vertices(
     positions: Tensor,
     colors: Tensor,
@@ -161,6 +184,26 @@ def _central_differences(photo: Tensor) -> tuple[Tensor, Tensor]:
     return gradient_x, gradient_y
 
 
+def _measure_pixels(
+    ctx: Any, image: Tensor, photo: Tensor, mask: Tensor, valid: Tensor | None
+) -> Tensor:
+    """The means [B]; what the backward passes need goes to `ctx`."""
+    ctx.batch, _, ctx.height, ctx.width = image.shape
+    ctx.inputs = [_array(t) for t in (image, photo, mask[:, 0])]
+    ctx.inputs.append(_where(valid, ctx.batch))
+    bands = gradient_bands(ctx.batch, ctx.height)
+    sums = np.empty((len(bands), 2))
+    run(
+        pixel_distances,
+        [
+            (*(a[b] for a in ctx.inputs), start, stop, sums[band])
+            for band, (b, start, stop) in enumerate(bands)
+        ],
+    )
+    ctx.means, ctx.counts = _means(sums, bands)
+    return torch.from_numpy(ctx.means).float()
+
+
 class _MeanOverMask(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -172,21 +215,9 @@ class _MeanOverMask(torch.autograd.Function):
         position: Tensor | None,
         log_area: Tensor | None,
     ) -> Tensor:
-        ctx.batch, _, ctx.height, ctx.width = image.shape
-        ctx.inputs = [_array(t) for t in (image, photo, mask[:, 0])]
-        ctx.inputs.append(_where(valid, ctx.batch))
-        bands = gradient_bands(ctx.batch, ctx.height)
-        sums = np.empty((len(bands), 2))
-        run(
-            pixel_distances,
-            [
-                (*(a[b] for a in ctx.inputs), start, stop, sums[band])
-                for band, (b, start, stop) in enumerate(bands)
-            ],
-        )
-        ctx.means, ctx.counts = _means(sums, bands)
+        means = _measure_pixels(ctx, image, photo, mask, valid)
         ctx.save_for_backward(image)  # for its version: a change in place is an error
-        return torch.from_numpy(ctx.means).float()
+        return means
 
     @staticmethod
     @once_differentiable
@@ -194,9 +225,9 @@ class _MeanOverMask(torch.autograd.Function):
         _ = ctx.saved_tensors
         shape = (ctx.batch, 3, ctx.height, ctx.width)
         moving = ctx.needs_input_grad[4] or ctx.needs_input_grad[5]
-        grad_image = torch.empty(shape)
-        grad_position = torch.empty(ctx.batch, 2, *shape[2:]) if moving else None
-        grad_area = torch.empty(ctx.batch, 1, *shape[2:]) if moving else None
+        grad_image = grad.new_empty(shape)
+        grad_position = grad.new_empty(ctx.batch, 2, *shape[2:]) if moving else None
+        grad_area = grad.new_empty(ctx.batch, 1, *shape[2:]) if moving else None
         nothing = np.empty((ctx.batch, 0, 0, 0), np.float32)
         outs = [nothing if t is None else t.numpy() for t in (grad_image, grad_position, grad_area)]
         scales = grad.double().numpy() / ctx.counts
@@ -213,6 +244,57 @@ class _MeanOverMask(torch.autograd.Function):
         ]
         run(pixel_distances_backward, items)
         return grad_image, None, None, None, grad_position, grad_area
+
+
+class _MeanOverSurface(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        image: Tensor,
+        photo: Tensor,
+        mask: Tensor,
+        valid: Tensor | None,
+        vertices: Tensor,
+        motion: SurfaceMotion,
+    ) -> Tensor:
+        means = _measure_pixels(ctx, image, photo, mask, valid)
+        ctx.save_for_backward(image, vertices, motion.rast)  # for their versions
+        ctx.motion = motion
+        return means
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        _, vertices, _ = ctx.saved_tensors
+        grad_image = grad.new_empty(ctx.batch, 3, ctx.height, ctx.width)
+        points = vertices.detach().contiguous().numpy()
+        grad_vertices = vertices.new_empty(vertices.shape)
+        coefficients = ctx.motion.clip_coefficients
+        of_image = grad_image.numpy()
+        # A band's gradients go on to the vertices while they are hot.
+        of_planes = np.empty((ctx.batch, 3, ctx.height, ctx.width), np.float32)
+        scales = grad.double().numpy() / ctx.counts
+        bands = gradient_bands(ctx.batch, ctx.height)
+
+        def add(band: int, sums: np.ndarray) -> None:
+            b, start, stop = bands[band]
+            planes = of_planes[b, :2], of_planes[b, 2:]
+            pixel_distances_backward(
+                *(a[b] for a in ctx.inputs),
+                ctx.means[b],
+                scales[b],
+                start,
+                stop,
+                of_image[b],
+                *planes,
+            )
+            pos = np.empty((points.shape[1], 4), np.float32)
+            camera_to_clip(points[b], *coefficients, pos)
+            ctx.motion.add_band(pos, b, start, stop, planes, sums)
+            clip_to_camera(sums, *coefficients[:2])
+
+        sum_by_vertex(add, bands, (4, [grad_vertices.numpy()]))
+        return grad_image, None, None, None, grad_vertices, None
 
 
 class _MeanOverVertices(torch.autograd.Function):
@@ -247,8 +329,8 @@ class _MeanOverVertices(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         positions, colors = ctx.saved_tensors
         batch, vertices = colors.shape[:2]
-        grad_positions = torch.empty(positions.shape)
-        grad_colors = torch.empty(colors.shape)
+        grad_positions = positions.new_empty(positions.shape)
+        grad_colors = colors.new_empty(colors.shape)
         scales = grad.double().numpy() / ctx.counts
         outs = [grad_positions.numpy(), grad_colors.numpy()]
         items = [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import torch
+
+from mofa_nvdr.dr.context import has_nvdiffrast
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -19,7 +19,7 @@ def resolve_device(name: str) -> torch.device:
     if name not in DEVICES:
         raise ValueError(f"--device is {name!r}, expected one of {', '.join(DEVICES)}")
     if name == "auto":
-        usable = torch.cuda.is_available() and importlib.util.find_spec("nvdiffrast") is not None
+        usable = torch.cuda.is_available() and has_nvdiffrast()
         return torch.device("cuda" if usable else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("--device cuda: torch sees no CUDA GPU here; use --device auto or cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -75,7 +76,10 @@ class CodeHead(nn.Module):
         sizes = {**layout.sizes, "translation_xy": 2, "translation_z": 1}
         self.parts = nn.ModuleDict()
         for part in HEAD_PARTS:
-            layer = nn.Linear(in_features, sizes[part])
+            with warnings.catch_warnings():
+                # A face model may have no expressions: torch warns of a layer without outputs.
+                warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+                layer = nn.Linear(in_features, sizes[part])
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
             self.parts[part] = layer

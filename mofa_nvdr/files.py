@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,4 +25,5 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
             os.replace(name, path)
     finally:
         for name in temporary.values():
-            name.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that refuses this has refused more before
+                name.unlink(missing_ok=True)

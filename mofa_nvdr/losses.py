@@ -12,6 +12,7 @@ from mofa_nvdr.color_distance import (
     color_distance,
     known_photo,
     mean_over_mask,
+    mean_over_surface,
     mean_over_vertices,
     sum_pixels,
 )
@@ -64,8 +65,8 @@ def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None
         distance = color_distance(inside, photo, dim=1) * weight
         total = sum_pixels(rendering.outline.attach(torch.stack([distance, weight], dim=1)))
         return total[:, 0] / total[:, 1].clamp(min=1.0)
-    if (rendering.surface_position is None) != (rendering.log_area is None):
-        raise ValueError("photometric_raster: a rendering with surface_position needs log_area too")
+    if rendering.motion is not None:
+        return mean_over_surface(rendering.image, photo, rendering.mask, valid, rendering.motion)
     return mean_over_mask(
         rendering.image,
         photo,
@@ -182,7 +183,9 @@ def code_distance(code: FaceCode, true: FaceCode) -> Tensor:
     for name, (unit, weight) in _CODE_UNITS.items():
         error = (getattr(code, name) - getattr(true, name)) / code.rotation.new_tensor(unit)
         huber = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
-        total = total + weight * huber.flatten(1).mean(1)
+        # A model without expressions has an empty part, whose mean would be NaN.
+        if huber.numel():
+            total = total + weight * huber.flatten(1).mean(1)
     return total
 
 

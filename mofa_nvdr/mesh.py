@@ -1,4 +1,4 @@
-"""Triangle meshes: vertex normals, topology, file export.
+"""Triangle meshes: vertex normals and topology.
 
 Meshes are vertices [B, V, 3] (one topology, B poses) and triangles [T, 3] in counter-clockwise
 order seen from outside.
@@ -6,9 +6,7 @@ order seen from outside.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,7 +135,7 @@ class _VertexNormals(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vertices: Tensor, table: _FaceTable) -> Tensor:
         normals = torch.empty_like(vertices)
-        lengths = torch.empty(vertices.shape[:2])
+        lengths = vertices.new_empty(vertices.shape[:2])
         source, out, out_lengths = vertices.detach().numpy(), normals.numpy(), lengths.numpy()
         items = [
             (source[k], table.triangles, table.offsets, table.corners, start, stop, out[k],
@@ -374,43 +372,3 @@ def _count_pieces(pairs: np.ndarray, num_nodes: int) -> int:
             parent[high] = low
             pieces -= 1
     return pieces
-
-
-def write_obj(
-    path: str | Path, vertices: Tensor, triangles: Tensor, colors: Tensor | None = None
-) -> None:
-    """Write one mesh as a Wavefront .obj.
-
-    Colours stand behind the coordinates of each vertex, as MeshLab and Blender read them. The file
-    appears complete or not at all. Vertices keep their unit and axes.
-
-    Args:
-        path: the file; its folder must exist.
-        vertices: [V, 3].
-        triangles: vertex indices [T, 3] from 0 (the file counts from 1), int32 or int64.
-        colors: RGB in [0, 1], [V, 3]; clamped.
-
-    Raises:
-        ValueError: a shape or dtype is not as above.
-        OSError: the file can't be written.
-    """
-    if vertices.dim() != 2 or vertices.shape[1] != 3:
-        raise ValueError(f"write_obj: vertices is {list(vertices.shape)}, expected [V, 3]")
-    _check_triangles("write_obj", triangles)
-    columns = vertices.detach().double().cpu()
-    if colors is not None:
-        if colors.shape != vertices.shape:
-            raise ValueError(
-                f"write_obj: colors is {list(colors.shape)}, expected {list(vertices.shape)} "
-                "(from vertices)"
-            )
-        columns = torch.cat([columns, colors.detach().double().cpu().clamp(0.0, 1.0)], dim=1)
-    lines = ["v " + " ".join(f"{value:.6g}" for value in row) for row in columns.tolist()]
-    lines += [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in triangles.tolist()]
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

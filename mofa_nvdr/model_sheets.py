@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -12,17 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from mofa_nvdr.camera import FOCAL_PER_HEIGHT, Camera
+from mofa_nvdr.camera import FOCAL_PER_HEIGHT, Camera, axis_angle_to_matrix
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face_code import FaceCode
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.files import write_files
 from mofa_nvdr.lighting import ambient_light, directional_light, light_presets
-from mofa_nvdr.pictures import captioned, geometry_picture, sheet, to_uint8
+from mofa_nvdr.pictures import captioned, geometry_picture, png_bytes, sheet, to_uint8
 
 SHEETS = ("people", "shape", "expression", "albedo", "named_expressions", "tones", "mean")
 STEPS = (-2.0, 0.0, 2.0)
@@ -34,20 +32,30 @@ PEOPLE_CAPTION = (
     f"ambient irradiance {AMBIENT[0]} to {AMBIENT[1]}, one key light {KEY[0]} to {KEY[1]} within "
     f"{KEY_ANGLE:.0f} degrees of the camera"
 )
-_FILLED = 0.88  # share of a picture's side that the average face takes
+_FILLED = 0.88  # share of a picture's height that the average face takes
+_ROOM = 0.12  # of its height, beside the average face
 _BACKGROUND = 0.3
 _BATCH = 12
 
 
 def framing(model: FaceModel, size: int) -> Camera:
-    """A camera that sees the whole average face, whatever the model's size and origin."""
+    """A camera that sees the whole average face, whatever the model's size and origin.
+
+    Args:
+        model: the face model.
+        size: height of the picture in pixels, even; the width follows the face, and is even too.
+    """
     low, high = model.mean_shape.amin(0), model.mean_shape.amax(0)
     middle = ((low + high) / 2).tolist()
-    extent = float((high - low)[:2].max())
+    width, height, depth = (high - low).tolist()
+    # Room for heads that are turned or larger than the average one.
+    ratio = min(1.0, max(0.5, max(width, depth) / max(height, 1e-6) + _ROOM))
+    columns = 2 * round(size * ratio / 2)
+    extent = max(height, max(width, depth) / (ratio - _ROOM))
     # The nearest point is the one that must fit: half the depth in front of the middle.
-    distance = extent * FOCAL_PER_HEIGHT / _FILLED + float(high[2] - low[2]) / 2
+    distance = extent * FOCAL_PER_HEIGHT / _FILLED + depth / 2
     place = (-middle[0], -middle[1], -middle[2] - distance)
-    return Camera(size, near=distance / 10, far=distance * 10, position=place)
+    return Camera((size, columns), near=distance / 10, far=distance * 10, position=place)
 
 
 class Painter:
@@ -55,20 +63,21 @@ class Painter:
 
     Args:
         model: the face model.
-        size: side of a picture in pixels.
+        size: height of a picture in pixels.
         progress: called with the number of pictures after each batch.
     """
 
     def __init__(
         self, model: FaceModel, size: int, progress: Callable[[int], object] = lambda _: None
     ) -> None:
-        self.model, self.size = model, size
+        self.model = model
+        self._middle = (model.mean_shape.amin(0) + model.mean_shape.amax(0)) / 2
         self._decoder = FaceDecoder(model, camera=framing(model, 2 * size), frontal_only=False)
         self._progress = progress
 
     @torch.no_grad()
     def __call__(self, code: FaceCode, light: Tensor, clay: bool = False) -> np.ndarray:
-        """Pictures uint8 [B, S, S, 3] of codes under complete lights [9, 3] or [B, 9, 3].
+        """Pictures uint8 [B, S, W, 3] of codes under complete lights [9, 3] or [B, 9, 3].
 
         Args:
             code: B faces.
@@ -76,6 +85,9 @@ class Painter:
             clay: the bare surface instead of the lit face.
         """
         lights = light.expand(code.batch_size, 9, 3)
+        # Heads turn about the model's origin, wherever that is; here they stay in the picture's middle.
+        turned = axis_angle_to_matrix(code.rotation) @ self._middle
+        code = code.replace(translation=code.translation + self._middle - turned)
         pictures = []
         for start in range(0, code.batch_size, _BATCH):
             part = code.map(lambda values, at=start: values[at : at + _BATCH])  # type: ignore[misc]
@@ -120,7 +132,7 @@ def people_sheet(painter: Painter, seed: int, count: int = 36, columns: int = 6)
 
 def modes_sheet(painter: Painter, part: str, limit: int, columns: int = 4) -> np.ndarray:
     """Each mode of "shape" (as clay), "expression" or "albedo" at -2, 0 and +2 standard deviations."""
-    model, size = painter.model, painter.size
+    model = painter.model
     basis = getattr(model, f"{part}_basis")
     count = min(len(basis), limit)
     coefficients = torch.zeros(count, len(STEPS), len(basis))
@@ -134,20 +146,27 @@ def modes_sheet(painter: Painter, part: str, limit: int, columns: int = 4) -> np
         strip = np.concatenate(list(pictures[k * len(STEPS) : (k + 1) * len(STEPS)]), axis=1)
         share = 100 * float(variance[k] / variance.sum().clamp(min=1e-30))
         steps = ", ".join(f"{step:+g}" if step else "0" for step in STEPS)
-        cell = captioned(strip, f"{part} {k + 1}: {steps}  ({share:.2g} % of the variance)")
-        cells.append(np.pad(cell, ((0, 4), (0, 6 if (k + 1) % columns else 0), (0, 0))))
-    width = 3 * size + 6
-    cells = [np.pad(cell, ((0, 0), (0, width - cell.shape[1]), (0, 0))) for cell in cells]
-    return sheet(np.stack(cells), min(columns, count))
+        cell = captioned(strip, f"{part} {k + 1}: {steps} ({share:.2g} % of variance)")
+        cells.append(np.pad(cell, ((0, 4), (0, 6), (0, 0))))
+    return _laid_out(cells, columns)
 
 
 def expressions_sheet(painter: Painter, columns: int = 9) -> np.ndarray:
-    """Every named expression at full weight, the neutral face first."""
+    """Every named expression at full weight, the neutral face first.
+
+    mouthClose is shown on an open jaw: ARKit defines it as the lips closing over jawOpen, and alone it drives
+    them through each other.
+    """
     model = painter.model
-    named = {"neutral": torch.zeros(model.layout.num_expression), **model.named_expressions}
-    code = model.layout.zeros(len(named)).replace(expression=torch.stack(list(named.values())))
+    shown = {"neutral": torch.zeros(model.layout.num_expression)}
+    for name, coefficients in model.named_expressions.items():
+        if name == "mouthClose" and "jawOpen" in model.named_expressions:
+            shown["jawOpen + mouthClose"] = model.named_expressions["jawOpen"] + coefficients
+        else:
+            shown[name] = coefficients
+    code = model.layout.zeros(len(shown)).replace(expression=torch.stack(list(shown.values())))
     pictures = painter(code, light_presets()["front"])
-    return _labelled(pictures, list(named), columns)
+    return _labelled(pictures, list(shown), columns)
 
 
 def tones_sheet(painter: Painter, count: int = 11) -> np.ndarray:
@@ -173,7 +192,14 @@ def mean_sheet(painter: Painter) -> np.ndarray:
 
 def _labelled(pictures: np.ndarray, labels: Sequence[str], columns: int) -> np.ndarray:
     cells = [captioned(picture, label) for picture, label in zip(pictures, labels)]
-    return sheet(np.stack(cells), min(columns, len(cells)))
+    return _laid_out(cells, columns)
+
+
+def _laid_out(cells: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """A sheet of cells of one width; captions may have taken different numbers of lines."""
+    height = max(len(cell) for cell in cells)
+    even = [np.pad(cell, ((0, height - len(cell)), (0, 0), (0, 0))) for cell in cells]
+    return sheet(np.stack(even), min(columns, len(cells)))
 
 
 def show_model(
@@ -191,7 +217,7 @@ def show_model(
     Args:
         model_name: 'default' or a .safetensors file.
         out: folder, made when missing.
-        size: side of a picture in pixels; modes are drawn at 0.6 of it, the average face at twice.
+        size: height of a picture in pixels; modes are drawn at 0.7 of it, the average face at twice.
         modes: most modes of each kind.
         seed: of the random people.
         sheets: which, of SHEETS.
@@ -225,7 +251,7 @@ def show_model(
                 print(f"{name}: left out, {model.name} has nothing to show there")
                 continue
             path = folder / f"{name}.png"
-            write_files({path: _png(_draw(model, name, size, modes, seed, bar.update))})
+            write_files({path: png_bytes(_draw(model, name, size, modes, seed, bar.update))})
             written.append(path)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
@@ -254,17 +280,10 @@ def _draw(
     model: FaceModel, name: str, size: int, modes: int, seed: int, progress: Callable[[int], object]
 ) -> np.ndarray:
     if name in ("shape", "expression", "albedo"):
-        return modes_sheet(Painter(model, round(0.6 * size), progress), name, modes)
+        return modes_sheet(Painter(model, round(0.7 * size), progress), name, modes)
     if name == "mean":
         return mean_sheet(Painter(model, 2 * size, progress))
     painter = Painter(model, size, progress)
     if name == "people":
         return people_sheet(painter, seed)
     return expressions_sheet(painter) if name == "named_expressions" else tones_sheet(painter)
-
-
-def _png(picture: np.ndarray) -> bytes:
-    """A PNG, in all its colours: a palette would draw bands and grain on skin."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()

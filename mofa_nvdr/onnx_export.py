@@ -48,7 +48,7 @@ _UNITS = {
 def export_encoder(
     run: str | Path,
     out: str | Path = "",
-    face_model: str = "default",
+    face_model: str = "",
     photographs: Sequence[str | Path] = (),
 ) -> Path:
     """Write a checkpoint's encoder as one .onnx file, checked against torch; returns its path.
@@ -59,7 +59,7 @@ def export_encoder(
     Args:
         run: run folder (its newest checkpoint) or checkpoint file.
         out: .onnx file; empty: encoder.onnx beside the checkpoint.
-        face_model: the face model that the run was trained with.
+        face_model: the face model that the run was trained with; empty: found by the run.
         photographs: image files or folders to compare on; empty: those that the run was trained on,
             where they are still there.
 
@@ -86,7 +86,10 @@ def export_encoder(
         "encoder": config["encoder"],
         "checkpoint": trained.path.name,
         "step": metadata["step"],
-        "face_model": metadata["face_model"],
+        # Not where it was on this machine: it is looked for beside the file, by its name.
+        "face_model": dataclasses.asdict(
+            dataclasses.replace(trained.face_model, file=Path(trained.face_model.file).name)
+        ),
         "camera": dataclasses.asdict(
             dataclasses.replace(decoder.camera, focal=decoder.camera.focal_px)
         ),

@@ -11,9 +11,12 @@ import torch
 
 from mofa_nvdr.camera import Camera, axis_angle_to_matrix, to_paper_pose
 from mofa_nvdr.face_code import CodeLayout, FaceCode
+from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.model_reference import ModelReference
 
 _PARTS = ("shape", "expression", "albedo", "rotation", "translation", "light")
 _TEXTS = ("face_model", "face_model_hash", "source")
+_FILE = "face_model_file"  # absent in files of earlier versions
 # Numbers beside the code, and their shapes.
 _NUMBERS: dict[str, tuple[int, ...]] = {
     "image_size": (2,),
@@ -35,6 +38,7 @@ class FaceParameters:
         crop: [3] x0, y0 and side in pixels of the source picture: a point of the crop with side S
             is crop[:2] + point * crop[2] / S in the source.
         face_model: name and content hash of the face model.
+        face_model_file: where the model was (model_reference.ModelReference.file); empty: unknown.
         source: the picture's file name.
     """
 
@@ -43,6 +47,7 @@ class FaceParameters:
     crop: np.ndarray
     face_model: tuple[str, str]
     source: str
+    face_model_file: str = ""
 
     def save(self, path: str | Path) -> None:
         """Write the .npz, atomically.
@@ -82,6 +87,7 @@ class FaceParameters:
                     crop=np.asarray(self.crop, np.float64),
                     face_model=np.array(self.face_model[0]),
                     face_model_hash=np.array(self.face_model[1]),
+                    face_model_file=np.array(self.face_model_file),
                     source=np.array(self.source),
                 )
             os.replace(temporary, path)
@@ -113,7 +119,7 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
     for key, shape in _NUMBERS.items():
         if arrays[key].shape != shape:
             raise ValueError(f"{path}: {key} is {list(arrays[key].shape)}, expected {list(shape)}")
-    for key in _TEXTS:
+    for key in (*_TEXTS, *([_FILE] if _FILE in arrays else [])):
         if arrays[key].dtype.kind != "U" or arrays[key].ndim:
             raise ValueError(f"{path}: {key} is not a text")
     if arrays["crop"][2] <= 0:
@@ -136,7 +142,31 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     name, content_hash, source = (str(arrays[key]) for key in _TEXTS)
-    return FaceParameters(code, camera, arrays["crop"], (name, content_hash), source)
+    file = str(arrays.get(_FILE, ""))
+    return FaceParameters(code, camera, arrays["crop"], (name, content_hash), source, file)
+
+
+def load_face(path: str | Path, given: str, models: dict[str, FaceModel]) -> FaceParameters:
+    """Read a parameter file together with its face model.
+
+    Args:
+        path: .npz of FaceParameters.save.
+        given: the user's --face-model; empty: the one that the file names.
+        models: models by their hash; the file's is added where it is missing.
+
+    Raises:
+        ValueError: as `load_parameters`; or the model is not there or is another one; the message names both.
+    """
+    face = load_parameters(path)
+    reference = ModelReference(*face.face_model, face.face_model_file)
+    if reference.hash not in models:
+        who = f"{path}: parameters of"
+        models[reference.hash], _ = reference.load(given, Path(path).parent, who)
+    try:
+        models[reference.hash].layout.check(face.code)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return face
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -64,10 +64,25 @@ def sheet(pictures: np.ndarray, columns: int) -> np.ndarray:
     return np.ascontiguousarray(cells.reshape(rows * height, columns * width, 3))
 
 
+def png_bytes(picture: np.ndarray) -> bytes:
+    """The PNG file of uint8 [H, W, 3]."""
+    return iio.imwrite("<bytes>", picture, extension=".png")
+
+
 def captioned(picture: np.ndarray, text: str) -> np.ndarray:
-    """The picture, uint8 [H, W, 3], with a line of text below it, in Pillow's own font."""
-    strip = Image.new("RGB", (picture.shape[1], _LINE), (round(_PAPER * 255),) * 3)
-    ImageDraw.Draw(strip).text((3, 1), text, fill=(225, 225, 225), font=ImageFont.load_default())
+    """The picture, uint8 [H, W, 3], with a text below it, in as many lines as it takes; Pillow's own font."""
+    font, width = ImageFont.load_default(), picture.shape[1]
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if font.getlength(longer) <= width - 6 or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    strip = Image.new("RGB", (width, _LINE * len(lines)), (round(_PAPER * 255),) * 3)
+    draw = ImageDraw.Draw(strip)
+    for k, line in enumerate(lines):
+        draw.text((3, 1 + _LINE * k), line, fill=(225, 225, 225), font=font)
     return np.concatenate([picture, np.asarray(strip)])
 
 

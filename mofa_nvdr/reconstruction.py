@@ -17,7 +17,6 @@ from tqdm import tqdm
 from mofa_nvdr.camera import Camera
 from mofa_nvdr.checkpoint import (
     CheckpointError,
-    check_face_model,
     checkpoint_path,
     find_checkpoint,
     list_checkpoints,
@@ -31,11 +30,11 @@ from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.device import resolve_device
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.face_code import CodeLayout, FaceCode
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.model_reference import ModelReference
 from mofa_nvdr.onnx_encoder import OnnxEncoder, find_onnx_encoder
 from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.pictures import panels, write_png
-from mofa_nvdr.training import make_encoder
+from mofa_nvdr.training import face_model_of, make_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +50,7 @@ class Reconstructor:
         encoder: in evaluation mode, or an exported one.
         decoder: raster mode, at the training's image size and camera.
         device: where the decoder lives, and the encoder if it is torch's.
+        face_model: which model that is, and where it was found.
         path: the checkpoint or .onnx file.
         metadata: what that file says of its training.
     """
@@ -58,23 +58,27 @@ class Reconstructor:
     encoder: Encoder | OnnxEncoder
     decoder: FaceDecoder
     device: torch.device
+    face_model: ModelReference
     path: Path
     metadata: dict[str, Any]
 
     @staticmethod
     def load(
-        run: str | Path, face_model: str = "default", device: str = "auto", runtime: str = "torch"
+        run: str | Path, face_model: str = "", device: str = "auto", runtime: str = "torch"
     ) -> Reconstructor:
         """Load a run folder's newest checkpoint, or a checkpoint file; or an exported encoder.
 
         Args:
             run: run folder, checkpoint, or, with runtime "onnx", an .onnx file.
-            face_model: the model that the run was trained with.
+            face_model: the model that the run was trained with; empty: see below.
             device: auto, cpu or cuda.
             runtime: "torch", or "onnx": the encoder runs in ONNX Runtime, on the CPU.
 
+        Without `face_model` the model is looked for where it was when the run began, and beside the run.
+
         Raises:
-            ValueError: no checkpoint there, not readable, or trained with another face model.
+            ValueError: no checkpoint there, not readable, or trained with another face model, or
+                one that is not there any more.
             RuntimeError: CUDA asked for where there is none, or ONNX Runtime is not installed.
         """
         if runtime not in RUNTIMES:
@@ -82,9 +86,9 @@ class Reconstructor:
         where = resolve_device(device)
         load = _load_exported if runtime == "onnx" else _load_trained
         path, metadata, make = load(run)
-        model = FaceModel.load(face_model)
         try:
-            check_face_model(metadata, model.name, model.hash, path)
+            trained = face_model_of(metadata)
+            model, reference = trained.load(face_model, path.parent, f"{path}: trained with")
             camera = Camera(**metadata["camera"])
             encoder = make(model.layout)
         except (KeyError, TypeError, RuntimeError) as error:  # of another version, or edited
@@ -94,7 +98,7 @@ class Reconstructor:
         if isinstance(encoder, Encoder):
             encoder.eval().to(where)
         decoder = FaceDecoder(model, camera=camera).to(where)
-        return Reconstructor(encoder, decoder, where, path, metadata)
+        return Reconstructor(encoder, decoder, where, reference, path, metadata)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> FaceCode:
@@ -148,7 +152,7 @@ def reconstruct_files(
     inputs: Sequence[str | Path],
     checkpoint: str | Path,
     out: str | Path,
-    face_model: str = "default",
+    face_model: str = "",
     device: str = "auto",
     runtime: str = "torch",
 ) -> list[Path]:
@@ -162,7 +166,7 @@ def reconstruct_files(
         checkpoint: run folder or checkpoint file; with runtime "onnx" a run folder with an exported
             encoder, or an .onnx file.
         out: folder, made when missing.
-        face_model: the model that the run was trained with.
+        face_model: the model that the run was trained with; empty: found by the run.
         device: auto, cpu or cuda.
         runtime: what the encoder runs in: torch or onnx.
 
@@ -216,6 +220,7 @@ def _reconstruct(
         crop=np.array(central_square(*picture.shape[:2]), np.float64),
         face_model=(decoder.model.name, decoder.model.hash),
         source=source,
+        face_model_file=reconstructor.face_model.file,
     )
     return parameters, panels(image, rendering)[0]
 

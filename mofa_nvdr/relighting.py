@@ -18,7 +18,7 @@ from mofa_nvdr.decoder import FaceDecoder, face_image
 from mofa_nvdr.device import resolve_device
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.lighting import load_light, rotate_sh, total_light
-from mofa_nvdr.parameters import FaceParameters, load_parameters
+from mofa_nvdr.parameters import FaceParameters, load_face, load_parameters
 from mofa_nvdr.pictures import to_uint8, write_png
 
 _BACKGROUND = 0.13
@@ -65,7 +65,7 @@ def relight_files(
     rotate: bool = False,
     frames: int = 48,
     image_size: int = 0,
-    face_model: str = "default",
+    face_model: str = "",
     device: str = "auto",
 ) -> Path:
     """Relight parameter files, side by side, into one PNG, or one GIF with `rotate`.
@@ -77,7 +77,7 @@ def relight_files(
         rotate: turn the light once around the face (`relight` says which way).
         frames: pictures in one turn.
         image_size: height of the picture in pixels; 0: that of the reconstructions, the largest.
-        face_model: the model that the parameters are for.
+        face_model: the model that the parameters are for; empty: the one that each file names.
         device: auto, cpu or cuda.
 
     Raises:
@@ -88,13 +88,14 @@ def relight_files(
     out = Path(out)
     _check_options(files, out, rotate, frames, image_size)
     where = resolve_device(device)
-    model = FaceModel.load(face_model).to(where)
-    faces = [_load_face(name, model) for name in files]
+    models: dict[str, FaceModel] = {}
+    faces = [load_face(name, face_model, models) for name in files]
     coefficients = _light(light)
     turns = torch.arange(frames) * (2 * math.pi / frames) if rotate else None
     height = image_size or max(face.camera.size[0] for face in faces)
     strips = []
     for face in faces:
+        model = models[face.face_model[1]]
         decoder = FaceDecoder(model, camera=_resized(face.camera, height), frontal_only=False)
         strips.append(relight(decoder.to(where), face, coefficients, turns))
     try:
@@ -119,20 +120,6 @@ def _check_options(
         raise ValueError(f"--frames is {frames}, expected 2 or more")
     if image_size < 0:
         raise ValueError(f"--image-size is {image_size}, expected 0 or more pixels")
-
-
-def _load_face(name: str | Path, model: FaceModel) -> FaceParameters:
-    face = load_parameters(name)
-    if face.face_model[1] != model.hash:
-        raise ValueError(
-            f"{name}: parameters of face model {face.face_model[0]} ({face.face_model[1]}), not of "
-            f"{model.name} ({model.hash}); give theirs as --face-model"
-        )
-    try:
-        model.layout.check(face.code)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-    return face
 
 
 def _light(name: str) -> Tensor:

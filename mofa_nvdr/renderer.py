@@ -22,7 +22,7 @@ from mofa_nvdr.dr.parallel import compiles
 from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.outline import Outline, find_outline
 from mofa_nvdr.shaders.gbuffer import GBuffer, draw_mesh, make_gbuffer, shade_mesh
-from mofa_nvdr.surface_motion import surface_motion
+from mofa_nvdr.surface_motion import SurfaceMotion
 
 RASTER_GRADIENTS = ("rendering", "surface")
 OUTLINE_GRADIENTS = ("none", "edges")
@@ -47,19 +47,31 @@ class Rendering:
             gradient is the motion of that point. Only with gradient="surface", else None.
         log_area: [B, 1, H, W] logarithm of the projected area (px^2) of the pixel's triangle; its
             gradient is the divergence of the surface's screen motion. Only with gradient="surface".
+        motion: what makes surface_position and log_area. Only with gradient="surface".
         outline: where outlines pass between pixels. Only with outline="edges"; image and mask then carry
             its gradient, the other buffers don't (albedo * shading is the image without it).
 
-    albedo, normal, shading, depth and triangle_ids are made when one of them is first asked for,
-    differentiable as if they had been made with the image.
+    albedo, normal, shading, depth and triangle_ids are made when one of them is first asked for, and so are
+    surface_position and log_area, differentiable as if they had been made with the image.
     """
 
     image: Tensor
     mask: Tensor
     make_gbuffer: Callable[[], GBuffer] = field(repr=False)
-    surface_position: Tensor | None = None
-    log_area: Tensor | None = None
+    motion: SurfaceMotion | None = field(default=None, repr=False)
     outline: Outline | None = None
+
+    @cached_property
+    def _planes(self) -> tuple[Tensor | None, Tensor | None]:
+        return (None, None) if self.motion is None else self.motion.planes()
+
+    @property
+    def surface_position(self) -> Tensor | None:  # noqa: D102 (documented with the class)
+        return self._planes[0]
+
+    @property
+    def log_area(self) -> Tensor | None:  # noqa: D102 (documented with the class)
+        return self._planes[1]
 
     @cached_property
     def gbuffer(self) -> GBuffer:
@@ -68,7 +80,12 @@ class Rendering:
 
     def __getstate__(self) -> dict[str, Any]:
         # What makes the buffers holds a module, which can't be pickled: the buffers travel.
-        return {**vars(self), "make_gbuffer": partial(_given, self.gbuffer)}
+        made = {
+            "make_gbuffer": partial(_given, self.gbuffer),
+            "motion": None,
+            "_planes": self._planes,
+        }
+        return {**vars(self), **made}
 
     @property
     def albedo(self) -> Tensor:  # noqa: D102 (documented with the class, as the four below)
@@ -194,12 +211,13 @@ class FaceRenderer(nn.Module):
                     keep = ~outline.grazing[..., None]
                     rast.register_hook(lambda gradient: gradient * keep)
             image, mask = shade_mesh(normals, albedo, rast, triangles, light, self.dr)
-        position = log_area = None
+        motion = None
         if surface:
-            pos = self.camera.clip_space(vertices)
-            position, log_area = surface_motion(
-                pos, triangles, rast, self.camera.near, _AREA_FLOOR, self.dr
-            )
+            motion = SurfaceMotion(
+                vertices, self.camera.clip_space, self.camera.clip_coefficients, triangles,
+                rast.detach().contiguous(), self.camera.near, _AREA_FLOOR, self.dr,
+                torch.is_grad_enabled(),
+            )  # fmt: skip
         if outline is not None:
             image, mask = outline.attach(torch.cat([image, mask], dim=1)).split([3, 1], dim=1)
         buffers = (normals, albedo, vertices, rast, triangles, light, self.dr)
@@ -207,8 +225,7 @@ class FaceRenderer(nn.Module):
             image=image,
             mask=mask,
             make_gbuffer=partial(_make_gbuffer, torch.is_grad_enabled(), *buffers),
-            surface_position=position,
-            log_area=log_area,
+            motion=motion,
             outline=outline,
         )
 

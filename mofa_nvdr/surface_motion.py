@@ -7,6 +7,8 @@ One compiled pass on the CPU in float32, plain torch everywhere else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -51,6 +53,67 @@ def surface_motion(
     return _SurfaceMotion.apply(pos.contiguous(), triangles, rast.contiguous(), near, area_floor)
 
 
+@dataclass(frozen=True)
+class SurfaceMotion:
+    """The arguments of `surface_motion`, for who may need the gradient of its planes but not their values.
+
+    Attributes:
+        vertices: [B, V, 3] camera space.
+        to_clip: from there to clip space, `Camera.clip_space`.
+        clip_coefficients: the same as numbers, the camera's.
+        triangles: as in `surface_motion`, and so are rast, near, area_floor and dr.
+        rast: contiguous, without a gradient.
+        with_gradient: whether gradients were wanted where it was made.
+    """
+
+    vertices: Tensor
+    to_clip: Callable[[Tensor], Tensor]
+    clip_coefficients: tuple[float, float, float, float]
+    triangles: Tensor
+    rast: Tensor
+    near: float
+    area_floor: float
+    dr: ModuleType = default_dr
+    with_gradient: bool = True
+
+    def planes(self) -> tuple[Tensor, Tensor]:
+        """What `surface_motion` returns, in the gradient mode of the place where this was made."""
+        with torch.set_grad_enabled(self.with_gradient):
+            pos = self.to_clip(self.vertices)
+            return surface_motion(
+                pos, self.triangles, self.rast, self.near, self.area_floor, self.dr
+            )
+
+    def compiles(self) -> bool:
+        """Whether `add_band` may be called."""
+        return self.dr is default_dr and compiles(self.vertices, self.rast)
+
+    def add_band(
+        self,
+        pos: np.ndarray,
+        image: int,
+        start: int,
+        stop: int,
+        grads: tuple[np.ndarray, np.ndarray],
+        sums: np.ndarray,
+    ) -> None:
+        """Add a band's share of the gradient of clip-space positions to sums [V, 4].
+
+        Args:
+            pos: [V, 4] of the image.
+            image: which of the batch.
+            start: first of the planes' rows, from the top.
+            stop: the row after the last.
+            grads: gradients of position [2, H, W] and log_area [1, H, W] of the image.
+            sums: float64.
+        """
+        height = self.rast.shape[1]
+        move_rows_backward(
+            pos, self.rast[image].numpy(), self.triangles.numpy(), self.near, self.area_floor,
+            *grads, height - stop, height - start, sums,
+        )  # fmt: skip
+
+
 def surface_motion_ref(
     pos: Tensor,
     triangles: Tensor,
@@ -84,8 +147,8 @@ class _SurfaceMotion(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         batch, height, width, _ = rast.shape
         position, log_area = (
-            torch.empty(batch, 2, height, width),
-            torch.empty(batch, 1, height, width),
+            pos.new_empty(batch, 2, height, width),
+            pos.new_empty(batch, 1, height, width),
         )
         arrays = [t.detach().numpy() for t in (pos, rast, position, log_area)]
         tri = triangles.numpy()

@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from mofa_nvdr.checkpoint import (
     CheckpointError,
-    check_face_model,
     checkpoint_path,
     list_checkpoints,
     read_checkpoint,
@@ -47,6 +46,7 @@ from mofa_nvdr.losses import (
     photometric_raster,
     photometric_vertex,
 )
+from mofa_nvdr.model_reference import ModelReference
 from mofa_nvdr.pictures import panels, sheet, write_png
 from mofa_nvdr.run_folder import JsonLog, open_run
 
@@ -185,6 +185,11 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
         )
     say(f"{run}: finished at step {max(done, config.steps)}")
     return run
+
+
+def face_model_of(metadata: dict[str, Any]) -> ModelReference:
+    """The face model that a checkpoint was trained with, from its metadata."""
+    return ModelReference(**metadata["face_model"])
 
 
 def loss_terms(
@@ -350,7 +355,7 @@ def _metadata(
     return {
         "step": step,
         "config": dataclasses.asdict(config),
-        "face_model": {"name": model.name, "hash": model.hash},
+        "face_model": dataclasses.asdict(ModelReference.of(model, config.face_model)),
         "camera": dataclasses.asdict(decoder.camera),
         "facts": facts,
     }
@@ -366,7 +371,7 @@ def _resume(
         except CheckpointError as error:
             print(f"WARNING: {error}; taking the one before", file=sys.stderr)
             continue
-        check_face_model(metadata, model.name, model.hash, path)
+        face_model_of(metadata).check(model, f"{path}: trained with")
         restore_encoder(encoder, tensors)
         restore_training(optimizer, tensors)
         return metadata["step"], metadata["facts"]

@@ -181,8 +181,8 @@ class _Draw(torch.autograd.Function):
         light: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         batch, height, width = size
-        image, mask = torch.empty(batch, 3, height, width), torch.empty(batch, 1, height, width)
-        drawn = torch.empty(batch, height, width, 4) if rast is None else rast
+        image, mask = (normals.new_empty(batch, channels, height, width) for channels in (3, 1))
+        drawn = normals.new_empty(batch, height, width, 4) if rast is None else rast
         coefficients = quadric(light).contiguous()
         saved = (normals.contiguous(), albedo.contiguous(), drawn, triangles, coefficients)
         by_vertex, colors, raster, tri, quadrics = (t.detach().numpy() for t in saved)
@@ -223,7 +223,7 @@ class _Draw(torch.autograd.Function):
         bands = gradient_bands(batch, height)
         light_sums = np.zeros((len(bands), 9, 3))
         if grad_image is None:
-            grad_image = torch.zeros(batch, 3, height, width)
+            grad_image = saved[0].new_zeros(batch, 3, height, width)
         given = grad_image.contiguous().numpy()
         nothing, no_pos = np.empty((0, 0, 0), np.float32), np.empty((0, 0), np.float32)
         no_sums = np.empty((0, 0))

@@ -41,3 +41,19 @@ def small_face(rows: int = 12, modes: int = 4, seed: int = 0) -> FaceModel:
         },
         {"name": "cap"},
     )
+
+
+def textured_face(modes: int = 4) -> FaceModel:
+    """The small cap with named expressions, regions and a layout; its origin far from its middle."""
+    plain = small_face(modes=modes)
+    arrays = {name: value.numpy() for name, value in plain.named_buffers()}
+    mean = arrays["mean_shape"].copy()
+    arrays["uv"] = (mean[:, :2] - mean[:, :2].min(0)) / np.ptp(mean[:, :2], axis=0)
+    arrays["mean_shape"] = mean + [200, -50, 30]
+    arrays["regions"] = (mean[:, 0] > 0).astype(np.uint8)
+    return FaceModel(
+        arrays,
+        {"name": "cap", "licence": "own work"},
+        {"grin": np.ones(modes - 1), "frown": -np.ones(modes - 1)},
+        ["right", "left"],
+    )

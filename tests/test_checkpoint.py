@@ -6,7 +6,6 @@ from safetensors.torch import save_file
 
 from mofa_nvdr.checkpoint import (
     CheckpointError,
-    check_face_model,
     checkpoint_path,
     find_checkpoint,
     list_checkpoints,
@@ -87,11 +86,3 @@ class TestMistakes:
         network, _ = _network_and_optimizer(torch.optim.Adam)
         with pytest.raises(OSError, match="cannot write the checkpoint|No such file"):
             save_checkpoint(tmp_path / "no" / "c.safetensors", network, None, {})
-
-    def test_other_face_model(self, tmp_path):
-        metadata = {"face_model": {"name": "default", "hash": "aa"}}
-        check_face_model(metadata, "default", "aa", tmp_path)
-        with pytest.raises(
-            CheckpointError, match=r"trained with face model default \(aa\), not with bfm"
-        ):
-            check_face_model(metadata, "bfm", "bb", tmp_path)

@@ -8,9 +8,12 @@ from torch.autograd import gradcheck
 from mofa_nvdr.color_distance import (
     mean_over_mask,
     mean_over_mask_ref,
+    mean_over_surface,
     mean_over_vertices,
     mean_over_vertices_ref,
 )
+from mofa_nvdr.surface_motion import SurfaceMotion
+from tests.test_surface_motion import FLOOR, NEAR, scene
 
 BATCH, HEIGHT, WIDTH, VERTICES = 3, 17, 23, 300
 
@@ -145,6 +148,78 @@ class TestMeanOverVertices:
         assert mean.item() == pytest.approx(1.5 * 3**0.5)  # the second one lies outside
         assert positions.grad[0].tolist() == [[pytest.approx(3**0.5), 0], [0, 0]]
         assert colors.grad[0, 0].tolist() == pytest.approx([-(3**-0.5)] * 3)
+
+
+# Clip space is (sx x, sy y, sz z + tz, -z); the motion of surface points does not ask for its z.
+SCALES = (0.5, 2.0, 1.0, 0.0)
+
+
+def to_clip(vertices: Tensor) -> Tensor:
+    x, y, z = vertices.unbind(-1)
+    return torch.stack([0.5 * x, 2 * y, z, -z], dim=-1)
+
+
+def to_camera(pos: Tensor) -> Tensor:
+    return torch.stack([2 * pos[..., 0], 0.5 * pos[..., 1], -pos[..., 3]], dim=-1)
+
+
+class TestMeanOverSurface:
+    """Pictures of the moving grid of test_surface_motion."""
+
+    def inputs(self, with_valid: bool = True) -> tuple[dict, Tensor, Tensor, Tensor]:
+        pos, triangles, rast = scene()
+        own = pictures()
+        size = (own["image"].shape[0], 11, 90)
+        generator = torch.Generator().manual_seed(2)
+        image, photo = (torch.rand(size[0], 3, *size[1:], generator=generator) for _ in range(2))
+        photo[0, 1, 2:5, 7] = torch.nan
+        mask = (rast.flip(1)[..., 3] > 0).float()[:, None]
+        valid = torch.rand(size[0], 1, *size[1:], generator=generator) > 0.2 if with_valid else None
+        return {"image": image, "photo": photo, "mask": mask, "valid": valid}, pos, triangles, rast
+
+    def step(self, function, given: dict, pos, triangles, rast) -> list[Tensor]:
+        image, leaf = given["image"].clone().requires_grad_(), to_camera(pos).requires_grad_()
+        motion = SurfaceMotion(leaf, to_clip, SCALES, triangles, rast, NEAR, FLOOR)
+        means = function(image, given["photo"], given["mask"], given["valid"], motion)
+        weights = torch.arange(1.0, 1 + len(means)).to(means)
+        (means * weights).sum().backward()
+        return [means.detach(), image.grad, leaf.grad]
+
+    @staticmethod
+    def by_planes(image, photo, mask, valid, motion) -> Tensor:
+        return mean_over_mask(image, photo, mask, valid, *motion.planes())
+
+    @pytest.mark.parametrize("with_valid", [True, False])
+    def test_is_the_mean_with_the_planes_made(self, device, with_valid):
+        given, *mesh = self.inputs(with_valid)
+        given = {name: None if t is None else t.to(device) for name, t in given.items()}
+        mesh = [t.to(device) for t in mesh]
+        one, two = (self.step(f, given, *mesh) for f in (mean_over_surface, self.by_planes))
+        assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+        assert one[2].abs().max() > 0
+        # Bands of odd heights end elsewhere when they are turned over: other orders of the same sums.
+        torch.testing.assert_close(one[2], two[2], atol=1e-6, rtol=1e-5)
+
+    def test_same_bits_for_any_thread_count(self):
+        before, results = torch.get_num_threads(), []
+        try:
+            for num_threads in (1, 2, 3, 5):
+                torch.set_num_threads(num_threads)
+                given, *mesh = self.inputs()
+                results.append(self.step(mean_over_surface, given, *mesh))
+        finally:
+            torch.set_num_threads(before)
+        for other in results[1:]:
+            assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+    def test_a_change_in_place_is_an_error(self):
+        given, pos, triangles, rast = self.inputs()
+        moved = to_camera(pos).requires_grad_() * 1
+        motion = SurfaceMotion(moved, to_clip, SCALES, triangles, rast, NEAR, FLOOR)
+        means = mean_over_surface(*given.values(), motion)
+        moved.mul_(2)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            means.sum().backward()
 
 
 @pytest.mark.parametrize(

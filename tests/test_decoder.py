@@ -322,10 +322,11 @@ class TestVertexMode:
         angle = math.radians(degrees)
         code = posed(model.layout, rotation=[0.0, angle, 0.0]).map(lambda part: part.to(device))
         facing = decoder(code).front_facing[0].cpu()
-        x, y, z = model.mean_shape.unbind(1)
+        mean_shape = model.mean_shape.cpu()
+        x, y, z = mean_shape.unbind(1)
         gradient = torch.stack([0.35 * x / 70**2, 0.35 * y / 95**2, (z + 20) / 80**2], dim=1)
         rotation = axis_angle_to_matrix(torch.tensor([0.0, angle, 0.0]))
-        seen_from = F.normalize(model.mean_shape @ rotation.T + HEAD, dim=1)
+        seen_from = F.normalize(mean_shape @ rotation.T + HEAD, dim=1)
         cosine = -(F.normalize(gradient @ rotation.T, dim=1) * seen_from).sum(1)
         # Where the surface is seen edge-on the mesh's normal decides (worst at the cap's rim).
         clear = cosine.abs() > 0.06

@@ -312,6 +312,21 @@ class TestAntialiasErrors:
         other = dr.antialias_construct_topology_hash(triangles_of((0, 1, 2), (0, 2, 1)))
         with pytest.raises(RuntimeError, match="topology_hash is for 2 triangles, expected 1"):
             dr.antialias(*tensors, topology_hash=other)
+        other = dr.antialias_construct_topology_hash(triangles_of((0, 2, 1)))
+        with pytest.raises(
+            RuntimeError, match="topology_hash was made for other triangles than tri"
+        ):
+            dr.antialias(*tensors, topology_hash=other)
+        with pytest.raises(TypeError, match="make it with the module that uses it"):
+            reference.antialias(*tensors, topology_hash=other)
+
+    @pytest.mark.parametrize("boost", ["much", None, [1, 2]])
+    def test_wrong_boost(self, verbs, boost):
+        tensors = torch.zeros(2, 4, 5, 3), torch.zeros(2, 4, 5, 4), self.POS, self.TRI
+        with pytest.raises(
+            TypeError, match="antialias: pos_gradient_boost is .*, expected a number"
+        ):
+            verbs.antialias(*tensors, pos_gradient_boost=boost)
 
     def test_float64_names_the_reference(self):
         with pytest.raises(RuntimeError, match="color is float64, .*dr.reference takes float64"):

@@ -27,6 +27,8 @@ SIGNATURES = {
     "get_log_level": "",
     "set_log_level": "level",
 }
+# nvdiffrast may be installed where the tests run.
+HIDE = "import sys; sys.modules['nvdiffrast'] = None\n"
 PROGRAM = """
 import torch
 import nvdiffrast
@@ -86,13 +88,13 @@ class TestInstall:
         return tmp_path
 
     def test_programs_run_unchanged(self):
-        done = self.run(f"from mofa_nvdr import dr\nassert dr.install() is True\n{PROGRAM}")
+        done = self.run(f"{HIDE}from mofa_nvdr import dr\nassert dr.install() is True\n{PROGRAM}")
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == ["0.4.0", "27"]  # half of the square, three channels
         assert done.stderr == ""
 
     def test_twice_is_once(self):
-        done = self.run("from mofa_nvdr import dr\nassert dr.install() and dr.install()")
+        done = self.run(f"{HIDE}from mofa_nvdr import dr\nassert dr.install() and dr.install()")
         assert done.returncode == 0, done.stderr
 
     def test_the_real_one_stays(self, real):
@@ -106,6 +108,25 @@ class TestInstall:
         assert "nvdiffrast is installed and stays in charge; install(force=True)" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
+    @pytest.mark.parametrize("first", ["", "import nvdiffrast\n"])
+    def test_a_folder_of_its_name_is_not_it(self, tmp_path, first):
+        """Who cloned nvdiffrast to read it has a folder of that name, perhaps the current one."""
+        (tmp_path / "nvdiffrast" / "samples").mkdir(parents=True)
+        done = self.run(
+            f"{first}from mofa_nvdr import dr\nassert dr.install()\n{PROGRAM}", tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["0.4.0", "27"]
+
+    def test_sources_that_were_not_installed_are_not_it(self, real):
+        (real / "nvdiffrast" / "__init__.py").write_text(
+            "from importlib.metadata import version\nversion('nvdiffrast')\n"
+        )
+        done = self.run(f"from mofa_nvdr import dr\nassert dr.install()\n{PROGRAM}", real)
+        if "nvdiffrast is installed" in done.stderr:
+            pytest.skip("nvdiffrast is installed here")
+        assert done.returncode == 0, done.stderr
+
     @pytest.mark.parametrize("first", ["", "import nvdiffrast.torch\n"])
     def test_force(self, real, first):
         done = self.run(
@@ -116,7 +137,7 @@ class TestInstall:
 
     def test_cuda_tensors_still_find_no_backend(self):
         program = (
-            "from mofa_nvdr import dr\nfrom mofa_nvdr.dr.context import load_nvdiffrast\n"
+            f"{HIDE}from mofa_nvdr import dr\nfrom mofa_nvdr.dr.context import load_nvdiffrast\n"
             "dr.install()\nload_nvdiffrast('rasterize')"
         )
         done = self.run(program)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -204,6 +205,115 @@ class TestSizes:
         ):  # fmt: skip
             with pytest.raises(RuntimeError, match="above 0"):
                 dr.rasterize(dr.RasterizeContext(), bad_pos.contiguous(), bad_tri, size)
+
+
+class TestModes:
+    """What a program may have switched on in torch before it draws."""
+
+    def everything(self) -> list[torch.Tensor]:
+        """Every verb and a gradient from each."""
+        generator = torch.Generator("cpu").manual_seed(0)
+        like = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
+        pos = torch.rand(2, 12, 4, **like) + torch.tensor(
+            [-0.5, -0.5, 0, 1], dtype=torch.float32, device="cpu"
+        )
+        tri = torch.arange(12, dtype=torch.int32, device="cpu").reshape(-1, 3)
+        attr, tex = torch.rand(12, 3, **like), torch.rand(1, 6, 4, 4, 3, **like)
+        pos, attr, tex = (t.clone().requires_grad_(not t.is_inference()) for t in (pos, attr, tex))
+        rast, rast_db = dr.rasterize(dr.RasterizeContext(), pos, tri, (16, 16))
+        out, out_da = dr.interpolate(attr, rast, tri, rast_db, "all")
+        color = dr.texture(tex, out, out_da, boundary_mode="cube")
+        color = dr.antialias(color, rast, pos, tri)
+        with dr.DepthPeeler(dr.RasterizeContext(), pos, tri, (16, 16)) as peeler:
+            layers = [peeler.rasterize_next_layer()[0] for _ in range(2)]
+        results = [rast, rast_db, out, out_da, color, *layers]
+        if color.requires_grad:
+            (color.square().sum() + out_da.sum() + layers[1][..., :2].sum()).backward()
+            results += [pos.grad, attr.grad, tex.grad]
+        return [t.detach() for t in results]
+
+    def check(self, results: list[torch.Tensor]) -> None:
+        for one, two in zip(results, self.everything()):
+            assert one.dtype == two.dtype == torch.float32 and one.device.type == "cpu"
+            assert torch.equal(one, two)
+
+    def test_any_number_of_threads(self):
+        """Every verb, forward and backward, has the same bits."""
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)
+            results = self.everything()
+            for num_threads in (2, 3, 5, 16):
+                torch.set_num_threads(num_threads)
+                self.check(results)
+        finally:
+            torch.set_num_threads(before)
+
+    def test_default_dtype(self):
+        torch.set_default_dtype(torch.float64)
+        try:
+            results = self.everything()
+        finally:
+            torch.set_default_dtype(torch.float32)
+        self.check(results)
+
+    def test_default_device(self):
+        torch.set_default_device("meta")
+        try:
+            results = self.everything()
+        finally:
+            torch.set_default_device(None)
+        self.check(results)
+
+    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+    def test_without_gradients(self, mode):
+        with mode():
+            results = self.everything()
+        assert not any(t.requires_grad for t in results)
+        self.check(results)
+
+    def test_autocast_is_not_followed(self):
+        with torch.autocast("cpu"):
+            results = self.everything()
+            half = torch.rand(12, 3) @ torch.rand(3, 2)
+            with pytest.raises(
+                RuntimeError, match="attr is bfloat16, expected float32; convert it"
+            ):
+                dr.interpolate(half, results[0], torch.zeros(1, 3, dtype=torch.int32))
+        self.check(results)
+
+    def test_functional_transforms_are_refused(self):
+        pos, tri = torch.rand(1, 3, 4), torch.tensor([[0, 1, 2]], dtype=torch.int32)
+
+        def draw(pos):
+            return dr.rasterize(dr.RasterizeContext(), pos, tri, (4, 4))[0].sum()
+
+        for transform, argument in ((torch.func.grad, pos), (torch.vmap, pos[None])):
+            with pytest.raises(RuntimeError, match="autograd.Function with functorch transforms"):
+                transform(draw)(argument)
+
+    def test_checkpointing_and_two_backward_passes(self):
+        pos, tri = torch.rand(1, 3, 4) + torch.tensor([-0.5, -0.5, 0, 1]), torch.tensor([[0, 1, 2]])
+        pos, tri = pos.requires_grad_(), tri.int()
+
+        def draw(pos):
+            return dr.rasterize(dr.RasterizeContext(), pos, tri, (9, 9))[0][..., :2].sum()
+
+        (plain,) = torch.autograd.grad(draw(pos), pos)
+        again = torch.utils.checkpoint.checkpoint(draw, pos, use_reentrant=False)
+        again.backward(retain_graph=True)
+        assert torch.equal(pos.grad, plain)
+        again.backward()
+        assert torch.equal(pos.grad, 2 * plain)
+
+    def test_changed_in_place(self):
+        """What the backward pass needs must not change before it."""
+        pos = (torch.rand(1, 3, 4) + torch.tensor([-0.5, -0.5, 0, 1])).requires_grad_()
+        tri = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+        rast, _ = dr.rasterize(dr.RasterizeContext(), pos, tri, (4, 4))
+        rast[..., 2] = 0
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            rast.sum().backward()
 
 
 class TestBounds:

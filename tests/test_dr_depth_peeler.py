@@ -133,6 +133,14 @@ class TestUse:
                 dr.rasterize(context, pos, tri, SIZE)
         dr.rasterize(context, pos, tri, SIZE)
 
+    def test_leaving_unentered_frees_nobody_elses_context(self):
+        pos, tri = quads(0.0)
+        context = dr.RasterizeContext()
+        with dr.DepthPeeler(context, pos, tri, SIZE):
+            dr.DepthPeeler(context, pos, tri, SIZE).__exit__(None, None, None)
+            with pytest.raises(RuntimeError, match="a DepthPeeler is active on glctx"):
+                dr.rasterize(context, pos, tri, SIZE)
+
     def test_an_error_inside_frees_the_context(self):
         pos, tri = quads(0.0)
         context = dr.RasterizeContext()

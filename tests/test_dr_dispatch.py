@@ -108,7 +108,7 @@ class TestCuda:
         attr = torch.rand(pos.shape[1], 3, generator=torch.Generator().manual_seed(0))
         images, grads = [], []
         for device in ("cpu", "cuda"):
-            leaf = pos.to(device).requires_grad_()
+            leaf = pos.clone().to(device).requires_grad_()
             index = tri.to(device)
             rast, _ = dr.rasterize(dr.RasterizeContext(), leaf, index, (64, 64))
             out, _ = dr.interpolate(attr.to(device), rast, index)
@@ -157,6 +157,14 @@ class TestContexts:
     )
     def test_draws_on_the_cpu(self, context):
         rast, _ = dr.rasterize(context, POS, TRI, (4, 4))
+        assert int((rast[..., 3] == 1).sum()) == 6
+
+    def test_gl_context_can_be_made_current(self):
+        """Programs that drew with OpenGL do so around their calls."""
+        context = dr.RasterizeGLContext()
+        context.set_context()
+        rast, _ = dr.rasterize(context, POS, TRI, (4, 4))
+        context.release_context()
         assert int((rast[..., 3] == 1).sum()) == 6
 
     def test_copies_and_pickles_without_cuda_contexts(self, as_if_cuda, fake_nvdiffrast):
@@ -264,18 +272,3 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 6
         program = "import sys, mofa_nvdr.dr; sys.exit('nvdiffrast' in sys.modules)"
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env=environment)
-
-
-class TestGpuCheck:
-    def test_fails_loudly_without_a_gpu(self):
-        if torch.cuda.is_available():
-            pytest.skip("there is a CUDA GPU")
-        done = subprocess.run(
-            ["bash", str(ROOT / "tests" / "gpu_check.sh")],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
-        )
-        assert done.returncode == 1
-        assert "torch sees no CUDA GPU; nothing was checked" in done.stderr

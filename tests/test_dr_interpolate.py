@@ -208,6 +208,15 @@ class TestInterpolateErrors:
             ({"diff_attrs": "all"}, "rast_db is None"),
             ({"rast_db": RAST, "diff_attrs": "some"}, "diff_attrs is 'some', expected 'all'"),
             ({"rast_db": RAST, "diff_attrs": [None]}, r"diff_attrs is \[None\], expected 'all'"),
+            ({"rast_db": RAST, "diff_attrs": [0.7]}, r"diff_attrs is \[0.7\], expected 'all'"),
+            (
+                {"rast_db": RAST, "diff_attrs": 0},
+                "diff_attrs is 0, expected 'all', a list of integers",
+            ),
+            (
+                {"rast_db": RAST, "diff_attrs": [[0], [1]]},
+                r"diff_attrs is \[\[0\], \[1\]\], expected",
+            ),
         ],
     )
     def test_type_errors(self, verbs, change, message):

@@ -307,6 +307,12 @@ class TestCodeDistance:
         )
         torch.testing.assert_close(code_distance(code, true), torch.tensor([1 / 24, 0.5 + 0.1]))
 
+    def test_a_part_without_numbers_costs_nothing(self):
+        """A face model without expressions: the mean over no numbers would be NaN."""
+        true = CodeLayout(2, 0, 2).zeros()
+        code = true.replace(shape=torch.ones(1, 2))  # one unit each: 1/2, weight 0.2
+        torch.testing.assert_close(code_distance(code, true), torch.tensor([0.1]))
+
 
 class TestTotal:
     def test_regularizer_eq_10(self):

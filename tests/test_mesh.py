@@ -1,14 +1,12 @@
-"""Vertex normals, topology and export."""
+"""Vertex normals and topology."""
 
 from __future__ import annotations
-
-import os
 
 import pytest
 import torch
 
 from mofa_nvdr import mesh
-from mofa_nvdr.mesh import edge_counts, topology, vertex_normals, vertex_normals_ref, write_obj
+from mofa_nvdr.mesh import edge_counts, topology, vertex_normals, vertex_normals_ref
 
 # A tetrahedron with one corner at the origin; triangles counter-clockwise from outside.
 CORNER = torch.tensor([[[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]]])
@@ -223,29 +221,3 @@ class TestTopology:
             topology(torch.zeros(0, 3, dtype=torch.int64))
         with pytest.raises(ValueError, match="int32 or int64"):
             topology(TETRAHEDRON.float())
-
-
-class TestWriteObj:
-    def test_lines(self, tmp_path):
-        colors = torch.tensor([[0, 0.5, 1], [2, -1, 0.25], [0, 0, 0], [1, 1, 1.0]])
-        write_obj(tmp_path / "face.obj", CORNER[0], TETRAHEDRON.int(), colors)
-        lines = (tmp_path / "face.obj").read_text().splitlines()
-        assert lines[:2] == ["v 0 0 0 0 0.5 1", "v 1 0 0 1 0 0.25"]
-        assert lines[4:] == ["f 1 3 2", "f 1 2 4", "f 1 4 3", "f 2 3 4"]
-        assert os.listdir(tmp_path) == ["face.obj"]
-
-    def test_without_colors(self, tmp_path):
-        write_obj(str(tmp_path / "face.obj"), CORNER[0] / 3, TETRAHEDRON)
-        assert (tmp_path / "face.obj").read_text().startswith("v 0 0 0\nv 0.333333 0 0\n")
-
-    def test_errors(self, tmp_path):
-        path = tmp_path / "face.obj"
-        with pytest.raises(ValueError, match=r"write_obj: vertices is \[1, 4, 3\]"):
-            write_obj(path, CORNER, TETRAHEDRON)
-        with pytest.raises(ValueError, match=r"write_obj: triangles is \[3\]"):
-            write_obj(path, CORNER[0], TETRAHEDRON[0])
-        with pytest.raises(ValueError, match=r"write_obj: colors is \[3, 3\], expected \[4, 3\]"):
-            write_obj(path, CORNER[0], TETRAHEDRON, torch.zeros(3, 3))
-        with pytest.raises(OSError, match="nowhere"):
-            write_obj(tmp_path / "nowhere" / "face.obj", CORNER[0], TETRAHEDRON)
-        assert os.listdir(tmp_path) == []

@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+import math
 import re
 import sys
 
@@ -11,12 +12,15 @@ import pytest
 import torch
 
 from mofa_nvdr import model_build, model_sheets, procedural_face
+from mofa_nvdr.camera import axis_angle_to_matrix
 from mofa_nvdr.cli import main
+from mofa_nvdr.cli.model import SUBCOMMANDS
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.files import write_files
+from mofa_nvdr.lighting import light_presets, sh_basis
 from mofa_nvdr.model_info import describe, table
 from mofa_nvdr.pictures import captioned
-from tests.small_face import small_face
+from tests.small_face import small_face, textured_face
 
 
 def _error(capsys, *args: str) -> str:
@@ -31,26 +35,10 @@ def _size(path) -> tuple[int, int]:
     return width, height
 
 
-def _textured(modes: int = 4) -> FaceModel:
-    """The small cap with named expressions, regions and a layout; its origin far from its middle."""
-    plain = small_face(modes=modes)
-    arrays = {name: value.numpy() for name, value in plain.named_buffers()}
-    mean = arrays["mean_shape"].copy()
-    arrays["uv"] = (mean[:, :2] - mean[:, :2].min(0)) / np.ptp(mean[:, :2], axis=0)
-    arrays["mean_shape"] = mean + [200, -50, 30]
-    arrays["regions"] = (mean[:, 0] > 0).astype(np.uint8)
-    return FaceModel(
-        arrays,
-        {"name": "cap", "licence": "own work"},
-        {"grin": np.ones(modes - 1), "frown": -np.ones(modes - 1)},
-        ["right", "left"],
-    )
-
-
 @pytest.fixture
 def model_file(tmp_path):
     path = tmp_path / "cap.safetensors"
-    _textured().save(path)
+    textured_face().save(path)
     return path
 
 
@@ -76,7 +64,7 @@ class TestDescribe:
         assert list(facts["modes"]["expression"]["explained"])[-1] == "64"
 
     def test_facts(self):
-        facts = describe(_textured())
+        facts = describe(textured_face())
         assert facts["vertices"] == 144 and facts["triangles"] == 242
         assert facts["extent_mm"]["width"] == 140 and facts["extent_mm"]["height"] == 190
         assert facts["mesh"] == {
@@ -95,7 +83,7 @@ class TestDescribe:
         )
 
     def test_seams(self):
-        arrays = {name: value.numpy() for name, value in _textured().named_buffers()}
+        arrays = {name: value.numpy() for name, value in textured_face().named_buffers()}
         corners = arrays["triangles"].astype(np.int64)
         uv = arrays["uv"][corners].reshape(-1, 2)  # every triangle on its own
         arrays |= {"uv": uv, "uv_triangles": np.arange(len(uv)).reshape(-1, 3)}
@@ -114,22 +102,24 @@ class TestInfo:
     def test_json(self, model_file, capsys):
         assert main(["model", "info", str(model_file), "--json"]) == 0
         facts = json.loads(capsys.readouterr().out)
-        assert facts == json.loads(json.dumps(describe(_textured())))
+        assert facts == json.loads(json.dumps(describe(textured_face())))
 
     def test_mistakes(self, capsys, tmp_path):
         assert "'bfm': no such file" in _error(capsys, "model", "info", "bfm")
         (tmp_path / "a.safetensors").write_text("no")
         assert "not a readable" in _error(capsys, "model", "info", str(tmp_path / "a.safetensors"))
-        assert "unknown subcommand 'paint', expected one of info" in _error(
+        assert "unknown sub-command 'paint', expected one of info" in _error(
             capsys, "model", "paint"
         )
 
     def test_overview(self, capsys):
-        for args in (["model"], ["model", "--help"]):
-            with pytest.raises(SystemExit) as stop:
-                main(args)
-            assert stop.value.code == 0
-            assert "info" in capsys.readouterr().out
+        assert main(["model"]) == 0
+        with pytest.raises(SystemExit) as stop:
+            main(["model", "--help"])
+        assert stop.value.code == 0
+        lines = capsys.readouterr().out.splitlines()
+        for name, what in SUBCOMMANDS.items():
+            assert sum(line.split() == [name, *what.split()] for line in lines) == 2
 
     @pytest.mark.parametrize("name", ["info", "show", "build"])
     def test_help(self, name, capsys):
@@ -140,19 +130,41 @@ class TestInfo:
 
 
 class TestFraming:
-    @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
-    def test_any_size_and_origin(self, scale):
-        """The average face fills the picture, in its middle, whatever its units were."""
-        arrays = {name: value.numpy() for name, value in _textured().named_buffers()}
-        arrays["mean_shape"] = arrays["mean_shape"] * scale
+    @pytest.mark.parametrize(
+        "stretch", [[0.5, 0.5, 0.5], [1, 1, 1], [3, 3, 3], [3, 1, 1], [1, 1, 4]]
+    )
+    def test_any_size_and_origin(self, stretch):
+        """The average face fills the picture, in its middle, from the front and from the side."""
+        arrays = {name: value.numpy() for name, value in textured_face().named_buffers()}
+        arrays["mean_shape"] = arrays["mean_shape"] * stretch
         model = FaceModel(arrays, region_names=["right", "left"])
         camera = model_sheets.framing(model, 100)
-        placed = camera.to_camera(model.mean_shape[None], torch.eye(3)[None], torch.zeros(1, 3))
-        pixels = camera.project(placed)[0]
-        low, high = pixels.amin(0), pixels.amax(0)
-        assert 0 < low.min() and high.max() < 100
-        assert 75 < (high - low).max() < 95
-        assert ((low + high) / 2 - 50).abs().max() < 3
+        height, width = camera.size
+        assert height == 100 and width % 2 == 0 and 50 <= width <= 100
+        middle = (model.mean_shape.amin(0) + model.mean_shape.amax(0)) / 2
+        for angle in (0, math.pi / 2):
+            turn = axis_angle_to_matrix(torch.tensor([[0, angle, 0.0]]))
+            # About its own middle, as Painter turns it.
+            turned = (model.mean_shape - middle) @ turn[0].T + middle
+            placed = camera.to_camera(turned[None], torch.eye(3)[None], torch.zeros(1, 3))
+            pixels = camera.project(placed)[0]
+            low, high = pixels.amin(0), pixels.amax(0)
+            assert low.min() > 0 and high[0] < width and high[1] < height, angle
+            if angle == 0:
+                filled = (high - low) / torch.tensor([width, height])
+                assert 0.7 < filled.max() < 0.95
+                assert ((low + high) / 2 - torch.tensor([width, height]) / 2).abs().max() < 4
+
+    def test_turned_faces_stay_in_the_middle(self):
+        """The cap's origin is 200 mm beside it; turned by 40 degrees it would leave the picture."""
+        model = textured_face()
+        painter = model_sheets.Painter(model, 64)
+        code = model.layout.zeros().replace(rotation=torch.tensor([[0, 0.7, 0.0]]))
+        picture = painter(code, light_presets()["front"])[0].astype(int)
+        face = np.abs(picture - picture[0, 0]).max(2) > 8
+        rows, columns = np.nonzero(face)
+        assert face.mean() > 0.3
+        assert abs(columns.mean() - picture.shape[1] / 2) < 6 and abs(rows.mean() - 32) < 6
 
 
 class TestPeople:
@@ -164,8 +176,6 @@ class TestPeople:
         assert code.albedo.std().item() == pytest.approx(1, abs=0.05)
         assert (code.expression == 0).all() and (code.translation == 0).all()
         # Along the camera's axis: ambient plus at most 17/16 of the key light.
-        from mofa_nvdr.lighting import sh_basis
-
         facing = (sh_basis(torch.tensor([0.0, 0.0, 1.0])) @ light)[:, 0]
         assert 0.35 < facing.min() and facing.max() < 0.75 + 0.8 * 17 / 16
 
@@ -179,21 +189,22 @@ class TestShow:
     def test_sheets(self, model_file, tmp_path, capsys):
         """Every sheet has the stated number of pictures, and what differs looks different."""
         folder = tmp_path / "new" / "sheets"
-        assert main(["model", "show", str(model_file), "--out", str(folder), "--size", "40"]) == 0
+        args = ["--out", str(folder), "--size", "80", "--modes", "3"]
+        assert main(["model", "show", str(model_file), *args]) == 0
         assert sorted(p.stem for p in folder.iterdir()) == sorted(model_sheets.SHEETS)
         sizes = {p.stem: _size(p) for p in folder.iterdir()}
-        assert sizes["people"] == (6 * 40, 6 * 40 + 14)
-        assert sizes["named_expressions"] == (3 * 40, 54)  # neutral, grin, frown
-        assert sizes["tones"] == (11 * 40, 54) and sizes["mean"] == (3 * 80, 2 * 94)
-        assert sizes["shape"] == (4 * (3 * 24 + 6), 24 + 14 + 4)  # four modes
-        assert (
-            sizes["expression"][1] == sizes["shape"][1]
-            and sizes["albedo"][1] == 2 * sizes["shape"][1]
-        )
+        wide = model_sheets.framing(textured_face(), 160).size[1] // 2
+        assert sizes["people"][0] == 6 * wide and 0 <= sizes["people"][1] - 6 * 80 - 14 < 5 * 14
+        assert sizes["named_expressions"] == (3 * wide, 80 + 14)  # neutral, grin, frown
+        assert sizes["tones"] == (11 * wide, 80 + 14)
+        assert sizes["mean"][1] == 2 * (160 + 14)
+        small = model_sheets.framing(textured_face(), 112).size[1] // 2  # 0.7 of the size
+        for name in ("shape", "expression", "albedo"):
+            assert sizes[name][0] == 3 * (3 * small + 6)
         assert "7 sheets of cap" in capsys.readouterr().out
         for name in ("shape", "albedo"):
-            strip = iio.imread(folder / f"{name}.png").astype(int)[:24, :72]
-            minus, mean, plus = strip[:, :24], strip[:, 24:48], strip[:, 48:]
+            strip = iio.imread(folder / f"{name}.png").astype(int)[:56, : 3 * small]
+            minus, mean, plus = np.split(strip, 3, axis=1)
             assert np.abs(minus - mean).max() > 5 and np.abs(plus - mean).max() > 5
             assert np.abs(minus - plus).max() > 5
 
@@ -202,7 +213,8 @@ class TestShow:
         args = ["model", "show", str(model_file), "--out", out, "--size", "32", "--modes", "2"]
         assert main([*args, "--sheets", "albedo", "mean"]) == 0
         assert sorted(p.name for p in (tmp_path / "sheets").iterdir()) == ["albedo.png", "mean.png"]
-        assert _size(tmp_path / "sheets" / "albedo.png")[0] == 2 * (3 * 19 + 6)
+        wide = model_sheets.framing(textured_face(), 44).size[1] // 2
+        assert _size(tmp_path / "sheets" / "albedo.png")[0] == 2 * (3 * wide + 6)
 
     def test_nothing_to_show(self, tmp_path, capsys):
         small_face().save(tmp_path / "cap.safetensors")
@@ -228,6 +240,11 @@ class TestShow:
         picture = captioned(np.zeros((20, 100, 3), np.uint8), "jawOpen")
         assert picture.shape == (34, 100, 3)
         assert picture[20:].max() > 150 and picture[20:, 90:].max() < 60
+        long = captioned(
+            np.zeros((20, 100, 3), np.uint8), "a caption of more words than one line holds"
+        )
+        assert long.shape[0] >= 20 + 3 * 14 and long.shape[1] == 100
+        assert (long[20:].reshape(-1, 14, 100, 3).max((1, 2, 3)) > 150).all()  # text in every line
 
 
 class TestBuild:
@@ -271,7 +288,8 @@ class TestBuild:
     def test_another_mesh(self):
         shipped = procedural_face.load_product()
         (line,) = model_build.compare({**shipped, "uv": shipped["uv"][:5]}, shipped)
-        assert line == "unlike the shipped product: uv is [5, 2], shipped [24067, 2]"
+        count = len(shipped["uv"])
+        assert line == f"unlike the shipped product: uv is [5, 2], shipped [{count}, 2]"
         del shipped["uv"]
         (line,) = model_build.compare(procedural_face.load_product(), shipped)
         assert line == "unlike the shipped product: only one has uv"
@@ -302,3 +320,22 @@ class TestWriteFiles:
         assert [p.name for p in tmp_path.iterdir()] == ["old"]
         write_files({tmp_path / "old": b"after", tmp_path / "b": b"b"})
         assert (tmp_path / "old").read_bytes() == b"after"
+
+
+class TestExpressionsSheet:
+    def test_mouth_close_stands_on_an_open_jaw(self, monkeypatch):
+        """ARKit's mouthClose is the lips closing over jawOpen."""
+        arrays = {name: value.numpy() for name, value in small_face().named_buffers()}
+        jaw, close = np.array([1.0, 0, 0]), np.array([0, 2.0, 0])
+        model = FaceModel(arrays, named_expressions={"jawOpen": jaw, "mouthClose": close})
+        drawn, labels = [], []
+
+        class Recorder(model_sheets.Painter):
+            def __call__(self, code, light, clay=False):
+                drawn.append(code.expression)
+                return np.zeros((code.batch_size, 8, 8, 3), np.uint8)
+
+        monkeypatch.setattr(model_sheets, "_labelled", lambda p, names, c: labels.extend(names))
+        model_sheets.expressions_sheet(Recorder(model, 8))
+        assert labels == ["neutral", "jawOpen", "jawOpen + mouthClose"]
+        assert drawn[0].tolist() == [[0, 0, 0], [1, 0, 0], [1, 2, 0]]

@@ -71,7 +71,7 @@ def trained(cap) -> tuple[Encoder, dict]:
     randomize_head(encoder)
     return encoder, {
         "config": dataclasses.asdict(config),
-        "face_model": {"name": model.name, "hash": model.hash},
+        "face_model": {"name": model.name, "hash": model.hash, "file": str(cap)},
         "camera": dataclasses.asdict(Camera(image_size=SIZE)),
         "facts": {},
     }
@@ -151,7 +151,9 @@ class TestFile:
     def test_facts(self, exported, trained):
         texts = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
         assert texts["format"] == FORMAT and texts["encoder"] == "mobilenet_v3_large"
-        assert json.loads(texts["face_model"]) == trained[1]["face_model"]
+        assert json.loads(texts["face_model"]) == {
+            **trained[1]["face_model"], "file": "cap.safetensors",
+        }  # fmt: skip
         assert Camera(**json.loads(texts["camera"])) == Camera(
             SIZE, focal=Camera(SIZE).focal_px, position=Camera(SIZE).position
         )
@@ -163,11 +165,12 @@ class TestFile:
             "absolute": 1e-4, "relative": 1e-4, "rounding": 4,
         }  # fmt: skip
 
-    def test_says_nothing_about_the_machine(self, exported):
+    def test_says_nothing_about_the_machine(self, exported, cap):
         """torch's exporter keeps stack traces, with the paths of whoever exports."""
         data = exported.read_bytes()
         assert str(Path(onnx_export.__file__).parent).encode() not in data
         assert str(Path(torch.__file__).parent).encode() not in data
+        assert str(cap.parent).encode() not in data
         assert b"Traceback" not in data and b'File "' not in data
 
     def test_the_page_about_it_tells_the_truth(self, exported, tmp_path, monkeypatch):
@@ -367,6 +370,18 @@ class TestReconstruct:
         ]
         # one grey level, but for pixels that an outline crosses
         assert (np.abs(panels[0] - panels[1]).max(-1) > 1).mean() < 1e-3
+
+    def test_the_face_model_is_found_beside_the_file(
+        self, reconstruct, cap, exported, photo, tmp_path
+    ):
+        (tmp_path / "moved").mkdir()
+        shutil.copy(exported, tmp_path / "moved" / "e.onnx")
+        command = ["reconstruct", str(photo), "--checkpoint", str(tmp_path / "moved" / "e.onnx"),
+                   "--runtime", "onnx", "--out", str(tmp_path / "out"), "--device", "cpu"]  # fmt: skip
+        assert main(command) == 2
+        shutil.copy(cap, tmp_path / "moved")
+        assert main(command) == 0
+        assert load_parameters(tmp_path / "out" / "a.npz").source == "a.png"
 
     def test_real_crops(self, run, cap, data_dir):
         """Sixteen photographs, through both runtimes."""

@@ -18,8 +18,9 @@ COMMANDS = {
     "train": "train the face autoencoder on photographs or on synthetic faces",
     "reconstruct": "predict parameters from face crops, with a panel of pictures each",
     "relight": "render predicted faces under another light",
+    "export": "write a face as .obj, .ply or .glb for other programs",
     "export-encoder": "write a trained encoder as an ONNX file",
-    "model": "face models: describe, draw, build",
+    "model": "face models: describe, draw, build, import those of others",
     "bench": "time the operators and decoder steps on this machine",
 }
 

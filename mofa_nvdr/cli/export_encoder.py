@@ -17,7 +17,7 @@ def run(args: list[str]) -> None:
 def export_encoder(
     run: Annotated[str, tyro.conf.Positional],
     out: str = "",
-    face_model: str = "default",
+    face_model: str = "",
     photographs: tuple[str, ...] = (),
 ) -> object:
     """Write a trained encoder as one ONNX file, compared with torch before it is kept.
@@ -25,7 +25,8 @@ def export_encoder(
     Args:
         run: run folder (its newest checkpoint), or a checkpoint file
         out: .onnx file; empty: encoder.onnx beside the checkpoint
-        face_model: the face model that the run was trained with: 'default' or a .safetensors file
+        face_model: the face model that the run was trained with, 'default' or a .safetensors file; empty: the
+            one that the run names
         photographs: face crops, or folders of them, to compare on besides noise and rendered faces;
             empty: those that the run was trained on, if they are still there
     """

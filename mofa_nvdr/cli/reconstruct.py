@@ -18,7 +18,7 @@ def reconstruct(
     input: Annotated[tuple[str, ...], tyro.conf.Positional],
     checkpoint: str,
     out: str,
-    face_model: str = "default",
+    face_model: str = "",
     device: str = "auto",
     runtime: str = "torch",
 ) -> object:
@@ -29,7 +29,8 @@ def reconstruct(
         checkpoint: run folder, or a checkpoint file; with --runtime onnx a run folder with encoder.onnx
             in it, or an .onnx file
         out: folder for the results
-        face_model: the face model that the run was trained with: 'default' or a .safetensors file
+        face_model: the face model that the run was trained with, 'default' or a .safetensors file; empty: the
+            one that the run names
         device: auto, cpu or cuda
         runtime: what the encoder runs in: torch, or onnx (ONNX Runtime, on the CPU)
     """

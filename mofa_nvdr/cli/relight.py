@@ -21,7 +21,7 @@ def relight(
     rotate: bool = False,
     frames: int = 48,
     image_size: int = 0,
-    face_model: str = "default",
+    face_model: str = "",
     device: str = "auto",
 ) -> object:
     """Render predicted faces under another light.
@@ -34,7 +34,8 @@ def relight(
             the face, and back from the left
         frames: pictures in one turn
         image_size: height of the picture in pixels; 0: that of the reconstruction
-        face_model: the face model that the parameters are for: 'default' or a .safetensors file
+        face_model: the face model that the parameters are for, 'default' or a .safetensors file; empty: the
+            one that each file names
         device: auto, cpu or cuda
     """
 

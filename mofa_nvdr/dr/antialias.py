@@ -103,13 +103,10 @@ def antialias(
     """
     device = common_device("antialias", color=color, rast=rast, pos=pos, tri=tri)
     check_inputs("antialias", color, rast, pos, tri)
+    boost = check_boost("antialias", pos_gradient_boost)
     if device.type == "cuda":
-        return load_nvdiffrast("antialias").antialias(
-            color, rast, pos, tri, topology_hash, pos_gradient_boost
-        )
-    return _Antialias.apply(
-        color, rast, pos, tri, opposite_table(tri, topology_hash), float(pos_gradient_boost)
-    )
+        return load_nvdiffrast("antialias").antialias(color, rast, pos, tri, topology_hash, boost)
+    return _Antialias.apply(color, rast, pos, tri, opposite_table(tri, topology_hash), boost)
 
 
 def check_inputs(
@@ -130,6 +127,16 @@ def check_inputs(
     check_triangles(verb, tri)
 
 
+def check_boost(verb: str, pos_gradient_boost: Any) -> float:
+    """The factor as a plain number."""
+    try:
+        return float(pos_gradient_boost)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{verb}: pos_gradient_boost is {pos_gradient_boost!r}, expected a number"
+        ) from error
+
+
 def opposite_table(tri: Tensor, topology_hash: Any) -> np.ndarray:
     """The table [T, 3] of opposite vertices: as given, as made for this `tri` before, or new."""
     global _tables
@@ -143,6 +150,10 @@ def opposite_table(tri: Tensor, topology_hash: Any) -> np.ndarray:
             raise RuntimeError(
                 f"antialias: topology_hash is for {topology_hash.opposite.shape[0]} triangles, "
                 f"expected {tri.shape[0]} (from tri); make it again"
+            )
+        if not np.array_equal(topology_hash.triangles, tri.numpy()):
+            raise RuntimeError(
+                "antialias: topology_hash was made for other triangles than tri; make it again"
             )
         return topology_hash.opposite
     for table in _tables:

@@ -7,6 +7,7 @@ arrives.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from mofa_nvdr.dr import cuda_on_cpu
 
 # nvdiffrast numbers triangles in float32: above 2^24 ids continue in the bit pattern.
 MAX_PLAIN_ID = 1 << 24
@@ -30,10 +33,15 @@ class RasterizeContext:
     two threads or CUDA streams at once; make one for each.
 
     Args:
-        device: None accepts any device; a device makes `rasterize` refuse tensors from elsewhere.
+        device: None accepts any device; a device makes `rasterize` refuse tensors from elsewhere. A
+            number is that of a CUDA device.
     """
 
     def __init__(self, device: torch.device | str | int | None = None) -> None:
+        if isinstance(device, int):
+            device = f"cuda:{device}"
+        if cuda_on_cpu.enabled() and cuda_on_cpu.is_cuda(device):
+            device = None
         self.device = None if device is None else torch.device(device)
         self.active_depth_peeler: Any = None
         self._cuda_contexts: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
@@ -83,6 +91,12 @@ class RasterizeGLContext(RasterizeContext):
         del output_db, mode
         super().__init__(device)
 
+    def set_context(self) -> None:
+        """Nothing: there is no OpenGL context to make current."""
+
+    def release_context(self) -> None:
+        """Nothing, as `set_context`."""
+
 
 _log_level = 1
 
@@ -106,6 +120,19 @@ def set_log_level(level: int) -> None:
     operators = sys.modules.get("nvdiffrast.torch")
     if operators is not None and operators is not sys.modules.get("mofa_nvdr.dr"):
         operators.set_log_level(level)
+
+
+def has_nvdiffrast() -> bool:
+    """Whether the real nvdiffrast is installed; a folder of its name or its sources alone don't count."""
+    if sys.modules.get("nvdiffrast", sys) is None:
+        return False
+    operators = sys.modules.get("nvdiffrast.torch")
+    if operators is not None:
+        return operators is not sys.modules.get("mofa_nvdr.dr")
+    try:
+        return importlib.util.find_spec("nvdiffrast.torch") is not None
+    except ImportError:  # sources that were never installed ask for their version in vain
+        return False
 
 
 def load_nvdiffrast(verb: str) -> ModuleType:

@@ -74,6 +74,8 @@ class DepthPeeler:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._state != "active":  # nothing of its own to end, and perhaps another one's turn
+            return
         if isinstance(self._glctx, RasterizeContext):
             self._glctx.active_depth_peeler = None
         self._state = "finished"

@@ -2,28 +2,32 @@
 
     from mofa_nvdr import dr
 
-    dr.install()
+    dr.install(cuda_to_cpu=True)
     import nvdiffrast.torch as dr  # the program, unchanged
 
-A program must leave the choice of device to its user: what it moves to CUDA itself goes to CUDA, and
-there only the real nvdiffrast draws.
+`python -m mofa_nvdr.dr program.py [its options]` does so for a whole program.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from types import ModuleType
+
+from mofa_nvdr.dr import cuda_on_cpu
+from mofa_nvdr.dr.context import has_nvdiffrast
 
 NVDIFFRAST_VERSION = "0.4.0"
 """The version whose behaviour is followed, `nvdiffrast.__version__` while installed."""
 
 
-def install(force: bool = False) -> bool:
+def install(force: bool = False, cuda_to_cpu: bool = False) -> bool:
     """Make `import nvdiffrast.torch` give `mofa_nvdr.dr` in this process.
 
     Args:
         force: do so too where the real nvdiffrast is installed. CUDA tensors then have no backend.
+        cuda_to_cpu: for programs that name the GPU themselves: `device="cuda"`, `.cuda()` and the like
+            give CPU tensors from now on, in the calling thread (see `mofa_nvdr.dr.cuda_on_cpu`).
+            Without it a program must choose its device.
 
     Returns:
         Whether `nvdiffrast.torch` is ours now. Where the real one is installed a line says so on
@@ -32,8 +36,10 @@ def install(force: bool = False) -> bool:
     import mofa_nvdr.dr as ours
 
     if sys.modules.get("nvdiffrast.torch") is ours:
+        if cuda_to_cpu:
+            cuda_on_cpu.enable()
         return True
-    if _real_nvdiffrast() and not force:
+    if has_nvdiffrast() and not force:
         print(
             "mofa_nvdr.dr.install: nvdiffrast is installed and stays in charge; "
             "install(force=True) takes its place",
@@ -46,10 +52,6 @@ def install(force: bool = False) -> bool:
     package.torch = ours  # type: ignore[attr-defined]
     sys.modules["nvdiffrast"] = package
     sys.modules["nvdiffrast.torch"] = ours
+    if cuda_to_cpu:
+        cuda_on_cpu.enable()
     return True
-
-
-def _real_nvdiffrast() -> bool:
-    if "nvdiffrast" in sys.modules:
-        return sys.modules["nvdiffrast"] is not None
-    return importlib.util.find_spec("nvdiffrast") is not None

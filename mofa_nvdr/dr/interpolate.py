@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,14 +103,14 @@ def _list_attributes(
     if isinstance(diff_attrs, str):
         if diff_attrs != "all":
             raise TypeError(
-                f"{verb}: diff_attrs is {diff_attrs!r}, expected 'all', integers or None"
+                f"{verb}: diff_attrs is {diff_attrs!r}, expected 'all', a list of integers or None"
             )
         return tuple(range(num_attributes))
     try:
-        indices = [int(index) for index in np.asarray(diff_attrs, dtype=np.int64).reshape(-1)]
+        indices = [operator.index(index) for index in diff_attrs]
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{verb}: diff_attrs is {diff_attrs!r}, expected 'all', integers or None"
+            f"{verb}: diff_attrs is {diff_attrs!r}, expected 'all', a list of integers or None"
         ) from error
     if len(indices) > _MAX_LISTED_ATTRIBUTES:
         raise RuntimeError(
@@ -131,8 +132,8 @@ class _Interpolate(torch.autograd.Function):
         listed: tuple[int, ...],
     ) -> tuple[Tensor, Tensor]:
         num_images, height, width, _ = rast.shape
-        out = torch.empty(num_images, height, width, attr.shape[-1])
-        out_da = torch.empty(num_images, height, width, 2 * len(listed))
+        out = attr.new_empty(num_images, height, width, attr.shape[-1])
+        out_da = attr.new_empty(num_images, height, width, 2 * len(listed))
         attr_array, rast_array = _per_image(attr, num_images), rast.detach().numpy()
         out_array, out_da_array = out.numpy(), out_da.numpy()
         bands = forward_bands(num_images, height)

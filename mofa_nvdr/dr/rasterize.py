@@ -11,6 +11,7 @@ float64, rounded once at the end.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,9 @@ from mofa_nvdr.dr.context import (
 from mofa_nvdr.dr.parallel import run
 from mofa_nvdr.dr.rasterize_kernels import rasterize_band, rasterize_band_backward
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
+
+# Sixteenths of a pixel across the longest side are whole numbers in float32.
+_MAX_SIDE = 1 << 20
 
 
 def rasterize(
@@ -134,15 +138,20 @@ def check_call(
 
 
 def check_resolution(resolution: Any, verb: str = "rasterize") -> tuple[int, int]:
-    """(height, width) as integers above 0."""
+    """(height, width) as integers from 1 to 2^20."""
     try:
-        height, width = (int(size) for size in tuple(resolution))
+        height, width = (operator.index(size) for size in tuple(resolution))
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{verb}: resolution is {resolution!r}, expected two integers (height, width)"
         ) from error
     if height <= 0 or width <= 0:
         raise RuntimeError(f"{verb}: resolution is {(height, width)}, expected both above 0")
+    if max(height, width) > _MAX_SIDE:
+        raise RuntimeError(
+            f"{verb}: resolution is {(height, width)}, expected both at most {_MAX_SIDE}; draw it in "
+            "parts"
+        )
     return height, width
 
 
@@ -222,8 +231,8 @@ class _Rasterize(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         num_images = pos.shape[0] if ranges is None else ranges.shape[0]
         height, width = resolution
-        rast = torch.empty(num_images, height, width, 4)
-        rast_db = torch.empty(num_images, height, width, 4)
+        rast = pos.new_empty(num_images, height, width, 4)
+        rast_db = pos.new_empty(num_images, height, width, 4)
         pos_array, tri_array = pos.detach().numpy(), tri.numpy()
         rast_array, db_array = rast.numpy(), rast_db.numpy()
         if peeled is None:

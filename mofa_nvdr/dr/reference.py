@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mofa_nvdr.dr.antialias import check_boost
 from mofa_nvdr.dr.antialias import check_inputs as _check_antialias
 from mofa_nvdr.dr.context import (
     MAX_PLAIN_ID,
@@ -311,9 +312,17 @@ def antialias(
     common_device("antialias", color=color, rast=rast, pos=pos, tri=tri)
     _check_antialias("antialias", color, rast, pos, tri, _DTYPES)
     _check_one_dtype("antialias", color=color, rast=rast, pos=pos)
-    opposite = antialias_construct_topology_hash(tri) if topology_hash is None else topology_hash
+    boost = check_boost("antialias", pos_gradient_boost)
+    if topology_hash is None:
+        topology_hash = antialias_construct_topology_hash(tri)
+    elif not isinstance(topology_hash, Tensor) or topology_hash.shape != tri.shape:
+        raise TypeError(
+            "antialias: topology_hash is not what reference.antialias_construct_topology_hash "
+            "returns for tri; make it with the module that uses it"
+        )
+    opposite = topology_hash
     num_images, height, width, _ = color.shape
-    boosted = pos.detach() + pos_gradient_boost * (pos - pos.detach())
+    boosted = pos.detach() + boost * (pos - pos.detach())
     vertices = boosted.double().expand(num_images, *pos.shape[-2:])
     half_size = vertices.new_tensor([width / 2, height / 2])
     pixels = vertices[..., :2] / vertices[..., 3:] * half_size + half_size  # [N, V, 2]

@@ -142,8 +142,8 @@ def cube_coordinates(
 
     def pick(values: Tensor, table: tuple[tuple[int, int], ...]) -> Tensor:
         """The signed component that `table` names for each pixel's face; values [N, H, W, 3, ...]."""
-        axes = torch.tensor([row[0] for row in table])[face]
-        signs = torch.tensor([row[1] for row in table])[face].to(values.dtype)
+        axes = face.new_tensor([row[0] for row in table])[face]
+        signs = values.new_tensor([row[1] for row in table])[face]
         extra = values.dim() - 4
         index = axes.reshape(*axes.shape, 1, *[1] * extra).expand(*axes.shape, 1, *values.shape[4:])
         return values.gather(3, index).squeeze(3) * signs.reshape(*signs.shape, *[1] * extra)
@@ -237,10 +237,10 @@ def _across_cube_edges(
     s = (2 * column + 1).double() / side - 1
     t = (2 * row + 1).double() / side - 1
     one = torch.ones_like(s)
-    direction = torch.zeros(*face.shape, 3, dtype=torch.float64)
+    direction = s.new_zeros(*face.shape, 3)
     for table, value in ((_MAJOR, one), (_S, s), (_T, t)):
-        axes = torch.tensor([entry[0] for entry in table])[face]
-        signs = torch.tensor([entry[1] for entry in table])[face]
+        axes = face.new_tensor([entry[0] for entry in table])[face]
+        signs = face.new_tensor([entry[1] for entry in table])[face]
         direction.scatter_(-1, axes[..., None], (value * signs)[..., None])
     uv, _, neighbour, _ = cube_coordinates(direction, None)
     cell = (uv * side).floor().long().clamp(0, side - 1)

@@ -151,7 +151,8 @@ def _paint_eye(colors: np.ndarray, vertices: np.ndarray, rows: np.ndarray, grid:
             color[:, channel] += (iris[:, channel] - color[:, channel]) * smooth_step(
                 radius, 6.45, 5.55
             )
-        color *= (1 - 0.5 * np.exp(-np.maximum(under, 0) / 2.0))[:, None]  # the lid's shadow
+        shadow = 0.5 * np.exp(-np.maximum(under, 0) / 2.0) - 0.25 * smooth_step(-under, 0, 1.5)
+        color *= (1 - shadow)[:, None]  # of the lid
         if j == 0:
             color = np.tile(t.LASH, (len(index), 1))
         elif j == last:
@@ -168,7 +169,7 @@ def albedo_basis(vertices: np.ndarray, grid: Grid, mean: np.ndarray, count: int 
     named = np.stack(list(albedo_modes(vertices, grid, mean).values()))
     fine = _fine_texture(vertices, grid)
     skin = np.where(np.arange(len(vertices)) < grid.num_skin, 0.010, 0.0)
-    even, odd = scalar_process(vertices, skin, ((40.0, 1.2), (18.0, 1.0), (8.0, 0.7)), keep=70)
+    even, odd = scalar_process(vertices, skin, ((40.0, 1.8), (18.0, 1.4), (8.0, 0.8)), keep=70)
     tones = np.array([[1.0, 0.95, 0.85], [0.25, -0.25, -0.15]])
     smooth = [
         np.einsum("vk,tc->ktvc", part, tones).reshape(-1, len(vertices), 3) for part in (even, odd)
@@ -219,9 +220,9 @@ def albedo_modes(vertices: np.ndarray, grid: Grid, mean: np.ndarray) -> dict[str
     w = region_weights(vertices, grid)
     skin = np.arange(grid.num_vertices) < grid.num_skin
     relative = np.clip(mean / t.SKIN, 0, 1.25)
-    # Shadowed skin darkens by more than its share, or eyes sink into the dark of a dark face.
-    shadowed = np.clip(w["socket"] + w["orbit"], 0, 1)[:, None]
-    relative += (1 - np.minimum(relative, 1)) * t.SHADOW_MELANIN * shadowed
+    # Shadowed skin darkens by more than its share, or eyes sink into the dark of a dark face; in its own
+    # hue, or it would turn red.
+    shadow = np.clip(w["socket"] + w["orbit"], 0, 1) * (1 - np.minimum(relative.mean(1), 1))
     eyes = grid.eyes
     features = np.clip(w["brow"] + w["lashes"] + w["seam"] + w["nostril"], 0, 1)
     pure = skin * (1 - features)
@@ -234,6 +235,7 @@ def albedo_modes(vertices: np.ndarray, grid: Grid, mean: np.ndarray) -> dict[str
 
     melanin = tint(-0.128, -0.117, -0.105, skin * (1 - 0.10 * w["lip"])) * relative
     melanin -= t.SCLERA_MELANIN * (eyes & ~(iris > 0))[:, None] * relative
+    melanin -= t.SHADOW_MELANIN * shadow[:, None] * mean
     melanin -= 0.22 * iris[:, None] * mean
     melanin = np.maximum(melanin, -0.4 * mean)  # what is dark already stays above black
     # Blood shows in cheeks, nose and lips together.
@@ -248,7 +250,7 @@ def albedo_modes(vertices: np.ndarray, grid: Grid, mean: np.ndarray) -> dict[str
         "lip_light": tint(0.030, 0.024, 0.022, w["lip"]),
         "beard": -1.4 * t.BEARD * w["beard"][:, None],
         "blush": tint(0.006, -0.014, -0.011, w["cheek"]),
-        "circles": tint(-0.022, -0.025, -0.019, np.clip(w["under_eye"] + 0.5 * w["orbit"], 0, 1)),
+        "circles": -0.045 * mean * np.clip(w["under_eye"] + 0.5 * w["orbit"], 0, 1)[:, None],
         "brow_thick": 0.12 * hair * (w["brow_rim"] + 0.25 * w["brow"])[:, None],
         "iris_light": tint(0.22, 0.25, 0.26, iris) * mean,
         "iris_blue": tint(-0.12, 0.10, 0.36, iris) * mean,

@@ -19,6 +19,7 @@ _MARGIN = 0.01
 _STRETCH_STEPS = 12
 _STRETCH_POWER = 0.25  # of the correction in a step; whole ones overshoot
 _BELOW_EYE = 6.0  # mm that the lower lid reaches below its margin
+_ALA = (11.0, -37.4, 8.4, 7.4)  # x, y and half axes of the wing of the nose in mm
 # Where the bright rows of the mouth's bag are teeth: least green.
 _TEETH_GREEN = 0.5
 
@@ -175,6 +176,7 @@ def region_labels(vertices: np.ndarray, grid: Grid, colors: np.ndarray) -> np.nd
     reach = np.where(upper, above < lid_crease(s, Lids()), -above < Lids().lower(s) + _BELOW_EYE)
     flank = np.interp(y, *t.NOSE_WIDTH[::-1, [0, 2]].T)
     nose = (y > t.NOSE_PROFILE[-1, 0]) & (y < t.NOSE_WIDTH[2, 0]) & (np.abs(x) < flank) & skin
+    nose |= (np.hypot((np.abs(x) - _ALA[0]) / _ALA[2], (y - _ALA[1]) / _ALA[3]) < 1) & skin
     labels = np.zeros(len(vertices), np.uint8)
     for name, where in (
         ("nose", nose),

@@ -254,12 +254,17 @@ def _eyeball(vertices: np.ndarray, rows: np.ndarray, grid: Grid) -> None:
     """Place one eye's pocket: the visible eyeball between the lids."""
     above, below = vertices[rows[0]], vertices[rows[-1]]
     last = len(rows) - 3
-    for j, way in enumerate(np.linspace(0, 1, last + 1)):
+    s = np.clip(eye_position(above[:, 0], grid), 0, 1)
+    under = (4 * s * (1 - s)) ** 0.7  # eyes turn and open wide: their white goes on under the lids
+    for j, way in enumerate(
+        np.linspace(0, 1, last - 1)[np.clip(np.arange(last + 1) - 1, 0, last - 2)]
+    ):
         xy = above[:, :2] * (1 - way) + below[:, :2] * way
+        xy[:, 1] += under * (t.HIDDEN_WHITE[0] * (1 - way) - t.HIDDEN_WHITE[1] * way)
         if j == 0:
-            xy[:, 1] += 0.9  # tucked under the upper lid
+            xy[:, 1] = above[:, 1] + 0.9  # tucked under the upper lid
         elif j == last:
-            xy[:, 1] -= 0.7
+            xy[:, 1] = below[:, 1] - 0.7
         else:  # drawn towards the circles of iris and pupil, so that they look round
             dx, dy = np.abs(xy[:, 0]) - t.PUPIL_X, xy[:, 1] - t.PUPIL_Y
             radius = np.hypot(dx, dy) + 1e-9
@@ -288,9 +293,10 @@ def _mouth_bag(vertices: np.ndarray, rows: np.ndarray, grid: Grid) -> None:
     # Flat at the corners: deep, narrow triangles there would turn the corner's own normal aside.
     depth = e**0.7 * (0.08 + 0.92 * smooth_step(np.abs(m), 1.0, 0.75))
     for j, (dz, dy) in enumerate(t.MOUTH_BAG):
-        arch = -3.0 * m**2 if 3 <= j <= 12 else 0
+        level = np.clip((-dz - 2.2) / 3.0, 0, 1) * e  # teeth do not follow the lips' line
+        arch = -3.0 * m**2 if 3 <= j <= len(t.MOUTH_BAG) - 2 else 0
         vertices[rows[j + 1]] = np.column_stack([
             edge[:, 0] * (1 - 0.03 * abs(dz) / 8),
-            edge[:, 1] + dy * e**1.6,
+            edge[:, 1] + dy * e**1.6 + level * (t.MOUTH_ROW - edge[:, 1]),
             edge[:, 2] + dz * depth + arch * e,
         ])  # fmt: skip

@@ -14,7 +14,12 @@ PRODUCT_FILE = "default_face.npz"
 # Quantisation steps: far below what a rendered pixel shows.
 _STEP_MM = 0.004
 _STEP_ALBEDO = 0.0005
-_BASES = {"shape_basis": _STEP_MM, "expression_basis": _STEP_MM, "albedo_basis": _STEP_ALBEDO}
+# Named expressions are sums of many modes of expression, so these are stored finer.
+_BASES = {
+    "shape_basis": _STEP_MM,
+    "expression_basis": _STEP_MM / 4,
+    "albedo_basis": _STEP_ALBEDO,
+}
 _MEANS = {"mean_shape": _STEP_MM / 4, "mean_albedo": _STEP_ALBEDO}
 _PLAIN = (
     "triangles",
@@ -41,10 +46,10 @@ def build() -> dict[str, np.ndarray]:
     from mofa_nvdr.procedural_face import tables
     from mofa_nvdr.procedural_face.albedo import albedo_basis, mean_albedo
     from mofa_nvdr.procedural_face.expressions import expression_basis
+    from mofa_nvdr.procedural_face.identity import identity_basis
     from mofa_nvdr.procedural_face.landmarks import frontal_mask, landmark_vertices
     from mofa_nvdr.procedural_face.layout import REGION_NAMES, region_labels, texture_layout
     from mofa_nvdr.procedural_face.mean import face_grid, mean_shape
-    from mofa_nvdr.procedural_face.modes import identity_basis
 
     grid = face_grid()
     vertices = mean_shape()
@@ -53,7 +58,7 @@ def build() -> dict[str, np.ndarray]:
     return {
         "mean_shape": (vertices - tables.HEAD_CENTRE).astype(np.float32),
         "mean_albedo": colors.astype(np.float32),
-        "shape_basis": identity_basis(vertices, grid.eyes).astype(np.float32),
+        "shape_basis": identity_basis(vertices, grid).astype(np.float32),
         "expression_basis": expressions.astype(np.float32),
         "albedo_basis": albedo_basis(vertices, grid, colors).astype(np.float32),
         "triangles": grid.triangles,

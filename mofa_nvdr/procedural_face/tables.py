@@ -71,22 +71,24 @@ NOSE_WIDTH = np.array([
 EYEBALL_CENTRE = np.array([31.2, 0.0, -26.3])
 EYEBALL_RADII = np.array([15.8, 12.6, 11.6])
 IRIS_RADIUS, PUPIL_RADIUS = 5.9, 2.1
+HIDDEN_WHITE = (3.0, 2.6)  # how far the eyeball is drawn under the upper and the lower lid
 
 # Lip profiles: depth over the way from the seam (0) to the vermilion border (1) and beyond.
 UPPER_LIP = ([0, .14, .42, .72, 1, 1.3, 1.9, 2.6, 3], [-2.2, -.3, 1.6, 2.1, 1.5, .65, .1, 0, 0])  # fmt: skip
 LOWER_LIP = ([0, .12, .42, .8, 1.0, 1.35, 2.0, 2.8, 3], [-2.2, .2, 3.3, 2.5, 1.2, .2, 0, 0, 0])  # fmt: skip
 
-# Rows of the mouth's bag (dz, dy): inner upper lip, gum, upper teeth, palate, throat, tongue, lower teeth,
-# inner lower lip; and their colours.
+# Rows of the mouth's bag (dz, dy): inner upper lip, gum, upper teeth, palate, throat, tongue (body, tip),
+# lower teeth, inner lower lip; and their colours.
 MOUTH_BAG = [
     (-2.2, .9), (-4.6, 3.2), (-6.0, 5.0), (-5.2, 4.4), (-5.0, 1.5), (-5.6, -1.6), (-8.5, -1.2), (-26, 7),
-    (-30, -6), (-11, -3.0), (-7.8, -1.4), (-7.4, -4.5), (-6.8, -6.0), (-2.6, -1.6),
+    (-30, -6), (-20, -1.8), (-11, -3.0), (-7.8, -1.4), (-7.4, -4.5), (-6.8, -6.0), (-2.6, -1.6),
 ]  # fmt: skip
 TEETH = np.array([.84, .81, .73])  # fmt: skip
 THROAT = np.array([.13, .045, .045])  # fmt: skip
 MOUTH_BAG_COLORS = [
     [.36, .14, .13], [.30, .10, .10], [.45, .18, .18], TEETH * .88, TEETH, TEETH * .9, [.20, .07, .07],
-    THROAT, THROAT, [.40, .16, .16], TEETH * .72, TEETH * .78, [.30, .10, .10], [.36, .14, .13],
+    THROAT, THROAT, [.40, .17, .17], [.52, .25, .24], TEETH * .72, TEETH * .78, [.30, .10, .10],
+    [.36, .14, .13],
 ]  # fmt: skip
 UPPER_BAG_ROWS = 8  # rows that move with the upper jaw
 MOUTH_POCKET_ROWS, EYE_POCKET_ROWS = len(MOUTH_BAG), 17
@@ -99,8 +101,9 @@ BROW = np.array([.20, .145, .115])  # fmt: skip
 SCLERA = np.array([.76, .72, .69])  # fmt: skip
 IRIS = np.array([.33, .235, .16])  # fmt: skip
 BEARD = np.array([.034, .028, .022])  # what the mean's jaw is darker by  # fmt: skip
-# How much of what shadowed skin lacks in melanin it gets back, and how the white of the eye follows skin.
-SHADOW_MELANIN, SCLERA_MELANIN = 0.7, 0.10
+# How much of itself shadowed skin loses for a standard deviation of melanin beyond its share, and how the
+# white of the eye follows skin.
+SHADOW_MELANIN, SCLERA_MELANIN = 0.24, 0.10
 LASH = np.array([.15, .10, .085])  # fmt: skip
 
 BROW_LINE = ([9, 13, 22, 33, 41, 48, 55, 60], [17.2, 18.4, 21.2, 24.2, 24.6, 22.4, 18.0, 14.0])

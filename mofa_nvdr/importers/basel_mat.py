@@ -1,0 +1,165 @@
+"""Models in MATLAB files: Basel Face Model 2009, Deep3DFaceRecon's cut of it, and LYHM.
+
+Convention of the files: columns of x, y, z interleaved, triangles counted from 1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mofa_nvdr.importers.basel_h5 import read_albedo
+from mofa_nvdr.importers.containers import interleaved, mat_names, numbers, read_mat, whole
+from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError
+from mofa_nvdr.importers.landmark_points import known_landmarks
+
+_BFM_KEYS = ["shapeMU", "shapePC", "shapeEV", "texMU", "texPC", "texEV", "tl"]
+_DEEP3D_KEYS = ["meanshape", "idBase", "exBase", "meantex", "texBase", "tri"]
+_LYHM_KEYS = ["shp", "tri"]
+_BASEL = "Basel Face Model licence (academic, signed); University of Basel"
+
+
+def looks_like_bfm2009(path: Path) -> bool:
+    """Whether the file has the variables of 01_MorphableModel.mat."""
+    return {"shapeMU", "shapePC"} <= mat_names(path)
+
+
+def looks_like_deep3d(path: Path) -> bool:
+    """Whether the file has the variables of BFM_model_front.mat."""
+    return {"meanshape", "idBase"} <= mat_names(path)
+
+
+def looks_like_lyhm(path: Path) -> bool:
+    """Whether the file has the variables of LYHM's .mat."""
+    return set(_LYHM_KEYS) <= mat_names(path)
+
+
+def read_bfm2009(path: Path, options: ImportOptions) -> ForeignModel:
+    """01_MorphableModel.mat: micrometres, colours 0 to 255, deviations beside unit bases.
+
+    Raises:
+        ModelFileError: not such a file.
+    """
+    data = read_mat(path, _BFM_KEYS)
+    mean = interleaved(path, "shapeMU", data["shapeMU"], modes=False) / 1e3
+    shape = _scaled(path, "shape", data, options.shape_modes) / 1e3
+    albedo = _scaled(path, "tex", data, options.albedo_modes) / 255
+    mean_albedo = interleaved(path, "texMU", data["texMU"], modes=False) / 255
+    if options.albedo is not None:
+        mean_albedo, albedo = read_albedo(options.albedo, options.albedo_modes, len(mean))
+    return ForeignModel(
+        name="bfm2009",
+        licence=_BASEL,
+        source="Basel Face Model 2009",
+        mean=mean,
+        shape=shape,
+        polygons=_from_one(path, "tl", data["tl"]),
+        mean_albedo=mean_albedo,
+        albedo=albedo,
+        landmarks=known_landmarks("bfm2009", len(mean), options.landmarks),
+    )
+
+
+def read_deep3d(path: Path, options: ImportOptions) -> ForeignModel:
+    """BFM_model_front.mat of Deep3DFaceRecon: decimetres, bases that carry their deviations.
+
+    Raises:
+        ModelFileError: not such a file.
+    """
+    data = read_mat(path, _DEEP3D_KEYS, ("keypoints",))
+    decimetre = 100.0
+    mean = interleaved(path, "meanshape", data["meanshape"], modes=False) * decimetre
+    landmarks = known_landmarks("deep3d", len(mean), options.landmarks)
+    if "keypoints" in data and options.landmarks is None:
+        points = whole(path, "keypoints", data["keypoints"]).ravel() - 1
+        if len(points) == 68:
+            landmarks = dict(enumerate(points.tolist()))
+    return ForeignModel(
+        name="deep3d",
+        licence=_BASEL + "; expressions: FaceWarehouse (research)",
+        source="Deep3DFaceRecon BFM_model_front.mat, from the Basel Face Model 2009",
+        mean=mean,
+        shape=_first(path, "idBase", data, options.shape_modes) * decimetre,
+        polygons=_from_one(path, "tri", data["tri"]),
+        expression=_first(path, "exBase", data, options.expression_modes) * decimetre,
+        mean_albedo=interleaved(path, "meantex", data["meantex"], modes=False) / 255,
+        albedo=_first(path, "texBase", data, options.albedo_modes) / 255,
+        landmarks=landmarks,
+    )
+
+
+def read_lyhm(path: Path, options: ImportOptions) -> ForeignModel:
+    """LYHM's head model: structures shp and tex of mu, eigVec, eigVal (variances), millimetres.
+
+    Raises:
+        ModelFileError: not such a file.
+    """
+    data = read_mat(path, _LYHM_KEYS, ("tex",))
+    shape = _structure(path, "shp", data["shp"], ("mu", "eigVec", "eigVal"))
+    faces = _structure(path, "tri", data["tri"], ("faces",))["faces"]
+    mean = interleaved(path, "shp.mu", shape["mu"].reshape(-1), modes=False)
+    mean_albedo = albedo = None
+    if "tex" in data:
+        texture = _structure(path, "tex", data["tex"], ("mu", "eigVec", "eigVal"))
+        mean_albedo = interleaved(path, "tex.mu", texture["mu"].reshape(-1), modes=False)
+        albedo = _by_variance(path, "tex", texture, options.albedo_modes)
+        if mean_albedo.max() > 2:  # 0 to 255
+            mean_albedo, albedo = mean_albedo / 255, albedo / 255
+    return ForeignModel(
+        name="lyhm",
+        licence="Liverpool-York Head Model licence (research, by request)",
+        source="Liverpool-York Head Model",
+        mean=mean,
+        shape=_by_variance(path, "shp", shape, options.shape_modes),
+        polygons=_from_one(path, "tri.faces", faces),
+        mean_albedo=mean_albedo,
+        albedo=albedo,
+        landmarks=known_landmarks("lyhm", len(mean), options.landmarks),
+    )
+
+
+def _scaled(path: Path, part: str, data: dict, count: int) -> np.ndarray:
+    """The first modes of unit bases times their standard deviations, [K, V, 3]."""
+    basis = numbers(path, f"{part}PC", data[f"{part}PC"], (None, None))[:, :count]
+    deviations = np.asarray(data[f"{part}EV"], np.float32).ravel()
+    if len(deviations) < basis.shape[1] or not (deviations >= 0).all():
+        raise ModelFileError(
+            f"{path}: {part}EV holds {len(deviations)} deviations for {basis.shape[1]} modes, or "
+            "negative ones"
+        )
+    return interleaved(path, f"{part}PC", basis * deviations[: basis.shape[1]], modes=True)
+
+
+def _first(path: Path, name: str, data: dict, count: int) -> np.ndarray:
+    return interleaved(path, name, numbers(path, name, data[name], (None, None))[:, :count], True)
+
+
+def _by_variance(path: Path, name: str, part: dict[str, np.ndarray], count: int) -> np.ndarray:
+    basis = numbers(path, f"{name}.eigVec", part["eigVec"], (None, None))[:, :count]
+    variances = np.asarray(part["eigVal"], np.float64).ravel()
+    if len(variances) < basis.shape[1] or not (variances >= 0).all():
+        raise ModelFileError(f"{path}: {name}.eigVal does not hold a variance for each mode")
+    scale = np.sqrt(variances[: basis.shape[1]]).astype(np.float32)
+    return interleaved(path, f"{name}.eigVec", basis * scale, modes=True)
+
+
+def _structure(
+    path: Path, name: str, value: object, fields: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Fields of a 1 x 1 MATLAB structure."""
+    try:
+        inner = np.asarray(value).ravel()[0]
+        return {field: np.asarray(getattr(inner, field)) for field in fields}
+    except (AttributeError, IndexError):
+        raise ModelFileError(f"{path}: {name} is no structure with {', '.join(fields)}") from None
+
+
+def _from_one(path: Path, name: str, value: object) -> np.ndarray:
+    """Triangles [T, 3] counted from 0; stored as [T, 3] or [3, T], counted from 1."""
+    table = whole(path, name, value)
+    if table.ndim == 2 and table.shape[0] == 3 and table.shape[1] != 3:
+        table = table.T
+    if table.ndim != 2 or table.shape[1] != 3:
+        raise ModelFileError(f"{path}: {name} is {list(table.shape)}, expected triangles [T, 3]")
+    return table - 1

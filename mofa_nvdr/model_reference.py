@@ -1,0 +1,83 @@
+"""Which face model a checkpoint or a parameter file is for, and how to find it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mofa_nvdr.face_model import FaceModel
+
+BUILT_IN = "default"
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A face model by name and content.
+
+    Attributes:
+        name: the model's name.
+        hash: FaceModel.hash, its content.
+        file: where it was: an absolute path, "default" for the built-in face, or empty where it is unknown.
+    """
+
+    name: str
+    hash: str
+    file: str = ""
+
+    @staticmethod
+    def of(model: FaceModel, given: str) -> ModelReference:
+        """The reference of a model that was loaded from `given`, as FaceModel.load takes it."""
+        file = given if given == BUILT_IN else str(Path(given).absolute())
+        return ModelReference(model.name, model.hash, file)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hash})"
+
+    def check(self, model: FaceModel, who: str) -> None:
+        """Raise ValueError unless `model` has this content.
+
+        Args:
+            model: the one that is there.
+            who: beginning of the message up to a preposition: "face.npz: parameters of".
+        """
+        if model.hash != self.hash:
+            where = "" if self.file in ("", BUILT_IN) else f", which was {self.file}"
+            raise ValueError(
+                f"{who} face model {self}{where}, not {who.split()[-1]} {model.name} ({model.hash}); "
+                "give theirs as --face-model"
+            )
+
+    def load(self, given: str, near: Path, who: str) -> tuple[FaceModel, ModelReference]:
+        """Load the model that this refers to.
+
+        Args:
+            given: the user's --face-model; empty: look for it where it was, then by its file's name in
+                `near` and the folder above.
+            near: folder of the file that holds this reference.
+            who: beginning of messages, as in `check`.
+
+        Returns:
+            the model, and a reference that tells where it was found.
+
+        Raises:
+            ValueError: it is not there, or what is there has another content.
+        """
+        place = given or self._place(near, who)
+        model = FaceModel.load(place)
+        self.check(model, who)
+        return model, ModelReference.of(model, place)
+
+    def _place(self, near: Path, who: str) -> str:
+        if self.file == BUILT_IN:
+            return BUILT_IN
+        if not self.file:  # a file of an earlier version
+            if FaceModel.load(BUILT_IN).hash == self.hash:
+                return BUILT_IN
+            raise ValueError(f"{who} face model {self}; give it as --face-model")
+        name = Path(self.file).name
+        for place in (Path(self.file), near / name, near.parent / name):
+            if place.is_file():
+                return str(place)
+        raise ValueError(
+            f"{who} face model {self}, which was {self.file} and is not there; give it as --face-model"
+        )

@@ -1,0 +1,1 @@
+"""A stand-in for nvdiffrast on the stand-in for a GPU."""
