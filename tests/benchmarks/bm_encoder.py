@@ -1,8 +1,9 @@
 """Latency of the encoders on one photograph, in torch and in ONNX Runtime: a table in Markdown.
 
-`python tests/benchmarks/bm_encoder.py [options]`. Weights are random: they do not change the time. One
-image [1, 3, 240, 240] goes to its code, resizing and normalisation included. One thread is process CPU
-time, several are wall time; each is the best of as many repetitions as fit into --seconds.
+`GOMP_SPINCOUNT=10000 python tests/benchmarks/bm_encoder.py [options]`; docs/benchmarks.md says why.
+Weights are random: they do not change the time. One image [1, 3, 240, 240] goes to its code, resizing
+and normalisation included. One thread is process CPU time, several are wall time; each is the best of
+as many repetitions as fit into --seconds.
 """
 
 from __future__ import annotations
