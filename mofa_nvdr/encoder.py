@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mofa_nvdr.face_code import CodeLayout
-from mofa_nvdr.networks import TRUNKS, Trunk
+from mofa_nvdr.networks import TRUNKS, Trunk, VGGFace
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,9 @@ HEAD_PARTS = (
     "translation_z",
     "light",
 )
+
+
+_IMAGENET_CLASSES = 1000
 
 
 class CodeHead(nn.Module):
@@ -208,6 +211,10 @@ def build_encoder(
 def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
     """Fill a trunk from a file with torchvision's keys; its classification layer is left out.
 
+    A classification layer of any size is left out, and a note (logging, level INFO) says so. The
+    weights must have been trained with the trunk's input statistics, which no file records; where
+    the number of classes shows that they were not (VGG-16 of ImageNet), a warning says so.
+
     Raises:
         ValueError: the file is missing, unreadable, or its keys or shapes are another network's;
             every difference is listed in one line.
@@ -217,7 +224,7 @@ def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
     for key, value in _read_weights(Path(path)).items():
         layer, _, kind = key.rpartition(".")
         state[f"{names.get(layer, layer)}.{kind}" if layer else key] = value
-    last_layer = [key for key in state if key.startswith(f"{trunk.LAST_LAYER}.")]
+    last_layer = {key: state[key] for key in state if key.startswith(f"{trunk.LAST_LAYER}.")}
     for key in last_layer:
         del state[key]
     own = trunk.state_dict()
@@ -230,8 +237,19 @@ def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
             for key in own
             if key in state and state[key].shape != own[key].shape
         ],
+        "not plain numbers": [
+            f"{key} ({_kind(state[key])})"
+            for key in own
+            if key in state and not _is_plain(state[key], like=own[key])
+        ],
+        # Of those that fit only: an absurd shape must not be walked through.
         "not finite": [
-            key for key, value in state.items() if key in own and not value.isfinite().all()
+            key
+            for key in own
+            if key in state
+            and state[key].shape == own[key].shape
+            and _is_plain(state[key], like=own[key])
+            and not state[key].isfinite().all()
         ],
     }
     found = [f"{len(keys)} {kind}: {_shorten(keys)}" for kind, keys in problems.items() if keys]
@@ -242,11 +260,32 @@ def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
         logger.info(
             "%s: left out the classification layer (%s); the code's last layer starts at zero",
             path,
-            ", ".join(sorted(last_layer)),
+            ", ".join(f"{key} {list(last_layer[key].shape)}" for key in sorted(last_layer)),
+        )
+    bias = last_layer.get(f"{trunk.LAST_LAYER}.bias")
+    if bias is not None and isinstance(trunk, VGGFace) and len(bias) == _IMAGENET_CLASSES:
+        logger.warning(
+            "%s: %d classes: these look like ImageNet's weights of VGG-16, but vgg_face gives them "
+            "the input that VGG-Face's expect (0 to 255, less the mean face colour)",
+            path,
+            len(bias),
         )
 
 
-def _shorten(keys: list[str], most: int = 3) -> str:
+def _is_plain(value: Tensor, like: Tensor) -> bool:
+    """Whether a tensor is dense and of the right kind: real numbers, or integers for a counter."""
+    dense = value.layout == torch.strided and not value.is_quantized and not value.is_meta
+    return (
+        dense and value.is_floating_point() == like.is_floating_point() and not value.is_complex()
+    )
+
+
+def _kind(value: Tensor) -> str:
+    words = [] if value.layout == torch.strided else [str(value.layout)]
+    return " ".join([*words, str(value.dtype)]).replace("torch.", "")
+
+
+def _shorten(keys: list[str], most: int = 8) -> str:
     return ", ".join(keys[:most]) + (", ..." if len(keys) > most else "")
 
 
@@ -268,7 +307,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path}: not a file of plain tensors, or damaged ({type(error).__name__})"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise ValueError(
             f"{path}: expected a state dict (names to tensors), got {type(state).__name__}"
             " with other things in it; save `network.state_dict()`"

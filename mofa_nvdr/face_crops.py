@@ -27,6 +27,13 @@ _LANDMARK_LIFT = 0.08
 _POINTS_SCALE = 1.488
 _BOX_SCALE = 1.133
 _BOX_DROP = 0.088
+FRAMING = {
+    "square": "the box around the 68 landmarks: its larger side times scale, its centre lifted by lift "
+    "box heights",
+    "scale": _LANDMARK_SCALE,
+    "lift": _LANDMARK_LIFT,
+}
+"""The framing of the training crops in words and numbers, for programs that cut their own."""
 _EYES, _MOUTH = (slice(36, 42), slice(42, 48)), (48, 54)
 _BLUR_SIZE = 128
 _CASCADES = ("haarcascade_frontalface_default.xml", "haarcascade_frontalface_alt2.xml")

@@ -2,6 +2,12 @@
 
 They carry torchvision's parameter names, so that its ImageNet weight files load as they are; VGGFace
 also takes those of the published VGG-Face weights.
+
+Every trunk states the input its weights were trained with, as a normalisation of RGB in [0, 1]:
+(image - IMAGE_MEAN) / IMAGE_STD, channels in the order red, green, blue. For ImageNet's files these
+are the usual statistics; VGGFace's make values of 0 to 255 less the mean face colour. A file made for
+channels in the order blue, green, red (as converted from Caffe) must have the input channels of its
+first layer turned round: weight[:, [2, 1, 0]].
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +17,9 @@ from tqdm import tqdm
 from mofa_nvdr.camera import Camera
 from mofa_nvdr.checkpoint import (
     CheckpointError,
+    checkpoint_path,
     find_checkpoint,
+    list_checkpoints,
     read_checkpoint,
     restore_encoder,
 )
@@ -25,13 +29,17 @@ from mofa_nvdr.data.photographs import IMAGE_SUFFIXES
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.device import resolve_device
 from mofa_nvdr.encoder import Encoder
-from mofa_nvdr.face_code import FaceCode
+from mofa_nvdr.face_code import CodeLayout, FaceCode
 from mofa_nvdr.model_reference import ModelReference
 from mofa_nvdr.objective import make_encoder
+from mofa_nvdr.onnx_encoder import OnnxEncoder, find_onnx_encoder
 from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.pictures import panels, write_png
 from mofa_nvdr.training_state import face_model_of
 
+logger = logging.getLogger(__name__)
+
+RUNTIMES = ("torch", "onnx")
 _PANEL = "_panel.png"
 
 
@@ -40,50 +48,105 @@ class Reconstructor:
     """A trained encoder with the decoder it was trained with.
 
     Attributes:
-        encoder: in evaluation mode.
+        encoder: in evaluation mode, or an exported one.
         decoder: raster mode, at the training's image size and camera.
-        device: where both live.
+        device: where the decoder lives, and the encoder if it is torch's.
         face_model: which model that is, and where it was found.
+        path: the checkpoint or .onnx file.
+        metadata: what that file says of its training.
     """
 
-    encoder: Encoder
+    encoder: Encoder | OnnxEncoder
     decoder: FaceDecoder
     device: torch.device
     face_model: ModelReference
+    path: Path
+    metadata: dict[str, Any]
 
     @staticmethod
-    def load(run: str | Path, face_model: str = "", device: str = "auto") -> Reconstructor:
-        """Load a run folder's newest checkpoint, or a checkpoint file.
+    def load(
+        run: str | Path, face_model: str = "", device: str = "auto", runtime: str = "torch"
+    ) -> Reconstructor:
+        """Load a run folder's newest checkpoint, or a checkpoint file; or an exported encoder.
+
+        Args:
+            run: run folder, checkpoint, or, with runtime "onnx", an .onnx file.
+            face_model: the model that the run was trained with; empty: see below.
+            device: auto, cpu or cuda.
+            runtime: "torch", or "onnx": the encoder runs in ONNX Runtime, on the CPU.
 
         Without `face_model` the model is looked for where it was when the run began, and beside the run.
 
         Raises:
             ValueError: no checkpoint there, not readable, or trained with another face model, or
                 one that is not there any more.
-            RuntimeError: CUDA asked for where there is none.
+            RuntimeError: CUDA asked for where there is none, or ONNX Runtime is not installed.
         """
-        path = find_checkpoint(run)
+        if runtime not in RUNTIMES:
+            raise ValueError(f"--runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
         where = resolve_device(device)
-        tensors, metadata = read_checkpoint(path)
+        load = _load_exported if runtime == "onnx" else _load_trained
+        path, metadata, make = load(run)
         try:
             trained = face_model_of(metadata)
             model, reference = trained.load(face_model, path.parent, f"{path}: trained with")
-            # The weights come from the checkpoint; the file that training began with may be gone.
-            config = TrainConfig(**{**metadata["config"], "encoder_weights": ""})
             camera = Camera(**metadata["camera"])
-            encoder = make_encoder(config, model.layout)
-            restore_encoder(encoder, tensors)
+            encoder = make(model.layout)
         except (KeyError, TypeError, RuntimeError) as error:  # of another version, or edited
             raise CheckpointError(
                 f"{path}: not a checkpoint that this version can read ({error})"
             ) from error
-        decoder = FaceDecoder(model, camera=camera)
-        return Reconstructor(encoder.eval().to(where), decoder.to(where), where, reference)
+        if isinstance(encoder, Encoder):
+            encoder.eval().to(where)
+        decoder = FaceDecoder(model, camera=camera).to(where)
+        return Reconstructor(encoder, decoder, where, reference, path, metadata)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> FaceCode:
         """Codes of face crops [B, 3, S, S] in [0, 1] at the training's image size."""
         return self.decoder.model.layout.unpack(self.encoder(images.to(self.device)))
+
+
+_Make = Callable[[CodeLayout], Encoder | OnnxEncoder]
+
+
+def _load_trained(run: str | Path) -> tuple[Path, dict[str, Any], _Make]:
+    path = find_checkpoint(run)
+    if path.suffix == ".onnx":
+        raise ValueError(f"--checkpoint {run}: an exported encoder; give --runtime onnx with it")
+    tensors, metadata = read_checkpoint(path)
+
+    def make(layout: CodeLayout) -> Encoder:
+        # The weights come from the checkpoint; the file that training began with may be gone.
+        config = TrainConfig(**{**metadata["config"], "encoder_weights": ""})
+        encoder = make_encoder(config, layout)
+        restore_encoder(encoder, tensors)
+        return encoder
+
+    return path, metadata, make
+
+
+def _load_exported(run: str | Path) -> tuple[Path, dict[str, Any], _Make]:
+    path = find_onnx_encoder(run)
+    encoder = OnnxEncoder(path)
+    folder, name = Path(run), encoder.metadata.get("checkpoint")
+    # Of another name it was chosen, like the best one; then a newer one is no reason to speak.
+    own = checkpoint_path(folder, encoder.step)
+    newer = [p for p in list_checkpoints(folder) if p > own] if name == own.name else []
+    if newer:
+        logger.warning(
+            "%s is of %s, the newest is %s; export it again for that one",
+            path,
+            name,
+            newer[-1].name,
+        )
+
+    def make(layout: CodeLayout) -> OnnxEncoder:
+        if encoder.layout != layout:
+            raise TypeError(f"the code is {encoder.layout}, the face model's is {layout}")
+        return encoder
+
+    return path, encoder.metadata, make
 
 
 def reconstruct_files(
@@ -92,6 +155,7 @@ def reconstruct_files(
     out: str | Path,
     face_model: str = "",
     device: str = "auto",
+    runtime: str = "torch",
 ) -> list[Path]:
     """Write NAME.npz and NAME_panel.png into `out` for each image; returns the .npz paths.
 
@@ -100,18 +164,20 @@ def reconstruct_files(
     Args:
         inputs: image files or folders of images (face crops, square or nearly so: of others the
             central square is taken).
-        checkpoint: run folder or checkpoint file.
+        checkpoint: run folder or checkpoint file; with runtime "onnx" a run folder with an exported
+            encoder, or an .onnx file.
         out: folder, made when missing.
         face_model: the model that the run was trained with; empty: found by the run.
         device: auto, cpu or cuda.
+        runtime: what the encoder runs in: torch or onnx.
 
     Raises:
         ValueError: no readable image at all, or a mistake in the checkpoint or the folder.
-        RuntimeError: CUDA asked for where there is none.
+        RuntimeError: CUDA asked for where there is none, or ONNX Runtime is not installed.
     """
     folder = Path(out)
-    paths = _image_paths(inputs)
-    reconstructor = Reconstructor.load(checkpoint, face_model, device)
+    paths = image_paths(inputs)
+    reconstructor = Reconstructor.load(checkpoint, face_model, device, runtime)
     written: list[Path] = []
     skipped: list[str] = []
     try:
@@ -160,7 +226,12 @@ def _reconstruct(
     return parameters, panels(image, rendering)[0]
 
 
-def _image_paths(inputs: Sequence[str | Path]) -> list[Path]:
+def image_paths(inputs: Sequence[str | Path]) -> list[Path]:
+    """Image files and the pictures in folders, below too.
+
+    Raises:
+        ValueError: nothing given, something missing, or a folder without pictures.
+    """
     if not inputs:
         raise ValueError("reconstruct: no input; give image files or folders of images")
     paths: list[Path] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from mofa_nvdr import encoder as room
 from mofa_nvdr import networks
+from mofa_nvdr.cli import main
 from mofa_nvdr.encoder import HEAD_PARTS, CodeHead, Encoder, build_encoder
 from mofa_nvdr.face_code import CodeLayout
 from mofa_nvdr.networks import TRUNKS, AlexNet, MobileNetV3Large, ResNet18, ResNet50, VGGFace
@@ -334,19 +336,17 @@ class TestBuildEncoder:
             build_encoder("alexnet", input_size="big")
 
 
-class TestWeights:
-    def test_vgg_faces_own_names(self):
-        """conv1_1 to fc8, as the published weights call them."""
-        names = VGGFace.OTHER_NAMES
-        assert names["conv1_1"] == "features.0" and names["conv1_2"] == "features.2"
-        assert names["conv3_3"] == "features.14" and names["conv5_3"] == "features.28"
-        assert (names["fc6"], names["fc7"], names["fc8"]) == (
-            "classifier.0", "classifier.3", "classifier.6",
-        )  # fmt: skip
-        with torch.device("meta"):
-            layers = {key.rpartition(".")[0] for key in VGGFace().state_dict()}
-        assert layers == set(names.values()) - {"classifier.6"}
+class _Hostile:
+    """Pickled, it makes a folder when it is loaded by a reader that runs what it finds."""
 
+    def __init__(self, trap: Path) -> None:
+        self.trap = trap
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.trap),)
+
+
+class TestWeights:
     def test_file_with_vgg_faces_own_names(self, tmp_path: Path, monkeypatch):
         """A network as narrow as can be, saved under the published names, comes back the same."""
         monkeypatch.setattr(networks, "_VGG_16", tuple(min(c, 2) for c in networks._VGG_16))
@@ -375,7 +375,8 @@ class TestWeights:
         state = network.trunk.state_dict()
         assert all(value.equal(weights[key]) for key, value in state.items())
         assert (
-            f"{path}: left out the classification layer (classifier.3.bias, classifi" in caplog.text
+            f"{path}: left out the classification layer (classifier.3.bias [1000], cl"
+            in caplog.text
         )
         assert network.head(torch.rand(1, 1280)).equal(torch.zeros(1, SMALL.size))
 
@@ -393,7 +394,7 @@ class TestWeights:
     def test_all_differences_in_one_line(self, weights: dict, tmp_path: Path):
         wrong = dict(weights)
         del wrong["features.0.0.weight"]
-        for i in range(5):
+        for i in range(9):
             wrong[f"extra.{i}"] = torch.zeros(1)
         wrong["classifier.0.weight"] = torch.zeros(2, 2)
         wrong["classifier.0.bias"] = torch.full((1280,), float("nan"))
@@ -403,8 +404,9 @@ class TestWeights:
             build_encoder("mobilenet_v3_large", SMALL, weights=path)
         assert str(error.value) == (
             f"{path}: not the weights of MobileNetV3Large; 1 missing: features.0.0.weight; "
-            "5 unexpected: extra.0, extra.1, extra.2, ...; 1 of another shape: "
-            "classifier.0.weight [2, 2] instead of [1280, 960]; 1 not finite: classifier.0.bias"
+            "9 unexpected: extra.0, extra.1, extra.2, extra.3, extra.4, extra.5, extra.6, extra.7, "
+            "...; 1 of another shape: classifier.0.weight [2, 2] instead of [1280, 960]; "
+            "1 not finite: classifier.0.bias"
         )
 
     def test_another_network(self, weights: dict, tmp_path: Path):
@@ -430,11 +432,73 @@ class TestWeights:
         with pytest.raises(ValueError, match=r"bad\.onnx: unknown kind.*\.safetensors or \.pth"):
             load("bad.onnx")
 
-    def test_pickled_code_is_not_run(self, tmp_path: Path):
-        torch.save({"features": Path("x")}, tmp_path / "code.pth")
+    def test_pickled_code_is_not_run(self, tmp_path: Path, capsys):
+        """Through the function and through the command; a plain torch.load would make the folder."""
+        trap, path = tmp_path / "trap", tmp_path / "code.pth"
+        torch.save({"features.0.0.weight": _Hostile(trap)}, path)
         with pytest.raises(ValueError, match="not a file of plain tensors") as error:
-            room.load_trunk_weights(MobileNetV3Large(), tmp_path / "code.pth")
+            room.load_trunk_weights(MobileNetV3Large(), path)
         assert "\n" not in str(error.value)
+        options = ["--encoder-weights", str(path), "--out", str(tmp_path / "run")]
+        assert main(["train", "--config", "smoke", *options]) == 2
+        said = capsys.readouterr().err.strip()
+        assert said.startswith(f"mofa-nvdr: {path}: not a file of plain tensors")
+        assert len(said.splitlines()) == 1
+        assert not trap.exists() and not (tmp_path / "run").exists()
+        torch.load(path, weights_only=False)
+        assert trap.exists()
+
+    def test_tensors_that_are_no_weights(self, tmp_path: Path):
+        """Each kind that a .pth may hold is named with the others; none ends in torch's own words."""
+        weights = {
+            "features.0.weight": torch.zeros(64, 3, 11, 11, dtype=torch.int64),
+            "features.0.bias": torch.zeros(64, dtype=torch.complex64),
+            "features.3.bias": torch.zeros(192).to_sparse(),
+            "features.6.bias": torch.full((384,), torch.inf),
+            "classifier.1.weight": torch.zeros(1).expand(10**6, 10**9),  # a petabyte, on paper
+        }
+        torch.save(weights, tmp_path / "odd.pth")
+        with torch.device("meta"):
+            trunk = AlexNet()
+        with pytest.raises(ValueError) as error:
+            room.load_trunk_weights(trunk, tmp_path / "odd.pth")
+        said = str(error.value)
+        assert "9 missing: " in said
+        assert (
+            "3 not plain numbers: features.0.weight (int64), features.0.bias (complex64), "
+            "features.3.bias (sparse_coo float32)"
+        ) in said
+        assert "1 of another shape: classifier.1.weight [1000000, 1000000000] instead of" in said
+        assert said.endswith("1 not finite: features.6.bias")
+
+    def test_keys_that_are_no_names(self, tmp_path: Path):
+        torch.save({7: torch.zeros(1)}, tmp_path / "numbers.pth")
+        with pytest.raises(ValueError, match="expected a state dict"):
+            room.load_trunk_weights(MobileNetV3Large(), tmp_path / "numbers.pth")
+
+    @pytest.mark.parametrize("classes", [1000, 2622])
+    def test_classes_of_imagenet_in_vgg_face(self, tmp_path: Path, monkeypatch, caplog, classes):
+        """torchvision's VGG-16 has the same names and shapes, but expects another input."""
+        monkeypatch.setattr(networks, "_VGG_16", tuple(min(c, 2) for c in networks._VGG_16))
+        monkeypatch.setattr(torch.nn.Linear, "__init__", _narrow_linear(torch.nn.Linear.__init__))
+        trunk = VGGFace()
+        last = {
+            "classifier.6.weight": torch.zeros(classes, 3),
+            "classifier.6.bias": torch.zeros(classes),
+        }
+        save_file({**trunk.state_dict(), **last}, tmp_path / "vgg.safetensors")
+        with caplog.at_level(logging.INFO, logger="mofa_nvdr.encoder"):
+            room.load_trunk_weights(trunk, tmp_path / "vgg.safetensors")
+        assert f"(classifier.6.bias [{classes}], classifier.6.weight [{classes}, 3])" in caplog.text
+        warned = "1000 classes: these look like ImageNet's weights of VGG-16" in caplog.text
+        assert warned == (classes == 1000)
+
+    def test_note_on_the_command_line(self, weights: dict, tmp_path: Path, capsys):
+        save_file(weights, tmp_path / "w.safetensors")
+        options = ["--encoder-weights", str(tmp_path / "w.safetensors"), "--steps", "1"]
+        assert main(["train", "--config", "smoke", *options, "--out", str(tmp_path / "run")]) == 0
+        notes = [line for line in capsys.readouterr().err.splitlines() if "note: " in line]
+        assert len(notes) == 1 and "left out the classification layer" in notes[0]
 
     def test_not_a_state_dict(self, tmp_path: Path):
         torch.save({"state_dict": {"a": torch.zeros(1)}, "epoch": 3}, tmp_path / "run.pth")

@@ -14,8 +14,8 @@ LAYERS = {
     "training": 5, "benchmark": 5, "preprocess": 5, "evaluation": 5, "reconstruction": 5, "relighting": 5,
     "synthesis": 5, "run_folder": 5, "model_sheets": 5, "model_build": 5, "export": 5,
     "objective": 5, "corpus": 5, "training_state": 5, "monitoring": 5, "report": 5,
-    "training_benchmark": 5,
-    "decoder": 4, "encoder": 4, "networks": 4, "data": 4, "face_crops": 4,
+    "training_benchmark": 5, "onnx_export": 5,
+    "decoder": 4, "encoder": 4, "onnx_encoder": 4, "networks": 4, "data": 4, "face_crops": 4,
     "renderer": 3, "losses": 3, "pictures": 3, "parameters": 3, "model_reference": 3,
     "model_info": 3, "mesh_files": 3,
     "face_model": 2, "outline": 2, "outline_kernels": 2, "procedural_face": 2, "importers": 2, "shaders": 2,
@@ -29,6 +29,7 @@ LAYERS = {
 STRANGERS = [
     ("encoder", "decoder"),
     ("decoder", "encoder"),
+    ("onnx_encoder", "encoder"),
     ("shaders", "mesh"),
     ("shaders", "camera"),
 ]

@@ -61,7 +61,7 @@ def test_first_two_blocks_install_and_run():
 
 
 def test_commands_and_options_exist():
-    options = {"--config", "--checkpoint", "--out", "--light", "--rotate", "--help"}
+    options = {"--config", "--checkpoint", "--out", "--light", "--rotate", "--help", "--runtime"}
     options |= {"--count", "--workers", "--lit", "--posed", "--units"}
     options |= {f"--{name.replace('_', '-')}" for name in TrainConfig.__dataclass_fields__}
     for block in _blocks("bash"):

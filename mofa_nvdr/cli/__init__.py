@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ COMMANDS = {
     "reconstruct": "predict parameters from face crops, with a panel of pictures each",
     "relight": "render predicted faces under another light",
     "export": "write a face as .obj, .ply or .glb for other programs",
+    "export-encoder": "write a trained encoder as an ONNX file",
     "model": "face models: describe, draw, build, import those of others",
     "bench": "time the operators and decoder steps on this machine",
 }
@@ -39,7 +41,8 @@ def main(args: list[str] | None = None) -> int:
         # For torch on Linux, which is not loaded yet. Its threads spin for some milliseconds after every
         # large operation; on few cores they take them from the kernels' threads. docs/benchmarks.md
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    module = importlib.import_module(f"mofa_nvdr.cli.{args[0]}")
+    _show_notes()
+    module = importlib.import_module(f"mofa_nvdr.cli.{args[0].replace('-', '_')}")
     try:
         module.run(args[1:])
     except KeyboardInterrupt as stop:  # training.Stopped saved before and says so
@@ -75,13 +78,28 @@ def parse(command: str, function: Callable[..., Any], args: list[str]) -> Any:
     return call
 
 
+class _Notes(logging.Handler):
+    """The package's notes as lines on whatever stderr is at the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = "note" if record.levelno <= logging.INFO else record.levelname.lower()
+        print(f"{kind}: {record.getMessage()}", file=sys.stderr)
+
+
+def _show_notes() -> None:
+    logger = logging.getLogger("mofa_nvdr")
+    if not any(isinstance(handler, _Notes) for handler in logger.handlers):
+        logger.addHandler(_Notes())
+        logger.setLevel(logging.INFO)
+
+
 def _overview() -> str:
     lines = [
         "usage: mofa-nvdr COMMAND [options]",
         "",
         "Model-based face autoencoder with a differentiable rasterizing decoder.",
         "",
-        *(f"  {name:12} {what}" for name, what in COMMANDS.items()),
+        *(f"  {name:14} {what}" for name, what in COMMANDS.items()),
         "",
         "mofa-nvdr COMMAND --help lists a command's options with units and defaults.",
     ]

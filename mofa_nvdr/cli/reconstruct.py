@@ -20,21 +20,24 @@ def reconstruct(
     out: str,
     face_model: str = "",
     device: str = "auto",
+    runtime: str = "torch",
 ) -> object:
     """Predict the parameters of face crops: NAME.npz and NAME_panel.png for each.
 
     Args:
         input: image files, or folders of images
-        checkpoint: run folder, or a checkpoint file
+        checkpoint: run folder, or a checkpoint file; with --runtime onnx a run folder with encoder.onnx
+            in it, or an .onnx file
         out: folder for the results
         face_model: the face model that the run was trained with, 'default' or a .safetensors file; empty: the
             one that the run names
         device: auto, cpu or cuda
+        runtime: what the encoder runs in: torch, or onnx (ONNX Runtime, on the CPU)
     """
 
     def call() -> None:
         from mofa_nvdr.reconstruction import reconstruct_files
 
-        reconstruct_files(list(input), checkpoint, out, face_model, device)
+        reconstruct_files(list(input), checkpoint, out, face_model, device, runtime)
 
     return call

@@ -1,0 +1,294 @@
+"""A trained encoder as an ONNX file, compared with torch before it is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import inspect
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mofa_nvdr import __version__
+from mofa_nvdr.checkpoint import CheckpointError
+from mofa_nvdr.data.images import ImageError, read_image, resize_square
+from mofa_nvdr.decoder import FaceDecoder
+from mofa_nvdr.encoder import Encoder
+from mofa_nvdr.face_crops import FRAMING
+from mofa_nvdr.files import write_files
+from mofa_nvdr.onnx_encoder import FILE, INPUT, OUTPUTS, OnnxEncoder, dump_facts, require
+from mofa_nvdr.reconstruction import Reconstructor, image_paths
+
+OPSET = 18  # the first with an antialiased Resize
+# A part may differ from torch's by ABSOLUTE (standard deviations, radians, mm, SH coefficients) plus
+# RELATIVE times the part's largest number over the batch plus ROUNDING times what torch itself differs
+# from the same network in float64. Measured on photographs: 2e-6 to 2e-5 of the largest. On noise the
+# activations of a network with running averages grow, and rounding alone moved the depth of one by
+# 2e-3 of 11 mm in torch, 6e-4 in ONNX Runtime.
+ABSOLUTE, RELATIVE, ROUNDING = 1e-4, 1e-4, 4.0
+_PHOTOGRAPHS = 16  # at most
+_UNITS = {
+    "shape": "standard deviations",
+    "expression": "standard deviations",
+    "albedo": "standard deviations",
+    "rotation": "axis-angle in radians about the head's centre, camera axes x right, y up, -z ahead",
+    "translation": "mm in camera space from the camera's position of code zero",
+    "light": "SH coefficients [9, 3] of incoming radiance in camera space without the ambient offset",
+}
+
+
+def export_encoder(
+    run: str | Path,
+    out: str | Path = "",
+    face_model: str = "",
+    photographs: Sequence[str | Path] = (),
+) -> Path:
+    """Write a checkpoint's encoder as one .onnx file, checked against torch; returns its path.
+
+    The file stands in its place only when ONNX Runtime's code agrees with torch's (see `compare`) on
+    noise of two sizes, on rendered faces and on photographs; else an older file stays.
+
+    Args:
+        run: run folder (its newest checkpoint) or checkpoint file.
+        out: .onnx file; empty: encoder.onnx beside the checkpoint.
+        face_model: the face model that the run was trained with; empty: found by the run.
+        photographs: image files or folders to compare on; empty: those that the run was trained on,
+            where they are still there.
+
+    Raises:
+        ValueError: a mistake in the checkpoint, the photographs or `out`.
+        RuntimeError: a package is missing, or the exported encoder disagrees with torch.
+    """
+    require("onnx", "onnxscript", "onnxruntime")
+    if str(run).endswith(".onnx"):
+        raise ValueError(f"{run}: exported already; give a run folder or a checkpoint")
+    try:
+        trained = Reconstructor.load(run, face_model, "cpu")
+    except CheckpointError as error:  # there it is an option, here the command's argument
+        raise ValueError(str(error).removeprefix("--checkpoint ")) from None
+    encoder, decoder, metadata = trained.encoder, trained.decoder, trained.metadata
+    assert isinstance(encoder, Encoder)
+    target = _target(out or trained.path.parent / FILE)
+    size = decoder.camera.size[0]
+    sets = _check_sets(decoder, photographs or _training_photographs(metadata), size)
+
+    config = metadata["config"]
+    facts = {
+        "mofa_nvdr": __version__,
+        "encoder": config["encoder"],
+        "checkpoint": trained.path.name,
+        "step": metadata["step"],
+        # Not where it was on this machine: it is looked for beside the file, by its name.
+        "face_model": dataclasses.asdict(
+            dataclasses.replace(trained.face_model, file=Path(trained.face_model.file).name)
+        ),
+        "camera": dataclasses.asdict(
+            dataclasses.replace(decoder.camera, focal=decoder.camera.focal_px)
+        ),
+        "crop": FRAMING,
+        "input": f"RGB in [0, 1], row 0 at the top; any size, resized to {size} x {size}",
+        "units": _UNITS,
+        "opset": OPSET,
+        "tolerance": {"absolute": ABSOLUTE, "relative": RELATIVE, "rounding": ROUNDING},
+    }
+    data = encoder_to_onnx(encoder, size, facts)
+    worst = compare(encoder, OnnxEncoder(data), size, sets)
+    try:
+        write_files({target: data})
+    except OSError as error:
+        raise _unwritable(target, error) from None
+    print(
+        f"{target}: {config['encoder']} of {trained.path.name}, opset {OPSET}, "
+        f"{len(data) / 1e6:.1f} MB"
+    )
+    figures = ", ".join(f"{part} {difference:.1e}" for part, difference in worst.items())
+    names = ", ".join(f"{len(images)} {name}" for name, images in sets.items())
+    names = names.replace(" 1 photographs", " 1 photograph")
+    print(f"checked against torch on {names}: largest difference: {figures}")
+    return target
+
+
+def encoder_to_onnx(encoder: Encoder, image_size: int, facts: Mapping[str, Any]) -> bytes:
+    """An encoder in evaluation mode as a serialised ONNX model.
+
+    Args:
+        encoder: on the CPU.
+        image_size: side in px of the images that it was trained on; others are resized to it
+            (bilinear, antialiased).
+        facts: become the file's metadata, see `onnx_encoder.dump_facts`.
+
+    Raises:
+        RuntimeError: onnx or onnxscript are not installed, or torch is too old.
+    """
+    onnx, _ = require("onnx", "onnxscript")
+    if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
+        raise RuntimeError(f"export-encoder needs torch 2.6 or newer, this is {torch.__version__}")
+    example = torch.rand(2, 3, image_size + 7, image_size + 11)  # no two alike, none 1: all dynamic
+    names = {0: "batch", 2: "height", 3: "width"}
+    dynamic = {place: torch.export.Dim(name) for place, name in names.items()}
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            _Graph(encoder, image_size).eval(),
+            (example,),
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=(dynamic,),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    model.graph.name = "encoder"
+    model.producer_name, model.producer_version = "mofa-nvdr", __version__
+    _keep_metadata_alone(model)
+    onnx.helper.set_model_props(model, dump_facts(facts))
+    return model.SerializeToString()
+
+
+def compare(
+    encoder: Encoder, exported: OnnxEncoder, image_size: int, sets: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """The largest difference of each part over sets of images [B, 3, H, W].
+
+    Allowed are ABSOLUTE + RELATIVE * the part's largest number + ROUNDING * the largest difference of
+    `encoder`, in float32, from itself in float64.
+
+    Raises:
+        RuntimeError: a difference above the tolerance, or a number that is not finite; the message
+            names part and set.
+    """
+    worst = dict.fromkeys(OUTPUTS, 0.0)
+    exact = copy.deepcopy(encoder).double()
+    for name, images in sets.items():
+        with torch.no_grad():
+            codes = encoder(_resize(images, image_size))
+            rounding = (codes - exact(_resize(images.double(), image_size))).abs()
+        again = exported(images)
+        alone = exported(images[:1])  # a batch of one, and one of many
+        for part, where in encoder.layout.slices.items():
+            expected = codes[:, where]
+            allowed = ABSOLUTE + RELATIVE * expected.abs().max().item()
+            allowed += ROUNDING * rounding[:, where].max().item()
+            for got, want in ((again[:, where], expected), (alone[:, where], expected[:1])):
+                difference = (got - want).abs().max().item()
+                if not difference <= allowed:  # NaN is refused too
+                    raise RuntimeError(
+                        f"export-encoder: {part} differs from torch by {difference:.2g} on {name}, "
+                        f"allowed are {allowed:.2g}; no file was written"
+                    )
+                worst[part] = max(worst[part], difference)
+    return worst
+
+
+class _Graph(nn.Module):
+    """Image of any size to the code's parts."""
+
+    def __init__(self, encoder: Encoder, image_size: int) -> None:
+        super().__init__()
+        self.encoder, self.image_size = encoder, image_size
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        code = self.encoder.layout.unpack(self.encoder(_resize(image, self.image_size)))
+        return tuple(getattr(code, part) for part in OUTPUTS)
+
+
+def _resize(images: Tensor, size: int) -> Tensor:
+    """What `Encoder` does to its input too; images of that size stay as they are."""
+    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _keep_metadata_alone(model: Any) -> None:
+    """Drop the exporter's notes: stack traces with the paths of the machine that exported."""
+    values = [*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output]
+    for value in [model.graph, *values, *model.graph.initializer]:
+        del value.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells about torchvision's absence and about torch's own deprecations."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _target(out: str | Path) -> Path:
+    """Where the file goes; a place that can't be is refused before the work."""
+    path = Path(out)
+    if path.suffix != ".onnx" or path.is_dir():
+        raise ValueError(f"--out {out}: expected the name of an .onnx file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    return path
+
+
+def _unwritable(path: Path, error: OSError) -> ValueError:
+    return ValueError(f"--out {path}: cannot write there ({error.strerror or error})")
+
+
+def _check_sets(
+    decoder: FaceDecoder, photographs: Sequence[str | Path], size: int
+) -> dict[str, Tensor]:
+    """Name -> images [B, 3, H, W] to compare on."""
+    generator = torch.Generator().manual_seed(0)
+    sets = {
+        "images of noise": torch.rand(4, 3, size, size, generator=generator),
+        "of another size": torch.rand(2, 3, size * 5 // 4, size * 3 // 4 + 1, generator=generator),
+        "rendered faces": _rendered_faces(decoder, 6, generator),
+    }
+    if photographs:
+        paths = image_paths(photographs)
+        crops, reasons = [], []
+        for path in paths[:: -(-len(paths) // _PHOTOGRAPHS)]:  # evenly spaced
+            try:
+                crops.append(torch.from_numpy(resize_square(read_image(path), size)))
+            except ImageError as error:
+                reasons.append(str(error))
+        for reason in reasons if crops else ():
+            print(f"skipped: {reason}", file=sys.stderr)
+        if not crops:
+            raise ValueError(f"export-encoder: no readable picture: {reasons[0]}")
+        sets["photographs"] = torch.stack(crops).permute(0, 3, 1, 2).float() / 255
+    return sets
+
+
+@torch.no_grad()
+def _rendered_faces(decoder: FaceDecoder, count: int, generator: torch.Generator) -> Tensor:
+    """Random people, a little turned, over random grounds."""
+    layout = decoder.model.layout
+    spread = {"shape": 0.7, "expression": 0.7, "albedo": 0.7, "rotation": 0.15, "translation": 5.0}
+    code = torch.randn(count, layout.size, generator=generator)
+    for part, where in layout.slices.items():
+        code[:, where] *= spread.get(part, 0.1)
+    face = decoder.rasterize(decoder.geometry(code))
+    size = decoder.camera.size
+    ground = F.interpolate(torch.rand(count, 3, 8, 8, generator=generator), size, mode="bicubic")
+    return face.over(ground).clamp(0, 1)
+
+
+def _training_photographs(metadata: Mapping[str, Any]) -> list[str]:
+    """The folder of photographs that the run was trained on, where it is still there."""
+    folder = metadata["config"].get("data", "synthetic")
+    try:
+        return [folder] if folder != "synthetic" and image_paths([folder]) else []
+    except ValueError:
+        return []
