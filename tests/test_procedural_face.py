@@ -145,9 +145,9 @@ class TestModes:
 
     @pytest.mark.parametrize(("deviations", "most"), [(1, 5), (2, 20)])
     def test_few_triangles_flip(self, face, deviations, most):
-        """Triangles of 47,542 that look the other way than in the mean, per person; 24 people."""
-        flips = flipped_triangles(face, deviations, 24)
-        # Measured: 0 at one, 3.9 at two standard deviations (9.6 over 48 people; 178 at three).
+        """Triangles of 47,542 that look the other way than in the mean, per person; 100 people."""
+        flips = flipped_triangles(face, deviations, 100)
+        # Measured: 0.1 at one, 15.7 at two standard deviations (559 in the worst), 199 at three.
         assert flips.mean() < most
 
     def test_albedo_stays_a_reflectance(self, face):

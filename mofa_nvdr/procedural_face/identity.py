@@ -182,10 +182,13 @@ def eye_fields(vertices: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
         for name in ("left_eye", "right_eye"):
             rows = grid.pockets[name]
             edges = result[rows[0]].copy(), result[rows[-1]].copy()
-            for j, weight in enumerate(
-                (1.0, 0.75, 0.5, 0.25)
-            ):  # what is tucked under a lid goes with it
-                result[rows[1 + j]], result[rows[-2 - j]] = weight * edges[0], weight * edges[1]
+            # The eyeball's rows give way towards its middle, before the pupil less, which stays round.
+            off = np.abs(np.abs(vertices[rows[0], 0]) - t.PUPIL_X)
+            reach = 4.0 + 2.5 * smooth_step(off, 2.6, 5.5)
+            for j in range(7):
+                weight = np.maximum(1 - j / reach, 0)[:, None]
+                result[rows[1 + j]] += weight * edges[0]
+                result[rows[-2 - j]] += weight * edges[1]
         return result
 
     from_crease = above_axis - lid_crease(s, lids)
