@@ -74,7 +74,7 @@ class TestHelp:
 
 class TestMistakes:
     def test_unknown_command(self, capsys):
-        assert "unknown command 'trian', expected one of preprocess, train" in _error(
+        assert "unknown command 'trian', expected one of preprocess, synthesize, train" in _error(
             capsys, "trian"
         )
 
