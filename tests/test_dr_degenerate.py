@@ -53,6 +53,22 @@ def scenes(draw, coordinates=SPECIAL, indices=None):
     return torch.tensor(pos), torch.tensor(rows, dtype=torch.int32), size
 
 
+@st.composite
+def slivers(draw):
+    """(pos [1, 4, 4], tri [2, 3], (H, W)): two thin triangles on either side of one long edge.
+
+    In whole sixteenths of a pixel, so that snapping leaves them where they are: else it could fold one over.
+    """
+    size = draw(st.tuples(*[st.sampled_from([1, 2, 8, 64])] * 2))
+    near = st.integers(-2, 2)
+    start = [draw(st.integers(0, 16 * n)) for n in size[::-1]]
+    half = [draw(st.integers(-8 * n, 8 * n)) for n in size[::-1]]
+    apex = [draw(near), draw(near)]
+    x, y = ([a, a + 2 * h, a + h + n, a + h - n] for a, h, n in zip(start, half, apex))
+    places = [(i / (8 * size[1]) - 1, j / (8 * size[0]) - 1, 0.0, 1.0) for i, j in zip(x, y)]
+    return torch.tensor([places]), torch.tensor([[0, 1, 2], [1, 0, 3]], dtype=torch.int32), size
+
+
 def assert_same(one: torch.Tensor, two: torch.Tensor) -> None:
     torch.testing.assert_close(one, two, rtol=0, atol=0, equal_nan=True)
 
@@ -70,6 +86,20 @@ class TestAgainstTheReference:
         assert (kernel[0][~covered] == 0).all() and (kernel[1][~covered] == 0).all()
         u, v, depth, _ = kernel[0].unbind(-1)
         assert ((u >= 0) & (v >= 0) & (u + v <= 1 + 1e-6) & (depth.abs() <= 1)).all()
+
+    @stable
+    @given(slivers())
+    def test_slivers(self, scene):
+        """Far longer than wide, or of no width at all; neighbours share the long edge."""
+        pos, tri, size = scene
+        kernel = dr.rasterize(dr.RasterizeContext(), pos, tri, size)
+        twin = reference.rasterize(None, pos, tri, size)
+        assert_same(kernel[0], twin[0])
+        assert_same(kernel[1], twin[1])
+        first = dr.rasterize(dr.RasterizeContext(), pos, tri[:1], size)[0][..., 3] > 0
+        second = dr.rasterize(dr.RasterizeContext(), pos, tri[1:], size)[0][..., 3] > 0
+        # Two triangles on either side of an edge never cover the same pixel.
+        assert not (first & second).any()
 
     @stable
     @given(scenes(coordinates=SPECIAL + BROKEN))
