@@ -66,6 +66,8 @@ class TrainConfig:
     """share of the encoder's inputs with an occluding patch; the photometric target has none"""
     synthetic_surroundings: bool = True
     """rendered faces have heads, hair, occluders and a camera's faults; off: faces on backgrounds"""
+    synthetic_pose: float = 1.0
+    """spread of the rendered faces' poses, 1: that of portraits, less is easier to learn"""
     synthetic_lights: str = ""
     """folder of .hdr light probes for half of the rendered faces; empty: lights drawn from the prior"""
     warm_start_steps: int = 0
@@ -156,7 +158,7 @@ RESUME_MAY_CHANGE = (
 
 _POSITIVE = ("batch_size", "image_size", "log_every", "val_every", "sheet_every", "checkpoint_every",
              "keep_checkpoints", "stop_after_skips", "landmark_unit", "learning_rate",
-             "rate_after_warm_start")  # fmt: skip
+             "rate_after_warm_start", "synthetic_pose")  # fmt: skip
 
 
 class ConfigError(ValueError):

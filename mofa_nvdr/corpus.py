@@ -14,7 +14,7 @@ from mofa_nvdr.data.augmentation import Augmentation, augment
 from mofa_nvdr.data.photographs import INDEX_FILE, LANDMARK_FILE, DataError
 from mofa_nvdr.data.sampling import Batch, batches, val_batches
 from mofa_nvdr.data.shards import open_corpus
-from mofa_nvdr.data.synthetic import SyntheticFaces, load_lights
+from mofa_nvdr.data.synthetic import CodePrior, SyntheticFaces, load_lights
 from mofa_nvdr.decoder import FaceDecoder
 
 
@@ -29,7 +29,8 @@ class Corpus:
         self.config = config
         self.device = decoder.triangles.device
         self.synthetic: SyntheticFaces | None = None
-        rendering: dict[str, Any] = {"plain": not config.synthetic_surroundings}
+        prior = CodePrior().with_pose(config.synthetic_pose)
+        rendering: dict[str, Any] = {"plain": not config.synthetic_surroundings, "prior": prior}
         if config.synthetic_lights:
             rendering["lights"] = load_lights(config.synthetic_lights)
         if config.data == "synthetic":

@@ -136,6 +136,15 @@ class TestRandomCodes:
         assert codes.light[:, 1:].abs().max() == 0
         assert codes.light[:, 0].abs().max() < 0.25 * AMBIENT_OFFSET  # 5 % of colour are left
 
+    def test_narrower_poses_change_nothing_else(self):
+        layout = CodeLayout(3, 2, 4)
+        wide = random_codes(layout, 50, np.random.default_rng(3))
+        half = random_codes(layout, 50, np.random.default_rng(3), CodePrior().with_pose(0.5))
+        torch.testing.assert_close(half.rotation, 0.5 * wide.rotation)
+        torch.testing.assert_close(half.translation, 0.5 * wide.translation)
+        for name in ("shape", "expression", "albedo", "light"):
+            assert torch.equal(getattr(half, name), getattr(wide, name))
+
 
 class TestSyntheticFaces:
     def test_depends_on_seed_and_step_alone(self, faces):

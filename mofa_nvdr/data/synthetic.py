@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +63,11 @@ class CodePrior:
     key_elevation: float = math.radians(25)  # about 20 degrees above
     second: float = 0.08  # of each second-order coefficient, in units of the ambient light
     probes: float = 0.5  # share of the lights that come from probes where there are any
+
+    def with_pose(self, spread: float) -> CodePrior:
+        """The same with all deviations of rotation and translation times `spread`."""
+        names = ("pitch", "yaw", "roll", "sideways", "depth")
+        return replace(self, **{name: spread * getattr(self, name) for name in names})
 
 
 def random_codes(
