@@ -73,15 +73,20 @@ def assert_same(one: torch.Tensor, two: torch.Tensor) -> None:
     torch.testing.assert_close(one, two, rtol=0, atol=0, equal_nan=True)
 
 
+def rasterize_as_the_reference(pos, tri, size) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the kernel draws; the reference draws the same bits."""
+    kernel = dr.rasterize(dr.RasterizeContext(), pos, tri, size)
+    twin = reference.rasterize(None, pos, tri, size)
+    assert_same(kernel[0], twin[0])
+    assert_same(kernel[1], twin[1])
+    return kernel
+
+
 class TestAgainstTheReference:
     @stable
     @given(scenes())
     def test_rasterize_gives_the_same_bits(self, scene):
-        pos, tri, size = scene
-        kernel = dr.rasterize(dr.RasterizeContext(), pos, tri, size)
-        twin = reference.rasterize(None, pos, tri, size)
-        assert_same(kernel[0], twin[0])
-        assert_same(kernel[1], twin[1])
+        kernel = rasterize_as_the_reference(*scene)
         covered = kernel[0][..., 3] > 0
         assert (kernel[0][~covered] == 0).all() and (kernel[1][~covered] == 0).all()
         u, v, depth, _ = kernel[0].unbind(-1)
@@ -92,10 +97,7 @@ class TestAgainstTheReference:
     def test_slivers(self, scene):
         """Far longer than wide, or of no width at all; neighbours share the long edge."""
         pos, tri, size = scene
-        kernel = dr.rasterize(dr.RasterizeContext(), pos, tri, size)
-        twin = reference.rasterize(None, pos, tri, size)
-        assert_same(kernel[0], twin[0])
-        assert_same(kernel[1], twin[1])
+        rasterize_as_the_reference(pos, tri, size)
         first = dr.rasterize(dr.RasterizeContext(), pos, tri[:1], size)[0][..., 3] > 0
         second = dr.rasterize(dr.RasterizeContext(), pos, tri[1:], size)[0][..., 3] > 0
         # Two triangles on either side of an edge never cover the same pixel.
