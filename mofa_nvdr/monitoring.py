@@ -141,10 +141,14 @@ class Monitor:
                 f"image, {self.facts['first_mask_fraction']:.3f} at the start: the run is collapsing, and "
                 "its photometric figure means nothing"
             )
+        # A corpus without landmarks has no such error, not one that is not a number.
+        known = math.isfinite(line["landmark_px"])
         self.say(
             f"step {step}: val photometric {line['photometric']:.4f} (vertex "
-            f"{line['photometric_vertex']:.4f}), landmarks {line['landmark_px']:.2f} px, mask "
-            f"{line['mask_fraction']:.3f}, scale {line['scale']:.3f}{', the best so far' * improved}"
+            f"{line['photometric_vertex']:.4f}), "
+            + (f"landmarks {line['landmark_px']:.2f} px, " if known else "")
+            + f"mask {line['mask_fraction']:.3f}, scale {line['scale']:.3f}"
+            + ", the best so far" * improved
         )
 
     @torch.no_grad()

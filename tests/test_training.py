@@ -121,6 +121,7 @@ class TestTrain:
         run = train(_config(cap, tmp_path / "run", data=str(folder), steps=6))
         assert all(math.isfinite(line["photometric"]) for line in read_log(run / "log.jsonl"))
         out = capsys.readouterr().out
+        assert "mask " in out and "landmarks" not in out  # there are none
         assert "unreadable images were skipped" in out and "broken" in out
 
     def test_nothing_to_validate_on(self, cap, tmp_path):
