@@ -16,7 +16,7 @@ LAYERS = {
     "objective": 5, "corpus": 5, "training_state": 5, "monitoring": 5, "report": 5,
     "training_benchmark": 5, "onnx_export": 5,
     "decoder": 4, "encoder": 4, "onnx_encoder": 4, "networks": 4, "data": 4, "face_crops": 4,
-    "renderer": 3, "losses": 3, "pictures": 3, "parameters": 3, "model_reference": 3,
+    "renderer": 3, "losses": 3, "consistency": 3, "pictures": 3, "parameters": 3, "model_reference": 3,
     "model_info": 3, "mesh_files": 3,
     "face_model": 2, "outline": 2, "outline_kernels": 2, "procedural_face": 2, "importers": 2, "shaders": 2,
     "camera": 2, "color_distance": 2, "color_distance_kernels": 2,

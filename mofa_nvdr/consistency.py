@@ -1,0 +1,137 @@
+"""Terms that need no label of a photograph and hold a photometric training in place; none is in the paper.
+
+A photometric loss over a moving mask places each face better while it slides and shrinks all of them. What
+stops that without a landmark: the batch's mean placement stays where an earlier encoder put it
+(`mean_placement_anchor`), and a mirrored photograph has the mirrored face (`mirror_consistency`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mofa_nvdr.landmarks import MIRROR
+
+# One unit of drift of the batch's mean: pixels at 240, logarithm of the size, radians.
+_ANCHOR_PX, _ANCHOR_LOG_SIZE, _ANCHOR_RAD = 2.0, 0.03, 0.04
+# One unit of disagreement between a photograph and its mirror image: pixels at 240, mm.
+_MIRROR_PX, _MIRROR_MM = 2.0, 20.0
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where faces are: what the terms compare.
+
+    Attributes:
+        landmarks: [B, 68, 2] pixels, x right, y down from the image's top left corner.
+        points: [B, 68, 3] the same landmarks in camera space, mm.
+        rotation: [B, 3] axis-angle, radians.
+    """
+
+    landmarks: Tensor
+    points: Tensor
+    rotation: Tensor
+
+
+def mean_placement_anchor(student: Placement, teacher: Placement, image_size: int) -> Tensor:
+    """Squared difference of the *batch means* of place, size and rotation, a scalar.
+
+    Each image stays free; only what all share is held. The place is the landmarks' centre in the picture, the
+    size their root mean square distance from it.
+
+    Args:
+        student: of the encoder in training.
+        teacher: of the encoder as it was after its warm start, for the same photographs; detached here.
+        image_size: height of the pictures in pixels.
+
+    Returns:
+        A scalar: 1 for a mean drift of 2 px at 240, of 3 % in size, or of 0.04 rad.
+
+    Raises:
+        ValueError: the two hold different numbers of faces.
+    """
+    if student.landmarks.shape != teacher.landmarks.shape:
+        raise ValueError(
+            f"mean_placement_anchor: the student has {len(student.landmarks)} faces, the teacher "
+            f"{len(teacher.landmarks)}"
+        )
+    place, size = _place_and_size(student.landmarks)
+    place_0, size_0 = (part.detach() for part in _place_and_size(teacher.landmarks))
+    drift = (place - place_0).mean(0) * (240 / image_size / _ANCHOR_PX)
+    growth = (size / size_0).log().mean() / _ANCHOR_LOG_SIZE
+    turn = (student.rotation - teacher.rotation.detach()).mean(0) / _ANCHOR_RAD
+    return drift.square().sum() + growth.square() + turn.square().sum()
+
+
+def _place_and_size(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    centre = landmarks.mean(1, keepdim=True)
+    spread = (landmarks - centre).square().sum(-1).mean(1).clamp(min=1e-6)
+    return centre[:, 0], spread.sqrt()
+
+
+def mirror_consistency(face: Placement, mirrored: Placement, image_size: int) -> Tensor:
+    """How far the landmarks of mirrored photographs are from the mirrored landmarks, [B].
+
+    Args:
+        face: of the photographs.
+        mirrored: of the same photographs, each mirrored left to right.
+        image_size: width of the pictures in pixels.
+
+    Returns:
+        [B]: 1 for a mean distance of 2 px at 240 in the picture, or of 20 mm in camera space (robust: Huber's
+        function, linear beyond one unit).
+
+    Raises:
+        ValueError: the two hold different numbers of faces.
+    """
+    if face.landmarks.shape != mirrored.landmarks.shape:
+        raise ValueError(
+            f"mirror_consistency: {len(face.landmarks)} photographs, {len(mirrored.landmarks)} "
+            "mirrored ones"
+        )
+    order = torch.tensor(MIRROR, device=face.landmarks.device)
+    back = mirrored.landmarks[:, order] * face.landmarks.new_tensor([-1, 1])
+    back = back + face.landmarks.new_tensor([image_size, 0])
+    pixels = _distance(face.landmarks, back, 240 / image_size / _MIRROR_PX)
+    flipped = mirrored.points[:, order] * face.points.new_tensor([-1, 1, 1])
+    return pixels + _distance(face.points, flipped, 1 / _MIRROR_MM)
+
+
+def _distance(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    squared = ((a - b) * scale).square().sum(-1)
+    # Huber's function of the length; the root is taken only where it is smooth.
+    root = squared.clamp(min=1).sqrt()
+    return torch.where(squared < 1, 0.5 * squared, root - 0.5).mean(1)
+
+
+def placed_geometry_distance(
+    predicted: Tensor, true: Tensor, predicted_landmarks: Tensor, landmarks: Tensor, image_size: int
+) -> Tensor:
+    """Distance of decoded faces to the true ones in the picture, in depth and in form, [B].
+
+    The loss of a warm start on rendered faces, beside losses.code_distance: errors of the code that show as
+    large motions weigh more than those that hardly show.
+
+    Args:
+        predicted: camera-space vertices [B, V, 3] mm, any subset of the mesh.
+        true: the same vertices of the true codes.
+        predicted_landmarks: [B, 68, 2] pixels.
+        landmarks: [B, 68, 2] pixels of the true codes.
+        image_size: height of the pictures in pixels.
+
+    Returns:
+        [B]: Huber's functions, summed, of 2 px at 240 in the picture, 4 mm of form (about the faces'
+        centres) and 20 mm in depth.
+    """
+    picture = _distance(predicted_landmarks, landmarks, 240 / image_size / 2.0)
+    centre, true_centre = predicted.mean(1, keepdim=True), true.mean(1, keepdim=True)
+    form = _distance(predicted - centre, true - true_centre, 1 / 4.0)
+    depth = (predicted[..., 2].mean(1) - true[..., 2].mean(1)) / 20.0
+    return (
+        0.35 * picture
+        + form
+        + 0.5 * F.smooth_l1_loss(depth, torch.zeros_like(depth), reduction="none")
+    )
