@@ -46,13 +46,18 @@ def save_checkpoint(
     encoder: torch.nn.Module,
     optimizer: torch.optim.Optimizer | None,
     metadata: dict[str, Any],
+    teacher: torch.nn.Module | None = None,
 ) -> None:
     """Write weights, optimizer state, the random states and JSON metadata; atomic.
+
+    `teacher`: another encoder that the run depends on, under "teacher/".
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; an older checkpoint is untouched.
     """
     tensors = {f"encoder/{k}": v.detach().cpu() for k, v in encoder.state_dict().items()}
+    if teacher is not None:
+        tensors |= {f"teacher/{k}": v.detach().cpu() for k, v in teacher.state_dict().items()}
     if optimizer is not None:
         state = optimizer.state_dict()["state"]
         for index, entries in state.items():
@@ -130,9 +135,10 @@ def find_checkpoint(run: str | Path) -> Path:
     return found[-1]
 
 
-def restore_encoder(encoder: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Load the encoder's weights and running averages."""
-    prefix = "encoder/"
+def restore_encoder(
+    encoder: torch.nn.Module, tensors: dict[str, Tensor], prefix: str = "encoder/"
+) -> None:
+    """Load the encoder's weights and running averages; prefix "teacher/": the teacher's."""
     encoder.load_state_dict(
         {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
     )

@@ -130,6 +130,16 @@ class TrainConfig:
     """w_delta within the regularizer"""
     weight_pose_prior: float = 0.0
     """weight of the batch's mean pose, against common drift; not in the paper"""
+    weight_anchor: float = 0.0
+    """holds the batch's mean place, size and rotation where the warm start left them; not in the paper"""
+    weight_mirror: float = 0.0
+    """a mirrored photograph must have the mirrored face; not in the paper"""
+    weight_geometry: float = 0.0
+    """share of placed geometry beside the codes, of rendered faces with known codes; not in the paper"""
+    synthetic_share: float = 0.0
+    """rendered faces with known codes for each image of a batch after the warm start; not in the paper"""
+    weight_synthetic: float = 0.0
+    """weight of the loss of these rendered faces"""
     landmark_unit: float = 60.0
     """pixels at 240 that count as 1 in the landmark term; the paper does not state its unit"""
 
@@ -208,8 +218,27 @@ def check_config(config: TrainConfig) -> None:
         raise ConfigError(
             f"--landmark-steps is {config.landmark_steps}, but --weight-landmark is 0; give it 1"
         )
+    if config.weight_anchor > 0 and config.warm_start_steps == 0:
+        raise ConfigError(
+            f"--weight-anchor is {config.weight_anchor:g}, but --warm-start-steps is 0 and there is nothing "
+            "to hold on to; give a warm start, or --weight-anchor 0"
+        )
+    if config.synthetic_share > 1:
+        raise ConfigError(f"--synthetic-share is {config.synthetic_share:g}, expected 0 to 1")
+    if (config.synthetic_share > 0) != (config.weight_synthetic > 0):
+        raise ConfigError(
+            f"--synthetic-share is {config.synthetic_share:g} and --weight-synthetic is "
+            f"{config.weight_synthetic:g}; give both, or neither"
+        )
     if config.image_size < 16:
         raise ConfigError(f"--image-size is {config.image_size}, expected 16 or more")
+
+
+def count_synthetic(config: TrainConfig) -> int:
+    """Rendered faces beside a batch after the warm start, over all processes: at least one if any."""
+    if config.synthetic_share == 0:
+        return 0
+    return max(1, round(config.synthetic_share * config.batch_size))
 
 
 def dump_config(config: TrainConfig) -> str:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mofa_nvdr import distributed
 from mofa_nvdr.landmarks import MIRROR
 
 # One unit of drift of the batch's mean: pixels at 240, logarithm of the size, radians.
@@ -40,7 +41,8 @@ def mean_placement_anchor(student: Placement, teacher: Placement, image_size: in
     """Squared difference of the *batch means* of place, size and rotation, a scalar.
 
     Each image stays free; only what all share is held. The place is the landmarks' centre in the picture, the
-    size their root mean square distance from it.
+    size their root mean square distance from it. Of several processes that train together
+    (mofa_nvdr.distributed) the batch is that of all of them.
 
     Args:
         student: of the encoder in training.
@@ -60,10 +62,11 @@ def mean_placement_anchor(student: Placement, teacher: Placement, image_size: in
         )
     place, size = _place_and_size(student.landmarks)
     place_0, size_0 = (part.detach() for part in _place_and_size(teacher.landmarks))
-    drift = (place - place_0).mean(0) * (240 / image_size / _ANCHOR_PX)
-    growth = (size / size_0).log().mean() / _ANCHOR_LOG_SIZE
-    turn = (student.rotation - teacher.rotation.detach()).mean(0) / _ANCHOR_RAD
-    return drift.square().sum() + growth.square() + turn.square().sum()
+    drift = (place - place_0) * (240 / image_size / _ANCHOR_PX)
+    growth = (size / size_0).log()[:, None] / _ANCHOR_LOG_SIZE
+    turn = (student.rotation - teacher.rotation.detach()) / _ANCHOR_RAD
+    mean = distributed.batch_mean(torch.cat([drift, growth, turn], dim=1).mean(0))
+    return mean.square().sum()
 
 
 def _place_and_size(landmarks: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,12 +9,12 @@ from contextlib import closing
 from typing import Any
 
 from mofa_nvdr import distributed
-from mofa_nvdr.config import TrainConfig
+from mofa_nvdr.config import TrainConfig, count_synthetic
 from mofa_nvdr.data.augmentation import Augmentation, augment
 from mofa_nvdr.data.photographs import INDEX_FILE, LANDMARK_FILE, DataError
 from mofa_nvdr.data.sampling import Batch, batches, val_batches
 from mofa_nvdr.data.shards import open_corpus
-from mofa_nvdr.data.synthetic import CodePrior, SyntheticFaces, load_lights
+from mofa_nvdr.data.synthetic import BESIDE, CodePrior, SyntheticFaces, load_lights
 from mofa_nvdr.decoder import FaceDecoder
 
 
@@ -62,21 +62,30 @@ class Corpus:
         )
         with closing(self._train(start_step)) as stream:
             for batch in stream:
-                yield augment(batch.to(self.device), options, self.config.seed)
+                batch = augment(batch.to(self.device), options, self.config.seed)
+                if batch.rendered is not None:
+                    rendered = augment(batch.rendered, options, self.config.seed)
+                    batch = dataclasses.replace(batch, rendered=rendered)
+                yield batch
 
     def _train(self, start_step: int) -> Generator[Batch, None, None]:
-        """Rendered faces while the warm start lasts, then the corpus."""
+        """Rendered faces while the warm start lasts, then the corpus, rendered faces beside it."""
         c = self.config
         share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
         warm = self.faces.batches(c.batch_size, c.seed, start_step, **share)
         yield from itertools.islice(warm, max(0, c.warm_start_steps - start_step))
         start_step = max(start_step, c.warm_start_steps)
         if self.synthetic is not None:
-            yield from self.synthetic.batches(c.batch_size, c.seed, start_step, **share)
+            stream = self.synthetic.batches(c.batch_size, c.seed, start_step, **share)
         else:
-            yield from batches(
-                self.train_set, c.batch_size, c.seed, start_step, flip=c.flip, **share
-            )
+            stream = batches(self.train_set, c.batch_size, c.seed, start_step, flip=c.flip, **share)
+        count = count_synthetic(c)
+        with closing(stream):
+            if count == 0:
+                yield from stream
+            beside = self.faces.batches(count, c.seed, start_step, **share, stream=BESIDE)
+            for batch, rendered in zip(stream, beside):
+                yield dataclasses.replace(batch, rendered=rendered)
 
     def val(
         self, limit: int | None = None, rank: int = 0, world_size: int = 1

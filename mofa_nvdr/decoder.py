@@ -173,6 +173,19 @@ class FaceDecoder(nn.Module):
         """Projected landmarks [B, 68, 2] in pixels."""
         return self.camera.project(geometry.vertices[:, self.model.landmarks])
 
+    def points(self, code: FaceCode, index: Tensor) -> Tensor:
+        """Some vertices of `geometry`, [B, N, 3] camera space, mm, without the work for the others.
+
+        Args:
+            code: face codes.
+            index: int64 [N], numbers of vertices.
+        """
+        m = self.model
+        bases = [m.shape_basis[:, index].flatten(1), m.expression_basis[:, index].flatten(1)]
+        flat = m.mean_shape[index].flatten() + code.shape @ bases[0] + code.expression @ bases[1]
+        rotation = axis_angle_to_matrix(code.rotation)
+        return self.camera.to_camera(flat.view(len(flat), -1, 3), rotation, code.translation)
+
     def code_zero(self, batch_size: int = 1) -> FaceCode:
         """The average face, frontal, in the training framing, under the ambient offset."""
         mean = self.model.mean_shape

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
 from torch import Tensor, nn
 
 from mofa_nvdr.config import TrainConfig
+from mofa_nvdr.consistency import (
+    Placement,
+    mean_placement_anchor,
+    mirror_consistency,
+    placed_geometry_distance,
+)
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder, build_encoder
-from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.face_code import CodeLayout, FaceCode
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.losses import (
     LossWeights,
@@ -22,6 +29,9 @@ from mofa_nvdr.losses import (
     photometric_vertex,
 )
 from mofa_nvdr.stages import StageClock
+
+# Beside the landmarks so many vertices, evenly spaced over the mesh, say where a known face is.
+_MORE_POINTS = 252
 
 
 def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
@@ -62,30 +72,40 @@ def loss_terms(
 
     With render_mode "both", `photometric` is the weighted sum of photometric_raster and
     photometric_vertex, which are there too. While the warm start lasts the loss is
-    losses.code_distance, and the terms are NaN.
+    `known_face_distance`, and the terms are NaN. Terms of consistency.py are there where their weights
+    are not 0: "anchor", "mirror", and "synthetic" of the rendered faces beside the batch.
 
     Args:
         config: weights, modes, and when what is free.
         encoder: images to codes.
         decoder: of `make_decoder`.
-        batch: this process's share of the step's batch.
+        batch: this process's share of the step's batch; for weight_anchor of `with_teacher`.
         step: from 1.
         clock: is told when the encoder is through, and shown the codes.
     """
+    warm = step <= config.warm_start_steps
     device = next(encoder.parameters()).device
     photo, target = batch.images.to(device), batch.target.to(device)
-    predicted = encoder(photo)
+    groups = {"photo": photo}
+    if config.weight_mirror > 0 and not warm:
+        groups["mirror"] = photo.flip(3)
+    if batch.rendered is not None:
+        groups["rendered"] = batch.rendered.images.to(device)
+    codes = _encode_together(encoder, groups)
+    predicted = codes["photo"]
     if clock is not None:
         clock.lap("encoder_forward")
         clock.watch(predicted)
     layout = decoder.model.layout
     code = layout.unpack(_hold_back(config, predicted, layout, step))
-    if step <= config.warm_start_steps:
+    if warm:
         assert batch.codes is not None
         true = layout.unpack(batch.codes.to(device))
         unknown = torch.tensor(math.nan, device=device)  # nothing is rendered
         names = [*_photometric_names(config), "landmark", "regularizer", "pose_prior"]
-        return {"loss": code_distance(code, true).mean(), **dict.fromkeys(names, unknown)}
+        names += _consistency_weights(config)
+        loss = known_face_distance(config, decoder, code, true).mean()
+        return {"loss": loss, **dict.fromkeys(names, unknown)}
 
     geometry = decoder.geometry(code)
     parts: dict[str, Tensor] = {}
@@ -112,7 +132,114 @@ def loss_terms(
     if config.render_mode == "both":
         # Before their sum: of a term that is not finite the guard names the first.
         terms = {"loss": terms["loss"], **{k: v.mean() for k, v in parts.items()}, **terms}
-    return terms
+    codes = {name: _hold_back(config, vector, layout, step) for name, vector in codes.items()}
+    return _add_consistency(config, decoder, batch, codes, step, terms)
+
+
+def with_teacher(batch: Batch, teacher: nn.Module | None) -> Batch:
+    """The batch with the frozen encoder's codes of its images; without a teacher the same batch."""
+    if teacher is None:
+        return batch
+    device = next(teacher.parameters()).device
+    with torch.no_grad():
+        return dataclasses.replace(batch, teacher_codes=teacher(batch.images.to(device)))
+
+
+def known_face_distance(
+    config: TrainConfig, decoder: FaceDecoder, code: FaceCode, true: FaceCode
+) -> Tensor:
+    """Distance of predicted to known codes of rendered faces, [B].
+
+    losses.code_distance, and weight_geometry times consistency.placed_geometry_distance of the landmarks
+    and of vertices evenly spaced over the mesh.
+    """
+    distance = code_distance(code, true)
+    if config.weight_geometry == 0:
+        return distance
+    landmarks = decoder.model.landmarks.long()
+    stride = max(1, decoder.model.num_vertices // _MORE_POINTS)
+    spaced = torch.arange(0, decoder.model.num_vertices, stride, device=landmarks.device)
+    index = torch.cat([landmarks, spaced])
+    points, there = decoder.points(code, index), decoder.points(true, index)
+    count = len(landmarks)
+    geometry = placed_geometry_distance(
+        points,
+        there,
+        decoder.camera.project(points[:, :count]),
+        decoder.camera.project(there[:, :count]),
+        config.image_size,
+    )
+    return distance + config.weight_geometry * geometry
+
+
+def _encode_together(encoder: nn.Module, groups: dict[str, Tensor]) -> dict[str, Tensor]:
+    """One pass of the encoder over several groups of images [N, 3, S, S].
+
+    One, so that BatchNorm has the same statistics for a photograph and its mirror image, and that
+    DistributedDataParallel exchanges gradients once. The groups are interleaved evenly: then the images of
+    several processes, one process after the other, stand in the order in which one process has them,
+    which Dropout's masks are drawn in.
+    """
+    if len(groups) == 1:
+        return {name: encoder(images) for name, images in groups.items()}
+    counts = [len(images) for images in groups.values()]
+    common = math.lcm(*counts)
+    places = [(2 * k + 1) * (common // n) for n in counts for k in range(n)]
+    order = sorted(range(len(places)), key=places.__getitem__)
+    images = torch.cat(list(groups.values()))[order]
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return dict(zip(groups, encoder(images)[back].split(counts)))
+
+
+def _add_consistency(
+    config: TrainConfig,
+    decoder: FaceDecoder,
+    batch: Batch,
+    codes: dict[str, Tensor],
+    step: int,
+    terms: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """The terms of `_consistency_weights` and the loss with them, by codes as they are decoded."""
+    weights = _consistency_weights(config)
+    if not weights:
+        return terms
+    layout, more = decoder.model.layout, {}
+    device = codes["photo"].device
+    if "anchor" in weights:
+        assert batch.teacher_codes is not None
+        teacher = _hold_back(config, batch.teacher_codes.to(device), layout, step)
+        more["anchor"] = mean_placement_anchor(
+            _placement(decoder, codes["photo"]), _placement(decoder, teacher), config.image_size
+        )
+    if "mirror" in weights:
+        more["mirror"] = mirror_consistency(
+            _placement(decoder, codes["photo"]),
+            _placement(decoder, codes["mirror"]),
+            config.image_size,
+        ).mean()
+    if "synthetic" in weights:
+        assert batch.rendered is not None and batch.rendered.codes is not None
+        true = layout.unpack(batch.rendered.codes.to(device))
+        code = layout.unpack(codes["rendered"])
+        more["synthetic"] = known_face_distance(config, decoder, code, true).mean()
+    loss = terms["loss"] + sum(weights[name] * term for name, term in more.items())
+    return {**terms, "loss": loss, **more}
+
+
+def _placement(decoder: FaceDecoder, vector: Tensor) -> Placement:
+    code = decoder.model.layout.unpack(vector)
+    points = decoder.points(code, decoder.model.landmarks.long())
+    return Placement(decoder.camera.project(points), points, code.rotation)
+
+
+def _consistency_weights(config: TrainConfig) -> dict[str, float]:
+    """The terms beside losses.mofa_loss that are on, with their weights."""
+    weights = {
+        "anchor": config.weight_anchor,
+        "mirror": config.weight_mirror,
+        "synthetic": config.weight_synthetic,
+    }
+    return {name: weight for name, weight in weights.items() if weight > 0}
 
 
 def not_finite(terms: dict[str, Tensor], gradient_norm: Tensor) -> str:

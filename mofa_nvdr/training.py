@@ -25,7 +25,7 @@ from torch import nn
 
 from mofa_nvdr import distributed
 from mofa_nvdr.checkpoint import list_checkpoints
-from mofa_nvdr.config import ConfigError, TrainConfig, check_config
+from mofa_nvdr.config import ConfigError, TrainConfig, check_config, count_synthetic
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.decoder import FaceDecoder
@@ -34,7 +34,13 @@ from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.evaluation import validate
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.monitoring import Monitor, code_statistics, command_line, gradient_norms
-from mofa_nvdr.objective import loss_terms, make_decoder, make_encoder, not_finite
+from mofa_nvdr.objective import (
+    loss_terms,
+    make_decoder,
+    make_encoder,
+    not_finite,
+    with_teacher,
+)
 from mofa_nvdr.run_folder import open_run, remove_leftovers, write_bytes
 from mofa_nvdr.stages import StageClock
 from mofa_nvdr.training_state import TrainingState, make_optimizer, set_rates
@@ -76,6 +82,11 @@ def _check_share(config: TrainConfig) -> None:
         raise ConfigError(
             f"--batch-size is {config.batch_size}, expected a multiple of the "
             f"{distributed.world_size()} processes that share it"
+        )
+    if count_synthetic(config) % distributed.world_size():
+        raise ConfigError(
+            f"--synthetic-share is {config.synthetic_share:g}, {count_synthetic(config)} faces a step, "
+            f"expected a multiple of the {distributed.world_size()} processes that share them"
         )
 
 
@@ -131,6 +142,8 @@ def _train(
                 clock.start(measure=device.type == "cpu" or reported)
                 batch = next(stream)
                 clock.lap("data")
+                if step > config.warm_start_steps:
+                    batch = with_teacher(batch, state.teacher)
                 result = train_step(
                     config,
                     together,
@@ -143,6 +156,7 @@ def _train(
                     signals.came,
                 )
                 monitor.advance()
+                state.keep_teacher(step)
                 if result.trouble:
                     state.facts["skipped_in_a_row"] += 1
                     monitor.skipped(step, result.trouble, _save_batch(run, step, batch))
@@ -268,6 +282,8 @@ def _save_batch(run: Path, step: int, batch: Batch) -> str:
         def whole(name: str) -> np.ndarray:
             return torch.cat([getattr(share, name) for share in shares]).numpy()
 
+        beside = [share.rendered.images for share in shares if share.rendered is not None]
+        rendered: dict[str, Any] = {"rendered": torch.cat(beside).numpy()} if beside else {}
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -275,6 +291,7 @@ def _save_batch(run: Path, step: int, batch: Batch) -> str:
             landmarks=whole("landmarks"),
             confidence=whole("confidence"),
             paths=np.array([str(path) for path in paths]),
+            **rendered,
         )
         write_bytes(file, buffer.getvalue())
     files = ", ".join(path.name for path in paths) or "rendered faces"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
@@ -57,6 +58,11 @@ def set_rates(config: TrainConfig, optimizer: torch.optim.Optimizer, step: int) 
         group["lr"] = group["base_rate"] * factor
 
 
+def frozen_copy(encoder: Encoder) -> Encoder:
+    """A copy that says what `encoder` says in validation, and learns nothing."""
+    return copy.deepcopy(encoder).requires_grad_(False).eval()
+
+
 def face_model_of(metadata: dict[str, Any]) -> ModelReference:
     """The face model that a checkpoint was trained with, from its metadata."""
     return ModelReference(**metadata["face_model"])
@@ -69,6 +75,8 @@ class TrainingState:
         facts: JSON that goes into every checkpoint and comes back from it: "first_mask_fraction",
             "best" (step, measure and value), "skipped_in_a_row", "seconds" of training so far,
             "commands" (step and command line of every start).
+        teacher: the encoder as it was at the end of the warm start, for TrainConfig.weight_anchor; None
+            without it. Before that end it is the encoder of the beginning and of no use.
     """
 
     def __init__(
@@ -87,6 +95,8 @@ class TrainingState:
         self.decoder = decoder
         self.corpus = corpus
         self.facts: dict[str, Any] = {"skipped_in_a_row": 0, "seconds": 0.0, "commands": []}
+        # Made here, before the processes' layers take the place of the encoder's own.
+        self.teacher = frozen_copy(encoder) if config.weight_anchor > 0 else None
 
     def resume(self, warn: Callable[[str], None]) -> int:
         """Restore the newest readable checkpoint, on every process; returns the steps done.
@@ -130,6 +140,8 @@ class TrainingState:
             restore_training(self.optimizer, tensors)
             self.facts |= metadata["facts"]
             step = int(metadata["step"])
+            if self.teacher is not None and step >= self.config.warm_start_steps:
+                restore_encoder(self.teacher, tensors, "teacher/")
         except (KeyError, TypeError, RuntimeError) as error:  # of another version, or edited
             reason = " ".join(str(error).split())
             raise CheckpointError(
@@ -141,6 +153,11 @@ class TrainingState:
         if distributed.is_main() and self.facts.get("best", {}).get("step") == step:
             keep_best(path)  # the run may have been killed just before
         return step
+
+    def keep_teacher(self, step: int) -> None:
+        """After every step: at the end of the warm start the encoder becomes the teacher."""
+        if self.teacher is not None and step == self.config.warm_start_steps:
+            self.teacher.load_state_dict(self.encoder.state_dict())
 
     def save(self, step: int) -> None:
         """Write the checkpoint of a step, mark it when it is the best one, and delete what is too old.
@@ -160,7 +177,8 @@ class TrainingState:
             "facts": self.facts,
         }
         path = checkpoint_path(self.run, step)
-        save_checkpoint(path, self.encoder, self.optimizer, metadata)
+        kept = self.teacher if step >= self.config.warm_start_steps else None
+        save_checkpoint(path, self.encoder, self.optimizer, metadata, kept)
         if self.facts.get("best", {}).get("step") == step:
             keep_best(path)
         for old in list_checkpoints(self.run)[: -self.config.keep_checkpoints]:

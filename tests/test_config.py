@@ -34,7 +34,9 @@ class TestShipped:
         assert load_config(name) == config != TrainConfig()
 
     def test_the_documented_ones_are_there(self):
-        assert {"quickstart", "smoke", "photographs", "mofa_alexnet"} <= set(shipped_configs())
+        assert {"quickstart", "smoke", "photographs", "modern", "mofa_alexnet"} <= set(
+            shipped_configs()
+        )
 
 
 class TestLoad:
@@ -109,6 +111,19 @@ class TestCheck:
                 {"render_mode": "both", "weight_raster": 0.0, "weight_vertex": 0.0},
                 "--weight-raster and --weight-vertex are both 0",
             ),
+            (
+                {"weight_anchor": 0.1},
+                "--weight-anchor is 0.1, but --warm-start-steps is 0 .* give a warm start",
+            ),
+            (
+                {"synthetic_share": 1.5, "weight_synthetic": 1.0},
+                "--synthetic-share is 1.5, expected 0 to 1",
+            ),
+            (
+                {"synthetic_share": 0.5},
+                "--synthetic-share is 0.5 and --weight-synthetic is 0; give",
+            ),
+            ({"weight_synthetic": 2.0}, "--synthetic-share is 0 and --weight-synthetic is 2; give"),
             ({"landmark_steps": 9}, "--landmark-steps is 9, but --weight-landmark is 0"),
         ],
     )

@@ -119,6 +119,16 @@ class TestMistakes:
         with pytest.raises(ValueError, match="rank 2 of 2 processes"):
             share_of(4, 2, 2)
 
+    def test_rendered_share_that_cannot_be_shared(self, folder, monkeypatch):
+        monkeypatch.setattr(distributed, "world_size", lambda: 2)
+        monkeypatch.setattr(distributed.dist, "broadcast_object_list", lambda *_, **__: None)
+        config = dataclasses.replace(config_of("default", folder / "x"), synthetic_share=0.75)
+        with pytest.raises(
+            ConfigError,
+            match="--synthetic-share is 0.75, 3 faces a step, expected a multiple of the 2",
+        ):
+            train(config)
+
     def test_more_processes_than_gpus(self, monkeypatch):
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("LOCAL_RANK", "1")

@@ -16,16 +16,22 @@ import pytest
 import torch
 
 from mofa_nvdr import training
-from mofa_nvdr.checkpoint import list_checkpoints
+from mofa_nvdr.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.cli import main
 from mofa_nvdr.config import load_config
-from mofa_nvdr.data.synthetic import SyntheticFaces
+from mofa_nvdr.data.synthetic import BESIDE, SyntheticFaces
 from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.objective import loss_terms, make_decoder, make_encoder
+from mofa_nvdr.objective import (
+    _encode_together,
+    loss_terms,
+    make_decoder,
+    make_encoder,
+    with_teacher,
+)
 from mofa_nvdr.run_folder import read_log
 from mofa_nvdr.stages import STAGES
 from mofa_nvdr.training import train
-from mofa_nvdr.training_state import make_optimizer, set_rates
+from mofa_nvdr.training_state import frozen_copy, make_optimizer, set_rates
 from tests.small_encoder import small_encoder
 from tests.small_face import small_face
 
@@ -308,6 +314,111 @@ class TestWarmStart:
             optimizer.step()
             losses.append(loss.item())
         assert losses[-1] < 0.5 * losses[0], losses
+
+
+HELD = {
+    "warm_start_steps": 2, "weight_anchor": 0.2, "weight_mirror": 0.3, "weight_geometry": 0.5,
+    "synthetic_share": 0.5, "weight_synthetic": 0.1,
+}  # fmt: skip
+
+
+class TestHeldInPlace:
+    """The terms of consistency.py in a training."""
+
+    def test_logged_and_resumed_to_the_same_bits(self, cap, tmp_path, monkeypatch):
+        """Stopped before, at and after the end of the warm start, when the teacher is taken."""
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        for k in range(8):
+            iio.imwrite(folder / f"{k}.png", rng.integers(0, 255, (64, 64, 3)).astype(np.uint8))
+        config = _config(cap, tmp_path / "a", data=str(folder), **HELD | {"steps": 5})
+        whole = [line for line in _curve(train(config)) if "split" not in line]
+        for name in ("anchor", "mirror", "synthetic"):
+            assert [line[name] is None for line in whole] == [True] * 2 + [False] * 3
+            assert all(line[name] > 0 for line in whole[2:])
+        for steps in (1, 2, 4, 5):
+            run = train(dataclasses.replace(config, out=str(tmp_path / "b"), steps=steps))
+        assert [line for line in _curve(run) if "split" not in line] == whole
+
+        ends = [
+            read_checkpoint(r / "checkpoint-00000005.safetensors")[0] for r in (tmp_path / "a", run)
+        ]
+        assert ends[0].keys() == ends[1].keys()
+        assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+        teacher = [key for key in ends[0] if key.startswith("teacher/")]
+        assert len(teacher) == len([key for key in ends[0] if key.startswith("encoder/")])
+        early = train(dataclasses.replace(config, out=str(tmp_path / "c"), steps=2))
+        warm = read_checkpoint(early / "checkpoint-00000002.safetensors")[0]
+        for key in teacher:  # the encoder at the end of the warm start, not the one of now
+            assert torch.equal(ends[0][key], warm[key.replace("teacher/", "encoder/")])
+        assert any(
+            not torch.equal(ends[0][key], ends[0][key.replace("teacher/", "encoder/")])
+            for key in teacher
+        )
+
+    def test_checkpoint_without_its_teacher(self, cap, tmp_path, monkeypatch):
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+        config = _config(cap, tmp_path / "run", **{**HELD, "weight_anchor": 0.0}, steps=3)
+        run = train(config)
+        text = (run / "config.yaml").read_text()
+        (run / "config.yaml").write_text(text.replace("weight_anchor: 0.0", "weight_anchor: 0.2"))
+        with pytest.raises(ValueError, match="not a checkpoint that this version can resume"):
+            train(dataclasses.replace(config, weight_anchor=0.2, steps=4))
+
+    @pytest.mark.parametrize("name", ["anchor", "mirror", "synthetic"])
+    def test_adds_its_weight_and_teaches_the_encoder(self, name):
+        """The loss grows by weight x term; the gradient reaches the encoder and not the teacher."""
+        weight = {
+            **HELD,
+            **dict.fromkeys(("weight_anchor", "weight_mirror", "weight_synthetic"), 0.0),
+        }
+        config = dataclasses.replace(
+            load_config("smoke"), **{**weight, f"weight_{name}": 0.7}, weight_photometric=0.0,
+            weight_regularizer=0.0,
+        )  # fmt: skip
+        model = small_face(16)
+        decoder = FaceDecoder(model, 64)
+        torch.manual_seed(0)
+        teacher = small_encoder(config, model.layout).eval()
+        encoder = small_encoder(config, model.layout)
+        rendered = next(SyntheticFaces(decoder).batches(1, seed=0, start_step=0, stream=BESIDE))
+        batch = dataclasses.replace(with_teacher(_random_batch(), teacher), rendered=rendered)
+        terms = loss_terms(config, encoder, decoder, batch, step=3)
+        assert {"anchor", "mirror", "synthetic"} & terms.keys() == {name}
+        assert terms["loss"].item() == pytest.approx(0.7 * terms[name].item(), rel=1e-6)
+        terms["loss"].backward()
+        assert encoder.head.parts["rotation"].weight.grad.abs().sum() > 0
+        assert all(p.grad is None for p in teacher.parameters())
+
+    def test_an_encoder_is_at_rest_with_itself_as_teacher(self):
+        config = dataclasses.replace(load_config("smoke"), warm_start_steps=2, weight_anchor=1.0)
+        model = small_face(16)
+        torch.manual_seed(0)
+        encoder = small_encoder(config, model.layout).eval()
+        batch = with_teacher(_random_batch(), frozen_copy(encoder))
+        terms = loss_terms(config, encoder, FaceDecoder(model, 64), batch, step=3)
+        assert terms["anchor"].item() == pytest.approx(0, abs=1e-9)
+
+    def test_interleaved_pass_gives_each_group_its_own_codes(self):
+        encoder = torch.nn.Flatten()
+        groups = {
+            name: torch.rand(n, 3, 2, 2)
+            for name, n in (("photo", 4), ("mirror", 4), ("rendered", 3))
+        }
+        for name, codes in _encode_together(encoder, groups).items():
+            assert torch.equal(codes, groups[name].flatten(1))
+
+    def test_rendered_faces_are_other_ones_than_the_warm_starts(self):
+        faces = SyntheticFaces(FaceDecoder(small_face(16), 64))
+        warm, beside = (
+            next(faces.batches(2, seed=0, start_step=0, **more))
+            for more in ({}, {"stream": BESIDE})
+        )
+        assert not torch.equal(warm.codes, beside.codes)
+        again = next(faces.batches(2, seed=0, start_step=0, rank=1, world_size=2, stream=BESIDE))
+        assert torch.equal(again.codes, beside.codes[1:])
 
 
 class TestResume:

@@ -22,7 +22,7 @@ _BLUR = (0.4, 1.8)  # px at 240, standard deviation
 _BLUR_KERNEL = 11
 _QUALITY = (20.0, 85.0)  # of JPEG
 _PATCH = (0.08, 0.28)  # half a patch's sides, in sides of the picture
-STREAM = 2  # of the seed: 0 draws the order, 1 the mirrors, 3 and 4 rendered faces
+STREAM = 2  # of the seed: 0 draws the order, 1 the mirrors, 3 to 5 rendered faces
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ class Batch:
             random changes of an image are drawn from the seed and this number. Empty in validation.
         clean: [B, 3, S, S], what the photometric loss compares with where it is not `images`: see
             `target`.
+        rendered: rendered faces with known codes that accompany the images, of any number.
+        teacher_codes: [B, size], what a frozen encoder says of `images`.
     """
 
     images: Tensor
@@ -58,6 +60,8 @@ class Batch:
     paths: tuple[Path, ...] = field(default=())
     places: tuple[int, ...] = field(default=())
     clean: Tensor | None = None
+    rendered: Batch | None = None
+    teacher_codes: Tensor | None = None
 
     @property
     def target(self) -> Tensor:
@@ -73,6 +77,8 @@ class Batch:
             confidence=self.confidence.to(device),
             codes=None if self.codes is None else self.codes.to(device),
             clean=None if self.clean is None else self.clean.to(device),
+            rendered=None if self.rendered is None else self.rendered.to(device),
+            teacher_codes=None if self.teacher_codes is None else self.teacher_codes.to(device),
         )
 
 

@@ -33,7 +33,7 @@ from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.shaders.gbuffer import shade_mesh
 
 # Streams of a seed: 0 to 2 order, mirror and augment photographs.
-_TRAIN, _VAL = 3, 4
+_TRAIN, _VAL, BESIDE = 3, 4, 5
 _CODES, _PICTURES, _PHOTOGRAPHS = 0, 1, 2  # of a face
 
 
@@ -204,9 +204,17 @@ class SyntheticFaces:
         self._heads = None if plain else HeadShape(model, decoder.camera)
 
     def batches(
-        self, batch_size: int, seed: int, start_step: int, rank: int = 0, world_size: int = 1
+        self,
+        batch_size: int,
+        seed: int,
+        start_step: int,
+        rank: int = 0,
+        world_size: int = 1,
+        stream: int = _TRAIN,
     ) -> Generator[Batch, None, None]:
         """Endless training batches from step `start_step` on, or a process's share of each.
+
+        `stream` BESIDE: other faces than the default's, to accompany other images.
 
         Raises:
             ValueError: the processes can't share a batch evenly.
@@ -214,7 +222,7 @@ class SyntheticFaces:
         share = share_of(batch_size, rank, world_size)
         step = start_step
         while True:
-            yield self._batch((_TRAIN, seed), step_places(step, batch_size, share), step)
+            yield self._batch((stream, seed), step_places(step, batch_size, share), step)
             step += 1
 
     def val_batches(
