@@ -644,3 +644,13 @@ class TestDeterminism:
         for loss, grad in results[1:]:
             assert torch.equal(loss, results[0][0])
             assert torch.equal(grad, results[0][1])
+
+
+def test_points_are_vertices_of_the_geometry():
+    model = small_face(16)
+    decoder = FaceDecoder(model, 64)
+    generator = torch.Generator().manual_seed(0)
+    code = model.layout.unpack(0.3 * torch.randn(2, model.layout.size, generator=generator))
+    index = torch.tensor([0, 7, 3, 7])
+    expected = decoder.geometry(code).vertices[:, index]
+    torch.testing.assert_close(decoder.points(code, index), expected, rtol=1e-5, atol=1e-3)
