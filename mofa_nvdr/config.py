@@ -26,9 +26,9 @@ class TrainConfig:
     """backward formula in raster mode: the picture moves under the pixels, or points are followed"""
     outline_gradient: bool = False
     """add the moving outline's part to raster_gradient 'rendering'; 'surface' has its own"""
-    encoder: Literal["alexnet", "vgg_face", "resnet18", "resnet50", "mobilenet_v3_large"] = (
-        "alexnet"
-    )
+    encoder: Literal[
+        "alexnet", "vgg_face", "resnet18", "resnet50", "mobilenet_v3_large", "compact"
+    ] = "alexnet"
     """network from image to code"""
     encoder_weights: str = ""
     """weights file of the encoder's trunk (.safetensors or .pth, torchvision's names); empty: random"""
@@ -68,14 +68,18 @@ class TrainConfig:
     """rendered faces have heads, hair, occluders and a camera's faults; off: faces on backgrounds"""
     synthetic_pose: float = 1.0
     """spread of the rendered faces' poses, 1: that of portraits, less is easier to learn"""
+    synthetic_size: int = 0
+    """side in pixels of rendered faces with known codes beside photographs; 0: that of the images"""
     synthetic_lights: str = ""
     """folder of .hdr light probes for half of the rendered faces; empty: lights drawn from the prior"""
     warm_start_steps: int = 0
     """steps at the start on rendered faces with known codes, before the photographs; not in the paper"""
 
     # --- optimizer
-    optimizer: Literal["adadelta", "adam"] = "adadelta"
+    optimizer: Literal["adadelta", "adam", "adamw"] = "adadelta"
     """update rule"""
+    weight_decay: float = 0.0
+    """optimizer 'adamw': decay of the trunk's matrices and filters, times the learning rate"""
     learning_rate: float = 0.1
     """base learning rate"""
     translation_z_rate: float = 0.0005
@@ -83,7 +87,7 @@ class TrainConfig:
     rate_after_warm_start: float = 1.0
     """factor on all learning rates once the warm start is over"""
     schedule: Literal["constant", "cosine"] = "constant"
-    """learning rate over the run; cosine falls to a tenth"""
+    """learning rate over the warm start, and over the rest; cosine falls to a tenth in each"""
     warmup_steps: int = 0
     """steps over which the learning rate rises from zero"""
     clip_gradient: float = 0.0
@@ -134,8 +138,8 @@ class TrainConfig:
     """holds the batch's mean place, size and rotation where the warm start left them; not in the paper"""
     weight_mirror: float = 0.0
     """a mirrored photograph must have the mirrored face; not in the paper"""
-    weight_geometry: float = 0.0
-    """share of placed geometry beside the codes, of rendered faces with known codes; not in the paper"""
+    weight_decoded: float = 0.0
+    """weight of the decoded faces' distance beside the codes', of rendered faces; not in the paper"""
     synthetic_share: float = 0.0
     """rendered faces with known codes for each image of a batch after the warm start; not in the paper"""
     weight_synthetic: float = 0.0
@@ -184,8 +188,11 @@ def shipped_configs() -> list[str]:
 def load_config(*names_or_paths: str) -> TrainConfig:
     """The paper's defaults overlaid by YAML files in turn: shipped names or paths.
 
+    A file's key `base` names another one, which it changes: its keys come on top of that file's.
+
     Raises:
-        ConfigError: no such file, not YAML, an unknown key, or a value of the wrong type.
+        ConfigError: no such file, not YAML, an unknown key, a value of the wrong type, or files that are
+            each other's base.
     """
     config = TrainConfig()
     for name in names_or_paths:
@@ -218,6 +225,10 @@ def check_config(config: TrainConfig) -> None:
         raise ConfigError(
             f"--landmark-steps is {config.landmark_steps}, but --weight-landmark is 0; give it 1"
         )
+    if config.weight_decay > 0 and config.optimizer != "adamw":
+        raise ConfigError(
+            f"--weight-decay is {config.weight_decay:g}, but --optimizer is {config.optimizer}; give adamw"
+        )
     if config.weight_anchor > 0 and config.warm_start_steps == 0:
         raise ConfigError(
             f"--weight-anchor is {config.weight_anchor:g}, but --warm-start-steps is 0 and there is nothing "
@@ -230,8 +241,11 @@ def check_config(config: TrainConfig) -> None:
             f"--synthetic-share is {config.synthetic_share:g} and --weight-synthetic is "
             f"{config.weight_synthetic:g}; give both, or neither"
         )
-    if config.image_size < 16:
-        raise ConfigError(f"--image-size is {config.image_size}, expected 16 or more")
+    for key in ("image_size", "synthetic_size"):
+        if getattr(config, key) < 16 and not (
+            key == "synthetic_size" and config.synthetic_size == 0
+        ):
+            raise ConfigError(f"--{_flag(key)} is {getattr(config, key)}, expected 16 or more")
 
 
 def count_synthetic(config: TrainConfig) -> int:
@@ -246,7 +260,10 @@ def dump_config(config: TrainConfig) -> str:
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
 
 
-def _read_yaml(name: str) -> dict[str, Any]:
+def _read_yaml(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The keys of a file over those of its bases; `above`: the files that it is a base of."""
+    if name in above:
+        raise ConfigError(f"{name}: it is its own base, by way of {' and '.join(above)}")
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
@@ -267,6 +284,10 @@ def _read_yaml(name: str) -> dict[str, Any]:
         raise ConfigError(f"{name}: expected 'key: value' lines, got a {type(values).__name__}")
     hints = typing.get_type_hints(TrainConfig)
     result = {}
+    if (base := values.pop("base", None)) is not None:
+        if not isinstance(base, str):
+            raise ConfigError(f"{name}: base is {base!r}, expected the name of a configuration")
+        result = _read_yaml(base, (*above, name))
     for key, value in values.items():
         field = str(key).replace("-", "_")
         if field not in hints:

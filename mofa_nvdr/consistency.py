@@ -110,31 +110,67 @@ def _distance(a: Tensor, b: Tensor, scale: float) -> Tensor:
     return torch.where(squared < 1, 0.5 * squared, root - 0.5).mean(1)
 
 
-def placed_geometry_distance(
-    predicted: Tensor, true: Tensor, predicted_landmarks: Tensor, landmarks: Tensor, image_size: int
-) -> Tensor:
-    """Distance of decoded faces to the true ones in the picture, in depth and in form, [B].
+@dataclass(frozen=True)
+class FacePoints:
+    """Some points of decoded faces, and the light on them: what `decoded_distance` compares.
 
-    The loss of a warm start on rendered faces, beside losses.code_distance: errors of the code that show as
-    large motions weigh more than those that hardly show.
+    Attributes:
+        landmarks: [B, 68, 2] pixels.
+        points: [B, N, 3] camera space, mm; the first 68 are the landmarks.
+        form: [B, N, 3] the same points in the face's own frame: shape and expression alone, mm.
+        albedo: [B, N, 3].
+        irradiance: [B, M, 3] on any M normals, the same for all faces.
+    """
+
+    landmarks: Tensor
+    points: Tensor
+    form: Tensor
+    albedo: Tensor
+    irradiance: Tensor
+
+
+def decoded_distance(predicted: FacePoints, true: FacePoints, image_size: int) -> Tensor:
+    """Distance of decoded faces to the true ones: place, depth, form, mimic, skin and light, [B].
+
+    The loss of a warm start on rendered faces, beside losses.code_distance: errors of the code that show
+    in the face weigh more than those that hardly show. A sum of Huber's functions with the units of
+    `_DECODED_UNITS`. After the model-space loss of Genova et al. 2018, section 4; not in the MoFA paper.
 
     Args:
-        predicted: camera-space vertices [B, V, 3] mm, any subset of the mesh.
-        true: the same vertices of the true codes.
-        predicted_landmarks: [B, 68, 2] pixels.
-        landmarks: [B, 68, 2] pixels of the true codes.
+        predicted: of the encoder.
+        true: of the known codes.
         image_size: height of the pictures in pixels.
-
-    Returns:
-        [B]: Huber's functions, summed, of 2 px at 240 in the picture, 4 mm of form (about the faces'
-        centres) and 20 mm in depth.
     """
-    picture = _distance(predicted_landmarks, landmarks, 240 / image_size / 2.0)
-    centre, true_centre = predicted.mean(1, keepdim=True), true.mean(1, keepdim=True)
-    form = _distance(predicted - centre, true - true_centre, 1 / 4.0)
-    depth = (predicted[..., 2].mean(1) - true[..., 2].mean(1)) / 20.0
+    u = _DECODED_UNITS
+    a, b = predicted, true
+    count = a.landmarks.shape[1]
+    depth = (a.points[..., 2].mean(1) - b.points[..., 2].mean(1)) / u.depth
+    skin = a.albedo.mean(1) * a.irradiance.mean(1) - b.albedo.mean(1) * b.irradiance.mean(1)
     return (
-        0.35 * picture
-        + form
+        0.35 * _distance(a.landmarks, b.landmarks, 240 / image_size / u.picture)
+        + _distance(_centred(a.points), _centred(b.points), 1 / u.turned)
         + 0.5 * F.smooth_l1_loss(depth, torch.zeros_like(depth), reduction="none")
+        + _distance(a.form[:, :count], b.form[:, :count], 1 / u.form)
+        + _distance(a.form[:, count:], b.form[:, count:], 1 / u.form)
+        + _distance(a.albedo, b.albedo, 1 / u.albedo)
+        + _distance(a.irradiance, b.irradiance, 1 / u.irradiance)
+        + 2 * _distance(skin[:, None], skin.new_zeros(len(skin), 1, 3), 1 / u.skin)
     )
+
+
+@dataclass(frozen=True)
+class _DecodedUnits:
+    picture: float = 2.0  # px at 240
+    turned: float = 4.0  # mm, about the faces' centres in camera space
+    depth: float = 20.0  # mm
+    form: float = 2.0  # mm, in the faces' own frames: a smile moves its corners by 8
+    albedo: float = 0.1
+    irradiance: float = 0.2
+    skin: float = 0.1  # mean albedo times mean irradiance: the tone that the picture shows
+
+
+_DECODED_UNITS = _DecodedUnits()
+
+
+def _centred(points: Tensor) -> Tensor:
+    return points - points.mean(1, keepdim=True)

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from mofa_nvdr import distributed
+from mofa_nvdr.camera import Camera
 from mofa_nvdr.config import TrainConfig, count_synthetic
 from mofa_nvdr.data.augmentation import Augmentation, augment
 from mofa_nvdr.data.photographs import INDEX_FILE, LANDMARK_FILE, DataError
@@ -48,6 +49,9 @@ class Corpus:
                 f"{config.data}: --weight-landmark is {config.weight_landmark:g}, but there is no "
                 f"{LANDMARK_FILE}; bring it, or give --weight-landmark 0"
             )
+        if config.synthetic_size not in (0, config.image_size):
+            camera = Camera(image_size=config.synthetic_size)
+            decoder = FaceDecoder(decoder.model, camera=camera).to(self.device)
         self.faces = SyntheticFaces(decoder, photographs=self.train_set, **rendering)
 
     def __str__(self) -> str:

@@ -180,11 +180,21 @@ class FaceDecoder(nn.Module):
             code: face codes.
             index: int64 [N], numbers of vertices.
         """
+        rotation = axis_angle_to_matrix(code.rotation)
+        return self.camera.to_camera(self.form(code, index), rotation, code.translation)
+
+    def form(self, code: FaceCode, index: Tensor) -> Tensor:
+        """Some vertices in the face's own frame, [B, N, 3] mm: shape and expression without the pose."""
         m = self.model
         bases = [m.shape_basis[:, index].flatten(1), m.expression_basis[:, index].flatten(1)]
         flat = m.mean_shape[index].flatten() + code.shape @ bases[0] + code.expression @ bases[1]
-        rotation = axis_angle_to_matrix(code.rotation)
-        return self.camera.to_camera(flat.view(len(flat), -1, 3), rotation, code.translation)
+        return flat.view(len(flat), -1, 3)
+
+    def point_albedo(self, code: FaceCode, index: Tensor) -> Tensor:
+        """The albedo of some vertices, [B, N, 3]."""
+        m = self.model
+        flat = m.mean_albedo[index].flatten() + code.albedo @ m.albedo_basis[:, index].flatten(1)
+        return flat.view(len(flat), -1, 3)
 
     def code_zero(self, batch_size: int = 1) -> FaceCode:
         """The average face, frontal, in the training framing, under the ambient offset."""

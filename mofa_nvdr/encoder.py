@@ -146,17 +146,22 @@ class Encoder(nn.Module):
                 f"Encoder: images are {images.dtype}, expected floats in [0, 1]; "
                 "divide bytes by 255"
             )
-        size = self.input_size
-        if size is not None and images.shape[2:] != (size, size):
-            images = F.interpolate(
-                images, (size, size), mode="bilinear", align_corners=False, antialias=True
-            )
+        images = self.resize(images)
         if min(images.shape[2:]) < self.trunk.MIN_SIZE:
             raise ValueError(
                 f"Encoder: images are {images.shape[3]}x{images.shape[2]} px, "
                 f"{type(self.trunk).__name__} needs at least {self.trunk.MIN_SIZE} px"
             )
         return self.head(self.trunk((images - self.mean) / self.std))
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Images at the size at which the trunk sees them; `forward` does it itself."""
+        size = self.input_size
+        if size is None or images.shape[2:] == (size, size):
+            return images
+        return F.interpolate(
+            images, (size, size), mode="bilinear", align_corners=False, antialias=True
+        )
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Every parameter once: "trunk", and the last layer's by the parts of HEAD_PARTS.
@@ -178,15 +183,15 @@ def build_encoder(
     """Build an encoder by name, its trunk from a weights file or at random.
 
     Args:
-        name: of networks.TRUNKS: "alexnet" and "vgg_face" (the paper's), "resnet18", "resnet50", or
-            "mobilenet_v3_large" (light, for CPUs).
+        name: of networks.TRUNKS: "alexnet" and "vgg_face" (the paper's), "resnet18", "resnet50",
+            "mobilenet_v3_large" (light, for CPUs), or "compact" (lighter, learns the pose from scratch).
         layout: the code's parts; the built-in face model's by default.
         weights: file with torchvision's keys, .safetensors or .pth (no pickled code is run). Its
             classification layer is left out. None: random (He et al.), from torch's global
             generator.
         output_scale: see `CodeHead`.
         input_size: side in pixels at which the trunk sees the image; None the image's own;
-            "default" the encoder's (MobileNetV3-Large 128, the others None).
+            "default" the encoder's (MobileNetV3-Large and compact 128, the others None).
         dropout: probability; None the encoder's (AlexNet and VGG-Face 0.5, the others 0).
 
     Raises:

@@ -154,13 +154,14 @@ def rotate_sh(coefficients: Tensor, rotation_matrix: Tensor) -> Tensor:
         )
     # The twelve corners of an icosahedron integrate polynomials to degree 5 exactly (a spherical
     # 5-design), and projecting order 2 on order 2 needs degree 4.
-    corners = _icosahedron().to(coefficients.device)
+    corners = icosahedron().to(coefficients.device)
     turned = sh_basis_radiance(corners @ rotation_matrix.double())  # rows R^T d, [..., 12, 9]
     matrix = (4 * math.pi / 12) * (sh_basis_radiance(corners).mT @ turned)  # [..., 9, 9]
     return (matrix @ coefficients.double()).to(coefficients.dtype)
 
 
-def _icosahedron() -> Tensor:
+def icosahedron() -> Tensor:
+    """The directions of an icosahedron's corners, float64 [12, 3]: the evenest 12 there are."""
     golden = (1 + math.sqrt(5)) / 2
     pairs = [(s, t * golden) for s in (-1, 1) for t in (-1, 1)]
     corners = [p for a, b in pairs for p in ((0, a, b), (a, b, 0), (b, 0, a))]

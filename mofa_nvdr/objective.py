@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.consistency import (
+    FacePoints,
     Placement,
+    decoded_distance,
     mean_placement_anchor,
     mirror_consistency,
-    placed_geometry_distance,
 )
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder, build_encoder
 from mofa_nvdr.face_code import CodeLayout, FaceCode
 from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.lighting import icosahedron, sh_basis, total_light
 from mofa_nvdr.losses import (
     LossWeights,
     code_distance,
@@ -150,26 +153,33 @@ def known_face_distance(
 ) -> Tensor:
     """Distance of predicted to known codes of rendered faces, [B].
 
-    losses.code_distance, and weight_geometry times consistency.placed_geometry_distance of the landmarks
-    and of vertices evenly spaced over the mesh.
+    losses.code_distance, and weight_decoded times consistency.decoded_distance of the landmarks and of
+    vertices evenly spaced over the mesh.
     """
     distance = code_distance(code, true)
-    if config.weight_geometry == 0:
+    if config.weight_decoded == 0:
         return distance
+    predicted, there = _face_points(decoder, code), _face_points(decoder, true)
+    decoded = decoded_distance(predicted, there, config.image_size)
+    return distance + config.weight_decoded * decoded
+
+
+def _face_points(decoder: FaceDecoder, code: FaceCode) -> FacePoints:
     landmarks = decoder.model.landmarks.long()
     stride = max(1, decoder.model.num_vertices // _MORE_POINTS)
     spaced = torch.arange(0, decoder.model.num_vertices, stride, device=landmarks.device)
     index = torch.cat([landmarks, spaced])
-    points, there = decoder.points(code, index), decoder.points(true, index)
-    count = len(landmarks)
-    geometry = placed_geometry_distance(
-        points,
-        there,
-        decoder.camera.project(points[:, :count]),
-        decoder.camera.project(there[:, :count]),
-        config.image_size,
+    points = decoder.points(code, index)
+    light = total_light(code.light)
+    normals = icosahedron().to(light)
+    return FacePoints(
+        landmarks=decoder.camera.project(points[:, : len(landmarks)]),
+        points=points,
+        form=decoder.form(code, index),
+        albedo=decoder.point_albedo(code, index),
+        # A camera before the face does not see what turns away.
+        irradiance=sh_basis(normals[normals[:, 2] >= 0]) @ light,
     )
-    return distance + config.weight_geometry * geometry
 
 
 def _encode_together(encoder: nn.Module, groups: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -182,6 +192,8 @@ def _encode_together(encoder: nn.Module, groups: dict[str, Tensor]) -> dict[str,
     """
     if len(groups) == 1:
         return {name: encoder(images) for name, images in groups.items()}
+    own = cast(Encoder, getattr(encoder, "module", encoder))  # without DistributedDataParallel
+    groups = {name: own.resize(images) for name, images in groups.items()}
     counts = [len(images) for images in groups.values()]
     common = math.lcm(*counts)
     places = [(2 * k + 1) * (common // n) for n in counts for k in range(n)]

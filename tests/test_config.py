@@ -74,6 +74,25 @@ class TestLoad:
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
 
+    def test_a_base_is_changed(self, tmp_path):
+        path = tmp_path / "mine.yaml"
+        path.write_text("steps: 3\nbase: mofa_alexnet_landmarks\n")
+        expected = dataclasses.replace(load_config("mofa_alexnet"), weight_landmark=1.0, steps=3)
+        assert load_config(str(path)) == expected
+
+    def test_mistakes_about_bases(self, tmp_path):
+        a, b = tmp_path / "a.yaml", tmp_path / "b.yaml"
+        a.write_text(f"base: {b}\n")
+        b.write_text(f"base: {a}\n")
+        with pytest.raises(ConfigError, match="a.yaml: it is its own base, by way of .*a.yaml and"):
+            load_config(str(a))
+        a.write_text("base: 3\n")
+        with pytest.raises(ConfigError, match="a.yaml: base is 3, expected the name"):
+            load_config(str(a))
+        a.write_text("base: smoky\n")
+        with pytest.raises(ConfigError, match="smoky: neither a .yaml file nor one of .*smoke"):
+            load_config(str(a))
+
     def test_unknown_name(self):
         with pytest.raises(
             ConfigError, match="--config quick: neither a .yaml file nor one of .*smoke"
@@ -102,6 +121,11 @@ class TestCheck:
                 "--rate-after-warm-start is 0.0, expected more than 0",
             ),
             ({"image_size": 8}, "--image-size is 8, expected 16 or more"),
+            ({"synthetic_size": 8}, "--synthetic-size is 8, expected 16 or more"),
+            (
+                {"weight_decay": 0.1},
+                "--weight-decay is 0.1, but --optimizer is adadelta; give adamw",
+            ),
             (
                 {"outline_gradient": True, "raster_gradient": "surface"},
                 "--outline-gradient needs .* --raster-gradient rendering; got raster and surface",

@@ -314,6 +314,7 @@ class TestBuildEncoder:
             assert network.input_size is None
             assert network.head.scale.shape == (257,)
             assert build_encoder("mobilenet_v3_large").input_size == 128
+            assert build_encoder("compact").input_size == 128
             assert build_encoder("mobilenet_v3_large", input_size=None).input_size is None
 
     def test_dropout_is_passed_on(self):

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mofa_nvdr.networks import TRUNKS, AlexNet, MobileNetV3Large, ResNet18, ResNet50, VGGFace
+from mofa_nvdr.networks import (
+    TRUNKS,
+    AlexNet,
+    Compact,
+    MobileNetV3Large,
+    ResNet18,
+    ResNet50,
+    VGGFace,
+)
 
 Shapes = dict[str, list[int]]
 
@@ -191,6 +199,16 @@ class TestValues:
         assert features.std() > 0.01
         # measured 2e-6 of the largest, on one thread of a CPU
         assert (features - again).abs().max() < 1e-4 * features.abs().max()
+
+    def test_compact(self):
+        trunk, image = Compact(), torch.rand(2, 3, 128, 128)
+        w, x = shaken(trunk), image
+        for index in range(5):
+            names = (f"features.{index}.0", f"features.{index}.1")
+            x = F.relu(conv_norm(x, w, *names, 1e-3, stride=2, padding=1))
+        assert x.shape == (2, 256, 4, 4)
+        x = F.linear(x.flatten(1), w["classifier.0.weight"], w["classifier.0.bias"])
+        self.check(trunk, F.relu(x), image)
 
     def test_alexnet(self, narrow):
         trunk, image = AlexNet(), torch.rand(1, 3, 240, 240)

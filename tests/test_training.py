@@ -317,7 +317,7 @@ class TestWarmStart:
 
 
 HELD = {
-    "warm_start_steps": 2, "weight_anchor": 0.2, "weight_mirror": 0.3, "weight_geometry": 0.5,
+    "warm_start_steps": 2, "weight_anchor": 0.2, "weight_mirror": 0.3, "weight_decoded": 0.5,
     "synthetic_share": 0.5, "weight_synthetic": 0.1,
 }  # fmt: skip
 
@@ -402,13 +402,15 @@ class TestHeldInPlace:
         assert terms["anchor"].item() == pytest.approx(0, abs=1e-9)
 
     def test_interleaved_pass_gives_each_group_its_own_codes(self):
-        encoder = torch.nn.Flatten()
+        """Rendered faces may be of another size than photographs: all are as the trunk sees them."""
+        encoder = small_encoder(load_config("smoke"), small_face(16).layout).eval()
+        encoder.input_size = 64
         groups = {
-            name: torch.rand(n, 3, 2, 2)
-            for name, n in (("photo", 4), ("mirror", 4), ("rendered", 3))
+            name: torch.rand(n, 3, size, size)
+            for name, n, size in (("photo", 4, 80), ("mirror", 4, 80), ("rendered", 3, 64))
         }
         for name, codes in _encode_together(encoder, groups).items():
-            assert torch.equal(codes, groups[name].flatten(1))
+            torch.testing.assert_close(codes, encoder(groups[name]))
 
     def test_rendered_faces_are_other_ones_than_the_warm_starts(self):
         faces = SyntheticFaces(FaceDecoder(small_face(16), 64))
@@ -433,22 +435,51 @@ class TestResume:
 
 class TestRates:
     def test_by_hand(self):
-        """Warm-up, cosine to a tenth, the factor after the warm start, and depth's own rate."""
+        """Warm-up and cosine to a tenth, once for the warm start and once for the rest; depth's own rate."""
         config = dataclasses.replace(
             load_config("smoke"), steps=100, learning_rate=0.1, translation_z_rate=0.0005,
             warmup_steps=10, warm_start_steps=40, rate_after_warm_start=0.5, schedule="cosine",
         )  # fmt: skip
         optimizer = make_optimizer(config, make_encoder(config, small_face(8).layout))
-        rates = {}
-        for step in (1, 10, 40, 41, 101):
-            set_rates(config, optimizer, step)
-            rates[step] = sorted({group["lr"] for group in optimizer.param_groups})
-        cosine = {k: 0.1 + 0.45 * (1 + math.cos(math.pi * (k - 1) / 100)) for k in rates}
-        expected = {1: 0.1, 10: 1.0, 40: 1.0, 41: 0.5, 101: 0.5}
+
+        def cosine(share: float) -> float:
+            return 0.1 + 0.45 * (1 + math.cos(math.pi * share))
+
+        expected = {
+            1: 0.1, 10: cosine(9 / 40), 21: cosine(0.5), 40: cosine(39 / 40),
+            41: 0.5 * 0.1, 50: 0.5 * cosine(9 / 60), 71: 0.5 * cosine(0.5), 101: 0.5 * 0.1,
+        }  # fmt: skip
         for step, factor in expected.items():
-            factor *= cosine[step]
-            assert rates[step] == pytest.approx([0.0005 * factor, 0.1 * factor])
-        assert cosine[101] == pytest.approx(0.1)
+            set_rates(config, optimizer, step)
+            rates = sorted({group["lr"] for group in optimizer.param_groups})
+            assert rates == pytest.approx([0.0005 * factor, 0.1 * factor]), step
+
+    def test_length_of_the_rest_does_not_change_the_warm_start(self):
+        """So that one warm start serves several trainings."""
+        config = dataclasses.replace(
+            load_config("smoke"), steps=100, warm_start_steps=40, schedule="cosine"
+        )
+        optimizer = make_optimizer(config, make_encoder(config, small_face(8).layout))
+        rates = []
+        for steps in (100, 300):
+            set_rates(dataclasses.replace(config, steps=steps), optimizer, 30)
+            rates.append([group["lr"] for group in optimizer.param_groups])
+        assert rates[0] == rates[1]
+
+    def test_only_filters_decay(self):
+        """AdamW: the trunk's matrices; no gain, no bias, nothing of the last layer. Every one once."""
+        config = dataclasses.replace(
+            load_config("smoke"), optimizer="adamw", weight_decay=0.3, encoder="compact"
+        )
+        encoder = make_encoder(config, small_face(8).layout)
+        optimizer = make_optimizer(config, encoder)
+        decaying = [
+            p for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]
+        ]
+        expected = [p for p in encoder.trunk.parameters() if p.ndim > 1]
+        assert {id(p) for p in decaying} == {id(p) for p in expected} and len(expected) == 6
+        every = [id(p) for group in optimizer.param_groups for p in group["params"]]
+        assert sorted(every) == sorted(id(p) for p in encoder.parameters())
 
 
 class TestModes:

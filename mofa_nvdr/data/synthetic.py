@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr import dr
 from mofa_nvdr.camera import axis_angle_to_matrix
 from mofa_nvdr.data.draws import Draws, random_generator
+from mofa_nvdr.data.expressions import ExpressionHabits
 from mofa_nvdr.data.head import HeadShape
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import Corpus, DataError
@@ -46,8 +48,9 @@ class CodePrior:
     """
 
     shape: float = 0.8  # standard deviations of the face model
-    expression: float = 0.7
+    expression: float = 0.7  # of a model without named blendshapes
     neutral: float = 0.3  # share of the faces with a quarter of the expression
+    unnamed: float = 0.3  # deviations beside named blendshapes (data/expressions.py)
     albedo: float = 1.0
     pitch: float = math.radians(13)
     yaw: float = math.radians(14)
@@ -76,6 +79,7 @@ def random_codes(
     generator: np.random.Generator,
     prior: CodePrior | None = None,
     lights: Sequence[Tensor] = (),
+    habits: ExpressionHabits | None = None,
 ) -> FaceCode:
     """Draw face codes on the CPU.
 
@@ -86,6 +90,7 @@ def random_codes(
         prior: distributions.
         lights: complete lights [9, 3] (`lighting.load_light`) for a share `prior.probes` of the faces,
             each turned about the vertical axis at random and as bright as the prior says.
+        habits: of the face model's named blendshapes; None: normal coefficients.
 
     Returns:
         Codes of B faces, float32.
@@ -129,9 +134,16 @@ def random_codes(
         chosen = chosen - total_light(torch.zeros(9, 3))
         light = torch.where((which[:, 0] < p.probes)[:, None, None], chosen, light)
     amount = torch.where(uniform(count, 1) < p.neutral, 0.25, 1.0)
+    shape, expression = normal(count, layout.num_shape), normal(count, layout.num_expression)
+    if habits is None:
+        expression = p.expression * expression
+    else:
+        expression = p.unnamed * expression + torch.stack(
+            [habits.draw(generator) for _ in range(count)]
+        )
     return FaceCode(
-        shape=p.shape * normal(count, layout.num_shape),
-        expression=p.expression * amount * normal(count, layout.num_expression),
+        shape=p.shape * shape,
+        expression=amount * expression,
         albedo=p.albedo * normal(count, layout.num_albedo),
         rotation=rotation,
         translation=translation,
@@ -201,6 +213,7 @@ class SyntheticFaces:
         model, device = decoder.model, decoder.triangles.device
         self._frontal = model.frontal_mask[model.triangles.long()].all(1).to(device)
         self._context = dr.RasterizeContext()
+        self._habits = ExpressionHabits.of(model.named_expressions)
         self._heads = None if plain else HeadShape(model, decoder.camera)
 
     def batches(
@@ -245,7 +258,9 @@ class SyntheticFaces:
             return [random_generator(seed, stream, what, place) for place in places]
 
         layout = self.decoder.model.layout
-        codes = [random_codes(layout, 1, g, self.prior, self.lights) for g in draws(_CODES)]
+        codes = [
+            random_codes(layout, 1, g, self.prior, self.lights, self._habits) for g in draws(_CODES)
+        ]
         code = layout.unpack(torch.cat([c.pack() for c in codes])).map(lambda part: part.to(device))
         geometry = self.decoder.geometry(code)
         landmarks = self.decoder.landmarks(geometry)
@@ -309,4 +324,8 @@ class SyntheticFaces:
                     self.photographs.report_skipped(self.photographs.files[index], str(error))
                     if len(self.photographs.skipped) >= len(self.photographs):
                         raise
-        return torch.stack(pictures).permute(0, 3, 1, 2).float() / 255
+        batch = torch.stack(pictures).permute(0, 3, 1, 2).float() / 255
+        size = self.decoder.camera.size
+        if batch.shape[2:] == size:
+            return batch
+        return F.interpolate(batch, size, mode="bilinear", align_corners=False, antialias=True)

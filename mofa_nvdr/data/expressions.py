@@ -1,0 +1,113 @@
+"""Expressions of people in portraits, as weights of named blendshapes (ARKit's 52 names).
+
+Random coefficients of an expression basis hardly ever make a smile; most people in photographs smile, talk
+or look aside. What is drawn here is a rough guess at how often and how far, not a measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Share of the faces, and range of the weight where it is there: uniform, or squared (mostly small). Names
+# without a side mean both sides, about alike.
+_HABITS: tuple[tuple[str, float, float, float, int], ...] = (
+    ("mouthSmile", 0.55, 0.15, 1.0, 1),
+    ("jawOpen", 0.35, 0.03, 0.8, 2),
+    ("browInnerUp", 0.20, 0.1, 0.7, 1),
+    ("browOuterUp", 0.20, 0.1, 0.7, 1),
+    ("browDown", 0.25, 0.1, 0.8, 1),
+    ("eyeBlink", 0.35, 0.0, 0.6, 2),
+    ("eyeSquint", 0.25, 0.1, 0.7, 1),
+    ("eyeWide", 0.10, 0.1, 0.7, 1),
+    ("cheekPuff", 0.03, 0.1, 0.6, 1),
+    ("noseSneer", 0.08, 0.1, 0.6, 1),
+    ("mouthFrown", 0.12, 0.1, 0.7, 1),
+    ("mouthPress", 0.12, 0.1, 0.7, 1),
+    ("mouthPucker", 0.06, 0.1, 0.6, 1),
+    ("mouthFunnel", 0.10, 0.1, 0.7, 1),
+    ("mouthStretch", 0.08, 0.1, 0.6, 1),
+    ("mouthDimple", 0.10, 0.1, 0.6, 1),
+    ("mouthShrugLower", 0.10, 0.1, 0.6, 1),
+    ("mouthShrugUpper", 0.06, 0.1, 0.5, 1),
+    ("mouthRollLower", 0.06, 0.1, 0.5, 1),
+    ("mouthRollUpper", 0.06, 0.1, 0.5, 1),
+    ("mouthUpperUp", 0.10, 0.1, 0.6, 1),
+    ("mouthLowerDown", 0.15, 0.1, 0.7, 1),
+    ("mouthLeft", 0.04, 0.1, 0.5, 1),
+    ("mouthRight", 0.04, 0.1, 0.5, 1),
+    ("jawLeft", 0.04, 0.1, 0.5, 1),
+    ("jawRight", 0.04, 0.1, 0.5, 1),
+)  # fmt: skip
+_CLOSED_EYES = 0.04  # share of the faces
+# What goes with a smile of weight 1; the lips part and show the teeth in a share of the smiles.
+_SMILE = {"cheekSquint": 0.6, "eyeSquint": 0.4}
+_TEETH_SHARE = 0.65
+_TEETH = {"mouthUpperUp": 0.45, "mouthLowerDown": 0.3, "jawOpen": 0.12}
+_SIDES = 0.15  # relative deviation of either side
+_GAZE = (0.3, 0.22)  # weights of the eyes' turns sideways and up, deviations
+_NUMBERS = 2 * len(_HABITS) + 2
+
+
+class ExpressionHabits:
+    """Draws coefficients from the named blendshapes of a face model.
+
+    Args:
+        named: FaceModel.named_expressions, name -> coefficients [E] at weight 1. Names that the table above
+            does not have are never drawn, and what it has beside them draws nothing.
+    """
+
+    def __init__(self, named: Mapping[str, Tensor]) -> None:
+        self._matrix = torch.stack([value.cpu() for value in named.values()])
+        column = {name: index for index, name in enumerate(named)}
+
+        def columns(name: str) -> list[int]:
+            return [column[name + side] for side in ("", "Left", "Right") if name + side in column]
+
+        smile = [habit[0] for habit in _HABITS].index("mouthSmile")
+        self._habits = [columns(habit[0]) for habit in _HABITS]
+        self._smile = (
+            smile,
+            {k: (columns(k), _SMILE.get(k, 0), _TEETH.get(k, 0)) for k in _SMILE | _TEETH},
+        )
+        self._blink = columns("eyeBlink")
+        self._gaze = [
+            [column[f"eyeLook{way}"] for way in ways if f"eyeLook{way}" in column]
+            for ways in (
+                ("OutLeft", "InRight"), ("InLeft", "OutRight"),
+                ("UpLeft", "UpRight"), ("DownLeft", "DownRight"),
+            )
+        ]  # fmt: skip
+
+    @staticmethod
+    def of(named: Mapping[str, Tensor]) -> ExpressionHabits | None:
+        """Of FaceModel.named_expressions; None of a model that has no name for a smile or an open mouth."""
+        if {"mouthSmileLeft", "mouthSmileRight", "jawOpen"} <= set(named):
+            return ExpressionHabits(named)
+        return None
+
+    def draw(self, generator: np.random.Generator) -> Tensor:
+        """Coefficients [E] of one expression."""
+        u = generator.random(_NUMBERS)
+        uneven = 1 + _SIDES * generator.standard_normal(len(self._matrix))
+        across, up = generator.standard_normal(2) * _GAZE
+        weights = np.zeros(len(self._matrix))
+        smile, company = self._smile
+        for k, (_, share, low, high, power) in enumerate(_HABITS):
+            if u[2 * k] >= share:
+                continue
+            weight = low + (high - low) * u[2 * k + 1] ** power
+            weights[self._habits[k]] += weight
+            if k == smile:
+                teeth = u[-2] < _TEETH_SHARE
+                for columns, always, with_teeth in company.values():
+                    weights[columns] += weight * (always + teeth * with_teeth)
+        if u[-1] < _CLOSED_EYES:
+            weights[self._blink] += 1
+        for columns, turn in zip(self._gaze, (across, -across, up, -up)):
+            weights[columns] += max(turn, 0.0)
+        weights = np.clip(weights * uneven, 0, 1).astype(np.float32)
+        return torch.from_numpy(weights) @ self._matrix
