@@ -37,7 +37,7 @@ class Monitor:
         config: of the run.
         run: its folder.
         done: steps done before.
-        facts: of training_state.TrainingState; "seconds" is kept up to date here.
+        facts: of training_state.TrainingState; "seconds" and "cpu_seconds" are kept up to date here.
     """
 
     def __init__(self, config: TrainConfig, run: Path, done: int, facts: dict[str, Any]) -> None:
@@ -46,8 +46,8 @@ class Monitor:
         self.facts = facts
         self._active = distributed.is_main()
         self._terminal = self._active and sys.stderr.isatty()
-        self._before = facts["seconds"]
-        self._started = time.monotonic()
+        self._before = facts["seconds"], facts["cpu_seconds"]
+        self._started, self._cpu_started = time.monotonic(), time.process_time()
         self._last_validation: dict[str, Any] = {}
         self.restart_rate()
         self._things = contextlib.ExitStack()
@@ -84,10 +84,15 @@ class Monitor:
         """What came before, a validation say, does not count in the images a second."""
         self._images, self._since = 0, time.monotonic()
 
+    def _times(self) -> dict[str, float]:
+        """Training so far, resumed parts together: wall time, and this process's time on CPUs."""
+        return {name: round(self.facts[name], 2) for name in ("seconds", "cpu_seconds")}
+
     def advance(self) -> None:
         """One more step is done."""
         self._images += self.config.batch_size
-        self.facts["seconds"] = self._before + time.monotonic() - self._started
+        self.facts["seconds"] = self._before[0] + time.monotonic() - self._started
+        self.facts["cpu_seconds"] = self._before[1] + time.process_time() - self._cpu_started
         if self._active:
             self._bar.update()
 
@@ -110,7 +115,7 @@ class Monitor:
         self.restart_rate()
         if not self._active:
             return
-        times = {"images_per_second": round(rate, 2), "seconds": round(self.facts["seconds"], 2)}
+        times = {"images_per_second": round(rate, 2), **self._times()}
         self._log.write({"step": step, **terms, **more, **times})
         groups = {name: part for name, part in more.items() if isinstance(part, dict)}
         single = {name: part for name, part in more.items() if name not in groups}
@@ -132,7 +137,7 @@ class Monitor:
         self._last_validation = line
         if not self._active:
             return
-        times = {"peak_mb": peak_memory() >> 20, "seconds": round(self.facts["seconds"], 2)}
+        times = {"peak_mb": peak_memory() >> 20, **self._times()}
         self._log.write({"step": step, "split": "val", **line, **times})
         self._scalars(step, {"val": line})
         if "warning" in line:

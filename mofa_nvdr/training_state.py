@@ -88,7 +88,8 @@ class TrainingState:
 
     Attributes:
         facts: JSON that goes into every checkpoint and comes back from it: "first_mask_fraction",
-            "best" (step, measure and value), "skipped_in_a_row", "seconds" of training so far,
+            "best" (step, measure and value), "skipped_in_a_row", "seconds" and (of the
+            main process) "cpu_seconds" of training so far,
             "commands" (step and command line of every start).
         teacher: the encoder as it was at the end of the warm start, for TrainConfig.weight_anchor; None
             without it. Before that end it is the encoder of the beginning and of no use.
@@ -109,7 +110,12 @@ class TrainingState:
         self.optimizer = optimizer
         self.decoder = decoder
         self.corpus = corpus
-        self.facts: dict[str, Any] = {"skipped_in_a_row": 0, "seconds": 0.0, "commands": []}
+        self.facts: dict[str, Any] = {
+            "skipped_in_a_row": 0,
+            "seconds": 0.0,
+            "cpu_seconds": 0.0,
+            "commands": [],
+        }
         # Made here, before the processes' layers take the place of the encoder's own.
         self.teacher = frozen_copy(encoder) if config.weight_anchor > 0 else None
 

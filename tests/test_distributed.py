@@ -48,7 +48,7 @@ def torchrun(folder: Path, what: str, *options: str) -> subprocess.CompletedProc
 
 
 def assert_same_curve(a: Path, b: Path) -> None:
-    times = ("images_per_second", "seconds", "ms", "peak_mb")
+    times = ("images_per_second", "seconds", "cpu_seconds", "ms", "peak_mb")
 
     def flat(line: dict) -> dict:
         numbers = {}

@@ -49,7 +49,7 @@ def _config(cap: str, out: Path, **changes):
 
 def _curve(run: Path) -> list[dict]:
     """The log without its times and its memory."""
-    times = ("images_per_second", "seconds", "ms", "peak_mb")
+    times = ("images_per_second", "seconds", "cpu_seconds", "ms", "peak_mb")
     lines = read_log(run / "log.jsonl")
     return [{k: v for k, v in line.items() if k not in times} for line in lines]
 
@@ -65,11 +65,13 @@ class TestTrain:
         assert set(validations[0]) == {
             "step", "split", "photometric", "photometric_vertex", "landmark_px", "mask_fraction",
             "scale", "yaw_mean_deg", "yaw_std_deg", "pitch_mean_deg", "pitch_std_deg", "seconds",
-            "peak_mb",
+            "cpu_seconds", "peak_mb",
         }  # fmt: skip
         assert validations[0]["scale"] == pytest.approx(1) and validations[0]["yaw_std_deg"] == 0
         steps = [line for line in lines if "split" not in line]
         assert [line["step"] for line in steps] == [1, 2, 3, 4]
+        used = [line["cpu_seconds"] for line in steps]
+        assert 0 < used[0] and used == sorted(used)
         assert {"loss", "photometric", "landmark", "regularizer", "images_per_second"} <= set(
             steps[0]
         )
