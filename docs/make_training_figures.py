@@ -1,0 +1,127 @@
+"""Print the table of docs/training.md and draw docs/training.svg from run folders.
+
+python docs/make_training_figures.py NAME=RUN [NAME=RUN ...] [--svg FILE] [--sheet FOLDER]
+
+The table has the last validation of each run. --sheet FOLDER draws, for each run, thirty validation
+photographs with the fitted faces over them, evenly spaced over the split, with its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from mofa_nvdr.charts import COLORS, line_chart
+from mofa_nvdr.config import load_config
+from mofa_nvdr.run_folder import read_log
+
+_WIDTH, _HEIGHT, _TITLE = 480, 260, 24
+_STYLE = (
+    "text { font: 12px sans-serif; fill: #444; } line { stroke: #ccc; } "
+    "polyline { fill: none; stroke-width: 1.6; }"
+)
+_MEASURES = {"landmark_px": "landmark error, px at 240", "photometric": "photometric error"}
+
+
+def validations(run: Path) -> list[dict[str, Any]]:
+    """The validation lines of a run's log."""
+    return [line for line in read_log(run / "log.jsonl") if line.get("split") == "val"]
+
+
+def table(runs: dict[str, Path]) -> str:
+    """Markdown: what each run ended with."""
+    rows = [
+        "| run | steps | CPU minutes | photometric | photometric, vertices | landmarks, px | mask | scale "
+        "| pitch, mean | yaw, sd |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, run in runs.items():
+        first, *_, last = validations(run)
+        change = 100 * (last["landmark_px"] / first["landmark_px"] - 1)
+        rows.append(
+            f"| {name} | {last['step']:,} | {last['cpu_seconds'] / 60:.0f} | {last['photometric']:.3f} | "
+            f"{last['photometric_vertex']:.3f} | {last['landmark_px']:.2f} ({change:+.0f} %) | "
+            f"{last['mask_fraction'] / first['mask_fraction']:.0%} | {last['scale']:.2f} | "
+            f"{last['pitch_mean_deg']:+.1f}° | {last['yaw_std_deg']:.1f}° |"
+        )
+    return "\n".join(rows)
+
+
+def plot(runs: dict[str, Path]) -> str:
+    """An SVG of four charts: both measures against steps and against CPU minutes."""
+    log = {name: validations(run) for name, run in runs.items()}
+    parts = []
+    for row, (measure, words) in enumerate(_MEASURES.items()):
+        for column, (key, scale, unit) in enumerate(
+            [("step", 1, "steps"), ("cpu_seconds", 60, "CPU minutes")]
+        ):
+            series = {
+                name: [(line[key] / scale, line[measure]) for line in lines]
+                for name, lines in log.items()
+            }
+            (chart,) = re.findall(r"<svg[^>]*>(.*)</svg>", line_chart("", series, log=True))
+            x, y = column * (_WIDTH + 20), row * (_HEIGHT + _TITLE + 10)
+            parts.append(
+                f'<g transform="translate({x} {y})"><text x="58" y="16" font-weight="bold">{words}, '
+                f'against {unit}</text><g transform="translate(0 {_TITLE})">{chart}</g></g>'
+            )
+    bottom = 2 * (_HEIGHT + _TITLE + 10)
+    for k, name in enumerate(log):
+        x, y = 58 + (k % 3) * 310, bottom + 14 + (k // 3) * 20
+        color = COLORS[k % len(COLORS)]
+        parts.append(f'<rect x="{x}" y="{y - 10}" width="12" height="12" fill="{color}"/>')
+        parts.append(f'<text x="{x + 18}" y="{y}">{name}</text>')
+    height = bottom + 20 * (1 + (len(log) + 2) // 3)
+    width = 2 * _WIDTH + 20
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}">'
+        f'<style>{_STYLE}</style><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
+    )
+
+
+def sheet(run: Path, file: Path, columns: int = 10) -> None:
+    """Thirty validation photographs above the faces that the run's newest checkpoint fits to them."""
+    import imageio.v3 as iio
+    import torch
+
+    from mofa_nvdr.checkpoint import find_checkpoint, read_checkpoint, restore_encoder
+    from mofa_nvdr.corpus import Corpus
+    from mofa_nvdr.decoder import face_image
+    from mofa_nvdr.face_model import FaceModel
+    from mofa_nvdr.objective import make_decoder, make_encoder
+
+    config = load_config(str(run / "config.yaml"))
+    model = FaceModel.load(config.face_model)
+    decoder = make_decoder(config, model)
+    encoder = make_encoder(config, model.layout).eval()
+    restore_encoder(encoder, read_checkpoint(find_checkpoint(run))[0])
+    rows = []
+    with torch.no_grad():
+        images = torch.cat([batch.images for batch in Corpus(config, decoder).val(limit=30)])
+        for few in images.split(columns):
+            face = decoder.rasterize(decoder.geometry(encoder(few)))
+            rows += [torch.cat(list(few), 2), torch.cat(list(face_image(face, few)), 2)]
+    picture = torch.cat(rows, 1).permute(1, 2, 0).mul(255).round().byte().numpy()
+    iio.imwrite(file, picture)
+
+
+def main() -> None:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", metavar="NAME=RUN")
+    parser.add_argument("--svg", type=Path)
+    parser.add_argument("--sheet", type=Path)
+    options = parser.parse_args()
+    runs = {name: Path(run) for name, run in (text.split("=", 1) for text in options.runs)}
+    print(table(runs))
+    if options.svg:
+        options.svg.write_text(plot(runs))
+    if options.sheet:
+        for name, run in runs.items():
+            sheet(run, options.sheet / f"{name.replace(' ', '_').replace(',', '')}.png")
+
+
+if __name__ == "__main__":
+    main()
