@@ -27,6 +27,7 @@ from mofa_nvdr.camera import Camera, axis_angle_to_matrix
 from mofa_nvdr.decoder import FaceDecoder, RasterFace
 from mofa_nvdr.device import resolve_device
 from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.files import replacing
 from mofa_nvdr.losses import photometric_raster, photometric_vertex
 from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.shaders.sh_lambert import sh_lambert
@@ -162,9 +163,8 @@ def bench(
         torch.set_num_threads(before)
         if out:  # also what was timed before an error
             text = json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1)
-            partial = Path(f"{out}.partial")
-            partial.write_text(text + "\n", encoding="utf-8")
-            os.replace(partial, out)
+            with replacing(Path(out)) as temporary:
+                temporary.write_text(text + "\n", encoding="utf-8")
     return rows
 
 

@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mofa_nvdr.files import replacing
+
 FORMAT = "mofa-nvdr checkpoint 1"
 BEST = "best.safetensors"
 _NAME = re.compile(r"checkpoint-(\d+)\.safetensors")
@@ -65,18 +67,14 @@ def save_checkpoint(
                 tensors[f"optimizer/{index}/{key}"] = torch.as_tensor(value).detach().cpu()
     tensors |= _random_states()
     tensors = {key: value.contiguous().clone() for key, value in tensors.items()}
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        save_file(tensors, temporary, {"format": FORMAT, "metadata": json.dumps(metadata)})
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, {"format": FORMAT, "metadata": json.dumps(metadata)})
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
         _sync_folder(path.parent)
     except SafetensorError as error:
         raise OSError(f"{path}: cannot write the checkpoint ({error})") from None
-    finally:
-        with contextlib.suppress(OSError):  # a disk that refuses this has refused more before
-            temporary.unlink(missing_ok=True)
 
 
 def keep_best(path: Path) -> None:
@@ -85,17 +83,12 @@ def keep_best(path: Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    temporary = path.with_name(BEST + ".tmp")
-    temporary.unlink(missing_ok=True)
-    try:
+    with replacing(path.with_name(BEST)) as temporary:
+        temporary.unlink(missing_ok=True)
         try:
             os.link(path, temporary)
         except OSError:  # a file system without hard links
             shutil.copyfile(path, temporary)
-        os.replace(temporary, path.with_name(BEST))
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from mofa_nvdr.affine import affine
 from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.files import replacing
 
 FORMAT = "mofa-nvdr face model 1"
 NUM_LANDMARKS = 68
@@ -220,9 +220,8 @@ class FaceModel(nn.Module):
             "expression_names": json.dumps(list(self.named_expressions)),
             "region_names": json.dumps(list(self.region_names)),
         }
-        temporary = path.with_name(path.name + ".tmp")
-        save_file(arrays, temporary, metadata)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(arrays, temporary, metadata)
 
 
 def _names(metadata: dict[str, str], key: str) -> list[str]:

@@ -4,8 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: Path, several: bool = False) -> Iterator[Path]:
+    """A temporary name beside `path`, which takes its place when the block ends without an error.
+
+    Args:
+        path: the file; the folder must exist.
+        several: several processes may write the same file at once: each has a temporary name of its own.
+
+    Raises:
+        OSError: the file can't be put in its place; the temporary one does not stay.
+    """
+    own = f".{os.getpid()}" if several else ""
+    temporary = path.with_name(f"{path.name}{own}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):  # a disk that refuses this has refused more before
+            temporary.unlink(missing_ok=True)
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
@@ -17,13 +38,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     Raises:
         OSError: a file can't be written; then none of the temporary ones stays.
     """
-    temporary = {path: path.with_name(f"{path.name}.{os.getpid()}.tmp") for path in contents}
-    try:
-        for path, data in contents.items():
-            temporary[path].write_bytes(data)
-        for path, name in temporary.items():
-            os.replace(name, path)
-    finally:
-        for name in temporary.values():
-            with contextlib.suppress(OSError):  # a disk that refuses this has refused more before
-                name.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        # Closed in the reverse order: the last file takes its place last.
+        for path, data in reversed(contents.items()):
+            stack.enter_context(replacing(path, several=True)).write_bytes(data)

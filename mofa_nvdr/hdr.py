@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from mofa_nvdr.files import replacing
+
 _MAX_HDR_PIXELS = 16_384 * 8_192  # beyond it a header is damaged rather than a panorama large
 
 
@@ -171,6 +173,5 @@ def write_hdr(path: str | Path, image: Tensor | np.ndarray) -> None:
     mantissa = np.minimum(np.rint(np.ldexp(values, 8 - exponent)), 255)
     rgbe = np.where(dark, 0, np.concatenate([mantissa, exponent + 128], axis=-1))
     header = f"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y {values.shape[0]} +X {values.shape[1]}\n"
-    temporary = Path(f"{path}.tmp")
-    temporary.write_bytes(header.encode() + rgbe.astype(np.uint8).tobytes())
-    temporary.replace(path)
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(header.encode() + rgbe.astype(np.uint8).tobytes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from mofa_nvdr.camera import Camera, axis_angle_to_matrix, to_paper_pose
 from mofa_nvdr.face_code import CodeLayout, FaceCode
 from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.files import replacing
 from mofa_nvdr.model_reference import ModelReference
 
 _PARTS = ("shape", "expression", "albedo", "rotation", "translation", "light")
@@ -71,28 +71,23 @@ class FaceParameters:
         )
         arrays = {name: getattr(code, name)[0].numpy() for name in _PARTS}
         path = Path(path)
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            with open(temporary, "wb") as file:
-                np.savez(
-                    file,
-                    **arrays,
-                    T=paper_rotation[0].numpy(),
-                    t=paper_translation[0].numpy(),
-                    image_size=np.array(self.camera.size),
-                    focal=np.array(self.camera.focal_px, np.float64),
-                    near=np.array(self.camera.near, np.float64),
-                    far=np.array(self.camera.far, np.float64),
-                    position=np.array(self.camera.position, np.float64),
-                    crop=np.asarray(self.crop, np.float64),
-                    face_model=np.array(self.face_model[0]),
-                    face_model_hash=np.array(self.face_model[1]),
-                    face_model_file=np.array(self.face_model_file),
-                    source=np.array(self.source),
-                )
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                **arrays,
+                T=paper_rotation[0].numpy(),
+                t=paper_translation[0].numpy(),
+                image_size=np.array(self.camera.size),
+                focal=np.array(self.camera.focal_px, np.float64),
+                near=np.array(self.camera.near, np.float64),
+                far=np.array(self.camera.far, np.float64),
+                position=np.array(self.camera.position, np.float64),
+                crop=np.asarray(self.crop, np.float64),
+                face_model=np.array(self.face_model[0]),
+                face_model_hash=np.array(self.face_model[1]),
+                face_model_file=np.array(self.face_model_file),
+                source=np.array(self.source),
+            )
 
 
 def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceParameters:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mofa_nvdr.camera import Camera, axis_angle_to_matrix
 from mofa_nvdr.decoder import FaceDecoder, face_image
 from mofa_nvdr.device import resolve_device
 from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.files import replacing
 from mofa_nvdr.lighting import load_light, rotate_sh, total_light
 from mofa_nvdr.parameters import FaceParameters, load_face, load_parameters
 from mofa_nvdr.pictures import to_uint8, write_png
@@ -143,12 +143,8 @@ def _resized(camera: Camera, height: int) -> Camera:
 
 def _write(out: Path, pictures: np.ndarray) -> None:
     """Write pictures [F, H, W, 3] as .png (the first) or .gif (all, for ever), atomically."""
-    temporary = out.with_name(out.name + ".tmp")
-    try:
+    with replacing(out) as temporary:
         if out.suffix.lower() == ".gif":
             iio.imwrite(temporary, pictures, extension=".gif", duration=_FRAME_MS, loop=0)
         else:
             write_png(temporary, pictures[0])
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mofa_nvdr.config import RESUME_MAY_CHANGE, ConfigError, TrainConfig, dump_config, load_config
+from mofa_nvdr.files import replacing
 
 _FOLDER = re.compile(r"(\d{5})-.+")
 
@@ -55,13 +55,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """The same for bytes; nothing stays behind when the disk is full."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):  # a disk that refuses this has refused more before
-            temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -34,9 +34,14 @@ class TestShipped:
         assert load_config(name) == config != TrainConfig()
 
     def test_the_documented_ones_are_there(self):
-        assert {"quickstart", "smoke", "modern", "modern_landmarks", "mofa_alexnet", "mofa_vgg_face_landmarks"} <= set(
-            shipped_configs()
-        )
+        assert {
+            "quickstart",
+            "smoke",
+            "modern",
+            "modern_landmarks",
+            "mofa_alexnet",
+            "mofa_vgg_face_landmarks",
+        } <= set(shipped_configs())
 
 
 class TestLoad:

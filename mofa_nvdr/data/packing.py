@@ -26,6 +26,7 @@ from mofa_nvdr.data.shards import (
     read_index,
     write_index,
 )
+from mofa_nvdr.files import replacing
 
 _LONGEST_KEY = 80  # characters; USTAR names have 100
 
@@ -136,8 +137,7 @@ def _write_shard(path: Path, group: list[_Source]) -> None:
         return
     samples: list[tuple[str, Members]] = []
     taken: set[str] = set()
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with replacing(path) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for source in group:
                 key = _key(source.name, taken)
@@ -151,9 +151,6 @@ def _write_shard(path: Path, group: list[_Source]) -> None:
                     tar.addfile(info, io.BytesIO(data))
                 samples.append((key, members))
         index_path(path).unlink(missing_ok=True)  # never an old index beside a new shard
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     write_index(Shard(path, samples, content=digest.hexdigest()))
 
 

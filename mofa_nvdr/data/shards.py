@@ -28,6 +28,7 @@ from mofa_nvdr.data.photographs import (
     Sample,
     split_by_name,
 )
+from mofa_nvdr.files import replacing
 from mofa_nvdr.landmarks import NUM_LANDMARKS
 
 FORMAT = "mofa-nvdr shard index 1"
@@ -277,14 +278,8 @@ def write_index(shard: Shard) -> None:
     }
     lines = [header] + [{"key": key, "members": members} for key, members in shard.samples]
     path = index_path(shard.path)
-    temporary = path.with_name(
-        f"{path.name}.{os.getpid()}.tmp"
-    )  # several processes may do so at once
-    try:
+    with replacing(path, several=True) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _array(name: str, data: bytes) -> np.ndarray:

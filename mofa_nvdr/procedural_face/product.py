@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.resources
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mofa_nvdr.files import replacing
 
 PRODUCT_FILE = "default_face.npz"
 # Quantisation steps: far below what a rendered pixel shows.
@@ -96,9 +97,8 @@ def write_product(path: str | Path, arrays: dict[str, np.ndarray] | None = None)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **stored)
     path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
 
 
 def load_product(path: str | Path | None = None) -> dict[str, np.ndarray]:
