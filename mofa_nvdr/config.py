@@ -86,6 +86,8 @@ class TrainConfig:
     """learning rate of the outputs that move the face in depth; 0: the base rate"""
     rate_after_warm_start: float = 1.0
     """factor on all learning rates once the warm start is over"""
+    freeze_norm: bool = False
+    """BatchNorm keeps the averages of the warm start once it is over"""
     schedule: Literal["constant", "cosine"] = "constant"
     """learning rate over the warm start, and over the rest; cosine falls to a tenth in each"""
     warmup_steps: int = 0
@@ -233,6 +235,11 @@ def check_config(config: TrainConfig) -> None:
         raise ConfigError(
             f"--weight-anchor is {config.weight_anchor:g}, but --warm-start-steps is 0 and there is nothing "
             "to hold on to; give a warm start, or --weight-anchor 0"
+        )
+    if config.freeze_norm and config.warm_start_steps == 0:
+        raise ConfigError(
+            "--freeze-norm, but --warm-start-steps is 0 and BatchNorm has no averages to keep; give a "
+            "warm start"
         )
     if config.synthetic_share > 1:
         raise ConfigError(f"--synthetic-share is {config.synthetic_share:g}, expected 0 to 1")

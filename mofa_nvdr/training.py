@@ -238,6 +238,10 @@ def train_step(
     """
     set_rates(config, optimizer, step)
     own = cast(Encoder, getattr(encoder, "module", encoder))  # without DistributedDataParallel
+    if config.freeze_norm and step > config.warm_start_steps:
+        for layer in own.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.eval()  # each time: a validation puts all layers back into training
     buffers = [buffer.clone() for buffer in own.buffers()]  # BatchNorm's averages
     terms = loss_terms(config, encoder, decoder, batch, step, clock)
     clock.lap("decoder_forward")

@@ -403,6 +403,22 @@ class TestHeldInPlace:
         terms = loss_terms(config, encoder, FaceDecoder(model, 64), batch, step=3)
         assert terms["anchor"].item() == pytest.approx(0, abs=1e-9)
 
+    def test_frozen_norms_keep_the_warm_starts_averages(self, cap, tmp_path, monkeypatch):
+        """A validation in between, which puts layers back into training, included."""
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+        more = {**HELD, "freeze_norm": True, "val_every": 1, "checkpoint_every": 1, "steps": 4}
+        run = train(_config(cap, tmp_path / "run", keep_checkpoints=9, **more))
+        at = [
+            read_checkpoint(run / f"checkpoint-0000000{step}.safetensors")[0] for step in range(5)
+        ]
+        averages = [key for key in at[0] if key.startswith("encoder/") and "running" in key]
+        assert len(averages) == 4
+        for key in averages:
+            assert not torch.equal(at[1][key], at[2][key])
+            assert torch.equal(at[2][key], at[3][key]) and torch.equal(at[2][key], at[4][key])
+        gain = "encoder/trunk.1.weight"
+        assert not torch.equal(at[3][gain], at[4][gain])  # what is learned goes on being learned
+
     def test_interleaved_pass_gives_each_group_its_own_codes(self):
         """Rendered faces may be of another size than photographs: all are as the trunk sees them."""
         encoder = small_encoder(load_config("smoke"), small_face(16).layout).eval()
