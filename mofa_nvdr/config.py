@@ -138,6 +138,9 @@ class TrainConfig:
     """weight of the batch's mean pose, against common drift; not in the paper"""
     weight_anchor: float = 0.0
     """holds the batch's mean place, size and rotation where the warm start left them; not in the paper"""
+    anchor_photographs: int = 0
+    """so many photographs whose mean place and size by the warm start the anchor moves to code zero's, where
+    crops in the training framing have theirs; 0: it holds the warm start's"""
     weight_mirror: float = 0.0
     """a mirrored photograph must have the mirrored face; not in the paper"""
     weight_decoded: float = 0.0

@@ -37,17 +37,32 @@ class Placement:
     rotation: Tensor
 
 
-def mean_placement_anchor(student: Placement, teacher: Placement, image_size: int) -> Tensor:
+def placement_units(face: Placement, image_size: int) -> Tensor:
+    """Place, size and rotation of each face in the anchor's units, [B, 6].
+
+    Two numbers for the landmarks' centre in the picture (2 px at 240), one for the logarithm of their root
+    mean square distance from it (3 %), three for the rotation (0.04 rad).
+    """
+    centre = face.landmarks.mean(1, keepdim=True)
+    spread = (face.landmarks - centre).square().sum(-1).mean(1, keepdim=True).clamp(min=1e-6)
+    place = centre[:, 0] * (240 / image_size / _ANCHOR_PX)
+    size = 0.5 * (spread * (240 / image_size) ** 2).log() / _ANCHOR_LOG_SIZE
+    return torch.cat([place, size, face.rotation / _ANCHOR_RAD], dim=1)
+
+
+def mean_placement_anchor(
+    student: Placement, teacher: Placement, image_size: int, offset: Tensor | None = None
+) -> Tensor:
     """Squared difference of the *batch means* of place, size and rotation, a scalar.
 
-    Each image stays free; only what all share is held. The place is the landmarks' centre in the picture, the
-    size their root mean square distance from it. Of several processes that train together
+    Each image stays free; only what all share is held. Of several processes that train together
     (mofa_nvdr.distributed) the batch is that of all of them.
 
     Args:
         student: of the encoder in training.
         teacher: of the encoder as it was after its warm start, for the same photographs; detached here.
         image_size: height of the pictures in pixels.
+        offset: [6] how far from the teacher the mean shall be, as in `placement_units`; None: not at all.
 
     Returns:
         A scalar: 1 for a mean drift of 2 px at 240, of 3 % in size, or of 0.04 rad.
@@ -60,19 +75,11 @@ def mean_placement_anchor(student: Placement, teacher: Placement, image_size: in
             f"mean_placement_anchor: the student has {len(student.landmarks)} faces, the teacher "
             f"{len(teacher.landmarks)}"
         )
-    place, size = _place_and_size(student.landmarks)
-    place_0, size_0 = (part.detach() for part in _place_and_size(teacher.landmarks))
-    drift = (place - place_0) * (240 / image_size / _ANCHOR_PX)
-    growth = (size / size_0).log()[:, None] / _ANCHOR_LOG_SIZE
-    turn = (student.rotation - teacher.rotation.detach()) / _ANCHOR_RAD
-    mean = distributed.batch_mean(torch.cat([drift, growth, turn], dim=1).mean(0))
+    drift = placement_units(student, image_size) - placement_units(teacher, image_size).detach()
+    mean = distributed.batch_mean(drift.mean(0))
+    if offset is not None:
+        mean = mean - offset
     return mean.square().sum()
-
-
-def _place_and_size(landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    centre = landmarks.mean(1, keepdim=True)
-    spread = (landmarks - centre).square().sum(-1).mean(1).clamp(min=1e-6)
-    return centre[:, 0], spread.sqrt()
 
 
 def mirror_consistency(face: Placement, mirrored: Placement, image_size: int) -> Tensor:

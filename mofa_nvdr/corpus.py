@@ -101,6 +101,13 @@ class Corpus:
             return self.synthetic.val_batches(count or 256, size, rank, world_size)
         return val_batches(self.val_set, size, count or None, rank, world_size)
 
+    def some(self, count: int, rank: int = 0, world_size: int = 1) -> Generator[Batch, None, None]:
+        """Training images, evenly spaced and unchanged, or a process's share of them."""
+        size = self.config.batch_size
+        if self.synthetic is not None:
+            return self.synthetic.val_batches(count, size, rank, world_size)
+        return val_batches(self.train_set, size, count, rank, world_size)
+
     def state_dict(self, step: int) -> dict[str, Any]:
         """Where the order of the images stands after `step` steps.
 

@@ -20,10 +20,10 @@ from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.device import peak_memory, resolve_device
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.objective import make_decoder, make_encoder, with_teacher
+from mofa_nvdr.objective import Teacher, make_decoder, make_encoder, with_teacher
 from mofa_nvdr.stages import STAGES, StageClock
 from mofa_nvdr.training import train_step
-from mofa_nvdr.training_state import frozen_copy, make_optimizer
+from mofa_nvdr.training_state import make_optimizer
 
 _WARM_UP = 3
 _PICTURES = 40
@@ -94,7 +94,7 @@ def _run(
     encoder = make_encoder(config, model.layout).to(device).train()
     optimizer = make_optimizer(config, encoder)
     clock = StageClock(device)
-    teacher = frozen_copy(encoder) if config.weight_anchor > 0 else None
+    teacher = Teacher(encoder) if config.weight_anchor > 0 else None
     first = max(config.warm_start_steps, config.pose_from_step, config.shape_from_step)
     stream = Corpus(config, decoder).train(first)
     rows: dict[str, list[dict[str, float]]] = {"wall_ms": [], "cpu_ms": []}

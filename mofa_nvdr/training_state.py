@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.model_reference import ModelReference
+from mofa_nvdr.objective import Teacher
 
 # A run whose faces cover less than this share of what they covered at the start is collapsing: the
 # photometric figure alone rewards it.
@@ -73,11 +73,6 @@ def set_rates(config: TrainConfig, optimizer: torch.optim.Optimizer, step: int) 
         group["lr"] = group["base_rate"] * factor
 
 
-def frozen_copy(encoder: Encoder) -> Encoder:
-    """A copy that says what `encoder` says in validation, and learns nothing."""
-    return copy.deepcopy(encoder).requires_grad_(False).eval()
-
-
 def face_model_of(metadata: dict[str, Any]) -> ModelReference:
     """The face model that a checkpoint was trained with, from its metadata."""
     return ModelReference(**metadata["face_model"])
@@ -117,7 +112,7 @@ class TrainingState:
             "commands": [],
         }
         # Made here, before the processes' layers take the place of the encoder's own.
-        self.teacher = frozen_copy(encoder) if config.weight_anchor > 0 else None
+        self.teacher = Teacher(encoder) if config.weight_anchor > 0 else None
 
     def resume(self, warn: Callable[[str], None]) -> int:
         """Restore the newest readable checkpoint, on every process; returns the steps done.
@@ -177,8 +172,13 @@ class TrainingState:
 
     def keep_teacher(self, step: int) -> None:
         """After every step: at the end of the warm start the encoder becomes the teacher."""
-        if self.teacher is not None and step == self.config.warm_start_steps:
-            self.teacher.load_state_dict(self.encoder.state_dict())
+        if self.teacher is None or step != self.config.warm_start_steps:
+            return
+        self.teacher.follow(self.encoder)
+        if self.config.anchor_photographs > 0:
+            share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
+            photographs = self.corpus.some(self.config.anchor_photographs, **share)
+            self.teacher.centre(self.decoder, photographs)
 
     def save(self, step: int) -> None:
         """Write the checkpoint of a step, mark it when it is the best one, and delete what is too old.

@@ -74,6 +74,16 @@ class TestMeanPlacementAnchor:
         other = moved(face, landmarks=apart, rotation=turns)
         assert mean_placement_anchor(other, face, 240).item() == pytest.approx(0, abs=1e-12)
 
+    def test_offset_is_where_the_mean_rests(self):
+        """4 px to the right and 6 % larger than the teacher: two units each."""
+        face = placement()
+        centre = face.landmarks.mean(1, keepdim=True)
+        grown = (face.landmarks - centre) * math.exp(0.06) + centre
+        other = dataclasses.replace(face, landmarks=grown + face.landmarks.new_tensor([4.0, 0]))
+        offset = face.landmarks.new_tensor([2.0, 0, 2, 0, 0, 0])
+        assert mean_placement_anchor(other, face, 240, offset).item() == pytest.approx(0, abs=1e-12)
+        assert mean_placement_anchor(face, face, 240, offset).item() == pytest.approx(8)
+
     def test_teacher_gets_no_gradient(self):
         teacher, student = placement(seed=1), placement(seed=2)
         for part in (teacher.landmarks, student.landmarks):

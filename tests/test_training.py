@@ -19,10 +19,13 @@ from mofa_nvdr import training
 from mofa_nvdr.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.cli import main
 from mofa_nvdr.config import load_config
+from mofa_nvdr.consistency import mean_placement_anchor, placement_units
 from mofa_nvdr.data.synthetic import BESIDE, SyntheticFaces
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.objective import (
+    Teacher,
     _encode_together,
+    _placement,
     loss_terms,
     make_decoder,
     make_encoder,
@@ -31,7 +34,7 @@ from mofa_nvdr.objective import (
 from mofa_nvdr.run_folder import read_log
 from mofa_nvdr.stages import STAGES
 from mofa_nvdr.training import train
-from mofa_nvdr.training_state import frozen_copy, make_optimizer, set_rates
+from mofa_nvdr.training_state import make_optimizer, set_rates
 from tests.small_encoder import small_encoder
 from tests.small_face import small_face
 
@@ -349,14 +352,14 @@ class TestHeldInPlace:
         ]
         assert ends[0].keys() == ends[1].keys()
         assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
-        teacher = [key for key in ends[0] if key.startswith("teacher/")]
+        teacher = [key for key in ends[0] if key.startswith("teacher/encoder.")]
         assert len(teacher) == len([key for key in ends[0] if key.startswith("encoder/")])
         early = train(dataclasses.replace(config, out=str(tmp_path / "c"), steps=2))
         warm = read_checkpoint(early / "checkpoint-00000002.safetensors")[0]
         for key in teacher:  # the encoder at the end of the warm start, not the one of now
-            assert torch.equal(ends[0][key], warm[key.replace("teacher/", "encoder/")])
+            assert torch.equal(ends[0][key], warm[key.replace("teacher/encoder.", "encoder/")])
         assert any(
-            not torch.equal(ends[0][key], ends[0][key.replace("teacher/", "encoder/")])
+            not torch.equal(ends[0][key], ends[0][key.replace("teacher/encoder.", "encoder/")])
             for key in teacher
         )
 
@@ -383,7 +386,7 @@ class TestHeldInPlace:
         model = small_face(16)
         decoder = FaceDecoder(model, 64)
         torch.manual_seed(0)
-        teacher = small_encoder(config, model.layout).eval()
+        teacher = Teacher(small_encoder(config, model.layout))
         encoder = small_encoder(config, model.layout)
         rendered = next(SyntheticFaces(decoder).batches(1, seed=0, start_step=0, stream=BESIDE))
         batch = dataclasses.replace(with_teacher(_random_batch(), teacher), rendered=rendered)
@@ -399,7 +402,7 @@ class TestHeldInPlace:
         model = small_face(16)
         torch.manual_seed(0)
         encoder = small_encoder(config, model.layout).eval()
-        batch = with_teacher(_random_batch(), frozen_copy(encoder))
+        batch = with_teacher(_random_batch(), Teacher(encoder))
         terms = loss_terms(config, encoder, FaceDecoder(model, 64), batch, step=3)
         assert terms["anchor"].item() == pytest.approx(0, abs=1e-9)
 
@@ -418,6 +421,40 @@ class TestHeldInPlace:
             assert torch.equal(at[2][key], at[3][key]) and torch.equal(at[2][key], at[4][key])
         gain = "encoder/trunk.1.weight"
         assert not torch.equal(at[3][gain], at[4][gain])  # what is learned goes on being learned
+
+    def test_teacher_is_centred_on_code_zero(self):
+        """With the offset that it finds the mean of its own codes is off by place and size alone."""
+        model = small_face(16)
+        decoder = FaceDecoder(model, 64)
+        torch.manual_seed(0)
+        teacher = Teacher(small_encoder(load_config("smoke"), model.layout))
+        batches = [
+            _random_batch(),
+            dataclasses.replace(_random_batch(), images=torch.rand(5, 3, 64, 64)),
+        ]
+        teacher.centre(decoder, batches)
+        assert teacher.offset[:3].abs().max() > 1e-3 and teacher.offset[3:].abs().max() == 0
+        images = torch.cat([batch.images for batch in batches])
+        faces = _placement(decoder, teacher(images))
+        zero = _placement(decoder, decoder.code_zero(len(images)).pack())
+        difference = (placement_units(zero, 64) - placement_units(faces, 64)).mean(0)
+        torch.testing.assert_close(teacher.offset[:3], difference[:3], rtol=1e-4, atol=1e-4)
+        anchor = mean_placement_anchor(zero, faces, 64, teacher.offset)
+        assert anchor.item() == pytest.approx(difference[3:].square().sum().item(), rel=1e-3)
+        encoder = small_encoder(load_config("smoke"), model.layout)
+        teacher.follow(encoder)
+        assert teacher.offset.abs().max() == 0
+        assert torch.equal(teacher(images), encoder.eval()(images))
+
+    def test_offset_is_kept_in_checkpoints(self, cap, tmp_path, monkeypatch):
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+        more = {**HELD, "anchor_photographs": 6, "checkpoint_every": 1, "steps": 4}
+        run = train(_config(cap, tmp_path / "run", keep_checkpoints=9, **more))
+        first, last = (
+            read_checkpoint(run / f"checkpoint-0000000{step}.safetensors")[0]["teacher/offset"]
+            for step in (2, 4)
+        )
+        assert first.abs().max() > 0 and torch.equal(first, last)
 
     def test_interleaved_pass_gives_each_group_its_own_codes(self):
         """Rendered faces may be of another size than photographs: all are as the trunk sees them."""

@@ -50,6 +50,7 @@ class Batch:
             `target`.
         rendered: rendered faces with known codes that accompany the images, of any number.
         teacher_codes: [B, size], what a frozen encoder says of `images`.
+        teacher_offset: [6], how far from it the mean placement of all images shall be.
     """
 
     images: Tensor
@@ -62,6 +63,7 @@ class Batch:
     clean: Tensor | None = None
     rendered: Batch | None = None
     teacher_codes: Tensor | None = None
+    teacher_offset: Tensor | None = None
 
     @property
     def target(self) -> Tensor:
@@ -79,6 +81,7 @@ class Batch:
             clean=None if self.clean is None else self.clean.to(device),
             rendered=None if self.rendered is None else self.rendered.to(device),
             teacher_codes=None if self.teacher_codes is None else self.teacher_codes.to(device),
+            teacher_offset=None if self.teacher_offset is None else self.teacher_offset.to(device),
         )
 
 
