@@ -40,5 +40,5 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     """
     with contextlib.ExitStack() as stack:
         # Closed in the reverse order: the last file takes its place last.
-        for path, data in reversed(contents.items()):
+        for path, data in reversed(list(contents.items())):
             stack.enter_context(replacing(path, several=True)).write_bytes(data)
