@@ -83,28 +83,29 @@ def plot(runs: dict[str, Path]) -> str:
 
 def sheet(run: Path, file: Path, columns: int = 10) -> None:
     """Thirty validation photographs above the faces that the run's newest checkpoint fits to them."""
-    import imageio.v3 as iio
+    import numpy as np
     import torch
 
+    from mofa_nvdr import pictures
     from mofa_nvdr.checkpoint import find_checkpoint, read_checkpoint, restore_encoder
     from mofa_nvdr.corpus import Corpus
     from mofa_nvdr.decoder import face_image
     from mofa_nvdr.face_model import FaceModel
     from mofa_nvdr.objective import make_decoder, make_encoder
+    from mofa_nvdr.pictures import to_uint8, write_png
 
     config = load_config(str(run / "config.yaml"))
     model = FaceModel.load(config.face_model)
     decoder = make_decoder(config, model)
     encoder = make_encoder(config, model.layout).eval()
     restore_encoder(encoder, read_checkpoint(find_checkpoint(run))[0])
-    rows = []
+    rows: list[np.ndarray] = []
     with torch.no_grad():
         images = torch.cat([batch.images for batch in Corpus(config, decoder).val(limit=30)])
         for few in images.split(columns):
             face = decoder.rasterize(decoder.geometry(encoder(few)))
-            rows += [torch.cat(list(few), 2), torch.cat(list(face_image(face, few)), 2)]
-    picture = torch.cat(rows, 1).permute(1, 2, 0).mul(255).round().byte().numpy()
-    iio.imwrite(file, picture)
+            rows += [to_uint8(few), to_uint8(face_image(face, few))]
+    write_png(file, pictures.sheet(np.concatenate(rows), columns))
 
 
 def main() -> None:

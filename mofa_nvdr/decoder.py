@@ -180,8 +180,12 @@ class FaceDecoder(nn.Module):
             code: face codes.
             index: int64 [N], numbers of vertices.
         """
+        return self.place(code, self.form(code, index))
+
+    def place(self, code: FaceCode, form: Tensor) -> Tensor:
+        """Points of `form` in camera space, [B, N, 3] mm: where the code's pose puts them."""
         rotation = axis_angle_to_matrix(code.rotation)
-        return self.camera.to_camera(self.form(code, index), rotation, code.translation)
+        return self.camera.to_camera(form, rotation, code.translation)
 
     def form(self, code: FaceCode, index: Tensor) -> Tensor:
         """Some vertices in the face's own frame, [B, N, 3] mm: shape and expression without the pose."""

@@ -218,13 +218,14 @@ def _face_points(decoder: FaceDecoder, code: FaceCode) -> FacePoints:
     stride = max(1, decoder.model.num_vertices // _MORE_POINTS)
     spaced = torch.arange(0, decoder.model.num_vertices, stride, device=landmarks.device)
     index = torch.cat([landmarks, spaced])
-    points = decoder.points(code, index)
+    form = decoder.form(code, index)
+    points = decoder.place(code, form)
     light = total_light(code.light)
     normals = icosahedron().to(light)
     return FacePoints(
         landmarks=decoder.camera.project(points[:, : len(landmarks)]),
         points=points,
-        form=decoder.form(code, index),
+        form=form,
         albedo=decoder.point_albedo(code, index),
         # A camera before the face does not see what turns away.
         irradiance=sh_basis(normals[normals[:, 2] >= 0]) @ light,
