@@ -34,6 +34,8 @@ class TrainConfig:
     """weights file of the encoder's trunk (.safetensors or .pth, torchvision's names); empty: random"""
     encoder_size: int = 0
     """side in pixels to which the encoder shrinks its input; 0: the encoder's own choice"""
+    encoder_precision: Literal["float32", "bfloat16"] = "float32"
+    """numbers that the encoder's trunk computes with in training; its weights and the rest stay float32"""
     face_model: str = "default"
     """'default' (built in) or a .safetensors face model"""
     steps: int = 200_000

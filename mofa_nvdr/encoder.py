@@ -105,6 +105,10 @@ class Encoder(nn.Module):
         input_size: side in pixels to which images are resized (bilinear, antialiased) before the
             trunk; None takes them as they come.
 
+    Attributes:
+        precision: what the trunk computes with: torch.float32, or torch.bfloat16 by torch's autocast.
+            Weights, gradients and the last layer are float32 in any case.
+
     Raises:
         ValueError: input_size is below the trunk's smallest.
     """
@@ -127,6 +131,7 @@ class Encoder(nn.Module):
             )
         self.layout = layout
         self.input_size = input_size
+        self.precision = torch.float32
         self.trunk = trunk
         self.head = CodeHead(trunk.NUM_FEATURES, layout, output_scale)
         for name, values in (("mean", trunk.IMAGE_MEAN), ("std", trunk.IMAGE_STD)):
@@ -152,7 +157,13 @@ class Encoder(nn.Module):
                 f"Encoder: images are {images.shape[3]}x{images.shape[2]} px, "
                 f"{type(self.trunk).__name__} needs at least {self.trunk.MIN_SIZE} px"
             )
-        return self.head(self.trunk((images - self.mean) / self.std))
+        images = (images - self.mean) / self.std
+        if self.precision == torch.float32:
+            return self.head(self.trunk(images))
+        with torch.autocast(images.device.type, self.precision):
+            features = self.trunk(images)
+        # The last layer's outputs are millimetres and radians: bfloat16 has three digits.
+        return self.head(features.float())
 
     def resize(self, images: Tensor) -> Tensor:
         """Images at the size at which the trunk sees them; `forward` does it itself."""

@@ -42,7 +42,7 @@ _MORE_POINTS = 252
 
 
 def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
-    """The configured encoder with its output scales."""
+    """The configured encoder with its output scales and its precision."""
     scale = {
         "shape": config.scale_shape,
         "expression": config.scale_expression,
@@ -53,7 +53,9 @@ def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
         "light": config.scale_light,
     }
     size: int | str = config.encoder_size or "default"
-    return build_encoder(config.encoder, layout, config.encoder_weights or None, scale, size)
+    encoder = build_encoder(config.encoder, layout, config.encoder_weights or None, scale, size)
+    encoder.precision = getattr(torch, config.encoder_precision)
+    return encoder
 
 
 def make_decoder(config: TrainConfig, model: FaceModel) -> FaceDecoder:

@@ -117,8 +117,11 @@ def _load_trained(run: str | Path) -> tuple[Path, dict[str, Any], _Make]:
     tensors, metadata = read_checkpoint(path)
 
     def make(layout: CodeLayout) -> Encoder:
-        # The weights come from the checkpoint; the file that training began with may be gone.
-        config = TrainConfig(**{**metadata["config"], "encoder_weights": ""})
+        # The weights come from the checkpoint; the file that training began with may be gone. A
+        # precision that saves time in training is not asked for here.
+        config = TrainConfig(
+            **{**metadata["config"], "encoder_weights": "", "encoder_precision": "float32"}
+        )
         encoder = make_encoder(config, layout)
         restore_encoder(encoder, tensors)
         return encoder

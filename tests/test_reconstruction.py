@@ -265,6 +265,15 @@ class TestReconstructor:
         assert torch.equal(newest, last.pack())
         assert not torch.equal(newest, older.pack())
 
+    def test_computes_in_float32_whatever_the_training_did(self, run, cap, tmp_path):
+        _, metadata = read_checkpoint(list_checkpoints(run)[-1])
+        metadata["config"]["encoder_precision"] = "bfloat16"
+        path = tmp_path / "other.safetensors"
+        save_checkpoint(path, Reconstructor.load(run, cap, "cpu").encoder, None, metadata)
+        images = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+        codes = (Reconstructor.load(p, cap, "cpu")(images).pack() for p in (run, path))
+        assert torch.equal(*codes)
+
     def test_does_not_need_the_training_weights_file(self, run, cap, tmp_path):
         """A run folder that was carried to another machine."""
         shutil.copytree(run, tmp_path / "moved")

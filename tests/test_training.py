@@ -302,9 +302,12 @@ class TestWarmStart:
         stopped = [line for line in _curve(tmp_path / "b") if "split" not in line]
         assert stopped == steps
 
-    def test_learns_the_codes(self):
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_learns_the_codes(self, precision):
         """One batch by heart: the distance to its codes falls."""
-        config = dataclasses.replace(load_config("smoke"), warm_start_steps=1, scale_xy=1.0)
+        config = dataclasses.replace(
+            load_config("smoke"), warm_start_steps=1, scale_xy=1.0, encoder_precision=precision
+        )
         model = small_face(16)
         decoder = FaceDecoder(model, 64)
         torch.manual_seed(0)
