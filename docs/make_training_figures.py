@@ -1,20 +1,36 @@
 """Print the table of docs/training.md and draw docs/training.svg from run folders.
 
-python docs/make_training_figures.py NAME=RUN [NAME=RUN ...] [--svg FILE] [--sheet FOLDER]
+python docs/make_training_figures.py NAME=RUN [NAME=RUN ...] [--svg FILE] [--sheet FOLDER] [--parts]
 
 The table has the last validation of each run. --sheet FOLDER draws, for each run, thirty validation
 photographs with the fitted faces over them, evenly spaced over the split, with its newest checkpoint.
+--parts says what that checkpoint knows of shapes and expressions, by the landmarks of the photographs.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from mofa_nvdr import pictures
 from mofa_nvdr.charts import COLORS, line_chart
+from mofa_nvdr.checkpoint import find_checkpoint, read_checkpoint, restore_encoder
 from mofa_nvdr.config import load_config
+from mofa_nvdr.corpus import Corpus
+from mofa_nvdr.decoder import FaceDecoder, face_image
+from mofa_nvdr.encoder import Encoder
+from mofa_nvdr.face_code import FaceCode
+from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.landmarks import PAPER_46
+from mofa_nvdr.objective import make_decoder, make_encoder
+from mofa_nvdr.pictures import to_uint8, write_png
 from mofa_nvdr.run_folder import read_log
 
 _WIDTH, _HEIGHT, _TITLE = 480, 260, 24
@@ -81,31 +97,86 @@ def plot(runs: dict[str, Path]) -> str:
     )
 
 
-def sheet(run: Path, file: Path, columns: int = 10) -> None:
-    """Thirty validation photographs above the faces that the run's newest checkpoint fits to them."""
-    import numpy as np
-    import torch
-
-    from mofa_nvdr import pictures
-    from mofa_nvdr.checkpoint import find_checkpoint, read_checkpoint, restore_encoder
-    from mofa_nvdr.corpus import Corpus
-    from mofa_nvdr.decoder import face_image
-    from mofa_nvdr.face_model import FaceModel
-    from mofa_nvdr.objective import make_decoder, make_encoder
-    from mofa_nvdr.pictures import to_uint8, write_png
-
+def load(run: Path) -> tuple[Corpus, FaceDecoder, Encoder]:
+    """The data of a run, its decoder, and the encoder of its newest checkpoint."""
     config = load_config(str(run / "config.yaml"))
     model = FaceModel.load(config.face_model)
     decoder = make_decoder(config, model)
     encoder = make_encoder(config, model.layout).eval()
     restore_encoder(encoder, read_checkpoint(find_checkpoint(run))[0])
+    return Corpus(config, decoder), decoder, encoder
+
+
+@torch.no_grad()
+def sheet(run: Path, file: Path, columns: int = 10) -> None:
+    """Thirty validation photographs above the faces that the run's newest checkpoint fits to them."""
+    corpus, decoder, encoder = load(run)
     rows: list[np.ndarray] = []
-    with torch.no_grad():
-        images = torch.cat([batch.images for batch in Corpus(config, decoder).val(limit=30)])
-        for few in images.split(columns):
-            face = decoder.rasterize(decoder.geometry(encoder(few)))
-            rows += [to_uint8(few), to_uint8(face_image(face, few))]
+    images = torch.cat([batch.images for batch in corpus.val(limit=30)])
+    for few in images.split(columns):
+        face = decoder.rasterize(decoder.geometry(encoder(few)))
+        rows += [to_uint8(few), to_uint8(face_image(face, few))]
     write_png(file, pictures.sheet(np.concatenate(rows), columns))
+
+
+# Of 68 landmarks: pairs of points whose distance is measured, over that of the eyes' outer corners.
+_LENGTHS = {
+    "mouth's opening": [(62, 66)],
+    "mouth's width": [(48, 54)],
+    "lids' opening": [(37, 41), (43, 47)],
+    "brows over eyes": [(19, 37), (24, 44)],
+}
+
+
+def similarity_error(points: Tensor, true: Tensor) -> float:
+    """Mean distance of points [B, L, 2] to the true ones after the similarity that fits best."""
+    a, b = (
+        torch.view_as_complex((p - p.mean(1, keepdim=True)).contiguous()) for p in (points, true)
+    )
+    factor = (a.conj() * b).sum(1, keepdim=True) / a.abs().square().sum(1, keepdim=True)
+    return (a * factor - b).abs().mean().item()
+
+
+@torch.no_grad()
+def parts_table(runs: dict[str, Path], limit: int = 256) -> str:
+    """Markdown: landmark errors after a similarity, with parts of the code set to zero, and correlations."""
+    rows = [
+        "| run | landmarks after a similarity, px | shape 0 | expression 0 | both 0 | "
+        + " | ".join(f"{name}: correlation, mean (true)" for name in _LENGTHS)
+        + " |",
+        "|---" * (5 + len(_LENGTHS)) + "|",
+    ]
+    for name, run in runs.items():
+        corpus, decoder, encoder = load(run)
+        codes, truth = [], []
+        for batch in corpus.val(limit=limit):
+            codes.append(encoder(batch.images))
+            truth.append(batch.landmarks)
+        code, true = decoder.model.layout.unpack(torch.cat(codes)), torch.cat(truth)
+
+        def landmarks(code: FaceCode, decoder: FaceDecoder = decoder) -> Tensor:
+            return decoder.camera.project(decoder.points(code, decoder.model.landmarks.long()))
+
+        errors = []
+        for zero in [(), ("shape",), ("expression",), ("shape", "expression")]:
+            less = dataclasses.replace(
+                code, **{part: torch.zeros_like(getattr(code, part)) for part in zero}
+            )
+            errors.append(similarity_error(landmarks(less)[:, PAPER_46], true[:, PAPER_46]))
+        cells = [f"{error:.2f}" for error in errors]
+        for pairs in _LENGTHS.values():
+            own, there = (_relative_length(points, pairs) for points in (landmarks(code), true))
+            correlation = torch.corrcoef(torch.stack([own, there]))[0, 1]
+            cells.append(f"{correlation:.2f}, {own.mean():.3f} ({there.mean():.3f})")
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _relative_length(points: Tensor, pairs: list[tuple[int, int]]) -> Tensor:
+    def length(a: int, b: int) -> Tensor:
+        return (points[:, a] - points[:, b]).norm(dim=1)
+
+    return torch.stack([length(a, b) for a, b in pairs]).mean(0) / length(36, 45)
 
 
 def main() -> None:
@@ -114,6 +185,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="NAME=RUN")
     parser.add_argument("--svg", type=Path)
     parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--parts", action="store_true")
     options = parser.parse_args()
     runs = {name: Path(run) for name, run in (text.split("=", 1) for text in options.runs)}
     print(table(runs))
@@ -122,6 +194,8 @@ def main() -> None:
     if options.sheet:
         for name, run in runs.items():
             sheet(run, options.sheet / f"{name.replace(' ', '_').replace(',', '')}.png")
+    if options.parts:
+        print("\n" + parts_table(runs))
 
 
 if __name__ == "__main__":
