@@ -32,8 +32,8 @@ from mofa_nvdr.objective import (
     with_teacher,
 )
 from mofa_nvdr.run_folder import read_log
-from mofa_nvdr.stages import STAGES
-from mofa_nvdr.training import train
+from mofa_nvdr.stages import STAGES, StageClock
+from mofa_nvdr.training import train, train_step
 from mofa_nvdr.training_state import make_optimizer, set_rates
 from tests.small_encoder import small_encoder
 from tests.small_face import small_face
@@ -538,6 +538,29 @@ class TestRates:
         assert {id(p) for p in decaying} == {id(p) for p in expected} and len(expected) == 6
         every = [id(p) for group in optimizer.param_groups for p in group["params"]]
         assert sorted(every) == sorted(id(p) for p in encoder.parameters())
+
+
+class TestPapersRecipe:
+    def test_first_steps_keep_the_face(self):
+        """AdaDelta's first steps are of one size whatever the gradient; the units must suit them."""
+        config = dataclasses.replace(
+            load_config("mofa_alexnet_landmarks"), image_size=80, render_mode="raster"
+        )
+        model = small_face(24)
+        decoder = make_decoder(config, model)
+        torch.manual_seed(0)
+        encoder = make_encoder(config, model.layout).train()
+        optimizer = make_optimizer(config, encoder)
+        batches = SyntheticFaces(decoder, plain=True).batches(5, seed=0, start_step=0)
+        clock, landmark = StageClock(torch.device("cpu")), []
+        for step in range(1, 9):
+            batch = next(batches)
+            result = train_step(
+                config, encoder, decoder, optimizer, batch, step, clock, reported=True
+            )
+            landmark.append(result.terms["landmark"])
+        # measured 1.6; where a unit is a radian and a standard deviation, 170 at the third step
+        assert max(landmark) < 5 * landmark[0]
 
 
 class TestModes:
