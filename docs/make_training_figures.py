@@ -21,16 +21,14 @@ from torch import Tensor
 
 from mofa_nvdr import pictures
 from mofa_nvdr.charts import COLORS, line_chart
-from mofa_nvdr.checkpoint import find_checkpoint, read_checkpoint, restore_encoder
 from mofa_nvdr.config import load_config
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.decoder import FaceDecoder, face_image
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.face_code import FaceCode
-from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.landmarks import PAPER_46
-from mofa_nvdr.objective import make_decoder, make_encoder
 from mofa_nvdr.pictures import to_uint8, write_png
+from mofa_nvdr.reconstruction import Reconstructor
 from mofa_nvdr.run_folder import read_log
 
 _WIDTH, _HEIGHT, _TITLE = 480, 260, 24
@@ -99,12 +97,10 @@ def plot(runs: dict[str, Path]) -> str:
 
 def load(run: Path) -> tuple[Corpus, FaceDecoder, Encoder]:
     """The data of a run, its decoder, and the encoder of its newest checkpoint."""
-    config = load_config(str(run / "config.yaml"))
-    model = FaceModel.load(config.face_model)
-    decoder = make_decoder(config, model)
-    encoder = make_encoder(config, model.layout).eval()
-    restore_encoder(encoder, read_checkpoint(find_checkpoint(run))[0])
-    return Corpus(config, decoder), decoder, encoder
+    trained = Reconstructor.load(run, "", "cpu")
+    assert isinstance(trained.encoder, Encoder)
+    corpus = Corpus(load_config(str(run / "config.yaml")), trained.decoder)
+    return corpus, trained.decoder, trained.encoder
 
 
 @torch.no_grad()
