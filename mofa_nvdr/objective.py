@@ -116,7 +116,13 @@ def loss_terms(
         loss = known_face_distance(config, decoder, code, true).mean()
         return {"loss": loss, **dict.fromkeys(names, unknown)}
 
-    geometry = decoder.geometry(code)
+    geometry = decoder.geometry(
+        dataclasses.replace(
+            code,
+            shape=_gain(code.shape, config.gain_shape),
+            expression=_gain(code.expression, config.gain_expression),
+        )
+    )
     parts: dict[str, Tensor] = {}
     if config.render_mode in ("raster", "both"):
         parts["photometric_raster"] = photometric_raster(decoder.rasterize(geometry), target)
@@ -291,6 +297,11 @@ def _add_consistency(
         more["synthetic"] = known_face_distance(config, decoder, code, true).mean()
     loss = terms["loss"] + sum(weights[name] * term for name, term in more.items())
     return {**terms, "loss": loss, **more}
+
+
+def _gain(x: Tensor, gain: float) -> Tensor:
+    """The same values, whose gradient is multiplied by gain."""
+    return x if gain == 1 else x + (gain - 1) * (x - x.detach())
 
 
 def _placement(decoder: FaceDecoder, vector: Tensor) -> Placement:
