@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 
 Points = Sequence[tuple[float, float]]
 
-COLORS = ("#1f6fb4", "#d1661a", "#2f8f4e", "#a83a6b", "#6b57b8", "#8a6d1f", "#4b4f58")
+COLORS = (
+    "#1f6fb4", "#d1661a", "#2f8f4e", "#a83a6b", "#6b57b8", "#8a6d1f",
+    "#4b4f58", "#14a0a8", "#d62728", "#e58ac4", "#8cc152", "#7fb2e5",
+)  # fmt: skip
 _WIDTH, _HEIGHT = 480, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 30
 _MOST_POINTS = 120  # means over pieces show the course of noisy steps
