@@ -127,9 +127,10 @@ class TrainConfig:
     weight_vertex: float = 0.5
     """render_mode 'both': share of the term over vertices"""
     gain_shape: float = 1.0
-    """factor of the photometric and landmark terms' gradient where it enters the shape; not in the paper"""
+    """factor of the gradient with which photographs pull their shapes apart from the batch's mean; not in the
+    paper"""
     gain_expression: float = 1.0
-    """the same where it enters the expression, whose pull is weak beside that of place and colour"""
+    """the same of expressions, whose pull is weak beside that of place and colour"""
     weight_landmark: float = 0.0
     """w_land: 0 without landmarks (the default), 1 with"""
     landmark_steps: int = 0

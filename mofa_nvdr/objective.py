@@ -116,13 +116,12 @@ def loss_terms(
         loss = known_face_distance(config, decoder, code, true).mean()
         return {"loss": loss, **dict.fromkeys(names, unknown)}
 
-    geometry = decoder.geometry(
-        dataclasses.replace(
-            code,
-            shape=_gain(code.shape, config.gain_shape),
-            expression=_gain(code.expression, config.gain_expression),
-        )
+    code = dataclasses.replace(
+        code,
+        shape=_gain(code.shape, config.gain_shape),
+        expression=_gain(code.expression, config.gain_expression),
     )
+    geometry = decoder.geometry(code)
     parts: dict[str, Tensor] = {}
     if config.render_mode in ("raster", "both"):
         parts["photometric_raster"] = photometric_raster(decoder.rasterize(geometry), target)
@@ -300,8 +299,14 @@ def _add_consistency(
 
 
 def _gain(x: Tensor, gain: float) -> Tensor:
-    """The same values, whose gradient is multiplied by gain."""
-    return x if gain == 1 else x + (gain - 1) * (x - x.detach())
+    """The same values; what sets an image's gradient [B, N] apart from the batch's mean is multiplied.
+
+    The mean keeps its length: with it, all faces would soon have one expression, and smaller, nearer heads.
+    """
+    if gain == 1:
+        return x
+    apart = x - distributed.batch_mean(x.mean(0))
+    return x + (gain - 1) * (apart - apart.detach())
 
 
 def _placement(decoder: FaceDecoder, vector: Tensor) -> Placement:

@@ -34,6 +34,7 @@ def config_of(face_model: str, out: Path) -> TrainConfig:
         load_config("smoke"), face_model=face_model, out=str(out), steps=8, batch_size=4, val_images=6,
         warm_start_steps=2, weight_pose_prior=0.5, render_mode="both", threads=1, weight_decoded=0.5,
         weight_anchor=0.1, anchor_photographs=6, weight_mirror=0.1, synthetic_share=0.5, weight_synthetic=0.1,
+        gain_shape=2.0, gain_expression=3.0,
     )  # fmt: skip
 
 
