@@ -38,7 +38,6 @@ class TestShipped:
             "quickstart",
             "smoke",
             "modern",
-            "modern_both",
             "modern_landmarks",
             "mofa_alexnet",
             "mofa_vgg_face_landmarks",
