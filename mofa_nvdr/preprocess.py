@@ -231,6 +231,8 @@ class _Detectors:
 
 def _find_sources(inputs: Sequence[str]) -> list[tuple[Path, str]]:
     """Photographs with the names of their crops, each name once."""
+    if not inputs:
+        raise DataError("preprocess: no input; give photographs or folders of them")
     paths: list[tuple[Path, str]] = []
     for text in inputs:
         path = Path(text)

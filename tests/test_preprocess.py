@@ -249,7 +249,11 @@ class TestPreprocess:
 class TestMistakes:
     @pytest.mark.parametrize(
         ("inputs", "message"),
-        [(["missing"], "missing: no such photograph or folder"), (["empty"], "no pictures here")],
+        [
+            ([], "no input; give photographs or folders of them"),
+            (["missing"], "missing: no such photograph or folder"),
+            (["empty"], "no pictures here"),
+        ],
     )
     def test_nothing_to_read(self, tmp_path, monkeypatch, inputs, message):
         monkeypatch.chdir(tmp_path)

@@ -60,7 +60,7 @@ def main(args: list[str] | None = None) -> int:
 def parse(command: str, function: Callable[..., Any], args: list[str]) -> Any:
     """Call `function` with options parsed by tyro from its signature.
 
-    tyro frames its messages; here they become one line that starts with the command's name.
+    tyro frames its messages; here they become one line.
     """
     import tyro
 
@@ -73,9 +73,19 @@ def parse(command: str, function: Callable[..., Any], args: list[str]) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        words = errors.getvalue().translate({ord(c): " " for c in "╭╮╰╯│─├┤"})
-        raise ValueError(" ".join(words.split())) from None
+        raise ValueError(
+            f"{_unframed(errors.getvalue())}; mofa-nvdr {command} --help lists the options"
+        ) from None
     return call
+
+
+def _unframed(message: str) -> str:
+    """Make one line of a framed message, less its title, which says the same, and its hints on help."""
+    # Where stdout cannot show boxes the frame is of spaces, and its rules of hyphens.
+    lines = [line.strip("╰╯│─ ") for line in message.splitlines()[1:]]
+    sections = " ".join(line if line.strip("-") else "\n" for line in lines).split("\n")
+    words = [" ".join(section.split()).rstrip(".") for section in sections]
+    return "; ".join(w for w in words if w and not w.startswith(("For full help", "Argument help")))
 
 
 class _Notes(logging.Handler):
