@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 
@@ -42,3 +42,49 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
         # Closed in the reverse order: the last file takes its place last.
         for path, data in reversed(list(contents.items())):
             stack.enter_context(replacing(path, several=True)).write_bytes(data)
+
+
+def make_folders(out: str, *names: str) -> Path:
+    """Make the folder of `--out`, with these folders in it; returns it.
+
+    Raises:
+        ValueError: it is not named, or cannot be made.
+    """
+    check_out(out)
+    folder = Path(out)
+    try:
+        for name in names:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"--out {folder}: cannot write there ({error.strerror or error}); give another folder"
+        ) from None
+    return folder
+
+
+def check_out(out: str) -> None:
+    """Refuse an empty `--out`, which pathlib takes for the working directory."""
+    if not out:
+        raise ValueError("--out is empty, expected a folder")
+
+
+@contextlib.contextmanager
+def named_errors(folder: Path, safe: Callable[[], str]) -> Iterator[None]:
+    """An OSError of the block says where it was writing, what is safe, and the way out.
+
+    Args:
+        folder: where the block writes.
+        safe: what is safe, in words; asked for after the error.
+
+    Raises:
+        OSError: with these words.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # of whoever reads what is printed
+        raise
+    except OSError as error:
+        raise OSError(
+            f"{folder}: cannot write there any more ({error.strerror or error}); {safe()}; free some "
+            "space or mend the folder, then the same command resumes"
+        ) from error

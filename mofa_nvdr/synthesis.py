@@ -32,7 +32,7 @@ from mofa_nvdr.data.photographs import Photographs, npz_bytes, split_by_name
 from mofa_nvdr.data.synthetic import SyntheticFaces, load_lights
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.files import write_files
+from mofa_nvdr.files import check_out, make_folders, named_errors, write_files
 from mofa_nvdr.pictures import to_uint8
 from mofa_nvdr.run_folder import write_text
 
@@ -81,7 +81,7 @@ def synthesize_files(
     Raises:
         ValueError: a number out of its range, a folder that cannot be used, or other options than before.
         RuntimeError: a worker died.
-        OSError: the folder can't be written.
+        OSError: the folder cannot be written any more; the faces that are done are whole.
     """
     o = options or Options()
     for name, value, least in (("count", count, 1), ("size", o.size, 16), ("workers", workers, 1)):
@@ -90,10 +90,17 @@ def synthesize_files(
     for name, number in (("seed", float(o.seed)), ("shards", shards)):
         if not number >= 0:
             raise ValueError(f"synthesize: {name} is {number:g}, expected 0 or more")
-    folder = Path(out)
+    check_out(out)
     facts = _check_inputs(o)
-    for name in ("images", "masks", "parts"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    folder = make_folders(out, "images", "masks", "parts")
+    with named_errors(folder, lambda: "the faces that are done are whole"):
+        _synthesize(folder, count, o, facts, workers, shards)
+    return folder
+
+
+def _synthesize(
+    folder: Path, count: int, o: Options, facts: dict[str, Any], workers: int, shards: float
+) -> None:
     _check_options(folder, o, facts)
     for left in folder.glob("*/*.tmp"):  # of a process that was killed while it wrote
         left.unlink()
@@ -113,7 +120,6 @@ def synthesize_files(
     if shards:
         packed = write_shards(folder, str(folder / "shards"), shards)
         say(f"{len(packed)} shards: {folder / 'shards'}")
-    return folder
 
 
 class Renderer:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, cast
 
 import numpy as np
@@ -33,6 +33,7 @@ from mofa_nvdr.device import resolve_device
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.evaluation import validate
 from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.files import named_errors
 from mofa_nvdr.monitoring import Monitor, code_statistics, command_line, gradient_norms
 from mofa_nvdr.objective import (
     loss_terms,
@@ -110,7 +111,7 @@ def _train(
         state.facts["commands"].append([done, command_line()])
     clock = StageClock(device)
 
-    with Monitor(config, run, done, state.facts) as monitor, _named_errors(run):
+    with Monitor(config, run, done, state.facts) as monitor, named_errors(run, lambda: _safe(run)):
 
         def validation(step: int) -> bool:
             share = corpus.val(rank=distributed.rank(), world_size=distributed.world_size())
@@ -333,25 +334,7 @@ class _Signals:
         self.number = number
 
 
-class _named_errors:
-    """An OSError of the loop says where the run was writing and what is safe."""
-
-    def __init__(self, run: Path) -> None:
-        self.run = run
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if isinstance(error, OSError):
-            found = list_checkpoints(self.run)
-            safe = f"{found[-1].name} is whole" if found else "there is no checkpoint yet"
-            raise OSError(
-                f"{self.run}: cannot write there any more ({error.strerror or error}); {safe}; free some "
-                "space or mend the folder, then the same command resumes"
-            ) from error
+def _safe(run: Path) -> str:
+    """What a run that cannot write any more has kept."""
+    found = list_checkpoints(run)
+    return f"{found[-1].name} is whole" if found else "there is no checkpoint yet"

@@ -183,14 +183,17 @@ class TestMistakes:
             (["--lights", "none"], "none: no such folder of .hdr light probes"),
             (["--backgrounds", "none"], "none: no such folder of photographs"),
             (["--face-model", "none.safetensors"], "none.safetensors"),
+            (["--out", ""], "--out is empty, expected a folder"),
+            (["--out", "file"], "--out file: cannot write there (Not a directory); give another"),
         ],
     )
     def test_one_line(self, tmp_path: Path, monkeypatch, capsys, more, message):
         monkeypatch.chdir(tmp_path)
+        (tmp_path / "file").touch()
         assert main(["synthesize", "--count", "2", "--out", "out", *more]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
-        assert not (tmp_path / "out").exists()
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
     def test_other_options_than_before(self, corpus: Path, options: Options, tmp_path: Path):
         with pytest.raises(
@@ -206,7 +209,11 @@ class TestMistakes:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match="No space left"):
+        expected = (
+            r"cannot write there any more \(No space left on device\); the faces that are done are whole; "
+            "free some space or mend the folder, then the same command resumes"
+        )
+        with pytest.raises(OSError, match=expected):
             synthesize_files(2, str(tmp_path), options)
         assert not list(tmp_path.rglob("*.tmp")) and not list((tmp_path / "parts").iterdir())
 
