@@ -2,18 +2,20 @@
 
 The output folder is a data set as `data.photographs.Photographs` reads it: `images/`, `index.csv`, and
 `landmarks68.npz` where landmarks were known. `preprocess.jsonl` holds a line for each photograph done; the
-same command again goes on after the last one.
+same command again goes on after the last one, and other photographs are added to those that it holds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from mofa_nvdr.data.images import ImageError, read_image
+from mofa_nvdr.data.images import MIN_SIDE, ImageError, read_image
 from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.photographs import IMAGE_SUFFIXES, DataError, npz_bytes, split_by_name
 from mofa_nvdr.face_crops import (
@@ -35,13 +37,24 @@ from mofa_nvdr.face_crops import (
     sharpness,
     turned_away,
 )
-from mofa_nvdr.files import write_files
+from mofa_nvdr.files import check_out, make_folders, named_errors, write_files
 from mofa_nvdr.landmarks import NUM_LANDMARKS
 from mofa_nvdr.run_folder import write_text
 
 LOG_FILE = "preprocess.jsonl"
 _COLUMNS = ("file", "split", "source", "left", "top", "side", "score", "found_by")
 _QUALITY = 95
+_LONGEST_NAME = 200  # bytes; file systems take 255
+# Least and largest values; what lies beyond is a slip of the keyboard.
+_RANGES: dict[str, tuple[float, float]] = {
+    "size": (MIN_SIDE, 16384),
+    "smallest": (1, 16384),
+    "sharpness": (0, 1e6),
+    "turned": (0, 1000),
+    "score": (-100, 100),
+    "workers": (1, 1024),
+    "shards": (0, 1e6),
+}
 # A crop that must shrink by more to lie inside of its photograph shows a face that the photograph cuts.
 _LEAST_INSIDE = 0.75
 # Crops by landmarks and by the detector's box differ by 8 % in size and 5 % in place (one deviation).
@@ -79,11 +92,14 @@ def preprocess_files(
     """Make training crops of all faces in photographs; the command `mofa-nvdr preprocess`.
 
     Landmarks beside a photograph are used instead of the detector: `NAME.pts` (iBUG, 1-based), `NAME.txt`
-    or `NAME.csv` (68 or 5 rows of x and y), `NAME.npz` (`lm68` or `lm5`), or a folder's `landmarks68.npz` or
-    `landmarks5.npz` (`files`, and `lm68` or `lm5`; one row a face).
+    or `NAME.csv` (68 or 5 rows of x and y; a .csv may name its columns), `NAME.npz` (`lm68` or `lm5`), or a
+    folder's `landmarks68.npz` or `landmarks5.npz` (`files`, and `lm68` or `lm5`; one row a face).
+
+    A folder that holds crops keeps them and their names, and new ones are added under names that are free.
+    Photographs that could not be read are tried again.
 
     Args:
-        inputs: image files or folders (with their subfolders).
+        inputs: image files or folders (with their subfolders, less `out`).
         out: the folder to make, or to go on with.
         options: None: the defaults.
         workers: photographs at once.
@@ -93,67 +109,126 @@ def preprocess_files(
         The folder.
 
     Raises:
-        ValueError: nothing to read, a landmark file that does not fit, or other options than before.
+        ValueError: nothing to read, a number out of its range, a folder's landmark table that does not fit,
+            other options than before, or a folder that cannot be made.
         RuntimeError: OpenCV or dlib is needed and missing.
-        OSError: the folder can't be written.
+        OSError: the folder cannot be written any more; the crops that are done are whole.
     """
     o = options or Options()
-    for name, value in (("size", o.size), ("smallest", o.smallest), ("workers", workers)):
-        if value < 1:
-            raise ValueError(f"preprocess: {name} is {value}, expected at least 1")
-    if not shards >= 0:
-        raise ValueError(f"preprocess: shards is {shards} MB, expected 0 or more")
+    values = {**asdict(o), "workers": workers, "shards": shards}
+    for name, (least, most) in _RANGES.items():
+        if not least <= values[name] <= most:
+            raise ValueError(f"--{name} is {values[name]}, expected {least:.0f} to {most:.0f}")
+    check_out(out)
     model = LandmarkModel(o.landmark_model) if o.landmark_model else None
-    sources = _find_sources(inputs)
-    known = _folder_landmarks({path.parent for path, _ in sources})
-    folder = Path(out)
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    done = _read_log(folder / LOG_FILE, o)
-    todo = [(path, name) for path, name in sources if str(path) not in done]
-    detectors = _Detectors(o)
+    sources, closed = _find_sources(inputs, Path(out))
+    known = _folder_landmarks({source.path.parent for source in sources})
+    folder = make_folders(out, "images")
     say = tqdm.write if sys.stderr.isatty() else lambda text: print(text, flush=True)
+    for reason in closed:
+        say(f"skipped: {reason}")
+    with named_errors(folder, lambda: "the crops that are done are whole"):
+        done = _read_log(folder, o)
+        detectors = _Detectors(o)
 
-    def work(item: tuple[Path, str]) -> dict[str, Any]:
-        return _process(item[0], item[1], known.get(item[0]), o, folder, detectors, model)
+        def work(source: _Source) -> tuple[dict[str, Any], list[bytes]]:
+            return _process(source, known.get(source.path), o, detectors, model)
 
-    with (
-        open(folder / LOG_FILE, "a", encoding="utf-8") as log,
-        ThreadPoolExecutor(workers, thread_name_prefix="mofa-nvdr-preprocess") as pool,
-    ):
-        if not done:
-            log.write(json.dumps({"options": asdict(o)}) + "\n")
-        results = pool.map(work, todo)
-        for record in tqdm(results, total=len(todo), unit="photo", disable=not sys.stderr.isatty()):
-            done[record["source"]] = record
-            log.write(json.dumps(record) + "\n")
-            log.flush()
-            if "unreadable" in record:
-                say(f"skipped: {record['unreadable']}")
-    records = [done[str(path)] for path, _ in sources]
-    _write_index(folder, records, o)
-    say(f"{_summary(records)}: {folder}")
-    if shards and any(record["faces"] for record in records):
-        packed = write_shards(folder, str(folder / "shards"), shards)
-        say(f"{len(packed)} shards: {folder / 'shards'}")
+        # What could not be read may have been mended.
+        todo = [s for s in sources if "unreadable" in done.get(s.place, {"unreadable": ""})]
+        _write_crops(folder, done, todo, work, workers, say)
+        _write_index(folder, list(done.values()))
+        records = [done[source.place] for source in sources]
+        say(f"{_summary(records, len(closed))}: {folder}")
+        if len(done) > len(records):
+            say(f"in all {_summary(list(done.values()))}: {folder}")
+        if shards and any(record["faces"] for record in done.values()):
+            packed = write_shards(folder, str(folder / "shards"), shards)
+            say(f"{len(packed)} shards: {folder / 'shards'}")
     return folder
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A photograph.
+
+    Attributes:
+        path: as it was given.
+        name: what its crops are called where that is free.
+        place: the same whatever way it was given.
+    """
+
+    path: Path
+    name: str
+    place: str
+
+
+def _write_crops(
+    folder: Path,
+    done: dict[str, dict[str, Any]],
+    todo: list[_Source],
+    work: Callable[[_Source], tuple[dict[str, Any], list[bytes]]],
+    workers: int,
+    say: Callable[[str], None],
+) -> None:
+    """Write the crops of `todo` and a line of the log after those of each photograph.
+
+    Names are given here, in the order of the photographs, and not by the workers.
+    """
+    taken = {face["file"].casefold() for record in done.values() for face in record["faces"]}
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="mofa-nvdr-preprocess")
+    try:
+        with open(folder / LOG_FILE, "a", encoding="utf-8") as log:
+            results = zip(todo, pool.map(work, todo))
+            bar = tqdm(results, total=len(todo), unit="photo", disable=not sys.stderr.isatty())
+            for source, (record, pictures) in bar:
+                files = _free_names(source.name, len(pictures), taken)
+                for face, file, picture in zip(record["faces"], files, pictures):
+                    face["file"] = file
+                    (folder / file).write_bytes(picture)
+                done[source.place] = record
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+                if "unreadable" in record:
+                    say(f"skipped: {record['unreadable']}")
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _free_names(name: str, count: int, taken: set[str]) -> list[str]:
+    """Files for the crops of one photograph: NAME, NAME_1, ..., or NAME-2, NAME-2_1, ..., as is free.
+
+    Names that differ in upper and lower case alone are one file on many systems.
+    """
+    number, base = 1, name
+    while True:
+        files = [f"images/{base}{f'_{k}' if k else ''}.jpg" for k in range(count)]
+        if taken.isdisjoint(file.casefold() for file in files):
+            taken.update(file.casefold() for file in files)
+            return files
+        number += 1
+        base = f"{name}-{number}"
+
+
 def _process(
-    path: Path,
-    name: str,
+    source: _Source,
     known: list[np.ndarray] | None,
     o: Options,
-    folder: Path,
     detectors: _Detectors,
     model: LandmarkModel | None,
-) -> dict[str, Any]:
-    """One photograph: its crops are written, and what is to be remembered is returned."""
-    record: dict[str, Any] = {"source": str(path), "faces": [], "pruned": []}
+) -> tuple[dict[str, Any], list[bytes]]:
+    """One photograph: what is to be remembered of it, and its crops as JPEG."""
+    path = source.path
+    record: dict[str, Any] = {"source": _utf8(str(path)), "place": source.place}
+    record |= {"faces": [], "pruned": []}
     try:
         image = read_image(path)
         points = known if known is not None else _sidecar(path)
     except ImageError as error:
-        return {**record, "unreadable": str(error)}
+        return {**record, "unreadable": _utf8(str(error))}, []
+    except OSError as error:  # of a folder that may be listed and no more
+        reason = f"{path}: cannot read it ({error.strerror or error})"
+        return {**record, "unreadable": _utf8(reason)}, []
     found: list[tuple[Crop, np.ndarray | None, float | None]]
     if points is not None:
         found = [(crop_from_landmarks(p), p, None) for p in points]
@@ -167,17 +242,20 @@ def _process(
                 found.pop()
     else:
         found = [(crop_from_box(*box[:3]), None, box[3]) for box in detectors.boxes(image)]
+    pictures = []
     for crop, landmarks, score in found:
         inside = crop.inside(*image.shape[:2])
-        cut = inside.cut(image, o.size)
-        reason = _reason(crop, inside, cut, landmarks, o)
+        reason = _reason(crop, inside, landmarks, o)
+        if not reason:
+            cut = inside.cut(image, o.size)
+            reason = "blurred" if sharpness(cut) < o.sharpness else ""
         if reason:
             record["pruned"].append(reason)
             continue
-        number = len(record["faces"])
-        file = f"images/{name}{f'_{number}' if number else ''}.jpg"
-        Image.fromarray(cut).save(folder / file, quality=_QUALITY, subsampling=0)
-        face = {"file": file, "left": inside.left, "top": inside.top, "side": inside.side,
+        stream = io.BytesIO()
+        Image.fromarray(cut).save(stream, "JPEG", quality=_QUALITY, subsampling=0)
+        pictures.append(stream.getvalue())
+        face: dict[str, Any] = {"left": inside.left, "top": inside.top, "side": inside.side,
                 "score": score, "found_by": "detector"}  # fmt: skip
         if landmarks is not None:
             by = "detector, " if score is not None else ""
@@ -185,7 +263,7 @@ def _process(
             if len(landmarks) == NUM_LANDMARKS:
                 face["lm68"] = np.round(inside.to_crop(landmarks, o.size), 3).tolist()
         record["faces"].append(face)
-    return record
+    return record, pictures
 
 
 def _apart(crop: Crop, other: Crop) -> bool:
@@ -197,18 +275,14 @@ def _apart(crop: Crop, other: Crop) -> bool:
     return bool(shift > _MOST_APART * other.side or abs(crop.side / other.side - 1) > _MOST_APART)
 
 
-def _reason(
-    crop: Crop, inside: Crop, cut: np.ndarray, landmarks: np.ndarray | None, o: Options
-) -> str:
-    """Why a face is left out; empty: it is not."""
+def _reason(crop: Crop, inside: Crop, landmarks: np.ndarray | None, o: Options) -> str:
+    """Why a face is left out by its place; empty: it is not."""
     if crop.side < o.smallest:
         return "too small"
     if inside.side < _LEAST_INSIDE * crop.side:
         return "cut by the edge"
     if landmarks is not None and turned_away(landmarks) > o.turned:
         return "turned away"
-    if sharpness(cut) < o.sharpness:
-        return "blurred"
     return ""
 
 
@@ -229,32 +303,61 @@ class _Detectors:
         return self._local.detector.boxes(image)
 
 
-def _find_sources(inputs: Sequence[str]) -> list[tuple[Path, str]]:
-    """Photographs with the names of their crops, each name once."""
+def _find_sources(inputs: Sequence[str], out: Path) -> tuple[list[_Source], list[str]]:
+    """Photographs, each once, and the reasons of subfolders that cannot be read."""
     if not inputs:
         raise DataError("preprocess: no input; give photographs or folders of them")
-    paths: list[tuple[Path, str]] = []
+    own = Path(os.path.realpath(out))
+    images = own / "images"
+    sources: dict[str, _Source] = {}
+    closed: list[str] = []
     for text in inputs:
+        if not text:  # pathlib takes it for the working directory
+            raise DataError("preprocess: an input is empty, expected a photograph or a folder")
         path = Path(text)
-        if path.is_dir():
-            files = sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-            )
-            paths += [(f, "_".join(f.relative_to(path).with_suffix("").parts)) for f in files]
-        elif path.is_file():
-            paths.append((path, path.stem))
-        else:
+        is_folder = path.is_dir()
+        if not is_folder and not path.is_file():
             raise DataError(f"{path}: no such photograph or folder")
-    if not paths:
-        raise DataError(f"{', '.join(map(str, inputs))}: no pictures here or in subfolders")
-    taken: Counter[str] = Counter()
-    result = []
-    for path, name in paths:
-        taken[name] += 1
-        result.append((path, name if taken[name] == 1 else f"{name}-{taken[name]}"))
-    return result
+        where = Path(os.path.realpath(path if is_folder else path.parent))
+        if where.is_relative_to(images):
+            raise DataError(f"{path}: lies in {out / 'images'}, where crops go; give another --out")
+        for file in _pictures(path, (own, images), closed) if is_folder else [path]:
+            parts = file.relative_to(path).with_suffix("").parts if is_folder else (path.stem,)
+            source = _Source(file, _utf8("_".join(parts), _LONGEST_NAME), _place(file))
+            sources.setdefault(source.place, source)
+    if not sources:
+        raise DataError(
+            "; ".join(closed) or f"{', '.join(inputs)}: no pictures here or in subfolders"
+        )
+    return list(sources.values()), closed
+
+
+def _pictures(folder: Path, left_out: tuple[Path, Path], closed: list[str]) -> list[Path]:
+    """Pictures below a folder, sorted; what the command writes is left out."""
+
+    def note(error: OSError) -> None:
+        closed.append(_utf8(f"{error.filename}: cannot read this folder ({error.strerror})"))
+
+    files = []
+    for root, folders, names in os.walk(folder, onerror=note):
+        place = Path(root)
+        folders[:] = [f for f in folders if Path(os.path.realpath(place / f)) not in left_out]
+        files += [
+            place / name
+            for name in names
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+        ]
+    return sorted(files)
+
+
+def _place(path: Path) -> str:
+    """Where a photograph is; a link to a folder leads there, a link to a photograph is one of its own."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
+
+
+def _utf8(text: str, most: int = 0) -> str:
+    """`text`, or its last bytes, without what is no UTF-8 in the names of files: tables can't hold it."""
+    return text.encode("utf-8", "surrogateescape")[-most:].decode("utf-8", "replace")
 
 
 def _folder_landmarks(folders: set[Path]) -> dict[Path, list[np.ndarray]]:
@@ -263,18 +366,19 @@ def _folder_landmarks(folders: set[Path]) -> dict[Path, list[np.ndarray]]:
     for folder in sorted(folders):
         for key, count in (("lm68", NUM_LANDMARKS), ("lm5", 5)):
             path = folder / f"landmarks{count}.npz"
-            if not path.is_file():
+            if not os.path.isfile(path):  # False too where the folder may be listed and no more
                 continue
-            table = _load_npz(path)
-            if not {"files", key} <= table.keys() or table[key].shape != (
-                len(table["files"]),
-                count,
-                2,
-            ):
+            try:
+                table = _load_npz(path)
+            except (OSError, ValueError) as error:
+                raise DataError(f"{path}: {_why(error)}") from None
+            files, points = table.get("files", np.empty(())), table.get(key, np.empty(()))
+            expected = (*files.shape, count, 2)
+            if files.ndim != 1 or points.shape != expected or points.dtype.kind not in "fiu":
                 raise DataError(f"{path}: expected files [N] and {key} [N, {count}, 2]")
-            for file, points in zip(table["files"], table[key]):
-                if np.isfinite(points).all():
-                    known.setdefault(folder / str(file), []).append(points.astype(np.float64))
+            for file, marks in zip(files, points):
+                if np.isfinite(marks).all():
+                    known.setdefault(folder / str(file), []).append(marks.astype(np.float64))
             break
     return known
 
@@ -284,7 +388,10 @@ def _sidecar(path: Path) -> list[np.ndarray] | None:
     for suffix in (".pts", ".npz", ".txt", ".csv"):
         file = path.with_suffix(suffix)
         if file.is_file():
-            points = _read_points(file)
+            try:
+                points = _read_points(file)
+            except (OSError, ValueError) as error:
+                raise ImageError(f"{file}: {_why(error)}") from None
             if points.shape not in ((NUM_LANDMARKS, 2), (5, 2)) or not np.isfinite(points).all():
                 raise ImageError(
                     f"{file}: holds points {list(points.shape)}, expected 68 or 5 rows of x and y"
@@ -293,51 +400,94 @@ def _sidecar(path: Path) -> list[np.ndarray] | None:
     return None
 
 
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        return f"cannot read it ({error.strerror or error})"
+    return str(error)
+
+
 def _read_points(file: Path) -> np.ndarray:
+    """The points in a file as they are, [N, 2] if it holds what it should.
+
+    Raises:
+        ValueError: it holds no points; the message does not name the file.
+        OSError: it cannot be read.
+    """
     if file.suffix == ".npz":
         table = _load_npz(file)
-        return np.asarray(table.get("lm68", table.get("lm5", np.empty((0, 2)))), np.float64)
-    text = file.read_text(encoding="utf-8", errors="replace")
+        points = table.get("lm68", table.get("lm5", np.empty((0, 2))))
+        if points.dtype.kind not in "fiu":
+            raise ValueError(f"holds points of kind {points.dtype}, expected numbers")
+        return points.astype(np.float64)
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
     if file.suffix == ".pts":
         text = text.partition("{")[2].partition("}")[0]
     rows = [line.replace(",", " ").split() for line in text.splitlines()]
+    x, y = 0, 1
+    header = [name.strip("\"'").lower() for name in rows[0]] if rows else []
+    if file.suffix == ".csv" and {"x", "y"} <= set(header):
+        x, y = header.index("x"), header.index("y")
+        rows = rows[1:]
+    rows = [row for row in rows if len(row) > max(x, y)]
     try:
-        points = np.array([[float(x) for x in row[:2]] for row in rows if len(row) >= 2])
-    except ValueError:
-        points = np.empty((0, 2))
+        points = np.array([[float(row[x]), float(row[y])] for row in rows]).reshape(-1, 2)
+    except ValueError as error:
+        raise ValueError(f"{error}, expected 68 or 5 rows of x and y") from None
     # iBUG's files count from 1, at pixel centres.
     return points - 0.5 if file.suffix == ".pts" else points
 
 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return dict(archive)
+    except OSError as error:
+        if error.strerror:
+            raise
+        raise ValueError("cannot read it as .npz without pickles") from error
     except Exception as error:  # numpy, zipfile and zlib each raise their own on damaged files
-        raise DataError(f"{path}: cannot read it as .npz without pickles") from error
+        raise ValueError("cannot read it as .npz without pickles") from error
 
 
-def _read_log(path: Path, o: Options) -> dict[str, dict[str, Any]]:
-    """Photographs that are done; a half-written last line of a killed process does not count."""
-    if not path.is_file():
-        return {}
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
+def _read_log(folder: Path, o: Options) -> dict[str, dict[str, Any]]:
+    """Place -> the record of each photograph that is done, and a log that can be written on.
+
+    A half-written last line of a killed process does not count, and of two lines for one photograph the
+    later one does.
+    """
+    path = folder / LOG_FILE
+    lines: list[dict[str, Any]] = []
+    if path.is_file():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                lines.append(json.loads(text))
+    elif any((folder / "images").iterdir()):
+        raise ValueError(
+            f"--out {folder}: its images/ holds files, and no {LOG_FILE} says of what; give another folder"
+        )
     if lines and lines[0].get("options") != asdict(o):
         raise ValueError(
-            f"{path.parent}: was made with other options ({lines[0].get('options')}); use them, or "
-            "another --out"
+            f"{folder}: was made with other options ({lines[0].get('options')}); use them, or another --out"
         )
+    done = {
+        line.get("place") or _place(Path(line["source"])): line
+        for line in lines
+        if "source" in line
+    }
+    # Where crops of two photographs were written to one file, which is there now? Both are made again.
+    uses = Counter(face["file"] for record in done.values() for face in record["faces"])
+    done = {
+        place: record
+        for place, record in done.items()
+        if all(uses[face["file"]] == 1 for face in record["faces"])
+    }
     # Written anew, so that nothing is appended to half a line.
-    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-    return {line["source"]: line for line in lines if "source" in line}
+    kept = [{"options": asdict(o)}, *done.values()]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+    return done
 
 
-def _write_index(folder: Path, records: list[dict[str, Any]], o: Options) -> None:
+def _write_index(folder: Path, records: list[dict[str, Any]]) -> None:
     faces = [(record["source"], face) for record in records for face in record["faces"]]
     # Faces of one photograph go to one split.
     splits = split_by_name(sorted({source for source, _ in faces}))
@@ -346,17 +496,18 @@ def _write_index(folder: Path, records: list[dict[str, Any]], o: Options) -> Non
     writer.writeheader()
     for source, face in faces:
         writer.writerow({**face, "source": source, "split": splits[source]})
-    write_text(folder / "index.csv", table.getvalue())
+    contents = {folder / "index.csv": table.getvalue().encode()}
     marked = [face for _, face in faces if "lm68" in face]
     if marked:
         marks = npz_bytes(
             files=np.array([face["file"] for face in marked]),
             lm68=np.array([face["lm68"] for face in marked], np.float32),
         )
-        write_files({folder / "landmarks68.npz": marks})
+        contents = {folder / "landmarks68.npz": marks, **contents}
+    write_files(contents)
 
 
-def _summary(records: list[dict[str, Any]]) -> str:
+def _summary(records: list[dict[str, Any]], closed: int = 0) -> str:
     kept = sum(len(record["faces"]) for record in records)
     pruned = Counter(reason for record in records for reason in record["pruned"])
     unreadable = sum("unreadable" in record for record in records)
@@ -368,4 +519,5 @@ def _summary(records: list[dict[str, Any]]) -> str:
     parts += [f"{count} left out as {reason}" for reason, count in sorted(pruned.items())]
     parts += [f"no face in {empty}"] if empty else []
     parts += [f"{unreadable} unreadable"] if unreadable else []
+    parts += [f"{closed} folders that cannot be read"] if closed else []
     return ", ".join(parts)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
+import re
 import sys
 import types
 from pathlib import Path
@@ -165,6 +168,17 @@ class TestPreprocess:
         np.testing.assert_allclose(sample.landmarks, crop.to_crop(points, 100), atol=2e-3)
         assert sample.image.shape == (100, 100, 3)
 
+    @pytest.mark.parametrize("header", ["x,y", 'name, "X", "Y"'])
+    def test_csv_with_names_of_columns(self, tmp_path, header):
+        points = points_68()
+        number = "name" in header
+        rows = [f"{k},{x},{y}" if number else f"{x},{y}" for k, (x, y) in enumerate(points)]
+        path = photograph(tmp_path / "in")
+        path.with_suffix(".csv").write_text("\ufeff" + "\n".join([header, *rows]), encoding="utf-8")
+        (row,) = rows_of(preprocess_files([str(path)], str(tmp_path / "out")))
+        assert row["found_by"] == "68 landmarks"
+        assert float(row["left"]) == pytest.approx(crop_from_landmarks(points).left)
+
     def test_several_faces_go_to_one_split(self, tmp_path):
         for k in range(12):
             photograph(tmp_path / "in", f"{k}.png")
@@ -246,6 +260,282 @@ class TestPreprocess:
         assert read_image(out / "images" / "face.jpg").shape == (64, 64, 3)
 
 
+def faces(folder: Path, counts: dict[str, int]) -> Path:
+    """Photographs with so many faces each, all in one table beside them."""
+    files = [name for name, count in counts.items() for _ in range(count)]
+    for name in counts:
+        photograph(folder, name)
+    marks = np.stack([POINTS_5 + k % 7 for k in range(len(files))])
+    np.savez(folder / "landmarks5.npz", files=files, lm5=marks)
+    return folder
+
+
+def names_of(folder: Path) -> list[str]:
+    """Names of the crops in index.csv, all of them files, each once; training reads them."""
+    rows = rows_of(folder)
+    files = [row["file"] for row in rows]
+    assert len(set(files)) == len(files)
+    assert {f"images/{path.name}" for path in (folder / "images").iterdir()} >= set(files)
+    splits = [row["split"] for row in rows]
+    for split in ("train", "val"):
+        assert len(Photographs(folder, split)) == splits.count(split)
+    return [Path(file).stem for file in files]
+
+
+class TestNames:
+    """A name is given once, in the order of the photographs, and stays."""
+
+    @pytest.mark.parametrize("workers", [1, 4])
+    @pytest.mark.parametrize(
+        ("counts", "expected"),
+        [
+            (
+                {"fam.png": 3, "fam_1.png": 1, "fam_2.png": 2},
+                ["fam", "fam_1", "fam_2", "fam_1-2", "fam_2-2", "fam_2-2_1"],
+            ),
+            ({"b-2.png": 1, "b.jpg": 1, "b.png": 1}, ["b-2", "b", "b-3"]),
+            ({"b.jpg": 1, "b.png": 1, "b.webp": 1}, ["b", "b-2", "b-3"]),
+            ({"A.png": 1, "a.png": 1}, ["A", "a-2"]),
+            ({"b_1.png": 1, "b_2.png": 0, "c.png": 1}, ["b_1", "c"]),
+        ],
+    )
+    def test_unique(self, tmp_path, workers, counts, expected):
+        folder = faces(tmp_path / "in", counts)
+        out = preprocess_files([str(folder)], str(tmp_path / "out"), workers=workers)
+        assert names_of(out) == expected
+        assert len(list((out / "images").iterdir())) == len(expected)
+
+    def test_folders_and_names_that_read_alike(self, tmp_path):
+        for path in (tmp_path / "in" / "a_b.png", tmp_path / "in" / "a" / "b.png"):
+            np.savetxt(photograph(path.parent, path.name).with_suffix(".txt"), POINTS_5)
+        out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"))
+        assert names_of(out) == ["a_b", "a_b-2"]
+        assert rows_of(out)[0]["source"] == str(tmp_path / "in" / "a" / "b.png")
+
+    def test_a_photograph_that_is_given_twice(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(faces(tmp_path / "in", {"1.png": 1, "2.png": 1}))
+        (tmp_path / "link").symlink_to(tmp_path / "in")
+        inputs = ["2.png", "../in/2.png", ".", str(tmp_path / "link")]
+        out = preprocess_files(inputs, str(tmp_path / "out"))
+        assert names_of(out) == ["2", "1"]
+
+    def test_long_and_foreign_names(self, tmp_path):
+        long = "deep/" * 60
+        np.savetxt(photograph(tmp_path / "in" / long, "x.png").with_suffix(".txt"), POINTS_5)
+        try:
+            foreign = photograph(tmp_path / "in").rename(tmp_path / "in" / "caf\udce9.png")
+        except OSError:
+            pytest.skip("file names are Unicode here")
+        np.savetxt(foreign.with_suffix(".txt"), POINTS_5)
+        (tmp_path / "in" / "\udce9.jpg").write_bytes(b"no picture")
+        for _ in range(2):
+            out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"))
+            first, second = names_of(out)
+            assert first == "caf\ufffd" and second.endswith("_deep_x") and len(second) == 200
+
+
+class TestAccumulates:
+    """DIR keeps what its log records; what comes later gets names that are free."""
+
+    def test_a_second_folder(self, tmp_path, capsys):
+        a = faces(tmp_path / "a", {"1.png": 1, "2.png": 2})
+        b = faces(tmp_path / "b", {"1.png": 2, "3.png": 1})
+        out = preprocess_files([str(a)], str(tmp_path / "out"))
+        before = {path.name: path.read_bytes() for path in (out / "images").iterdir()}
+        preprocess_files([str(b)], str(tmp_path / "out"))
+        assert names_of(out) == ["1", "2", "2_1", "1-2", "1-2_1", "3"]
+        assert all((out / "images" / name).read_bytes() == data for name, data in before.items())
+        text = capsys.readouterr().out
+        assert (
+            f"3 faces from 2 photographs: {out}\nin all 6 faces from 4 photographs: {out}" in text
+        )
+        table = (out / "index.csv").read_bytes()
+        for inputs in ([a], [b], [b, a]):  # nothing is new
+            preprocess_files([str(path) for path in inputs], str(tmp_path / "out"))
+            assert (out / "index.csv").read_bytes() == table
+
+    def test_landmarks_of_both(self, tmp_path):
+        for name in ("a", "b"):
+            np.savetxt(photograph(tmp_path / name).with_suffix(".txt"), points_68(len(name)))
+            out = preprocess_files([str(tmp_path / name)], str(tmp_path / "out"))
+        files = np.load(out / "landmarks68.npz")["files"].tolist()
+        assert files == ["images/face.jpg", "images/face-2.jpg"] and names_of(out)
+
+    def test_a_folder_that_grows(self, tmp_path):
+        folder = faces(tmp_path / "in", {"k.png": 2})
+        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        first = (out / "images" / "k.jpg").read_bytes()
+        faces(folder, {"k.png": 2, "k.jpg": 1, "a.png": 1})
+        preprocess_files([str(folder)], str(tmp_path / "out"))
+        assert names_of(out) == ["k", "k_1", "a", "k-2"]
+        assert (out / "images" / "k.jpg").read_bytes() == first
+
+    def test_the_same_relative_name_elsewhere(self, tmp_path, monkeypatch):
+        for name in ("a", "b"):
+            monkeypatch.chdir(faces(tmp_path / name, {"1.png": 1}))
+            out = preprocess_files(["."], str(tmp_path / "out"))
+        assert names_of(out) == ["1", "1-2"]
+
+    def test_log_without_places(self, tmp_path, monkeypatch):
+        """Logs were written so once; what they record is done."""
+        monkeypatch.chdir(tmp_path)
+        faces(tmp_path / "in", {"1.png": 1, "2.png": 1})
+        out = preprocess_files(["in"], "out")
+        log = out / "preprocess.jsonl"
+        lines = [json.loads(text) for text in log.read_text().splitlines()]
+        for line in lines:
+            line.pop("place", None)
+        log.write_text("".join(json.dumps(line) + "\n" for line in lines[:2]))
+        (out / "images" / "1.jpg").write_bytes(b"not made again")
+        preprocess_files(["in"], "out")
+        assert (out / "images" / "1.jpg").read_bytes() == b"not made again"
+        assert [row["file"] for row in rows_of(out)] == ["images/1.jpg", "images/2.jpg"]
+
+    def test_log_that_gave_a_name_twice(self, tmp_path):
+        """Which of the two crops is there cannot be known: both are made again."""
+        folder = faces(tmp_path / "in", {"a.png": 1, "b.png": 1, "c.png": 1})
+        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        log = out / "preprocess.jsonl"
+        log.write_text(log.read_text().replace("images/b.jpg", "images/a.jpg"))
+        preprocess_files([str(folder)], str(tmp_path / "out"))
+        assert sorted(names_of(out)) == ["a", "b", "c"]
+
+    @pytest.mark.parametrize("inside", ["crops", "."])
+    def test_own_crops_are_not_photographs(self, tmp_path, capsys, inside):
+        folder = faces(tmp_path / "in", {"1.png": 1, "2.png": 1})
+        for _ in range(2):
+            out = preprocess_files([str(folder)], str(folder / inside))
+            assert names_of(out) == ["1", "2"]
+            assert capsys.readouterr().out == f"2 faces from 2 photographs: {out}\n"
+
+
+class TestFailures:
+    """A photograph that cannot be used is named, counted and tried again; the others are done."""
+
+    def bad_folder(self, folder: Path) -> Path:
+        """good.png and photographs with a sidecar each that is bad in its own way."""
+        np.savetxt(photograph(folder, "good.png").with_suffix(".txt"), POINTS_5)
+        photograph(folder, "junk.png").with_suffix(".npz").write_bytes(b"junk")
+        np.savez(photograph(folder, "text.png").with_suffix(".npz"), lm68=[["a", "b"]] * 68)
+        np.savez(photograph(folder, "other.png").with_suffix(".npz"), boxes=np.zeros(4))
+        np.save(photograph(folder, "array.png").with_suffix(".npy"), np.zeros((68, 2)))
+        (folder / "array.npy").rename(folder / "array.npz")
+        photograph(folder, "words.png").with_suffix(".csv").write_text("left,right\n" * 68)
+        photograph(folder, "closed.png").with_suffix(".pts").write_text("{}")
+        np.savetxt(photograph(folder, "point.png").with_suffix(".txt"), np.ones((5, 2)))
+        return folder
+
+    def test_bad_sidecars(self, tmp_path, monkeypatch, capsys):
+        folder = self.bad_folder(tmp_path / "in")
+        read_text = Path.read_text
+
+        def refused(path: Path, *args, **kwargs) -> str:
+            if path.name == "closed.pts":
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return read_text(path, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "read_text", refused)
+        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        assert names_of(out) == ["good"]
+        text = capsys.readouterr().out
+        for name, reason in (
+            ("junk.npz", "cannot read it as .npz without pickles"),
+            ("text.npz", "holds points of kind <U1, expected numbers"),
+            ("other.npz", "holds points [0, 2], expected 68 or 5 rows of x and y"),
+            ("array.npz", "cannot read it as .npz without pickles"),
+            ("words.csv", "could not convert string to float: 'left', expected 68 or 5 rows of x"),
+            ("closed.pts", "cannot read it (Permission denied)"),
+        ):
+            assert f"skipped: {folder / name}: {reason}" in text
+        assert "1 faces from 8 photographs, 1 left out as too small, 6 unreadable" in text
+
+    def test_mended_files_are_tried_again(self, tmp_path, capsys):
+        folder = self.bad_folder(tmp_path / "in")
+        (folder / "broken.png").write_bytes(b"no picture")
+        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        pruned = folder / "point.txt"
+        for path in (folder / "text.npz", folder / "junk.npz", pruned):
+            path.unlink()
+            np.savetxt(path.with_suffix(".txt"), POINTS_5)
+        capsys.readouterr()
+        preprocess_files([str(folder)], str(tmp_path / "out"))
+        # What was left out as too small is done.
+        assert names_of(out) == ["good", "junk", "text"]
+        text = capsys.readouterr().out
+        assert "junk" not in text and f"skipped: {folder / 'broken.png'}: cannot read this" in text
+        assert "3 faces from 9 photographs, 1 left out as too small, 5 unreadable" in text
+        preprocess_files([str(folder)], str(tmp_path / "out"))
+        # The log has a line for the options and for each photograph, then those tried again.
+        assert len((out / "preprocess.jsonl").read_text().splitlines()) == 1 + 9 + 5
+
+    def test_folders_that_cannot_be_read(self, tmp_path, monkeypatch, capsys):
+        for name in ("a", "closed", "z"):
+            np.savetxt(photograph(tmp_path / "in" / name).with_suffix(".txt"), POINTS_5)
+        scandir = os.scandir
+
+        def refused(path):
+            if Path(path).name == "closed":
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refused)
+        out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"))
+        assert names_of(out) == ["a_face", "z_face"]
+        reason = f"{tmp_path / 'in' / 'closed'}: cannot read this folder (Permission denied)"
+        text = capsys.readouterr().out
+        assert f"skipped: {reason}\n" in text
+        assert "2 faces from 2 photographs, 1 folders that cannot be read" in text
+        with pytest.raises(ValueError, match=re.escape(reason)):
+            preprocess_files([str(tmp_path / "in" / "closed")], str(tmp_path / "other"))
+        assert not (tmp_path / "other").exists()
+
+    def test_folder_that_may_be_listed_alone(self, tmp_path, monkeypatch, capsys):
+        folder = faces(tmp_path / "in", {"1.png": 1, "2.png": 1})
+        is_file = Path.is_file
+
+        def refused(path: Path) -> bool:
+            if path.name == "1.png":
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return is_file(path)
+
+        monkeypatch.setattr(Path, "is_file", refused)
+        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        assert [row["file"] for row in rows_of(out)] == ["images/2.jpg"]
+        assert "1.png: cannot read it (Permission denied)" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("name", ["images/3.jpg", "index.csv"])
+    def test_full_disk(self, tmp_path, monkeypatch, name):
+        folder = faces(tmp_path / "in", {f"{k}.png": 1 for k in range(6)})
+        whole = preprocess_files([str(folder)], str(tmp_path / "whole"))
+        write_bytes = Path.write_bytes
+
+        def full(path: Path, data: bytes) -> int:
+            if path.match(f"{name}*"):
+                write_bytes(path, data[:9])
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write_bytes(path, data)
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        expected = (
+            r"out: cannot write there any more \(No space left on device\); the crops that are done are "
+            "whole; free some space or mend the folder, then the same command resumes"
+        )
+        for _ in range(2):
+            with pytest.raises(OSError, match=expected):
+                preprocess_files([str(folder)], str(tmp_path / "out"))
+        monkeypatch.setattr(Path, "write_bytes", write_bytes)
+        first = tmp_path / "out" / "images" / "0.jpg"
+        data = first.read_bytes()
+        first.write_bytes(b"not made again")
+        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        assert first.read_bytes() == b"not made again"
+        first.write_bytes(data)
+        for path in whole.rglob("*"):
+            if path.is_file() and path.name != "preprocess.jsonl":
+                assert (out / path.relative_to(whole)).read_bytes() == path.read_bytes()
+        assert not list(out.rglob("*.tmp"))
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("inputs", "message"),
@@ -276,12 +566,52 @@ class TestMistakes:
         with pytest.raises(ValueError, match="landmarks68.npz: cannot read it as .npz"):
             preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"))
 
-    @pytest.mark.parametrize("option", ["size", "smallest"])
-    def test_impossible_sizes(self, tmp_path, option):
-        with pytest.raises(ValueError, match=f"preprocess: {option} is 0, expected at least 1"):
-            preprocess_files(
-                [str(photograph(tmp_path))], str(tmp_path / "o"), Options(**{option: 0})
-            )
+    @pytest.mark.parametrize(
+        ("option", "value", "expected"),
+        [
+            ("size", "0", "is 0, expected 16 to 16384"),
+            ("size", "99999", "is 99999, expected 16 to 16384"),
+            ("smallest", "0", "is 0, expected 1 to 16384"),
+            ("smallest", "999999", "is 999999, expected 1 to 16384"),
+            ("sharpness", "inf", "is inf, expected 0 to 1000000"),
+            ("turned", "-1", "is -1.0, expected 0 to 1000"),
+            ("score", "nan", "is nan, expected -100 to 100"),
+            ("workers", "0", "is 0, expected 1 to 1024"),
+            ("workers", "4000", "is 4000, expected 1 to 1024"),
+            ("shards", "-2", "is -2.0, expected 0 to 1000000"),
+            ("shards", "inf", "is inf, expected 0 to 1000000"),
+        ],
+    )
+    def test_numbers_out_of_their_range(self, tmp_path, capsys, option, value, expected):
+        args = ["preprocess", str(photograph(tmp_path)), "--out", str(tmp_path / "o")]
+        assert main([*args, f"--{option}", value]) == 2
+        assert capsys.readouterr().err == f"mofa-nvdr: --{option} {expected}\n"
+        assert not (tmp_path / "o").exists()
+
+    @pytest.mark.parametrize(
+        ("photos", "out", "message"),
+        [
+            ("", "o", "preprocess: an input is empty, expected a photograph or a folder"),
+            ("face.png", "", "--out is empty, expected a folder"),
+            ("face.png", "face.png", "--out face.png: cannot write there (Not a directory); give"),
+            ("images", ".", "images: lies in images, where crops go; give another --out"),
+            ("images/own.png", ".", "images/own.png: lies in images, where crops go; give another"),
+            ("face.png", ".", "--out .: its images/ holds files, and no preprocess.jsonl says of"),
+        ],
+    )
+    def test_folders_that_cannot_be_meant(
+        self, tmp_path, monkeypatch, capsys, photos, out, message
+    ):
+        """Nothing is searched or written over that was not named."""
+        monkeypatch.chdir(tmp_path)
+        photograph(tmp_path)
+        own = photograph(tmp_path / "images", "own.png").read_bytes()
+        before = sorted(tmp_path.rglob("*"))
+        assert main(["preprocess", photos, "--out", out]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+        assert sorted(tmp_path.rglob("*")) == before
+        assert (tmp_path / "images" / "own.png").read_bytes() == own
 
     def test_without_opencv(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "cv2", None)
