@@ -315,9 +315,12 @@ def _find_sources(inputs: Sequence[str], out: Path) -> tuple[list[_Source], list
         if not text:  # pathlib takes it for the working directory
             raise DataError("preprocess: an input is empty, expected a photograph or a folder")
         path = Path(text)
-        is_folder = path.is_dir()
-        if not is_folder and not path.is_file():
-            raise DataError(f"{path}: no such photograph or folder")
+        try:
+            is_folder = path.is_dir()
+            if not is_folder and not path.is_file():
+                raise DataError(f"{path}: no such photograph or folder")
+        except OSError as error:
+            raise DataError(f"{path}: {_why(error)}") from None
         where = Path(os.path.realpath(path if is_folder else path.parent))
         if where.is_relative_to(images):
             raise DataError(f"{path}: lies in {out / 'images'}, where crops go; give another --out")

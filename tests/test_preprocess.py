@@ -502,6 +502,8 @@ class TestFailures:
         out = preprocess_files([str(folder)], str(tmp_path / "out"))
         assert [row["file"] for row in rows_of(out)] == ["images/2.jpg"]
         assert "1.png: cannot read it (Permission denied)" in capsys.readouterr().out
+        with pytest.raises(ValueError, match=r"1.png: cannot read it \(Permission denied\)"):
+            preprocess_files([str(folder / "1.png")], str(tmp_path / "other"))
 
     @pytest.mark.parametrize("name", ["images/3.jpg", "index.csv"])
     def test_full_disk(self, tmp_path, monkeypatch, name):

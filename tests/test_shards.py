@@ -350,7 +350,7 @@ class TestCommand:
         out = tmp_path / "out"
         args = ["preprocess", str(folder), "--out", str(out), "--size", "48"]
         assert main([*args, "--shards", "-1"]) == 2
-        assert "shards is -1.0 MB, expected 0 or more" in capsys.readouterr().err
+        assert "--shards is -1.0, expected 0 to 1000000" in capsys.readouterr().err
         assert main([*args, "--shards", "0.01"]) == 0
         assert f"shards: {out / 'shards'}" in capsys.readouterr().out
         with warnings.catch_warnings():
