@@ -12,8 +12,10 @@ import os
 import random
 import re
 import shutil
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mofa_nvdr.files import replacing
+from mofa_nvdr.files import replacing, usual_mode
 
 FORMAT = "mofa-nvdr checkpoint 1"
 BEST = "best.safetensors"
@@ -69,7 +71,10 @@ def save_checkpoint(
     tensors = {key: value.contiguous().clone() for key, value in tensors.items()}
     try:
         with replacing(path) as temporary:
-            save_file(tensors, temporary, {"format": FORMAT, "metadata": json.dumps(metadata)})
+            text = json.dumps(metadata)
+            header = {"format": FORMAT, "metadata": text, "crc32": _checksum(tensors, text)}
+            with usual_mode(temporary):
+                save_file(tensors, temporary, header)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
         _sync_folder(path.parent)
@@ -95,20 +100,26 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and metadata of a checkpoint.
 
     Raises:
+        CheckpointError: not a readable checkpoint, or not the bytes that were written.
+    """
+    with _opened(path) as file:
+        header = file.metadata() or {}
+        metadata = _metadata(path, header)
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+    # Checkpoints of before have no checksum.
+    if header.get("crc32") not in (None, _checksum(tensors, header["metadata"])):
+        raise CheckpointError(f"{path}: not a readable checkpoint (its checksum does not fit)")
+    return tensors, metadata
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a checkpoint alone.
+
+    Raises:
         CheckpointError: not a readable checkpoint.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
-    if header.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: the file's metadata does not say {FORMAT!r}")
-    try:
-        return tensors, json.loads(header["metadata"])
-    except (KeyError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
+    with _opened(path) as file:
+        return _metadata(path, file.metadata() or {})
 
 
 def find_checkpoint(run: str | Path) -> Path:
@@ -146,6 +157,32 @@ def restore_training(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     _restore_random_states(tensors)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
+
+
+def _metadata(path: Path, header: dict[str, str]) -> dict[str, Any]:
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: the file's metadata does not say {FORMAT!r}")
+    try:
+        return cast(dict[str, Any], json.loads(header["metadata"]))
+    except (KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
+
+
+def _checksum(tensors: dict[str, Tensor], metadata: str) -> str:
+    """CRC-32 of the bytes of all tensors, in the order of their names, and of the metadata."""
+    value = zlib.crc32(metadata.encode("utf-8"))
+    for name in sorted(tensors):
+        value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), value)
+    return f"{value:08x}"
 
 
 def _random_states() -> dict[str, Tensor]:

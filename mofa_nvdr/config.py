@@ -181,10 +181,16 @@ RESUME_MAY_CHANGE = (
     "out", "steps", "device", "threads", "log_every", "val_every", "val_images", "sheet_every",
     "checkpoint_every", "keep_checkpoints", "best_measure", "stop_after_skips",
 )  # fmt: skip
+# And where --out names the run: the ways out of losses that are not finite. Without --out another rate
+# means another run.
+OUT_MAY_CHANGE = ("learning_rate", "clip_gradient")
 
 _POSITIVE = ("batch_size", "image_size", "log_every", "val_every", "sheet_every", "checkpoint_every",
              "keep_checkpoints", "stop_after_skips", "landmark_unit", "learning_rate",
              "rate_after_warm_start", "synthetic_pose")  # fmt: skip
+
+_LARGEST = 1e30  # of any float: half of float32's exponents, and no infinity
+_MOST_THREADS = 256  # of one process
 
 
 class ConfigError(ValueError):
@@ -221,6 +227,10 @@ def check_config(config: TrainConfig) -> None:
         value = getattr(config, field.name)
         if isinstance(value, (int, float)) and not value >= 0:
             raise ConfigError(f"--{_flag(field.name)} is {value}, expected 0 or more")
+        if isinstance(value, float) and value > _LARGEST:
+            raise ConfigError(f"--{_flag(field.name)} is {value}, expected at most {_LARGEST:g}")
+    if config.threads > _MOST_THREADS:
+        raise ConfigError(f"--threads is {config.threads}, expected at most {_MOST_THREADS}")
     for key in ("augment_color", "augment_blur", "augment_jpeg", "augment_occlude"):
         if getattr(config, key) > 1:
             raise ConfigError(f"--{_flag(key)} is {getattr(config, key)}, expected 0 to 1")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mofa_nvdr.affine import affine
 from mofa_nvdr.face_code import CodeLayout
-from mofa_nvdr.files import replacing
+from mofa_nvdr.files import replacing, usual_mode
 
 FORMAT = "mofa-nvdr face model 1"
 NUM_LANDMARKS = 68
@@ -221,7 +221,8 @@ class FaceModel(nn.Module):
             "region_names": json.dumps(list(self.region_names)),
         }
         with replacing(path) as temporary:
-            save_file(arrays, temporary, metadata)
+            with usual_mode(temporary):
+                save_file(arrays, temporary, metadata)
 
 
 def _names(metadata: dict[str, str], key: str) -> list[str]:

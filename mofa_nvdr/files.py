@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -27,6 +28,15 @@ def replacing(path: Path, several: bool = False) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # a disk that refuses this has refused more before
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def usual_mode(path: Path) -> Iterator[None]:
+    """Whoever may read other new files may read `path`, which a library writes for its owner alone."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    yield
+    path.chmod(mode)
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:

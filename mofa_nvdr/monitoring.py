@@ -7,7 +7,9 @@ import math
 import os
 import shlex
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,10 @@ class Monitor:
         self._things.callback(self._log.close)
         self._board = _tensorboard(run, done)
         if self._board:
+            self._things.enter_context(_one_report())
             self._things.callback(self._board.close)
+        else:
+            print("note: no TensorBoard scalars; pip install 'mofa-nvdr[train]'", file=sys.stderr)
         self._bar = tqdm(
             total=config.steps,
             initial=done,
@@ -70,8 +75,10 @@ class Monitor:
     def __enter__(self) -> Monitor:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._things.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        # A disk that failed a write fails these too, and the first error says what happened.
+        with contextlib.suppress(*([OSError] if kind else [])):
+            self._things.close()
 
     def say(self, text: str) -> None:
         """A line for people, above the bar where there is one."""
@@ -242,3 +249,20 @@ def _tensorboard(run: Path, step: int) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(run), purge_step=step + 1 if step else None)
+
+
+@contextlib.contextmanager
+def _one_report() -> Iterator[None]:
+    """TensorBoard's thread dies of a full disk without a word: its next call here raises the error."""
+    before = threading.excepthook
+
+    def hook(error: threading.ExceptHookArgs) -> None:
+        of_tensorboard = type(error.thread).__module__.startswith("tensorboard.")
+        if not (of_tensorboard and isinstance(error.exc_value, OSError)):
+            before(error)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before

@@ -7,45 +7,78 @@ import json
 import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mofa_nvdr.config import RESUME_MAY_CHANGE, ConfigError, TrainConfig, dump_config, load_config
+from mofa_nvdr.checkpoint import CheckpointError, list_checkpoints, read_metadata
+from mofa_nvdr.config import (
+    OUT_MAY_CHANGE,
+    RESUME_MAY_CHANGE,
+    ConfigError,
+    TrainConfig,
+    dump_config,
+    load_config,
+)
 from mofa_nvdr.files import replacing
 
 _FOLDER = re.compile(r"(\d{5})-.+")
 
 
-def open_run(config: TrainConfig, name: str, root: Path = Path("runs")) -> Path:
-    """The folder of this run: the one to resume, or a new one holding config.yaml.
+def open_run(
+    config: TrainConfig,
+    name: str,
+    root: Path = Path("runs"),
+    warn: Callable[[str], None] = print,
+) -> Path:
+    """The folder of this run: the one to resume, or a new one. Nothing in it is changed: see keep_config.
 
     With `config.out` the folder is that one. Without, it is the newest folder below `root` whose
     configuration equals this one (apart from config.RESUME_MAY_CHANGE), else a new runs/NNNNN-NAME.
 
+    Args:
+        config: of the run.
+        name: used in the folder's name without `config.out`.
+        root: where folders are made without `config.out`.
+        warn: hears of options that were others before (config.OUT_MAY_CHANGE).
+
     Raises:
-        ConfigError: `config.out` holds a run with another configuration, or cannot be written.
+        ConfigError: `config.out` holds a run with another configuration, or cannot be made.
     """
     if config.out:
         folder = Path(config.out)
-        if (folder / "config.yaml").is_file():
-            different = _differences(config, load_config(str(folder / "config.yaml")))
-            if different:
-                raise ConfigError(
-                    f"--out {folder}: holds a run with another {', '.join(different)}; "
-                    "give another folder, or the same options to resume"
-                )
+        before = _config_of(folder)
+        different = _differences(config, before) if before else []
+        refused = [key for key in different if key not in OUT_MAY_CHANGE]
+        if refused:
+            raise ConfigError(
+                f"--out {folder}: holds a run with another {', '.join(map(_flag, refused))}; "
+                "give another folder, or the same options to resume"
+            )
+        for key in different:
+            was, value = getattr(before, key), getattr(config, key)
+            warn(f"WARNING: {folder}: goes on with {_flag(key)} {value:g}, it was {was:g}")
     else:
         found = [f for f in _run_folders(root) if _is_same(config, f)]
         number = 1 + max((int(f.name[:5]) for f in _run_folders(root)), default=-1)
         folder = found[-1] if found else root / f"{number:05d}-{name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+    return folder
+
+
+def keep_config(folder: Path, config: TrainConfig) -> None:
+    """Write config.yaml, once it is certain that the run begins or goes on with it.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
         write_text(folder / "config.yaml", dump_config(config))
     except OSError as error:
-        raise ConfigError(
-            f"--out {folder}: cannot write there ({error.strerror}); give another folder"
-        ) from None
-    return folder
+        raise _not_writable(folder, error) from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -93,15 +126,17 @@ class JsonLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Lines of a log.jsonl; a half-written line is left out, a missing file is empty."""
+    """Lines of a log.jsonl; a half-written or foreign line is left out, a missing file is empty."""
     if not path.is_file():
         return []
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
             continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
     return lines
 
 
@@ -128,10 +163,31 @@ def _is_same(config: TrainConfig, folder: Path) -> bool:
         return False  # a run of another version
 
 
+def _config_of(folder: Path) -> TrainConfig | None:
+    """The configuration of the run in a folder, from its newest checkpoint where config.yaml is gone."""
+    if (folder / "config.yaml").is_file():
+        return load_config(str(folder / "config.yaml"))
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return TrainConfig(**read_metadata(path)["config"])
+        except (CheckpointError, KeyError, TypeError):  # damaged, or of another version
+            continue
+    return None
+
+
 def _differences(config: TrainConfig, other: TrainConfig) -> list[str]:
     return [
-        f"--{field.name.replace('_', '-')}"
+        field.name
         for field in dataclasses.fields(TrainConfig)
         if field.name not in RESUME_MAY_CHANGE
         and getattr(config, field.name) != getattr(other, field.name)
     ]
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _not_writable(folder: Path, error: OSError) -> ConfigError:
+    reason = error.strerror or error
+    return ConfigError(f"--out {folder}: cannot write there ({reason}); give another folder")

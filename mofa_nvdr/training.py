@@ -42,7 +42,7 @@ from mofa_nvdr.objective import (
     not_finite,
     with_teacher,
 )
-from mofa_nvdr.run_folder import open_run, remove_leftovers, write_bytes
+from mofa_nvdr.run_folder import keep_config, open_run, remove_leftovers, write_bytes
 from mofa_nvdr.stages import StageClock
 from mofa_nvdr.training_state import TrainingState, make_optimizer, set_rates
 
@@ -78,6 +78,10 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
         return _train(config, name, root, device, signals)
 
 
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def _check_share(config: TrainConfig) -> None:
     if config.batch_size % distributed.world_size():
         raise ConfigError(
@@ -101,17 +105,21 @@ def _train(
     decoder = make_decoder(config, model).to(device)
     encoder = make_encoder(config, model.layout).to(device)
     corpus = Corpus(config, decoder)
-    run = distributed.on_main(lambda: open_run(config, name, root))
+    run = distributed.on_main(lambda: open_run(config, name, root, _warn))
     optimizer = make_optimizer(config, encoder)
     state = TrainingState(config, run, encoder, optimizer, decoder, corpus)
-    done = state.resume(warn=lambda text: print(text, file=sys.stderr))
+    done = state.resume(_warn)
+    distributed.on_main(lambda: keep_config(run, config))
     together = distributed.parallel(encoder)  # shares the encoder's parameters
     if distributed.is_main():
         remove_leftovers(run)
         state.facts["commands"].append([done, command_line()])
     clock = StageClock(device)
 
-    with Monitor(config, run, done, state.facts) as monitor, named_errors(run, lambda: _safe(run)):
+    with (
+        named_errors(run, lambda: _safe(run)),
+        Monitor(config, run, done, state.facts) as monitor,
+    ):
 
         def validation(step: int) -> bool:
             share = corpus.val(rank=distributed.rank(), world_size=distributed.world_size())
@@ -137,6 +145,7 @@ def _train(
         encoder.train()
         monitor.restart_rate()
         stream = corpus.train(done)
+        due = False  # a checkpoint
         try:
             for step in range(done + 1, config.steps + 1):
                 reported = step % config.log_every == 0 or step == config.steps
@@ -162,10 +171,12 @@ def _train(
                     state.facts["skipped_in_a_row"] += 1
                     monitor.skipped(step, result.trouble, _save_batch(run, step, batch))
                     if state.facts["skipped_in_a_row"] >= config.stop_after_skips:
+                        newest = list_checkpoints(run)[-1]
                         raise RuntimeError(
                             f"step {step}: {result.trouble}, {state.facts['skipped_in_a_row']} steps in a "
-                            "row; lower --learning-rate or set --clip-gradient (the newest checkpoint of "
-                            f"{run} is from before)"
+                            f"row; a lower --learning-rate, or --clip-gradient, with --out {run} goes on "
+                            f"from {newest.name}, the last from before; without that file, from the one "
+                            "before it"
                         )
                 else:
                     state.facts["skipped_in_a_row"] = 0
@@ -178,7 +189,10 @@ def _train(
                 improved = (step % config.val_every == 0 or last) and validation(step)
                 if step % config.sheet_every == 0 or last:
                     monitor.sheet(step, encoder, decoder, corpus)
-                if step % config.checkpoint_every == 0 or last or improved or result.stop:
+                due = due or step % config.checkpoint_every == 0
+                held = state.facts["skipped_in_a_row"] > 0  # the weights may be broken already
+                if (due and not held) or last or improved or result.stop:
+                    due = False
                     save(step, "finished" if last else "stopped" if result.stop else "running")
                     monitor.restart_rate()
                 if result.stop and not last:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,12 +133,14 @@ class TrainingState:
                 try:
                     found, metadata = read_checkpoint(path)
                 except CheckpointError as error:
-                    warn(f"WARNING: {error}; taking the one before")
+                    warn(f"WARNING: {error}")
                     continue
                 face_model_of(metadata).check(self.decoder.model, f"{path}: trained with")
                 tensors.update(found)
                 for damaged in paths[:number]:  # else they would count among the newest
                     damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
+                if number:
+                    warn(f"WARNING: taking {path}, of step {metadata.get('step')}")
                 return metadata, path
             if paths:
                 raise CheckpointError(
@@ -159,7 +162,7 @@ class TrainingState:
             if self.teacher is not None and step >= self.config.warm_start_steps:
                 restore_encoder(self.teacher, tensors, "teacher/")
         except (KeyError, TypeError, RuntimeError) as error:  # of another version, or edited
-            reason = " ".join(str(error).split())
+            reason = textwrap.shorten(str(error), 300, placeholder=" ...")
             raise CheckpointError(
                 f"{path}: not a checkpoint that this version can resume ({reason})"
             ) from error
@@ -202,6 +205,8 @@ class TrainingState:
         save_checkpoint(path, self.encoder, self.optimizer, metadata, kept)
         if self.facts.get("best", {}).get("step") == step:
             keep_best(path)
+        if self.facts["skipped_in_a_row"]:  # the weights may be why: one from before has to stay
+            return
         for old in list_checkpoints(self.run)[: -self.config.keep_checkpoints]:
             old.unlink(missing_ok=True)
 

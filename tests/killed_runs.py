@@ -1,7 +1,8 @@
 """Train once without disturbance, then again and again with SIGKILL, and say where the kills fell.
 
 A program of its own for test_nothing_lost: it imports everything once and forks a process for each start of
-the training, which is killed at a random one of the moments that could lose something, or at a random time.
+the training, which is killed at a random time, or at a random one of each kind of moments that could lose
+something.
 
     python -m tests.killed_runs FACE_MODEL FOLDER NUM_KILLS
 """
@@ -26,8 +27,7 @@ from mofa_nvdr.config import TrainConfig, load_config
 from tests.small_encoder import small_encoder
 
 TIMES = 6  # kills by the clock; the others come at counted moments
-NEVER = 0
-passed = 0  # moments in this process so far
+KINDS = ("save_file", "write", "write_bytes", "train_step", "replace", "fsync", "link")
 
 
 def config_of(face_model: str, out: Path) -> TrainConfig:
@@ -43,17 +43,16 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_at(moment: int, note: Path) -> None:
-    """Arrange for SIGKILL at the `moment`-th write, rename, link or sync, before or half way."""
+def kill_at(kind: str, count: int) -> None:
+    """Arrange for SIGKILL at the `count`-th moment of a kind, before or half way; kind "": never."""
 
     def watch(owner: Any, name: str, half: Callable[..., None]) -> None:
         function = getattr(owner, name)
+        left = [count if name == kind else 0]
 
         def watched(*args: Any, **more: Any) -> Any:
-            global passed
-            passed += 1
-            if passed == moment:
-                note.write_text(name)
+            left[0] -= 1
+            if left[0] == 0:
                 half(*args)
                 die()
             return function(*args, **more)
@@ -84,15 +83,14 @@ def kill_at(moment: int, note: Path) -> None:
         watch(os, name, nothing)
 
 
-def start(config: TrainConfig, moment: int, note: Path) -> int:
-    """Fork a process that trains, and dies at a moment; its process id."""
+def start(config: TrainConfig, kind: str = "", count: int = 0) -> int:
+    """Fork a process that trains, and dies at the `count`-th moment of a kind; its process id."""
     sys.stdout.flush()
     child = os.fork()
     if child:
         return child
-    kill_at(moment, note)
+    kill_at(kind, count)
     training.train(config)
-    note.write_text(str(passed))
     os._exit(0)
 
 
@@ -101,26 +99,24 @@ def main(face_model: str, folder: Path, num_kills: int) -> None:
     training.make_encoder = small_encoder
     warm = dataclasses.replace(config_of(face_model, folder / "warm"), steps=4)
     training.train(warm)  # compiles
-    note = folder / "note"
     began = time.monotonic()
-    os.waitpid(start(config_of(face_model, folder / "whole"), NEVER, note), 0)
-    duration, num_moments = time.monotonic() - began, int(note.read_text())
+    os.waitpid(start(config_of(face_model, folder / "whole")), 0)
+    duration = time.monotonic() - began
     rng = random.Random(0)
     kills: list[str] = []
     runs = 0
     while len(kills) < num_kills:
         config, finished = config_of(face_model, folder / f"run{runs}"), False
         while not finished:
-            note.unlink(missing_ok=True)
             enough, by_time = len(kills) >= num_kills, len(kills) < TIMES
-            moment = NEVER if enough or by_time else rng.randrange(1, num_moments // 3)
-            child = start(config, moment, note)
+            kind = "time" if by_time else "" if enough else KINDS[len(kills) % len(KINDS)]
+            child = start(config, kind, rng.randrange(1, 4))
             if by_time:
                 time.sleep(duration * rng.uniform(0.1, 0.6))
                 os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-                kills.append("time" if by_time else note.read_text())
+                kills.append(kind)
             elif status == 0:
                 finished = True
             else:

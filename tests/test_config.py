@@ -121,6 +121,8 @@ class TestCheck:
             ({"steps": -1}, "--steps is -1"),
             ({"weight_landmark": -0.5}, "--weight-landmark is -0.5, expected 0 or more"),
             ({"scale_z": float("nan")}, "--scale-z is nan, expected 0 or more"),
+            ({"learning_rate": float("inf")}, "--learning-rate is inf, expected at most 1e.30"),
+            ({"threads": 4000}, "--threads is 4000, expected at most 256"),
             (
                 {"rate_after_warm_start": 0.0},
                 "--rate-after-warm-start is 0.0, expected more than 0",

@@ -17,6 +17,7 @@ from mofa_nvdr.checkpoint import BEST, CheckpointError, list_checkpoints, read_c
 from mofa_nvdr.config import ConfigError, load_config
 from mofa_nvdr.run_folder import read_log
 from mofa_nvdr.training import train
+from tests.killed_runs import KINDS
 from tests.small_encoder import small_encoder
 from tests.small_face import small_face
 
@@ -66,7 +67,7 @@ class TestKills:
         report = json.loads((tmp_path / "kills.json").read_text())
         assert len(report["kills"]) == 20
         # By the clock, and at moments that would hurt: in a checkpoint, before a rename, in a log line.
-        assert {"time", "replace", "save_file", "write", "train_step"} <= set(report["kills"])
+        assert {"time", *KINDS} == set(report["kills"])
         whole = tmp_path / "whole"
         assert [line["step"] for line in curve(whole) if "loss" in line] == list(range(1, 13))
         for number in range(report["runs"]):
@@ -89,10 +90,26 @@ class TestDamagedCheckpoints:
         train(small)
         printed = capsys.readouterr()
         assert f"WARNING: {newest}: not a readable checkpoint" in printed.err
-        assert "taking the one before" in printed.err and "resuming after step 6" in printed.out
+        assert (
+            f"WARNING: taking {run / 'checkpoint-00000006.safetensors'}, of step 6" in printed.err
+        )
+        assert "resuming after step 6" in printed.out
         assert newest.with_name(newest.name + ".damaged").is_file()
         assert curve(run) == curve(whole)
         assert same_state(newest, whole / newest.name)
+
+    def test_changed_bytes_give_way_to_the_one_before(self, small, capsys):
+        """A file of the right form whose weights are not those that were saved."""
+        run = train(small)
+        newest = list_checkpoints(run)[-1]
+        data = bytearray(newest.read_bytes())
+        data[len(data) // 2] ^= 1
+        newest.unlink()  # best.safetensors may be another name of it
+        newest.write_bytes(data)
+        train(small)
+        printed = capsys.readouterr()
+        assert f"{newest}: not a readable checkpoint (its checksum does not fit)" in printed.err
+        assert "resuming after step 6" in printed.out
 
     def test_the_best_is_the_last_resort(self, small, tmp_path, capsys):
         whole = train(dataclasses.replace(small, out=str(tmp_path / "whole")))
@@ -105,6 +122,18 @@ class TestDamagedCheckpoints:
         train(small)
         assert "resuming after step 6" in capsys.readouterr().out
         assert curve(run) == curve(whole)
+
+    def test_options_of_a_run_without_config(self, small):
+        """They are in its checkpoints, and a wrong command changes nothing in the folder."""
+        run = train(small)
+        text = (run / "config.yaml").read_text()
+        (run / "config.yaml").unlink()
+        before = sorted(run.iterdir())
+        with pytest.raises(ConfigError, match="holds a run with another --encoder; give another"):
+            train(dataclasses.replace(small, encoder="compact"))
+        assert sorted(run.iterdir()) == before
+        train(small)
+        assert (run / "config.yaml").read_text() == text
 
     def test_none_is_readable(self, small, capsys):
         run = train(small)
@@ -270,6 +299,39 @@ class TestDisk:
             f"mofa-nvdr: --out {small.out}: cannot write there (Read-only file system); "
             "give another folder"
         ]
+
+    def test_tensorboard_on_a_full_disk(self, small, monkeypatch, capsys):
+        """Its thread writes later, and fails alone; no traceback, and one line in the end."""
+        writer = pytest.importorskip("tensorboard.summary.writer.record_writer").RecordWriter
+        write, lines = writer.write, iter(range(9**9))
+
+        def full(self, data):
+            if next(lines) > 20:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(self, data)
+
+        monkeypatch.setattr(writer, "write", full)
+        arguments = [
+            "train",
+            "--config",
+            "smoke",
+            "--face-model",
+            small.face_model,
+            "--out",
+            small.out,
+        ]
+        assert cli.main([*arguments, "--steps", "8"]) == 2
+        lines_of_errors = capsys.readouterr().err.splitlines()
+        assert len(lines_of_errors) == 1
+        assert (
+            "cannot write there any more (No space left on device); checkpoint-"
+            in lines_of_errors[0]
+        )
+
+    def test_others_may_read_a_checkpoint(self, small):
+        run = train(small)
+        modes = {path.name: path.stat().st_mode for path in run.iterdir()}
+        assert modes["checkpoint-00000008.safetensors"] == modes["config.yaml"]
 
     def test_leftovers_of_a_killed_process_go(self, small, tmp_path):
         (tmp_path / "run").mkdir()

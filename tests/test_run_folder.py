@@ -6,24 +6,31 @@ import json
 import pytest
 
 from mofa_nvdr.config import ConfigError, TrainConfig, load_config
-from mofa_nvdr.run_folder import JsonLog, open_run, read_log
+from mofa_nvdr.run_folder import JsonLog, keep_config, open_run, read_log
 
 
 class TestOpenRun:
     def test_numbers_go_up_and_the_same_command_resumes(self, tmp_path):
         config = TrainConfig()
         first = open_run(config, "mofa-raster", tmp_path)
+        keep_config(first, config)
         assert first.name == "00000-mofa-raster"
         assert load_config(str(first / "config.yaml")) == config
         other = open_run(dataclasses.replace(config, seed=1), "mofa-raster", tmp_path)
         assert other.name == "00001-mofa-raster"
+        assert open_run(dataclasses.replace(config, learning_rate=3), "x", tmp_path) not in (
+            first,
+            other,
+        )
         again = dataclasses.replace(config, steps=9, log_every=3)  # both may change
         assert open_run(again, "mofa-raster", tmp_path) == first
+        keep_config(first, again)
         assert load_config(str(first / "config.yaml")).steps == 9
 
     def test_out_is_the_folder(self, tmp_path):
         config = TrainConfig(out=str(tmp_path / "a" / "b"))
         assert open_run(config, "x") == tmp_path / "a" / "b"
+        keep_config(tmp_path / "a" / "b", config)
         with pytest.raises(ConfigError, match="holds a run with another --seed, --flip"):
             open_run(dataclasses.replace(config, seed=3, flip=False), "x")
 
@@ -31,6 +38,18 @@ class TestOpenRun:
         (tmp_path / "file").write_text("")
         with pytest.raises(ConfigError, match="cannot write there .*; give another folder"):
             open_run(TrainConfig(out=str(tmp_path / "file" / "run")), "x")
+        with pytest.raises(ConfigError, match="cannot write there .*; give another folder"):
+            keep_config(tmp_path / "missing", TrainConfig())
+
+    def test_other_rate_with_out_is_said(self, tmp_path):
+        config = TrainConfig(out=str(tmp_path))
+        keep_config(tmp_path, config)
+        said: list[str] = []
+        assert (
+            open_run(dataclasses.replace(config, clip_gradient=5.0), "x", warn=said.append)
+            == tmp_path
+        )
+        assert said == [f"WARNING: {tmp_path}: goes on with --clip-gradient 5, it was 0"]
 
 
 class TestJsonLog:
@@ -49,6 +68,10 @@ class TestJsonLog:
         lines = [json.loads(text) for text in path.read_text().splitlines()]
         assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
         assert lines[-1]["again"]
+
+    def test_foreign_lines_are_left_out(self, tmp_path):
+        (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"other": 2}\n[3]\n4\n{"step": null}\n')
+        assert read_log(tmp_path / "log.jsonl") == [{"step": 1}]
 
     def test_a_new_run_starts_an_empty_log(self, tmp_path):
         (tmp_path / "log.jsonl").write_text('{"step": 1}\n')

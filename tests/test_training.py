@@ -120,6 +120,12 @@ class TestTrain:
         assert [image.step for image in events.Images("val/faces")] == [0, 4]
         assert events.Images("val/faces")[0].width == 5 * 64  # half the size of the sheet
 
+    def test_without_tensorboard_it_is_said(self, cap, tmp_path, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        run = train(_config(cap, tmp_path / "run", steps=1))
+        assert not list(run.glob("events.*"))
+        assert "no TensorBoard scalars; pip install 'mofa-nvdr[train]'" in capsys.readouterr().err
+
     def test_photographs_with_a_broken_one(self, cap, tmp_path, capsys, recwarn):
         folder = tmp_path / "photos"
         folder.mkdir()
@@ -169,7 +175,9 @@ class TestTrain:
         bars = [part for part in printed.err.split("\r") if "10/10" in part]
         assert bool(bars) == terminal
         if terminal:
-            assert re.search(r"10/10 \[.*<.*step/s.*loss \d.*photometric.*images/s.*px\]", bars[-1])
+            assert re.search(
+                r"10/10 \[.*<.*(step/s|s/step).*loss \d.*photometric.*images/s.*px\]", bars[-1]
+            )
         assert "step 10: val photometric" in printed.out
 
     def test_vanishing_face_warns(self, cap, tmp_path, capsys):
@@ -190,7 +198,7 @@ class TestTrain:
             cap, tmp_path / "run", learning_rate=1e30, optimizer="adam", steps=9, stop_after_skips=3
         )
         with pytest.raises(
-            RuntimeError, match="step 4: the .* is (nan|inf), 3 steps in a row; lower --learn"
+            RuntimeError, match="step 4: the .* is (nan|inf), 3 steps in a row; a lower --learn"
         ):
             train(config)
         skipped = [line for line in read_log(tmp_path / "run" / "log.jsonl") if "skipped" in line]
@@ -198,6 +206,31 @@ class TestTrain:
         assert "WARNING: step 2: the" in capsys.readouterr().out
         batch = np.load(tmp_path / "run" / "skipped-00000002.npz")
         assert batch["images"].shape[1:] == (3, 64, 64)
+
+    def test_way_out_of_losses_that_stay_infinite(self, cap, tmp_path, capsys):
+        """No checkpoint is written among skipped steps; a lower rate goes on from before them."""
+        config = _config(
+            cap, tmp_path / "run", learning_rate=1e30, optimizer="adam", steps=12, stop_after_skips=5,
+            checkpoint_every=2,
+        )  # fmt: skip
+        for _ in range(2):  # the same command gets no further
+            with pytest.raises(RuntimeError, match="goes on from checkpoint-00000000"):
+                train(config)
+        train(dataclasses.replace(config, learning_rate=1e-4))
+        printed = capsys.readouterr()
+        assert f"{config.out}: goes on with --learning-rate 0.0001, it was 1e+30" in printed.err
+        assert "finished at step 12" in printed.out
+        lines = read_log(tmp_path / "run" / "log.jsonl")
+        assert not any("skipped" in line for line in lines)
+
+    def test_last_step_skipped(self, cap, tmp_path):
+        """Its checkpoint is written, and the ones from before the skips stay."""
+        config = _config(
+            cap, tmp_path / "run", learning_rate=1e30, optimizer="adam", steps=4, stop_after_skips=9,
+            checkpoint_every=1, keep_checkpoints=1,
+        )  # fmt: skip
+        names = [path.name for path in list_checkpoints(train(config))]
+        assert names == ["checkpoint-00000001.safetensors", "checkpoint-00000004.safetensors"]
 
     @pytest.mark.parametrize(
         ("broken", "words"),
