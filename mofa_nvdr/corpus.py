@@ -14,7 +14,7 @@ from mofa_nvdr.config import TrainConfig, count_synthetic
 from mofa_nvdr.data.augmentation import Augmentation, augment
 from mofa_nvdr.data.photographs import INDEX_FILE, LANDMARK_FILE, DataError
 from mofa_nvdr.data.sampling import Batch, batches, val_batches
-from mofa_nvdr.data.shards import open_corpus
+from mofa_nvdr.data.shards import Shards, open_corpus
 from mofa_nvdr.data.synthetic import BESIDE, CodePrior, SyntheticFaces, load_lights
 from mofa_nvdr.decoder import FaceDecoder
 
@@ -37,13 +37,18 @@ class Corpus:
         if config.data == "synthetic":
             self.faces = self.synthetic = SyntheticFaces(decoder, **rendering)
             return
+        if not config.data:  # the working directory, if it were a path
+            raise DataError("--data is empty; give a folder of face crops, or 'synthetic'")
         self.train_set = open_corpus(config.data, "train", config.image_size)
         self.val_set = open_corpus(config.data, "val", config.image_size)
         if len(self.val_set) == 0:
-            raise DataError(
-                f"{config.data}: no picture to validate on; bring at least two, or give some the "
-                f"split 'val' in {INDEX_FILE}"
-            )
+            way = f"bring at least two, or give some the split 'val' in {INDEX_FILE}"
+            if isinstance(self.val_set, Shards):
+                way = (
+                    "shards called val-*.tar hold them: pack crops of which some have the split 'val' in "
+                    f"{INDEX_FILE}, or call no shard train-*.tar and one sample in twenty is taken"
+                )
+            raise DataError(f"{config.data}: no picture to validate on; {way}")
         if config.weight_landmark > 0 and not self.train_set.has_landmarks:
             raise DataError(
                 f"{config.data}: --weight-landmark is {config.weight_landmark:g}, but there is no "
@@ -94,12 +99,36 @@ class Corpus:
     def val(
         self, limit: int | None = None, rank: int = 0, world_size: int = 1
     ) -> Generator[Batch, None, None]:
-        """The validation images, the same each time, or a process's share of them."""
+        """The validation images, the same each time, or a process's share of them.
+
+        Raises:
+            DataError: while iterating: none of all processes' images can be read.
+        """
         count = self.config.val_images if limit is None else limit
         size = self.config.batch_size
         if self.synthetic is not None:
             return self.synthetic.val_batches(count or 256, size, rank, world_size)
-        return val_batches(self.val_set, size, count or None, rank, world_size)
+        return self._val(count or None, rank, world_size)
+
+    def _val(self, limit: int | None, rank: int, world_size: int) -> Generator[Batch, None, None]:
+        found = False
+        for batch in val_batches(self.val_set, self.config.batch_size, limit, rank, world_size):
+            found = True
+            yield batch
+        if found:
+            return
+        # Other processes may have some: each finds out for itself, so that none waits for another.
+        with closing(val_batches(self.val_set, 1, limit)) as everyone:
+            if next(everyone, None) is not None:
+                return
+        count = min(limit or len(self.val_set), len(self.val_set))
+        way = f"give others the split 'val' in {INDEX_FILE}"
+        if isinstance(self.val_set, Shards):
+            way = f"pack others that have the split 'val' in {INDEX_FILE}"
+        raise DataError(
+            f"{self.config.data}: none of {count} pictures to validate on can be read, first "
+            f"{self.val_set.skipped[0]}; replace them, or {way}"
+        )
 
     def some(self, count: int, rank: int = 0, world_size: int = 1) -> Generator[Batch, None, None]:
         """Training images, evenly spaced and unchanged, or a process's share of them."""

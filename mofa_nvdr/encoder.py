@@ -268,7 +268,7 @@ def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
             and not state[key].isfinite().all()
         ],
     }
-    found = [f"{len(keys)} {kind}: {_shorten(keys)}" for kind, keys in problems.items() if keys]
+    found = [f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys]
     if found:
         raise ValueError(f"{path}: not the weights of {type(trunk).__name__}; " + "; ".join(found))
     trunk.load_state_dict(state, strict=False)
@@ -301,10 +301,6 @@ def _kind(value: Tensor) -> str:
     return " ".join([*words, str(value.dtype)]).replace("torch.", "")
 
 
-def _shorten(keys: list[str], most: int = 8) -> str:
-    return ", ".join(keys[:most]) + (", ..." if len(keys) > most else "")
-
-
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file")
@@ -312,7 +308,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             state = load_file(path)
         elif path.suffix in (".pth", ".pt"):
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                # torch's doubts about other pickles; whether it could read one shows in what follows.
+                warnings.filterwarnings("ignore", "Detected pickle protocol")
+                state = torch.load(path, map_location="cpu", weights_only=True)
         else:
             raise ValueError(f"{path}: unknown kind of weights file, expected .safetensors or .pth")
     except ValueError:

@@ -33,6 +33,7 @@ from mofa_nvdr.data.synthetic import SyntheticFaces, load_lights
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.files import check_out, make_folders, named_errors, write_files
+from mofa_nvdr.notes import plain_warnings
 from mofa_nvdr.pictures import to_uint8
 from mofa_nvdr.run_folder import write_text
 
@@ -169,12 +170,14 @@ _renderer: Renderer | None = None  # of a worker's process
 def _start(folder: str, o: Options) -> None:
     global _renderer
     torch.set_num_threads(1)
-    _renderer = Renderer(folder, o)
+    with plain_warnings():
+        _renderer = Renderer(folder, o)
 
 
 def _work(item: tuple[int, int]) -> int:
     assert _renderer is not None
-    return _renderer.write(*item)
+    with plain_warnings():
+        return _renderer.write(*item)
 
 
 @contextmanager
@@ -226,8 +229,11 @@ def _check_options(folder: Path, o: Options, facts: dict[str, Any]) -> None:
             different = [
                 key for key in now.keys() | before.keys() if now.get(key) != before.get(key)
             ]
-        except (ValueError, AttributeError):
-            different = [OPTIONS_FILE]
+        except (ValueError, AttributeError):  # not JSON, or not an object
+            raise ValueError(
+                f"{path}: damaged, not a JSON object; delete it to go on with the options of before, or "
+                "give another --out"
+            ) from None
         if different:
             raise ValueError(
                 f"{folder}: was made with another {', '.join(sorted(different))}; use the options of "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from mofa_nvdr.data import (
     Photographs,
     batches,
     mirror,
+    open_corpus,
     read_image,
     resize_square,
     val_batches,
@@ -295,8 +297,42 @@ class TestPhotographs:
         (tmp_path / "file.txt").write_text("")
         with pytest.raises(DataError, match=r"file\.txt: not a folder"):
             Photographs(tmp_path / "file.txt")
+        with pytest.raises(DataError, match="the name of the folder of photographs is empty"):
+            Photographs("")
+        with pytest.raises(DataError, match="the name of the folder of photographs is empty"):
+            open_corpus("")
         with pytest.raises(DataError, match=r"no pictures here or in its subfolders \(jpg, "):
             Photographs(tmp_path)
+
+    def test_subfolders_that_cannot_be_read(self, bare: Path, monkeypatch):
+        """Named in a warning, and in the error where there is nothing else; root may read everything."""
+        closed = bare / "closed"
+        write_pictures(closed, 1)
+        scandir = os.scandir
+
+        def refuse(path):
+            if Path(path) in forbidden:
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        forbidden = [closed]
+        message = f"{bare}: left out what cannot be looked into: {closed} (Permission denied)"
+        with pytest.warns(UserWarning, match=re.escape(message)):
+            found = len(Photographs(bare)), len(Photographs(bare, "val"))
+        assert sum(found) == 12
+        for picture in bare.glob("*.png"):
+            picture.unlink()
+        message = (
+            f"{bare}: no pictures that can be read; cannot look into {closed} (Permission denied)"
+        )
+        with pytest.raises(DataError, match=re.escape(message)):
+            Photographs(bare)
+        forbidden = [bare]
+        with pytest.raises(
+            DataError, match=re.escape(f"cannot look into {bare} (Permission denied)")
+        ):
+            Photographs(bare)
 
     def test_bad_index(self, corpus: Path):
         index = corpus / "index.csv"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -427,7 +429,7 @@ class TestWeights:
         assert str(error.value) == (
             f"{path}: not the weights of MobileNetV3Large; 1 missing: features.0.0.weight; "
             "9 unexpected: extra.0, extra.1, extra.2, extra.3, extra.4, extra.5, extra.6, extra.7, "
-            "...; 1 of another shape: classifier.0.weight [2, 2] instead of [1280, 960]; "
+            "extra.8; 1 of another shape: classifier.0.weight [2, 2] instead of [1280, 960]; "
             "1 not finite: classifier.0.bias"
         )
 
@@ -469,6 +471,29 @@ class TestWeights:
         assert not trap.exists() and not (tmp_path / "run").exists()
         torch.load(path, weights_only=False)
         assert trap.exists()
+
+    def test_another_pickle_protocol_is_no_warning(self, tmp_path: Path):
+        """torch warns of it, and may then read it or not; what counts is said in one line."""
+        torch.save({"other": torch.zeros(1)}, tmp_path / "four.pth", pickle_protocol=4)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with pytest.raises(ValueError, match="not (the weights of|a file of plain tensors)"):
+                room.load_trunk_weights(MobileNetV3Large(), tmp_path / "four.pth")
+        assert not caught
+
+    def test_every_key_is_listed(self, weights: dict, tmp_path: Path):
+        """However many there are."""
+        save_file(weights, tmp_path / "mobilenet.safetensors")
+        with torch.device("meta"):
+            trunk = AlexNet()
+        with pytest.raises(ValueError) as error:
+            room.load_trunk_weights(trunk, tmp_path / "mobilenet.safetensors")
+        said = str(error.value)
+        assert "..." not in said and "\n" not in said
+        words = set(re.split("[,;:]? ", said))
+        own = trunk.state_dict().keys()
+        assert own - weights.keys() <= words
+        assert {k for k in weights.keys() - own if not k.startswith("classifier.6.")} <= words
 
     def test_tensors_that_are_no_weights(self, tmp_path: Path):
         """Each kind that a .pth may hold is named with the others; none ends in torch's own words."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,9 +201,32 @@ class TestMistakes:
             ValueError, match="another plain, seed; use the options of before, or an"
         ):
             synthesize_files(20, str(corpus), Options(5, SIZE, options.face_model, plain=True))
-        (tmp_path / "synthesize.json").write_text("half of")
-        with pytest.raises(ValueError, match="was made with another synthesize.json"):
+
+    def test_unreadable_background_is_a_line(self, model: str, tmp_path: Path, capfd):
+        """Of workers too, whose warnings no one else could show."""
+        (tmp_path / "photos").mkdir()
+        for k in range(2):
+            iio.imwrite(tmp_path / "photos" / f"{k}.png", np.full((64, 64, 3), 90, np.uint8))
+        (tmp_path / "photos" / "broken.jpg").write_bytes(b"no picture")
+        rows = ["file,split", "0.png,train", "broken.jpg,train"]
+        (tmp_path / "photos" / "index.csv").write_text("\n".join(rows) + "\n")
+        options = ["--face-model", model, "--size", str(SIZE), "--workers", "2", "--count", "16"]
+        options += ["--backgrounds", str(tmp_path / "photos"), "--out", str(tmp_path / "out")]
+        assert main(["synthesize", *options]) == 0
+        lines = [line for line in capfd.readouterr().err.splitlines() if "broken" in line]
+        assert lines
+        assert all(line.startswith("warning: skipped picture 1: ") for line in lines)
+
+    @pytest.mark.parametrize("content", [b"half of", b"[1]", b"\xff\xfe"])
+    def test_damaged_options_file(self, options: Options, tmp_path: Path, content: bytes):
+        path = tmp_path / "synthesize.json"
+        path.write_bytes(content)
+        message = (
+            f"{path}: damaged, not a JSON object; delete it to go on with the options of before"
+        )
+        with pytest.raises(ValueError, match=re.escape(message)):
             synthesize_files(2, str(tmp_path), options)
+        assert path.read_bytes() == content
 
     def test_full_disk(self, options: Options, tmp_path: Path, monkeypatch):
         def full(self, data):

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from mofa_nvdr.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.cli import main
 from mofa_nvdr.config import load_config
 from mofa_nvdr.consistency import mean_placement_anchor, placement_units
+from mofa_nvdr.corpus import Corpus
+from mofa_nvdr.data import write_shards
 from mofa_nvdr.data.synthetic import BESIDE, SyntheticFaces
 from mofa_nvdr.decoder import FaceDecoder
+from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.objective import (
     Teacher,
     _encode_together,
@@ -148,6 +152,59 @@ class TestTrain:
             ValueError, match="photos: no picture to validate on; bring at least two"
         ):
             train(_config(cap, tmp_path / "run", data=str(tmp_path / "photos")))
+
+    def test_shards_without_any(self, cap, tmp_path):
+        (tmp_path / "photos").mkdir()
+        iio.imwrite(tmp_path / "photos" / "only.png", np.full((64, 64, 3), 90, np.uint8))
+        write_shards(tmp_path / "photos", str(tmp_path / "shards"))
+        with pytest.raises(
+            ValueError, match=r"shards: no picture to validate on; shards called val-\*\.tar hold "
+        ):
+            train(_config(cap, tmp_path / "run", data=str(tmp_path / "shards")))
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_none_to_validate_on_is_readable(self, cap, tmp_path, packed):
+        """On several processes too: one whose share alone is unreadable goes on."""
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        for k in range(8):
+            iio.imwrite(folder / f"{k}.png", np.full((64, 64, 3), 90, np.uint8))
+        names = [f"{k}.png,{'val' if k % 2 else 'train'}" for k in range(8)]
+        (folder / "index.csv").write_text("\n".join(["file,split", *names]) + "\n")
+
+        def corpus() -> Corpus:
+            data = folder
+            if packed:
+                data = tmp_path / "shards"
+                write_shards(folder, str(data))
+            decoder = FaceDecoder(FaceModel.load(cap), image_size=64)
+            return Corpus(_config(cap, tmp_path / "run", data=str(data), val_images=3), decoder)
+
+        warnings.simplefilter("ignore")
+        for k in (1, 3, 5):
+            (folder / f"{k}.png").write_bytes(b"no picture")
+        shares = [[len(b.images) for b in corpus().val(None, rank, 4)] for rank in range(4)]
+        assert sum(map(len, shares)) <= 1 and [] in shares  # and nothing is raised
+        (folder / "7.png").write_bytes(b"no picture")
+        for world in (1, 2):
+            with pytest.raises(
+                ValueError,
+                match=r"none of 3 pictures to validate on can be read, first \S+; replace them, or "
+                + ("pack others that have the" if packed else "give others the")
+                + " split 'val' in index.csv",
+            ):
+                list(corpus().val(None, 0, world))
+
+    @pytest.mark.parametrize("given", [["--data", ""], ["--data="]])
+    def test_empty_name(self, capsys, tmp_path, monkeypatch, given):
+        """It would be the working directory."""
+        monkeypatch.chdir(tmp_path)
+        for k in range(8):
+            iio.imwrite(f"{k}.png", np.full((64, 64, 3), 90, np.uint8))
+        assert main(["train", "--config", "smoke", *given]) == 2
+        said = capsys.readouterr().err
+        assert said == ("mofa-nvdr: --data is empty; give a folder of face crops, or 'synthetic'\n")
+        assert not Path("runs").exists()
 
     def test_landmarks_that_are_not_there(self, cap, tmp_path):
         (tmp_path / "photos").mkdir()

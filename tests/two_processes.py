@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,14 @@ from torch import Tensor
 
 from mofa_nvdr import distributed, training
 from mofa_nvdr.config import TrainConfig, load_config
+from mofa_nvdr.corpus import Corpus
+from mofa_nvdr.data.sampling import Batch
+from mofa_nvdr.decoder import FaceDecoder
+from mofa_nvdr.dr import reference
 from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.losses import batch_pose_prior
-from mofa_nvdr.objective import loss_terms
+from mofa_nvdr.objective import loss_terms, make_decoder
 from tests.small_encoder import small_encoder
 
 BAD_STEP = 3
@@ -44,6 +50,50 @@ def break_one_share(*arguments: Any) -> dict[str, Tensor]:
     if step == BAD_STEP and distributed.rank() == distributed.world_size() - 1:
         batch = dataclasses.replace(batch, images=batch.images * torch.nan)
     return loss_terms(config, encoder, decoder, batch, step, clock)
+
+
+class DoubleCorpus(Corpus):
+    """The same pictures in float64; rendered faces are drawn by the usual kernels."""
+
+    def __init__(self, config: TrainConfig, decoder: FaceDecoder) -> None:
+        super().__init__(config, make_decoder(config, copy.deepcopy(decoder.model).float()))
+
+    def train(self, *arguments: Any) -> Generator[Batch, None, None]:
+        return (double(batch) for batch in Corpus.train(self, *arguments))
+
+    def val(self, *arguments: Any, **named: Any) -> Generator[Batch, None, None]:
+        return (double(batch) for batch in Corpus.val(self, *arguments, **named))
+
+    def some(self, *arguments: Any, **named: Any) -> Generator[Batch, None, None]:
+        return (double(batch) for batch in Corpus.some(self, *arguments, **named))
+
+
+def double(batch: Batch) -> Batch:
+    """The same numbers in float64."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, Batch):
+            return double(value)
+        return value.double() if isinstance(value, Tensor) else value
+
+    parts = {f.name: convert(getattr(batch, f.name)) for f in dataclasses.fields(batch)}
+    return Batch(**parts)
+
+
+def compute_in_doubles(setattr: Callable[..., None]) -> None:
+    """Let trainings be in float64, in which rounding is too small to be taken for anything else.
+
+    Args:
+        setattr: builtins.setattr, or that of pytest's monkeypatch.
+    """
+
+    def make_double_decoder(config: TrainConfig, model: FaceModel) -> FaceDecoder:
+        return FaceDecoder(model, config.image_size, dr=reference).double()
+
+    make_encoder = training.make_encoder
+    setattr(training, "make_encoder", lambda *arguments: make_encoder(*arguments).double())
+    setattr(training, "make_decoder", make_double_decoder)
+    setattr(training, "Corpus", DoubleCorpus)
 
 
 def compare_layers() -> None:
@@ -92,7 +142,7 @@ class as_if_alone:
 
 
 def together(face_model: str, folder: Path) -> None:
-    """Layers; a training in which one share is bad; one that a signal to one process ends."""
+    """Layers; trainings: in one a share is bad, one a signal to one process ends, one is in float64."""
     with distributed.processes("cpu", threads=1):
         compare_layers()
         training.loss_terms = break_one_share
@@ -113,6 +163,9 @@ def together(face_model: str, folder: Path) -> None:
             assert stop.exit_code == 143, stop.exit_code
             (folder / f"stopped-{distributed.rank()}").write_text(str(stop))
         training.train_step = step_of
+
+        compute_in_doubles(setattr)
+        training.train(config_of(face_model, folder / "two_doubles"))
 
 
 def elastic(face_model: str, folder: Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import logging
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from mofa_nvdr import __version__
+from mofa_nvdr.notes import plain_warnings, show_notes
 
 COMMANDS = {
     "preprocess": "find and crop the faces in photographs",
@@ -41,10 +41,11 @@ def main(args: list[str] | None = None) -> int:
         # For torch on Linux, which is not loaded yet. Its threads spin for some milliseconds after every
         # large operation; on few cores they take them from the kernels' threads. docs/benchmarks.md
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    _show_notes()
+    show_notes()
     module = importlib.import_module(f"mofa_nvdr.cli.{args[0].replace('-', '_')}")
     try:
-        module.run(args[1:])
+        with plain_warnings():
+            module.run(args[1:])
     except KeyboardInterrupt as stop:  # training.Stopped saved before and says so
         if os.environ.get("RANK", "0") == "0":
             print(str(stop) or "stopped; the same command again resumes", file=sys.stderr)
@@ -86,21 +87,6 @@ def _unframed(message: str) -> str:
     sections = " ".join(line if line.strip("-") else "\n" for line in lines).split("\n")
     words = [" ".join(section.split()).rstrip(".") for section in sections]
     return "; ".join(w for w in words if w and not w.startswith(("For full help", "Argument help")))
-
-
-class _Notes(logging.Handler):
-    """The package's notes as lines on whatever stderr is at the moment."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        kind = "note" if record.levelno <= logging.INFO else record.levelname.lower()
-        print(f"{kind}: {record.getMessage()}", file=sys.stderr)
-
-
-def _show_notes() -> None:
-    logger = logging.getLogger("mofa_nvdr")
-    if not any(isinstance(handler, _Notes) for handler in logger.handlers):
-        logger.addHandler(_Notes())
-        logger.setLevel(logging.INFO)
 
 
 def _overview() -> str:

@@ -72,6 +72,7 @@ class Corpus:
             raise ValueError(f"{who}: split is {split!r}, expected 'train' or 'val'")
         if image_size < 1:
             raise ValueError(f"{who}: image_size is {image_size} px, expected at least 1")
+        check_folder_name(path)
         self.path = Path(path)
         self.split = split
         self.image_size = image_size
@@ -139,7 +140,8 @@ class Photographs(Corpus):
         skipped: names of the pictures found unreadable so far, each once.
 
     Raises:
-        DataError: no such folder, no pictures in it, or a file beside them that does not fit.
+        DataError: no such folder, no pictures in it, or a file beside them that does not fit. Of
+            subfolders that cannot be read a warning tells where there are pictures elsewhere.
         ValueError: another split, or image_size below 1.
     """
 
@@ -205,6 +207,14 @@ def _hash_fraction(name: str) -> float:
     return int.from_bytes(digest[:4], "big") / 2**32
 
 
+def check_folder_name(folder: str | os.PathLike[str]) -> None:
+    """Raise DataError for an empty name: a Path of it would be the working directory."""
+    if not os.fspath(folder):
+        raise DataError(
+            "the name of the folder of photographs is empty; '.' is the working directory"
+        )
+
+
 def _find_base(folder: Path) -> Path:
     """The folder to which the names of pictures are relative: where index and landmarks lie."""
     if not folder.exists():
@@ -224,7 +234,8 @@ def _has_metadata(folder: Path) -> bool:
 def _find_pictures(folder: Path, base: Path) -> list[str]:
     """Sorted names of the pictures under a folder, relative to `base`, with forward slashes."""
     names = []
-    for root, folders, files in os.walk(folder.absolute()):
+    unreadable: list[OSError] = []
+    for root, folders, files in os.walk(folder.absolute(), onerror=unreadable.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = Path(root).relative_to(base).as_posix()
         prefix = "" if prefix == "." else f"{prefix}/"
@@ -233,9 +244,14 @@ def _find_pictures(folder: Path, base: Path) -> list[str]:
             for name in files
             if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
         ]
+    which = ", ".join(sorted(f"{e.filename} ({e.strerror or e})" for e in unreadable))
+    if not names and unreadable:
+        raise DataError(f"{folder}: no pictures that can be read; cannot look into {which}")
     if not names:
         kinds = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
         raise DataError(f"{folder}: no pictures here or in its subfolders ({kinds})")
+    if unreadable:
+        warnings.warn(f"{folder}: left out what cannot be looked into: {which}", stacklevel=3)
     return sorted(names)
 
 

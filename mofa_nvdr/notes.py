@@ -1,0 +1,58 @@
+"""Notes and warnings of the package as lines for whoever runs a command.
+
+To a program that uses the package they are records of `logging` and `warnings`, to treat as it likes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+class _Notes(logging.Handler):
+    """The package's notes as lines on whatever stderr is at the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = "note" if record.levelno <= logging.INFO else record.levelname.lower()
+        print(f"{kind}: {record.getMessage()}", file=sys.stderr)
+
+
+def show_notes() -> None:
+    """Print what the package logs, from notes on."""
+    logger = logging.getLogger("mofa_nvdr")
+    if not any(isinstance(handler, _Notes) for handler in logger.handlers):
+        logger.addHandler(_Notes())
+        logger.setLevel(logging.INFO)
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print the package's own warnings as `warning: ...`, without the line of code that they came from.
+
+    Filters and the warnings of others stay as they are.
+    """
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, *more: Any, **named: Any
+    ) -> None:
+        if _PACKAGE not in Path(filename).resolve().parents:
+            before(message, category, filename, *more, **named)
+            return
+        rank = int(os.environ.get("RANK", "0"))  # of torchrun
+        process = f"process {rank}: " if rank else ""
+        print(f"warning: {process}{' '.join(str(message).split())}", file=sys.stderr)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

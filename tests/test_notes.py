@@ -1,0 +1,51 @@
+"""What the package has to say, as lines on stderr."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import pytest
+
+from mofa_nvdr.data import Photographs, val_batches
+from mofa_nvdr.notes import plain_warnings, show_notes
+
+
+class TestPlainWarnings:
+    @pytest.mark.parametrize(("rank", "process"), [("", ""), ("0", ""), ("2", "process 2: ")])
+    def test_own_ones_are_a_line(
+        self, tmp_path: Path, capsys, monkeypatch, rank: str, process: str
+    ):
+        if rank:
+            monkeypatch.setenv("RANK", rank)
+        (tmp_path / "a.jpg").write_bytes(b"no picture")
+        with plain_warnings():
+            warnings.simplefilter("default")  # in tests warnings are errors
+            list(val_batches(Photographs(tmp_path), 1))
+        said = (
+            f"warning: {process}skipped picture 1: {tmp_path / 'a.jpg'}: cannot read this picture: "
+        )
+        printed = capsys.readouterr().err
+        assert printed.startswith(said) and printed.count("\n") == 1
+
+    def test_those_of_others_stay(self, capsys):
+        with pytest.warns(UserWarning, match="of another"), plain_warnings():
+            warnings.warn("of another", stacklevel=1)
+        assert capsys.readouterr().err == ""
+
+    def test_put_back(self):
+        before = warnings.showwarning
+        with pytest.raises(ValueError), plain_warnings():
+            assert warnings.showwarning is not before
+            raise ValueError
+        assert warnings.showwarning is before
+
+
+class TestShowNotes:
+    def test_once_each(self, capsys):
+        show_notes()
+        show_notes()
+        logging.getLogger("mofa_nvdr.encoder").info("left out %d", 3)
+        logging.getLogger("mofa_nvdr.encoder").warning("doubtful")
+        assert capsys.readouterr().err == "note: left out 3\nwarning: doubtful\n"
