@@ -8,6 +8,7 @@ Under torchrun several processes do it together (distributed.py); the main one a
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import random
 import signal
@@ -181,8 +182,9 @@ def _train(
                 else:
                     state.facts["skipped_in_a_row"] = 0
                     if reported:
-                        skipped = {"skipped_images": len(corpus.skipped)} if corpus.skipped else {}
-                        report = result.report | {"ms": clock.take()[0]} | skipped
+                        report = result.report | {"ms": clock.take()[0]}
+                        if unreadable := _skipped(corpus):
+                            report["skipped_images"] = len(unreadable)
                         monitor.step(step, result.terms, report)
 
                 last = step == config.steps
@@ -202,9 +204,9 @@ def _train(
                     )
         finally:
             stream.close()
-        if corpus.skipped:
-            names = ", ".join(corpus.skipped[:5])
-            monitor.say(f"{len(corpus.skipped)} unreadable images were skipped: {names}")
+        if unreadable := _skipped(corpus):
+            names = ", ".join(unreadable[:5])
+            monitor.say(f"{len(unreadable)} unreadable images were skipped: {names}")
         monitor.say(f"{run}: finished at step {max(done, config.steps)}")
     return run
 
@@ -346,6 +348,11 @@ class _Signals:
         if self.number:
             raise KeyboardInterrupt
         self.number = number
+
+
+def _skipped(corpus: Corpus) -> list[str]:
+    """What any of the processes found unreadable so far."""
+    return list(dict.fromkeys(itertools.chain(*distributed.gather(corpus.skipped))))
 
 
 def _safe(run: Path) -> str:

@@ -10,6 +10,7 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import imageio.v3 as iio
 import numpy as np
@@ -144,6 +145,10 @@ class TestTrain:
         out = capsys.readouterr().out
         assert "mask " in out and "landmarks" not in out  # there are none
         assert "unreadable images were skipped" in out and "broken" in out
+
+    def test_unreadable_pictures_of_all_processes_count(self, monkeypatch):
+        monkeypatch.setattr(training.distributed, "gather", lambda own: [own, ["b", "c"]])
+        assert training._skipped(SimpleNamespace(skipped=["a", "b"])) == ["a", "b", "c"]
 
     def test_nothing_to_validate_on(self, cap, tmp_path):
         (tmp_path / "photos").mkdir()
