@@ -181,7 +181,7 @@ def _checksum(tensors: dict[str, Tensor], metadata: str) -> str:
     """CRC-32 of the bytes of all tensors, in the order of their names, and of the metadata."""
     value = zlib.crc32(metadata.encode("utf-8"))
     for name in sorted(tensors):
-        value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), value)
+        value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, value)
     return f"{value:08x}"
 
 
