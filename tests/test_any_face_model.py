@@ -239,6 +239,7 @@ def _refer_to(checkpoint: Path, file: str) -> None:
         tensors = {key: opened.get_tensor(key) for key in opened.keys()}
     metadata = json.loads(header["metadata"])
     metadata["face_model"]["file"] = file
+    del header["crc32"]  # of the file as it was
     save_file(tensors, checkpoint, {**header, "metadata": json.dumps(metadata)})
 
 

@@ -24,7 +24,7 @@ LAYERS = {
     "texture_baking": 1,
     "surface_motion": 1, "surface_motion_kernels": 1,
     "dr": 1, "files": 1, "landmarks": 1, "config": 1, "checkpoint": 1, "device": 1, "distributed": 1,
-    "stages": 1, "charts": 1, "assets": 1, "configs": 1,
+    "stages": 1, "charts": 1, "notes": 1, "assets": 1, "configs": 1,
 }  # fmt: skip
 STRANGERS = [
     ("encoder", "decoder"),
