@@ -107,7 +107,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = _metadata(path, header)
         tensors = {key: file.get_tensor(key) for key in file.keys()}
     # Checkpoints of before have no checksum.
-    if header.get("crc32") not in (None, _checksum(tensors, header["metadata"])):
+    if "crc32" in header and header["crc32"] != _checksum(tensors, header["metadata"]):
         raise CheckpointError(f"{path}: not a readable checkpoint (its checksum does not fit)")
     return tensors, metadata
 

@@ -222,18 +222,18 @@ def check_config(config: TrainConfig) -> None:
     """Raise ConfigError for values that no run can use."""
     for key in _POSITIVE:
         if not getattr(config, key) > 0:
-            raise ConfigError(f"--{_flag(key)} is {getattr(config, key)}, expected more than 0")
+            raise ConfigError(f"--{flag(key)} is {getattr(config, key)}, expected more than 0")
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if isinstance(value, (int, float)) and not value >= 0:
-            raise ConfigError(f"--{_flag(field.name)} is {value}, expected 0 or more")
+            raise ConfigError(f"--{flag(field.name)} is {value}, expected 0 or more")
         if isinstance(value, float) and value > _LARGEST:
-            raise ConfigError(f"--{_flag(field.name)} is {value}, expected at most {_LARGEST:g}")
+            raise ConfigError(f"--{flag(field.name)} is {value}, expected at most {_LARGEST:g}")
     if config.threads > _MOST_THREADS:
         raise ConfigError(f"--threads is {config.threads}, expected at most {_MOST_THREADS}")
     for key in ("augment_color", "augment_blur", "augment_jpeg", "augment_occlude"):
         if getattr(config, key) > 1:
-            raise ConfigError(f"--{_flag(key)} is {getattr(config, key)}, expected 0 to 1")
+            raise ConfigError(f"--{flag(key)} is {getattr(config, key)}, expected 0 to 1")
     if config.outline_gradient and (
         config.render_mode == "vertex" or config.raster_gradient != "rendering"
     ):
@@ -272,7 +272,7 @@ def check_config(config: TrainConfig) -> None:
         if getattr(config, key) < 16 and not (
             key == "synthetic_size" and config.synthetic_size == 0
         ):
-            raise ConfigError(f"--{_flag(key)} is {getattr(config, key)}, expected 16 or more")
+            raise ConfigError(f"--{flag(key)} is {getattr(config, key)}, expected 16 or more")
 
 
 def count_synthetic(config: TrainConfig) -> int:
@@ -347,5 +347,6 @@ def _convert(name: str, key: str, value: Any, hint: Any) -> Any:
     raise ConfigError(f"{name}: {key} is {value!r}, expected {hint.__name__}")
 
 
-def _flag(key: str) -> str:
+def flag(key: str) -> str:
+    """The option of a key, without its hyphens."""
     return key.replace("_", "-")

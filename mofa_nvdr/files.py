@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -54,22 +56,34 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
             stack.enter_context(replacing(path, several=True)).write_bytes(data)
 
 
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one a line; a half-written line is left out, a missing file is empty."""
+    lines = []
+    if path.is_file():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                lines.append(json.loads(text))
+    return [line for line in lines if isinstance(line, dict)]
+
+
 def make_folders(out: str, *names: str) -> Path:
     """Make the folder of `--out`, with these folders in it; returns it.
 
     Raises:
-        ValueError: it is not named, or cannot be made.
+        ValueError: it cannot be made.
     """
-    check_out(out)
     folder = Path(out)
     try:
         for name in names:
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(
-            f"--out {folder}: cannot write there ({error.strerror or error}); give another folder"
-        ) from None
+        raise ValueError(cannot_write(folder, error)) from None
     return folder
+
+
+def cannot_write(folder: Path, error: OSError) -> str:
+    """The words for an `--out` that cannot be used from the beginning."""
+    return f"--out {folder}: cannot write there ({error.strerror or error}); give another folder"
 
 
 def check_out(out: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import shlex
@@ -29,6 +30,7 @@ from mofa_nvdr.pictures import panels, png_bytes, sheet
 from mofa_nvdr.report import write_report
 from mofa_nvdr.run_folder import JsonLog, write_bytes
 
+logger = logging.getLogger(__name__)
 _SHEET_FACES = 12
 
 
@@ -62,7 +64,7 @@ class Monitor:
             self._things.enter_context(_one_report())
             self._things.callback(self._board.close)
         else:
-            print("note: no TensorBoard scalars; pip install 'mofa-nvdr[train]'", file=sys.stderr)
+            logger.info("no TensorBoard scalars; pip install 'mofa-nvdr[train]'")
         self._bar = tqdm(
             total=config.steps,
             initial=done,

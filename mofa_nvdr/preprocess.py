@@ -7,7 +7,6 @@ same command again goes on after the last one, and other photographs are added t
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -37,7 +36,7 @@ from mofa_nvdr.face_crops import (
     sharpness,
     turned_away,
 )
-from mofa_nvdr.files import check_out, make_folders, named_errors, write_files
+from mofa_nvdr.files import check_out, make_folders, named_errors, read_json_lines, write_files
 from mofa_nvdr.landmarks import NUM_LANDMARKS
 from mofa_nvdr.run_folder import write_text
 
@@ -459,12 +458,8 @@ def _read_log(folder: Path, o: Options) -> dict[str, dict[str, Any]]:
     later one does.
     """
     path = folder / LOG_FILE
-    lines: list[dict[str, Any]] = []
-    if path.is_file():
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                lines.append(json.loads(text))
-    elif any((folder / "images").iterdir()):
+    lines = read_json_lines(path)
+    if not path.is_file() and any((folder / "images").iterdir()):
         raise ValueError(
             f"--out {folder}: its images/ holds files, and no {LOG_FILE} says of what; give another folder"
         )

@@ -18,9 +18,10 @@ from mofa_nvdr.config import (
     ConfigError,
     TrainConfig,
     dump_config,
+    flag,
     load_config,
 )
-from mofa_nvdr.files import replacing
+from mofa_nvdr.files import cannot_write, read_json_lines, replacing
 
 _FOLDER = re.compile(r"(\d{5})-.+")
 
@@ -52,12 +53,12 @@ def open_run(
         refused = [key for key in different if key not in OUT_MAY_CHANGE]
         if refused:
             raise ConfigError(
-                f"--out {folder}: holds a run with another {', '.join(map(_flag, refused))}; "
+                f"--out {folder}: holds a run with another --{', --'.join(map(flag, refused))}; "
                 "give another folder, or the same options to resume"
             )
         for key in different:
             was, value = getattr(before, key), getattr(config, key)
-            warn(f"WARNING: {folder}: goes on with {_flag(key)} {value:g}, it was {was:g}")
+            warn(f"WARNING: {folder}: goes on with --{flag(key)} {value:g}, it was {was:g}")
     else:
         found = [f for f in _run_folders(root) if _is_same(config, f)]
         number = 1 + max((int(f.name[:5]) for f in _run_folders(root)), default=-1)
@@ -65,7 +66,7 @@ def open_run(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _not_writable(folder, error) from None
+        raise ConfigError(cannot_write(folder, error)) from None
     return folder
 
 
@@ -78,7 +79,7 @@ def keep_config(folder: Path, config: TrainConfig) -> None:
     try:
         write_text(folder / "config.yaml", dump_config(config))
     except OSError as error:
-        raise _not_writable(folder, error) from None
+        raise ConfigError(cannot_write(folder, error)) from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -127,17 +128,7 @@ class JsonLog:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Lines of a log.jsonl; a half-written or foreign line is left out, a missing file is empty."""
-    if not path.is_file():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            lines.append(line)
-    return lines
+    return [line for line in read_json_lines(path) if isinstance(line.get("step"), int)]
 
 
 def _plain(value: Any) -> Any:
@@ -182,12 +173,3 @@ def _differences(config: TrainConfig, other: TrainConfig) -> list[str]:
         if field.name not in RESUME_MAY_CHANGE
         and getattr(config, field.name) != getattr(other, field.name)
     ]
-
-
-def _flag(key: str) -> str:
-    return f"--{key.replace('_', '-')}"
-
-
-def _not_writable(folder: Path, error: OSError) -> ConfigError:
-    reason = error.strerror or error
-    return ConfigError(f"--out {folder}: cannot write there ({reason}); give another folder")

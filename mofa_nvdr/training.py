@@ -172,12 +172,13 @@ def _train(
                     state.facts["skipped_in_a_row"] += 1
                     monitor.skipped(step, result.trouble, _save_batch(run, step, batch))
                     if state.facts["skipped_in_a_row"] >= config.stop_after_skips:
-                        newest = list_checkpoints(run)[-1]
+                        # A process of another machine may not see the folder.
+                        before = [path.name for path in list_checkpoints(run)[-1:]]
                         raise RuntimeError(
                             f"step {step}: {result.trouble}, {state.facts['skipped_in_a_row']} steps in a "
                             f"row; a lower --learning-rate, or --clip-gradient, with --out {run} goes on "
-                            f"from {newest.name}, the last from before; without that file, from the one "
-                            "before it"
+                            f"from {', '.join(before) or 'the newest checkpoint'}, the last from before; "
+                            "without that file, from the one before it"
                         )
                 else:
                     state.facts["skipped_in_a_row"] = 0

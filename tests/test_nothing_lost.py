@@ -57,6 +57,11 @@ def same_state(a: Path, b: Path) -> bool:
     return x.keys() == y.keys() and all(torch.equal(x[key], y[key]) for key in x)
 
 
+def _arguments(config) -> list[str]:
+    """A command like `small`."""
+    return ["train", "--config", "smoke", "--face-model", config.face_model, "--out", config.out]
+
+
 class TestKills:
     def test_twenty_kills_at_random_change_no_bit(self, cap, tmp_path):
         """11 s of CPU time, imports included."""
@@ -284,16 +289,7 @@ class TestDisk:
         monkeypatch.setattr(run_folder.os, "replace", refuse)
         with pytest.raises(ConfigError, match="--out .*run: cannot write there .Read-only file"):
             train(small)
-        arguments = [
-            "train",
-            "--config",
-            "smoke",
-            "--face-model",
-            small.face_model,
-            "--out",
-            small.out,
-        ]
-        assert cli.main(arguments) == 2
+        assert cli.main(_arguments(small)) == 2
         lines = capsys.readouterr().err.splitlines()
         assert lines == [
             f"mofa-nvdr: --out {small.out}: cannot write there (Read-only file system); "
@@ -311,16 +307,7 @@ class TestDisk:
             write(self, data)
 
         monkeypatch.setattr(writer, "write", full)
-        arguments = [
-            "train",
-            "--config",
-            "smoke",
-            "--face-model",
-            small.face_model,
-            "--out",
-            small.out,
-        ]
-        assert cli.main([*arguments, "--steps", "8"]) == 2
+        assert cli.main([*_arguments(small), "--steps", "8"]) == 2
         lines_of_errors = capsys.readouterr().err.splitlines()
         assert len(lines_of_errors) == 1
         assert (

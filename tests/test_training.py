@@ -125,11 +125,12 @@ class TestTrain:
         assert [image.step for image in events.Images("val/faces")] == [0, 4]
         assert events.Images("val/faces")[0].width == 5 * 64  # half the size of the sheet
 
-    def test_without_tensorboard_it_is_said(self, cap, tmp_path, monkeypatch, capsys):
+    def test_without_tensorboard_it_is_said(self, cap, tmp_path, monkeypatch, caplog):
+        caplog.set_level("INFO", "mofa_nvdr")
         monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
         run = train(_config(cap, tmp_path / "run", steps=1))
         assert not list(run.glob("events.*"))
-        assert "no TensorBoard scalars; pip install 'mofa-nvdr[train]'" in capsys.readouterr().err
+        assert "no TensorBoard scalars; pip install 'mofa-nvdr[train]'" in caplog.messages
 
     def test_photographs_with_a_broken_one(self, cap, tmp_path, capsys, recwarn):
         folder = tmp_path / "photos"

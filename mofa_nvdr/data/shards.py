@@ -26,7 +26,6 @@ from mofa_nvdr.data.photographs import (
     DataError,
     Photographs,
     Sample,
-    check_folder_name,
     split_by_name,
 )
 from mofa_nvdr.files import replacing
@@ -65,7 +64,6 @@ def open_corpus(
         DataError: no such folder, or nothing in it that can be used.
         ValueError: another split, or image_size below 1.
     """
-    check_folder_name(path)
     return (Shards if any(Path(path).glob("*.tar")) else Photographs)(path, split, image_size)
 
 
