@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mofa_nvdr.encoder_spec import EncoderSpec
 from mofa_nvdr.files import replacing, usual_mode
 
 FORMAT = "mofa-nvdr checkpoint 1"
@@ -120,6 +121,20 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """
     with _opened(path) as file:
         return _metadata(path, file.metadata() or {})
+
+
+def spec_of(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> EncoderSpec:
+    """What one must know to use the encoder of a checkpoint, which was read from `path`.
+
+    Raises:
+        CheckpointError: of a newer version, or edited.
+    """
+    try:
+        return EncoderSpec.of_checkpoint(metadata, tensors)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint that this version can read ({error})"
+        ) from error
 
 
 def find_checkpoint(run: str | Path) -> Path:

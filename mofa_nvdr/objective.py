@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mofa_nvdr import distributed
+from mofa_nvdr.camera import Camera
 from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.consistency import (
     FacePoints,
@@ -24,6 +25,7 @@ from mofa_nvdr.consistency import (
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder, build_encoder
+from mofa_nvdr.encoder_spec import EncoderSpec
 from mofa_nvdr.face_code import CodeLayout, FaceCode
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.lighting import icosahedron, sh_basis, total_light
@@ -35,6 +37,7 @@ from mofa_nvdr.losses import (
     photometric_raster,
     photometric_vertex,
 )
+from mofa_nvdr.model_reference import ModelReference
 from mofa_nvdr.stages import StageClock
 
 # Beside the landmarks so many vertices, evenly spaced over the mesh, say where a known face is.
@@ -43,7 +46,29 @@ _MORE_POINTS = 252
 
 def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
     """The configured encoder with its output scales and its precision."""
-    scale = {
+    size: int | str = config.encoder_size or "default"
+    weights = config.encoder_weights or None
+    encoder = build_encoder(config.encoder, layout, weights, _output_scale(config), size)
+    encoder.precision = getattr(torch, config.encoder_precision)
+    return encoder
+
+
+def encoder_spec(
+    config: TrainConfig, encoder: Encoder, face_model: ModelReference, camera: Camera
+) -> EncoderSpec:
+    """What a checkpoint says of the encoder of `make_encoder`."""
+    return EncoderSpec(
+        config.encoder,
+        encoder.input_size,
+        _output_scale(config),
+        encoder.layout,
+        face_model,
+        camera,
+    )
+
+
+def _output_scale(config: TrainConfig) -> dict[str, float]:
+    return {
         "shape": config.scale_shape,
         "expression": config.scale_expression,
         "albedo": config.scale_albedo,
@@ -52,10 +77,6 @@ def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
         "translation_z": config.scale_z,
         "light": config.scale_light,
     }
-    size: int | str = config.encoder_size or "default"
-    encoder = build_encoder(config.encoder, layout, config.encoder_weights or None, scale, size)
-    encoder.precision = getattr(torch, config.encoder_precision)
-    return encoder
 
 
 def make_decoder(config: TrainConfig, model: FaceModel) -> FaceDecoder:

@@ -7,6 +7,7 @@ What a program needs around it (camera, framing of the crop, face model) is in t
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from collections.abc import Mapping
@@ -17,12 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mofa_nvdr.encoder_spec import EncoderSpec, NewerVersionError
 from mofa_nvdr.face_code import CodeLayout
 
 FORMAT = "mofa-nvdr encoder 1"
 FILE = "encoder.onnx"  # in a run folder
 INPUT = "image"
 OUTPUTS = tuple(CodeLayout().sizes)
+# What of the metadata is JSON for this program; the rest is text for people.
+JSON_FACTS = ("schema", "input_size", "output_scale", "code", "face_model", "camera", "step")
 
 
 def require(*modules: str) -> list[Any]:
@@ -58,7 +62,8 @@ class OnnxEncoder:
 
     Attributes:
         layout: the code's parts.
-        metadata: the file's facts: "face_model" {"name", "hash"}, "camera", "step" and others.
+        spec: what one must know to use it.
+        metadata: the file's facts, "step" and others.
         step: training steps of the checkpoint that was exported.
 
     Raises:
@@ -81,7 +86,8 @@ class OnnxEncoder:
             )
         except Exception as error:  # ONNX Runtime has a dozen kinds of its own
             raise ValueError(f"{self._name}: not a readable ONNX model ({_line(error)})") from None
-        self.metadata = self._read_facts(self._session.get_modelmeta().custom_metadata_map)
+        texts = self._session.get_modelmeta().custom_metadata_map
+        self.metadata, spec = self._read_facts(texts)
         self.step: int = self.metadata["step"]
         shapes = {value.name: value.shape for value in self._session.get_outputs()}
         inputs = [value.name for value in self._session.get_inputs()]
@@ -91,8 +97,9 @@ class OnnxEncoder:
                 f"{INPUT} and {', '.join(OUTPUTS)}; export it again"
             )
         self.layout = CodeLayout(*(shapes[part][1] for part in OUTPUTS[:3]))
+        self.spec = dataclasses.replace(spec, layout=self.layout)
 
-    def _read_facts(self, texts: Mapping[str, str]) -> dict[str, Any]:
+    def _read_facts(self, texts: Mapping[str, str]) -> tuple[dict[str, Any], EncoderSpec]:
         if texts.get("format") != FORMAT:
             raise ValueError(
                 f"{self._name}: the file's metadata does not say {FORMAT!r}; expected a file of "
@@ -100,13 +107,16 @@ class OnnxEncoder:
             )
         facts: dict[str, Any] = dict(texts)
         try:
-            for key in ("face_model", "camera", "step"):
-                facts[key] = json.loads(texts[key])
-            if not isinstance(facts["step"], int) or "hash" not in facts["face_model"]:
-                raise ValueError("step or face_model")
+            for key in JSON_FACTS:
+                if key in texts:
+                    facts[key] = json.loads(texts[key])
+            if not isinstance(facts["step"], int):
+                raise ValueError("step")
+            return facts, EncoderSpec.of_onnx(facts)
+        except NewerVersionError as error:
+            raise ValueError(f"{self._name}: {error}") from None
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self._name}: damaged metadata ({error}); export it again") from None
-        return facts
 
     def __call__(self, images: Tensor) -> Tensor:
         """Codes [B, layout.size], float32, on the images' device.

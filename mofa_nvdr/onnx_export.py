@@ -80,19 +80,17 @@ def export_encoder(
     size = decoder.camera.size[0]
     sets = _check_sets(decoder, photographs or _training_photographs(metadata), size)
 
-    config = metadata["config"]
+    spec = dataclasses.replace(
+        trained.spec,
+        # Not where it was on this machine: it is looked for beside the file, by its name.
+        face_model=dataclasses.replace(trained.face_model, file=Path(trained.face_model.file).name),
+        camera=dataclasses.replace(decoder.camera, focal=decoder.camera.focal_px),
+    )
     facts = {
         "mofa_nvdr": __version__,
-        "encoder": config["encoder"],
+        **spec.to_json(),
         "checkpoint": trained.path.name,
         "step": metadata["step"],
-        # Not where it was on this machine: it is looked for beside the file, by its name.
-        "face_model": dataclasses.asdict(
-            dataclasses.replace(trained.face_model, file=Path(trained.face_model.file).name)
-        ),
-        "camera": dataclasses.asdict(
-            dataclasses.replace(decoder.camera, focal=decoder.camera.focal_px)
-        ),
         "crop": FRAMING,
         "input": f"RGB in [0, 1], row 0 at the top; any size, resized to {size} x {size}",
         "units": _UNITS,
@@ -105,10 +103,7 @@ def export_encoder(
         write_files({target: data})
     except OSError as error:
         raise _unwritable(target, error) from None
-    print(
-        f"{target}: {config['encoder']} of {trained.path.name}, opset {OPSET}, "
-        f"{len(data) / 1e6:.1f} MB"
-    )
+    print(f"{target}: {spec.trunk} of {trained.path.name}, opset {OPSET}, {len(data) / 1e6:.1f} MB")
     figures = ", ".join(f"{part} {difference:.1e}" for part, difference in worst.items())
     names = ", ".join(f"{len(images)} {name}" for name, images in sets.items())
     names = names.replace(" 1 photographs", " 1 photograph")
@@ -287,7 +282,8 @@ def _rendered_faces(decoder: FaceDecoder, count: int, generator: torch.Generator
 
 def _training_photographs(metadata: Mapping[str, Any]) -> list[str]:
     """The folder of photographs that the run was trained on, where it is still there."""
-    folder = metadata["config"].get("data", "synthetic")
+    # Of before the schema: among the options.
+    folder = metadata.get("data", metadata.get("config", {}).get("data", "synthetic"))
     try:
         return [folder] if folder != "synthetic" and image_paths([folder]) else []
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mofa_nvdr.camera import Camera
 from mofa_nvdr.checkpoint import (
     CheckpointError,
     checkpoint_path,
@@ -22,20 +22,19 @@ from mofa_nvdr.checkpoint import (
     list_checkpoints,
     read_checkpoint,
     restore_encoder,
+    spec_of,
 )
-from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.data.images import ImageError, central_square, read_image, resize_square
 from mofa_nvdr.data.photographs import IMAGE_SUFFIXES
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.device import resolve_device
 from mofa_nvdr.encoder import Encoder
+from mofa_nvdr.encoder_spec import EncoderSpec
 from mofa_nvdr.face_code import CodeLayout, FaceCode
 from mofa_nvdr.model_reference import ModelReference
-from mofa_nvdr.objective import make_encoder
 from mofa_nvdr.onnx_encoder import OnnxEncoder, find_onnx_encoder
 from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.pictures import panels, write_png
-from mofa_nvdr.training_state import face_model_of
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +51,7 @@ class Reconstructor:
         decoder: raster mode, at the training's image size and camera.
         device: where the decoder lives, and the encoder if it is torch's.
         face_model: which model that is, and where it was found.
+        spec: what one must know to use the encoder.
         path: the checkpoint or .onnx file.
         metadata: what that file says of its training.
     """
@@ -60,6 +60,7 @@ class Reconstructor:
     decoder: FaceDecoder
     device: torch.device
     face_model: ModelReference
+    spec: EncoderSpec
     path: Path
     metadata: dict[str, Any]
 
@@ -86,20 +87,19 @@ class Reconstructor:
             raise ValueError(f"--runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
         where = resolve_device(device)
         load = _load_exported if runtime == "onnx" else _load_trained
-        path, metadata, make = load(run)
+        path, metadata, spec, make = load(run)
+        trained = spec.face_model
+        model, reference = trained.load(face_model, path.parent, f"{path}: trained with")
         try:
-            trained = face_model_of(metadata)
-            model, reference = trained.load(face_model, path.parent, f"{path}: trained with")
-            camera = Camera(**metadata["camera"])
             encoder = make(model.layout)
-        except (KeyError, TypeError, RuntimeError) as error:  # of another version, or edited
+        except (TypeError, RuntimeError) as error:  # edited
             raise CheckpointError(
                 f"{path}: not a checkpoint that this version can read ({error})"
             ) from error
         if isinstance(encoder, Encoder):
             encoder.eval().to(where)
-        decoder = FaceDecoder(model, camera=camera).to(where)
-        return Reconstructor(encoder, decoder, where, reference, path, metadata)
+        decoder = FaceDecoder(model, camera=spec.camera).to(where)
+        return Reconstructor(encoder, decoder, where, reference, spec, path, metadata)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> FaceCode:
@@ -110,26 +110,22 @@ class Reconstructor:
 _Make = Callable[[CodeLayout], Encoder | OnnxEncoder]
 
 
-def _load_trained(run: str | Path) -> tuple[Path, dict[str, Any], _Make]:
+def _load_trained(run: str | Path) -> tuple[Path, dict[str, Any], EncoderSpec, _Make]:
     path = find_checkpoint(run)
     if path.suffix == ".onnx":
         raise ValueError(f"--checkpoint {run}: an exported encoder; give --runtime onnx with it")
     tensors, metadata = read_checkpoint(path)
+    spec = spec_of(path, metadata, tensors)
 
     def make(layout: CodeLayout) -> Encoder:
-        # The weights come from the checkpoint; the file that training began with may be gone. A
-        # precision that saves time in training is not asked for here.
-        config = TrainConfig(
-            **{**metadata["config"], "encoder_weights": "", "encoder_precision": "float32"}
-        )
-        encoder = make_encoder(config, layout)
+        encoder = dataclasses.replace(spec, layout=layout).build()
         restore_encoder(encoder, tensors)
         return encoder
 
-    return path, metadata, make
+    return path, metadata, spec, make
 
 
-def _load_exported(run: str | Path) -> tuple[Path, dict[str, Any], _Make]:
+def _load_exported(run: str | Path) -> tuple[Path, dict[str, Any], EncoderSpec, _Make]:
     path = find_onnx_encoder(run)
     encoder = OnnxEncoder(path)
     folder, name = Path(run), encoder.metadata.get("checkpoint")
@@ -149,7 +145,7 @@ def _load_exported(run: str | Path) -> tuple[Path, dict[str, Any], _Make]:
             raise TypeError(f"the code is {encoder.layout}, the face model's is {layout}")
         return encoder
 
-    return path, encoder.metadata, make
+    return path, encoder.metadata, encoder.spec, make
 
 
 def reconstruct_files(

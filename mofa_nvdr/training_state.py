@@ -22,13 +22,14 @@ from mofa_nvdr.checkpoint import (
     restore_encoder,
     restore_training,
     save_checkpoint,
+    spec_of,
 )
 from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.model_reference import ModelReference
-from mofa_nvdr.objective import Teacher
+from mofa_nvdr.objective import Teacher, encoder_spec
 
 # A run whose faces cover less than this share of what they covered at the start is collapsing: the
 # photometric figure alone rewards it.
@@ -72,11 +73,6 @@ def set_rates(config: TrainConfig, optimizer: torch.optim.Optimizer, step: int) 
         factor *= config.rate_after_warm_start
     for group in optimizer.param_groups:
         group["lr"] = group["base_rate"] * factor
-
-
-def face_model_of(metadata: dict[str, Any]) -> ModelReference:
-    """The face model that a checkpoint was trained with, from its metadata."""
-    return ModelReference(**metadata["face_model"])
 
 
 class TrainingState:
@@ -135,7 +131,8 @@ class TrainingState:
                 except CheckpointError as error:
                     warn(f"WARNING: {error}")
                     continue
-                face_model_of(metadata).check(self.decoder.model, f"{path}: trained with")
+                reference = spec_of(path, metadata, found).face_model
+                reference.check(self.decoder.model, f"{path}: trained with")
                 tensors.update(found)
                 for damaged in paths[:number]:  # else they would count among the newest
                     damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
@@ -192,11 +189,12 @@ class TrainingState:
         if not distributed.is_main():
             return
         reference = ModelReference.of(self.decoder.model, self.config.face_model)
+        spec = encoder_spec(self.config, self.encoder, reference, self.decoder.camera)
         metadata = {
             "step": step,
+            "encoder": spec.to_json(),  # all that using it needs: options come and go
+            "data": self.config.data,
             "config": dataclasses.asdict(self.config),
-            "face_model": dataclasses.asdict(reference),
-            "camera": dataclasses.asdict(self.decoder.camera),
             "sampler": self.corpus.state_dict(step),
             "facts": self.facts,
         }

@@ -88,7 +88,7 @@ class TestOtherSizes:
         steps = [line["step"] for line in read_log(run / "log.jsonl") if "loss" in line]
         assert steps == [1, 2, 3, 4]  # none was skipped
         tensors, metadata = read_checkpoint(list_checkpoints(run)[-1])
-        assert metadata["face_model"]["name"] == name
+        assert metadata["encoder"]["face_model"]["name"] == name
         layout = FaceModel.load(models[name]).layout
         assert (layout.num_shape, layout.num_expression, layout.num_albedo) == (
             modes, modes - 1, modes + 1,
@@ -238,7 +238,7 @@ def _refer_to(checkpoint: Path, file: str) -> None:
         header = dict(opened.metadata())
         tensors = {key: opened.get_tensor(key) for key in opened.keys()}
     metadata = json.loads(header["metadata"])
-    metadata["face_model"]["file"] = file
+    metadata["encoder"]["face_model"]["file"] = file
     del header["crc32"]  # of the file as it was
     save_file(tensors, checkpoint, {**header, "metadata": json.dumps(metadata)})
 

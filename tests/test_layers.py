@@ -18,12 +18,13 @@ LAYERS = {
     "decoder": 4, "encoder": 4, "onnx_encoder": 4, "networks": 4, "data": 4, "face_crops": 4,
     "renderer": 3, "losses": 3, "consistency": 3, "pictures": 3, "parameters": 3, "model_reference": 3,
     "model_info": 3, "mesh_files": 3,
+    "encoder_spec": 4, "checkpoint": 4,
     "face_model": 2, "outline": 2, "outline_kernels": 2, "procedural_face": 2, "importers": 2, "shaders": 2,
     "camera": 2, "color_distance": 2, "color_distance_kernels": 2,
     "face_code": 1, "affine": 1, "rigid": 1, "mesh": 1, "lighting": 1, "hdr": 1,
     "texture_baking": 1,
     "surface_motion": 1, "surface_motion_kernels": 1,
-    "dr": 1, "files": 1, "landmarks": 1, "config": 1, "checkpoint": 1, "device": 1, "distributed": 1,
+    "dr": 1, "files": 1, "landmarks": 1, "config": 1, "device": 1, "distributed": 1,
     "stages": 1, "charts": 1, "notes": 1, "assets": 1, "configs": 1,
 }  # fmt: skip
 STRANGERS = [

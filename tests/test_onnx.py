@@ -26,10 +26,11 @@ from mofa_nvdr.config import load_config
 from mofa_nvdr.encoder import Encoder, build_encoder
 from mofa_nvdr.face_code import CodeLayout
 from mofa_nvdr.face_crops import FRAMING
+from mofa_nvdr.model_reference import ModelReference
+from mofa_nvdr.objective import encoder_spec, make_encoder
 from mofa_nvdr.onnx_encoder import FORMAT, INPUT, OUTPUTS, OnnxEncoder
 from mofa_nvdr.parameters import load_parameters
 from mofa_nvdr.reconstruction import Reconstructor, image_paths
-from mofa_nvdr.training import make_encoder
 from tests.small_face import small_face
 
 onnx = pytest.importorskip("onnx", reason="needs the extra [onnx]")
@@ -69,12 +70,9 @@ def trained(cap) -> tuple[Encoder, dict]:
     torch.manual_seed(0)
     encoder = make_encoder(config, model.layout).eval()
     randomize_head(encoder)
-    return encoder, {
-        "config": dataclasses.asdict(config),
-        "face_model": {"name": model.name, "hash": model.hash, "file": str(cap)},
-        "camera": dataclasses.asdict(Camera(image_size=SIZE)),
-        "facts": {},
-    }
+    reference = ModelReference(model.name, model.hash, str(cap))
+    spec = encoder_spec(config, encoder, reference, Camera(image_size=SIZE))
+    return encoder, {"encoder": spec.to_json(), "data": config.data, "facts": {}}
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +148,9 @@ class TestFile:
 
     def test_facts(self, exported, trained):
         texts = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
-        assert texts["format"] == FORMAT and texts["encoder"] == "mobilenet_v3_large"
+        assert texts["format"] == FORMAT and texts["trunk"] == "mobilenet_v3_large"
         assert json.loads(texts["face_model"]) == {
-            **trained[1]["face_model"], "file": "cap.safetensors",
+            **trained[1]["encoder"]["face_model"], "file": "cap.safetensors",
         }  # fmt: skip
         assert Camera(**json.loads(texts["camera"])) == Camera(
             SIZE, focal=Camera(SIZE).focal_px, position=Camera(SIZE).position
@@ -221,7 +219,7 @@ class TestAgreement:
         encoder = build_encoder(name, CodeLayout(3, 2, 4), input_size=None).eval()
         randomize_head(encoder)
         data = onnx_export.encoder_to_onnx(
-            encoder, 72, {"face_model": {"hash": ""}, "camera": {}, "step": 0}
+            encoder, 72, {"face_model": {"name": "", "hash": ""}, "camera": {}, "step": 0}
         )
         sets = {"noise": torch.rand(3, 3, 72, 72), "of another size": torch.rand(1, 3, 99, 60)}
         worst = onnx_export.compare(encoder, OnnxEncoder(data), 72, sets)
@@ -267,8 +265,7 @@ class TestCommand:
         assert " photographs: largest difference: shape " in said
 
     def test_the_runs_own_photographs(self, export, trained, tmp_path, photo):
-        config = {**trained[1]["config"], "data": str(tmp_path)}
-        folder = save_run(tmp_path / "run", trained[0], {**trained[1], "config": config})
+        folder = save_run(tmp_path / "run", trained[0], {**trained[1], "data": str(tmp_path)})
         (tmp_path / "b.png").write_bytes(b"no picture")
         status, said, errors = export(folder, "--out", str(tmp_path / "new" / "e.onnx"))
         assert status == 0 and "6 rendered faces, 1 photograph:" in said
@@ -282,7 +279,7 @@ class TestCommand:
         """The graph is of other weights than the checkpoint."""
         tensors, metadata = self._checkpoint(trained, tmp_path)
         encoder = Reconstructor.load(
-            tmp_path / "run", metadata["config"]["face_model"], "cpu"
+            tmp_path / "run", metadata["encoder"]["face_model"]["file"], "cpu"
         ).encoder
         with torch.no_grad():
             encoder.head.parts[part].bias[0] += change
@@ -461,8 +458,10 @@ class TestReconstruct:
             assert "damaged metadata" in refused(edited(f"no_{key}.onnx", **{key: None}))
             assert "damaged metadata" in refused(edited(f"bad_{key}.onnx", **{key: "{"}))
         assert "damaged metadata" in refused(edited("list.onnx", face_model="[]"))
-        text = refused(edited("c.onnx", camera='{"lens": 1}'))
-        assert "not a checkpoint that this version can read" in text
+        assert "damaged metadata" in refused(edited("c.onnx", camera='{"lens": 1}'))
+        text = refused(edited("s.onnx", schema="99"))
+        assert text.endswith("s.onnx: written by a newer mofa-nvdr (schema 99, this one reads up "
+                             "to 1); update it")  # fmt: skip
 
         node = onnx.helper.make_node("Identity", ["x"], ["y"])
         values = [onnx.helper.make_tensor_value_info(n, 1, ["b", 3]) for n in "xy"]

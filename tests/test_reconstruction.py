@@ -203,13 +203,13 @@ class TestMistakes:
         text = refused(photos, face_model=str(other))
         assert "trained with face model cap" in text and "--face-model" in text
 
-    @pytest.mark.parametrize("change", ["option", "encoder", "camera"])
+    @pytest.mark.parametrize("change", ["schema", "encoder", "camera"])
     def test_checkpoint_of_another_version(self, refused, photos, run, tmp_path, change):
         _, metadata = read_checkpoint(list_checkpoints(run)[-1])
-        if change == "option":
-            metadata["config"]["no_such_option"] = 1
+        if change == "schema":
+            metadata["encoder"]["schema"] = 2
         elif change == "camera":
-            del metadata["camera"]
+            del metadata["encoder"]["camera"]
         encoder = torch.nn.Linear(2, 2)
         path = tmp_path / "other.safetensors"
         save_checkpoint(path, encoder, None, metadata)
