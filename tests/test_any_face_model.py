@@ -18,7 +18,7 @@ from mofa_nvdr.parameters import load_parameters
 from mofa_nvdr.reconstruction import Reconstructor
 from mofa_nvdr.run_folder import read_log
 from mofa_nvdr.training import train
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 # rows of the mesh, modes: 7, 6 and 8 of them; and one without any expression
 SIZES = {"odd": (13, 7), "still": (9, 1)}

@@ -18,7 +18,7 @@ from mofa_nvdr.landmarks import MIRROR, PAPER_46
 from mofa_nvdr.lighting import AMBIENT_OFFSET, LAMBERT_CONSTANTS, total_light
 from mofa_nvdr.losses import photometric_raster, photometric_vertex
 from mofa_nvdr.mesh import vertex_normals, vertex_normals_ref
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 # The head's centre 1 m in front of the camera at code zero, on its axis: numbers for hands.
 HEAD = torch.tensor([0.0, 0.0, -1000.0])

@@ -17,9 +17,9 @@ from mofa_nvdr.data.sampling import share_of
 from mofa_nvdr.objective import loss_terms
 from mofa_nvdr.run_folder import read_log
 from mofa_nvdr.training import train
-from tests.small_encoder import small_encoder
-from tests.small_face import small_face
-from tests.two_processes import BAD_STEP, break_one_share, compute_in_doubles, config_of
+from tests.helpers.small_encoder import small_encoder
+from tests.helpers.small_face import small_face
+from tests.helpers.two_processes import BAD_STEP, break_one_share, compute_in_doubles, config_of
 
 ROOT = Path(__file__).resolve().parents[1]
 # The order of the sums differs; after eight steps 2e-5 were measured (AMD Zen 4). Larger encoders multiply
@@ -46,7 +46,7 @@ def alone(folder, monkeypatch):
 def torchrun(folder: Path, what: str, *options: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options,
-         "-m", "tests.two_processes", what, str(folder / "cap.safetensors"), str(folder)],
+         "-m", "tests.helpers.two_processes", what, str(folder / "cap.safetensors"), str(folder)],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.decoder import FaceDecoder, face_image
 from mofa_nvdr.evaluation import validate
 from mofa_nvdr.face_code import FaceCode
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 
 class Oracle(nn.Module):

@@ -25,7 +25,7 @@ from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.mesh_files import Mesh, glb_bytes, obj_bytes, ply_bytes, split_at_seams
 from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.texture_baking import bake, pad
-from tests.small_face import small_face, textured_face
+from tests.helpers.small_face import small_face, textured_face
 
 LEVEL = 1 / 255
 

@@ -1,7 +1,7 @@
 """The built-in face is measurably a face: OpenCV's frontal-face cascade finds it.
 
-Light, pose and background distributions: tests/face_detection.py. Its command line measures with seeds of
-one's own; the seeds here are for judging, never for tuning.
+Light, pose and background distributions: tests/helpers/face_detection.py. Its command line measures
+with seeds of one's own; the seeds here are for judging, never for tuning.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.pictures import to_uint8
-from tests.face_detection import (
+from tests.helpers.face_detection import (
     CAMERA,
     LARGEST_TURN,
     Detector,

@@ -6,7 +6,7 @@ import torch
 from safetensors.numpy import save_file
 
 from mofa_nvdr.face_model import FaceModel
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 
 def _arrays(model: FaceModel) -> dict[str, np.ndarray]:

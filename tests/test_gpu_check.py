@@ -51,7 +51,7 @@ class TestGpuCheck:
 
     def test_passes_on_the_stand_in(self, tmp_path):
         out = tmp_path / "out.json"
-        done = on_stand_in(out, "test_dr_[dip]*.py")
+        done = on_stand_in(out, "dr/test_[dip]*.py")
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
         report = json.loads(out.read_text())
         assert report["tests"]["failed"] == [] and report["tests"]["passed"] > 50
@@ -79,10 +79,10 @@ class TestGpuCheck:
 
     def test_prints_the_table_in_spite_of_failures(self, tmp_path):
         out = tmp_path / "out.json"
-        done = on_stand_in(out, "test_dr_parity.py", FAKE_GPU_BREAK="1")
+        done = on_stand_in(out, "dr/test_parity.py", FAKE_GPU_BREAK="1")
         assert done.returncode == 1
         table = done.stdout.split("=" * 96)[-1]
         (shown,) = (line for line in table.splitlines() if line.startswith("rasterize: u, v, z/w"))
         assert shown.endswith("FAILED") and "0.001" in shown
-        assert "FAILED tests.test_dr_parity.TestSameAsTheOther::test_rasterize[nvdiffrast" in table
+        assert "FAILED tests.dr.test_parity.TestSameAsTheOther::test_rasterize[nvdiffrast" in table
         assert json.loads(out.read_text())["tests"]["failed"] and "benchmark: done" in table

@@ -10,7 +10,7 @@ from mofa_nvdr.data.expressions import ExpressionHabits
 from mofa_nvdr.data.synthetic import CodePrior, SyntheticFaces, random_codes
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face_code import CodeLayout
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 
 def draws(names: list[str], count: int = 4000) -> dict[str, np.ndarray]:

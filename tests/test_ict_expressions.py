@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mofa_nvdr import procedural_face
-from tests import ict_expressions
+from tests.helpers import ict_expressions
 
 
 @pytest.fixture(scope="module")

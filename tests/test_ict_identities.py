@@ -1,10 +1,10 @@
-"""The built-in face can fit real faces: identities of ICT-FaceKit as the yardstick (tests/ict.py)."""
+"""The built-in face can fit real faces: identities of ICT-FaceKit as the yardstick (tests/helpers/ict.py)."""
 
 import numpy as np
 import pytest
 import torch
 
-from tests.ict import IctFace, closest_points, fit, similarity
+from tests.helpers.ict import IctFace, closest_points, fit, similarity
 
 SEED = 20_261_125
 

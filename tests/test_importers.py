@@ -21,7 +21,7 @@ from mofa_nvdr.importers import formats
 from mofa_nvdr.importers.foreign import ImportOptions
 from mofa_nvdr.importers.formats import ALIASES, FORMATS, import_model
 from mofa_nvdr.importers.landmark_points import known_landmarks
-from tests import foreign_files as ff
+from tests.helpers import foreign_files as ff
 
 # format -> (writer, name of the file)
 FILES = {

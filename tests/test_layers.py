@@ -1,53 +1,70 @@
-"""Imports go down only: the layers of the package, and the one place that imports nvdiffrast."""
+"""Imports go down only: the floors of the rooms, what a room must never know, and where nvdiffrast enters.
+
+A room is a folder of mofa_nvdr/, or shaders/, configs/ and assets/ next to it. A room may import itself and
+rooms on lower floors.
+"""
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Every room and its layer; a room may import its own layer and those below.
-LAYERS = {
-    "cli": 6, "__main__": 6,
-    "training": 5, "benchmark": 5, "preprocess": 5, "evaluation": 5, "reconstruction": 5, "relighting": 5,
-    "synthesis": 5, "run_folder": 5, "model_sheets": 5, "model_build": 5, "export": 5,
-    "objective": 5, "corpus": 5, "training_state": 5, "monitoring": 5, "report": 5,
-    "training_benchmark": 5, "onnx_export": 5,
-    "decoder": 4, "encoder": 4, "onnx_encoder": 4, "networks": 4, "data": 4, "face_crops": 4,
-    "renderer": 3, "losses": 3, "consistency": 3, "pictures": 3, "parameters": 3, "model_reference": 3,
-    "model_info": 3, "mesh_files": 3,
-    "encoder_spec": 4, "checkpoint": 4,
-    "face_model": 2, "outline": 2, "outline_kernels": 2, "procedural_face": 2, "importers": 2, "shaders": 2,
-    "camera": 2, "color_distance": 2, "color_distance_kernels": 2,
-    "face_code": 1, "affine": 1, "rigid": 1, "mesh": 1, "lighting": 1, "hdr": 1,
-    "texture_baking": 1,
-    "surface_motion": 1, "surface_motion_kernels": 1,
-    "dr": 1, "files": 1, "landmarks": 1, "config": 1, "device": 1, "distributed": 1,
-    "stages": 1, "charts": 1, "notes": 1, "assets": 1, "configs": 1,
-}  # fmt: skip
-STRANGERS = [
-    ("encoder", "decoder"),
-    ("decoder", "encoder"),
-    ("onnx_encoder", "encoder"),
-    ("shaders", "mesh"),
-    ("shaders", "camera"),
+FLOORS = {
+    9: ["cli"],
+    8: ["bench"],
+    7: ["apply", "training"],
+    6: ["losses", "data", "runs", "compat"],
+    5: ["render", "networks", "importers"],
+    4: ["face", "shaders"],
+    3: ["scene"],
+    2: ["system"],
+    1: ["dr"],
+    0: ["configs", "assets"],  # files, which import nothing
+}
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+# (room, what it never imports, why); most of these the floors forbid as well, but say no reason.
+NEVER = [
+    ("apply", "training", "what people do with a run must work without what made it"),
+    ("losses", "runs", "a term sees no configuration: its numbers are arguments"),
+    ("data", "losses", "pictures know no loss"),
+    ("data", "networks", "pictures know no encoder"),
+    ("render", "networks", "the decoder sees no network"),
+    ("networks", "render", "an encoder renders nothing"),
+    ("face", "render", "a face model renders nothing"),
+    ("shaders", "scene.camera", "a shader knows no camera: the eye is the origin"),
+    ("shaders", "scene.normals", "a shader knows no mesh"),
+    ("shaders", "scene.topology", "a shader knows no mesh"),
+    ("scene", "face", "what stands before the camera may be any mesh"),
+    ("system", "torch.nn", "the machine knows no tensor's meaning"),
 ]
+# Modules that are used from outside only, so that nobody inside comes to need them.
+UNUSED_INSIDE = ["compat", "bench"]
+OPEN_TO = {"bench": ["cli"]}
 
 
-def _modules() -> list[tuple[str, Path]]:
-    found = []
-    for path in sorted((ROOT / "mofa_nvdr").rglob("*.py")):
-        parts = path.relative_to(ROOT / "mofa_nvdr").with_suffix("").parts
-        if parts != ("__init__",):
-            found.append((parts[0], path))
-    for room in ("shaders", "configs", "assets"):
-        found += [(room, path) for path in sorted((ROOT / room).rglob("*.py"))]
+def modules(root: Path = ROOT) -> dict[str, Path]:
+    """Dotted name -> file of every module of the package."""
+    found = {}
+    for folder in ("mofa_nvdr", "shaders", "configs", "assets"):
+        for path in sorted((root / folder).rglob("*.py")):
+            parts = list(path.relative_to(root).with_suffix("").parts)
+            parts = parts if parts[0] == "mofa_nvdr" else ["mofa_nvdr", *parts]
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-def _imports(path: Path) -> list[str]:
+def room_of(name: str) -> str:
+    """The room of a dotted name below mofa_nvdr; empty: the package's own face."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imports(path: Path, root: Path = ROOT) -> list[str]:
+    """Dotted names that a file imports, at its top and inside functions."""
     names = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -55,32 +72,125 @@ def _imports(path: Path) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names += [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            package = path.parent.relative_to(ROOT).parts
+            package = path.parent.relative_to(root).parts
             base = ".".join(package[: len(package) - node.level + 1])
             names += [f"{base}.{node.module or alias.name}" for alias in node.names]
     return names
 
 
-@pytest.mark.parametrize(
-    ("room", "path"), _modules(), ids=lambda x: x.stem if isinstance(x, Path) else x
-)
-def test_imports_go_down_only(room, path):
-    assert room in LAYERS, f"{path}: give the room {room} a layer"
-    for name in _imports(path):
-        parts = name.split(".")
-        if parts[0] != "mofa_nvdr" or parts[1] == "__version__":
+def faults(name: str, path: Path, known: set[str], root: Path = ROOT) -> list[str]:
+    """What is wrong with a module's imports, a line each."""
+    room, lines = room_of(name), []
+    if path.parent.name in ("mofa_nvdr", "procedural_face"):
+        return []  # waits for its room
+    if room not in FLOOR:
+        return [f"{path}: mofa_nvdr/{room} is on no floor; give the room one in FLOORS"]
+    for other in imports(path, root):
+        for first, second, why in NEVER:
+            target = second if second.startswith("torch") else f"mofa_nvdr.{second}"
+            if room == first and (other + ".").startswith(target + "."):
+                lines.append(f"{path}: {room} must never know {second}: {why}")
+        if not other.startswith("mofa_nvdr."):
             continue
-        other = parts[1]
-        assert other in LAYERS, f"{path}: imports unknown room {other}"
-        assert LAYERS[other] <= LAYERS[room], (
-            f"{path}: {room} may not import {other}, a layer above"
-        )
-        assert (room, other) not in STRANGERS, f"{path}: {room} must not know {other}"
+        there = room_of(other)
+        if there not in FLOOR:
+            if f"mofa_nvdr.{there}" in known and (root / "mofa_nvdr" / there).is_dir():
+                lines.append(f"{path}: imports {other}, which is in no room")
+            continue  # a name of the package's face: __version__
+        if there != room and FLOOR[there] >= FLOOR[room]:
+            lines.append(
+                f"{path}: {room} (floor {FLOOR[room]}) may not import {there} (floor {FLOOR[there]}): "
+                f"imports go down only ({other})"
+            )
+        if there in UNUSED_INSIDE and room not in (there, *OPEN_TO.get(there, [])):
+            lines.append(f"{path}: {room} may not import {there}, which nothing inside may need")
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), [(n, p) for n, p in modules().items() if room_of(n) not in ("", "__main__")]
+)
+def test_imports_go_down_only(name, path):
+    assert not (lines := faults(name, path, set(modules()))), "\n".join(lines)
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of one circle of imports, first and last the same; empty: there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_circles():
+    known = modules()
+    graph = {}
+    for name, path in known.items():
+        targets = {t if t in known else t.rpartition(".")[0] for t in imports(path)}
+        # A package's face hands on the names of its modules.
+        face = path.stem == "__init__"
+        own = {t for t in targets if t == name or (face and t.startswith(f"{name}."))}
+        graph[name] = {t for t in targets if t in known} - own
+    found = circle(graph)
+    assert not found, "a circle of imports: " + " -> ".join(found)
+
+
+class TestTheTestItself:
+    """A module with a fault is refused, with a line that says which."""
+
+    @pytest.fixture
+    def refused(self, tmp_path):
+        def call(name: str, text: str) -> list[str]:
+            path = tmp_path / "mofa_nvdr" / Path(*name.split(".")[1:]).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            return faults(name, path, {"mofa_nvdr.cli", "mofa_nvdr.loose"}, tmp_path)
+
+        return call
+
+    @pytest.mark.parametrize(
+        ("name", "text", "line"),
+        [
+            (
+                "face.x",
+                "from mofa_nvdr.render.decoder import FaceDecoder",
+                "(floor 4) may not import",
+            ),
+            ("face.x", "import mofa_nvdr.shaders.phong", "face (floor 4) may not import shaders"),
+            (
+                "apply.x",
+                "def f():\n    from mofa_nvdr.training.loop import train",
+                "must never know",
+            ),
+            ("apply.x", "from mofa_nvdr import training", "must never know training: what people"),
+            ("losses.x", "from mofa_nvdr.runs.config import TrainConfig", "sees no configuration"),
+            ("shaders.x", "from mofa_nvdr.scene.camera import Camera", "knows no camera"),
+            ("data.x", "from mofa_nvdr.compat.deep3d import R", "which nothing inside may need"),
+            (
+                "training.x",
+                "from mofa_nvdr.bench import operators",
+                "which nothing inside may need",
+            ),
+            ("loft.x", "", "mofa_nvdr/loft is on no floor; give the room one in FLOORS"),
+        ],
+    )
+    def test_refuses(self, refused, name, text, line):
+        assert any(line in found for found in refused(f"mofa_nvdr.{name}", text))
+
+    def test_allows(self, refused):
+        text = "from mofa_nvdr import __version__\nfrom mofa_nvdr.dr import rasterize\nimport torch"
+        assert refused("mofa_nvdr.render.x", text) == []
+        assert refused("mofa_nvdr.cli.x", "from mofa_nvdr.bench.operators import run") == []
+
+    def test_circle(self):
+        assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})[:1] != []
+        assert circle({"a": {"b"}, "b": set()}) == []
 
 
 def test_nvdiffrast_is_imported_in_one_function():
     places = []
-    for _, path in _modules():
+    for path in modules().values():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
                 inside = [n for n in ast.walk(node) if isinstance(n, (ast.Import, ast.ImportFrom))]

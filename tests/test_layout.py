@@ -6,7 +6,7 @@ import torch
 
 from mofa_nvdr import dr
 from mofa_nvdr.procedural_face import layout, load_product
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from mofa_nvdr.losses import (
     statistical_regularizer,
 )
 from mofa_nvdr.renderer import Rendering
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 
 def _rendering(image: torch.Tensor, mask: torch.Tensor) -> Rendering:

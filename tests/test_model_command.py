@@ -20,7 +20,7 @@ from mofa_nvdr.files import write_files
 from mofa_nvdr.lighting import light_presets, sh_basis
 from mofa_nvdr.model_info import describe, table
 from mofa_nvdr.pictures import captioned
-from tests.small_face import small_face, textured_face
+from tests.helpers.small_face import small_face, textured_face
 
 
 def _error(capsys, *args: str) -> str:

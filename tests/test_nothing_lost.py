@@ -17,9 +17,9 @@ from mofa_nvdr.checkpoint import BEST, CheckpointError, list_checkpoints, read_c
 from mofa_nvdr.config import ConfigError, load_config
 from mofa_nvdr.run_folder import read_log
 from mofa_nvdr.training import train
-from tests.killed_runs import KINDS
-from tests.small_encoder import small_encoder
-from tests.small_face import small_face
+from tests.helpers.killed_runs import KINDS
+from tests.helpers.small_encoder import small_encoder
+from tests.helpers.small_face import small_face
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,7 +65,7 @@ def _arguments(config) -> list[str]:
 class TestKills:
     def test_twenty_kills_at_random_change_no_bit(self, cap, tmp_path):
         """11 s of CPU time, imports included."""
-        command = [sys.executable, "-m", "tests.killed_runs", cap, str(tmp_path), "20"]
+        command = [sys.executable, "-m", "tests.helpers.killed_runs", cap, str(tmp_path), "20"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

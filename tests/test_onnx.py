@@ -31,7 +31,7 @@ from mofa_nvdr.objective import encoder_spec, make_encoder
 from mofa_nvdr.onnx_encoder import FORMAT, INPUT, OUTPUTS, OnnxEncoder
 from mofa_nvdr.parameters import load_parameters
 from mofa_nvdr.reconstruction import Reconstructor, image_paths
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 onnx = pytest.importorskip("onnx", reason="needs the extra [onnx]")
 pytest.importorskip("onnxscript", reason="needs the extra [onnx]")

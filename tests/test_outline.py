@@ -12,7 +12,7 @@ from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.dr import reference
 from mofa_nvdr.outline import find_outline, triangle_neighbors
 from mofa_nvdr.renderer import FaceRenderer
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 CAMERA = Camera((32, 48), focal=100.0)  # at 500 mm a pixel is 5 mm
 

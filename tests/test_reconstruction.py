@@ -18,7 +18,7 @@ from mofa_nvdr.parameters import load_parameters
 from mofa_nvdr.pictures import panels
 from mofa_nvdr.reconstruction import Reconstructor, reconstruct_files
 from mofa_nvdr.training import train
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 SIZE = 64  # of the smoke configuration
 

@@ -11,7 +11,7 @@ import torch
 from mofa_nvdr.decoder import FaceDecoder, face_image
 from mofa_nvdr.lighting import sh_basis
 from mofa_nvdr.losses import photometric_raster, photometric_vertex
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 SIZE = 96
 STEPS = 200

@@ -22,7 +22,7 @@ from mofa_nvdr.lighting import (
 )
 from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.relighting import relight
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 SIZE = 64
 BACKGROUND = 33  # 0.13 * 255, rounded

@@ -14,7 +14,7 @@ from mofa_nvdr.dr import reference
 from mofa_nvdr.lighting import LAMBERT_CONSTANTS
 from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.renderer import FaceRenderer
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 # 0.2 px/mm at a depth of 500 mm; the principal point is (24, 16).
 CAMERA = Camera(image_size=(32, 48), focal=100.0)

@@ -18,7 +18,7 @@ from mofa_nvdr.face_code import CodeLayout
 from mofa_nvdr.monitoring import code_statistics, command_line, gradient_norms
 from mofa_nvdr.report import write_report
 from mofa_nvdr.stages import STAGES, StageClock
-from tests.small_encoder import small_encoder
+from tests.helpers.small_encoder import small_encoder
 
 
 def _svg(figure: str) -> ElementTree.Element:

@@ -22,7 +22,7 @@ from mofa_nvdr.cli import main
 from mofa_nvdr.data import Photographs, open_corpus
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.synthesis import CHUNK, Options, synthesize_files
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 48

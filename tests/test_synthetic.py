@@ -16,7 +16,7 @@ from mofa_nvdr.data.synthetic import CodePrior, SyntheticFaces, load_lights, ran
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face_code import CodeLayout, FaceCode
 from mofa_nvdr.lighting import AMBIENT_OFFSET, SH_CONSTANTS
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 
 @pytest.fixture(scope="module")

@@ -40,8 +40,8 @@ from mofa_nvdr.run_folder import read_log
 from mofa_nvdr.stages import STAGES, StageClock
 from mofa_nvdr.training import train, train_step
 from mofa_nvdr.training_state import make_optimizer, set_rates
-from tests.small_encoder import small_encoder
-from tests.small_face import small_face
+from tests.helpers.small_encoder import small_encoder
+from tests.helpers.small_face import small_face
 
 
 @pytest.fixture(scope="module")

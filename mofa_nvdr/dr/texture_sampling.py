@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mofa_nvdr.dr.texture_kernels import add_rows
+from mofa_nvdr.dr.parallel import jit
 
 _MAX_LEVELS = 16
 # Faces +x, -x, +y, -y, +z, -z in OpenGL's layout: which axis is the major one and its sign, then the
@@ -18,6 +18,16 @@ _MAX_LEVELS = 16
 _MAJOR = ((0, 1), (0, -1), (1, 1), (1, -1), (2, 1), (2, -1))
 _S = ((2, -1), (2, 1), (0, 1), (0, 1), (0, 1), (0, -1))
 _T = ((1, -1), (1, -1), (2, 1), (2, -1), (1, -1), (1, -1))
+
+
+@jit
+def _add_rows(sums: np.ndarray, index: np.ndarray, rows: np.ndarray) -> None:
+    """sums[index[k]] += rows[k], in the order of k; negative indices are left out."""
+    for k in range(index.shape[0]):
+        row = index[k]
+        if row >= 0:
+            for c in range(rows.shape[1]):
+                sums[row, c] += rows[k, c]
 
 
 class _Gather(torch.autograd.Function):
@@ -36,7 +46,7 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         sums = np.zeros((ctx.num_rows, grad.shape[1]), np.float64)
-        add_rows(sums, index.numpy(), grad.contiguous().numpy())
+        _add_rows(sums, index.numpy(), grad.contiguous().numpy())
         return torch.from_numpy(sums).to(grad.dtype), None
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from mofa_nvdr.dr.cuda_on_cpu import CudaOnCpu, is_cuda
-from tests.test_dr_api import HIDE
+from tests.dr.test_api import HIDE
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys
 import torch

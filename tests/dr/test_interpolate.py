@@ -7,7 +7,7 @@ import torch
 
 from mofa_nvdr import dr
 from mofa_nvdr.dr import reference
-from tests.test_dr_rasterize import RIGHT_TRIANGLE, random_scene, triangles_of
+from tests.dr.test_rasterize import RIGHT_TRIANGLE, random_scene, triangles_of
 
 SIZE = (37, 41)
 

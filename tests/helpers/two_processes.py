@@ -1,6 +1,6 @@
 """What test_distributed starts with torchrun: trainings on two processes, with mishaps.
 
-torchrun --nproc-per-node 2 -m tests.two_processes together|elastic FACE_MODEL FOLDER
+torchrun --nproc-per-node 2 -m tests.helpers.two_processes together|elastic FACE_MODEL FOLDER
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mofa_nvdr.face_code import CodeLayout
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.losses import batch_pose_prior
 from mofa_nvdr.objective import loss_terms, make_decoder
-from tests.small_encoder import small_encoder
+from tests.helpers.small_encoder import small_encoder
 
 BAD_STEP = 3
 

@@ -12,7 +12,7 @@ import pytest
 
 from mofa_nvdr import dr
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SIGNATURES = {
     "rasterize": "glctx pos tri resolution ranges=None grad_db=True",
     "interpolate": "attr rast tri rast_db=None diff_attrs=None",

@@ -4,7 +4,7 @@ A program of its own for test_nothing_lost: it imports everything once and forks
 the training, which is killed at a random time, or at a random one of each kind of moments that could lose
 something.
 
-    python -m tests.killed_runs FACE_MODEL FOLDER NUM_KILLS
+    python -m tests.helpers.killed_runs FACE_MODEL FOLDER NUM_KILLS
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 
 from mofa_nvdr import checkpoint, run_folder, training
 from mofa_nvdr.config import TrainConfig, load_config
-from tests.small_encoder import small_encoder
+from tests.helpers.small_encoder import small_encoder
 
 TIMES = 6  # kills by the clock; the others come at counted moments
 KINDS = ("save_file", "write", "write_bytes", "train_step", "replace", "fsync", "link")

@@ -20,7 +20,7 @@ background: one of five, equally likely: grey of any level; any colour; a straig
     blotches of random colours with grain; independent noise in each pixel.
 
 Command line, for work on the model (tests use seeds of their own, see test_face_detection.py):
-    python -m tests.face_detection --what people --count 300 --seed 5 [--recipe] [--misses FOLDER]
+    python -m tests.helpers.face_detection --what people --count 300 --seed 5 [--recipe] [--misses FOLDER]
 """
 
 from __future__ import annotations

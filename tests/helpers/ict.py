@@ -2,7 +2,7 @@
 
 ICT-FaceKit is measured against; nothing of it enters the built-in face. The data lie beside the checkout.
 
-Command line, for work on the model: python -m tests.ict [--count 30] [--seed 5] [--recipe]
+Command line, for work on the model: python -m tests.helpers.ict [--count 30] [--seed 5] [--recipe]
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def _on_rim(triangles: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Print the fits to random identities."""
-    from tests.face_detection import load_model
+    from tests.helpers.face_detection import load_model
 
     parser = argparse.ArgumentParser(description="Fit the shape modes to ICT-FaceKit identities.")
     parser.add_argument("--data", type=Path, default=DATA_DIR)

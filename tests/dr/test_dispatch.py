@@ -17,9 +17,9 @@ import torch
 from mofa_nvdr import dr
 from mofa_nvdr.dr import parallel
 from mofa_nvdr.dr.rasterize_kernels import decode_id
-from tests.test_dr_rasterize import RIGHT_TRIANGLE, random_scene, triangles_of
+from tests.dr.test_rasterize import RIGHT_TRIANGLE, random_scene, triangles_of
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 POS = torch.tensor([RIGHT_TRIANGLE], dtype=torch.float32)
 TRI = triangles_of((0, 1, 2))
 INSTALL = "pip install --no-build-isolation git\\+https://github.com/NVlabs/nvdiffrast.git@v0.4.0"

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from mofa_nvdr import dr
 from mofa_nvdr.dr import reference
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # The same examples on every machine, and no clock in them.
 stable = settings(
     derandomize=True,
