@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr import dr
-from mofa_nvdr.camera import Camera
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.scene.camera import Camera
 
 SIZE, SUPERSAMPLING, PLACEMENTS = 240, 6, 16
 # Part of the code, entry, half-width of the finite difference (about half a pixel to two).

@@ -17,7 +17,7 @@ if not (Path(__file__).parent / "shaders").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 
 _PUBLIC = {
-    "Camera": "camera",
+    "Camera": "scene.camera",
     "CodeLayout": "face_code",
     "FaceCode": "face_code",
     "FaceDecoder": "decoder",

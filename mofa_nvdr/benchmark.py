@@ -23,14 +23,15 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr import __version__, dr
-from mofa_nvdr.camera import Camera, axis_angle_to_matrix
 from mofa_nvdr.decoder import FaceDecoder, RasterFace
-from mofa_nvdr.device import resolve_device
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.files import replacing
 from mofa_nvdr.losses import photometric_raster, photometric_vertex
-from mofa_nvdr.mesh import vertex_normals
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.normals import vertex_normals
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.sh_lambert import sh_lambert
+from mofa_nvdr.system.device import resolve_device
+from mofa_nvdr.system.files import replacing
 
 _WARM_UP = 2
 _MATRIX = 2048

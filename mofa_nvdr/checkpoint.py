@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mofa_nvdr.encoder_spec import EncoderSpec
-from mofa_nvdr.files import replacing, usual_mode
+from mofa_nvdr.system.files import replacing, usual_mode
 
 FORMAT = "mofa-nvdr checkpoint 1"
 BEST = "best.safetensors"

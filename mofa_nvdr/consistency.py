@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mofa_nvdr import distributed
 from mofa_nvdr.landmarks import MIRROR
+from mofa_nvdr.system import distributed
 
 # One unit of drift of the batch's mean: pixels at 240, logarithm of the size, radians.
 _ANCHOR_PX, _ANCHOR_LOG_SIZE, _ANCHOR_RAD = 2.0, 0.03, 0.04
@@ -56,7 +56,7 @@ def mean_placement_anchor(
     """Squared difference of the *batch means* of place, size and rotation, a scalar.
 
     Each image stays free; only what all share is held. Of several processes that train together
-    (mofa_nvdr.distributed) the batch is that of all of them.
+    (mofa_nvdr.system.distributed) the batch is that of all of them.
 
     Args:
         student: of the encoder in training.

@@ -8,8 +8,6 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
-from mofa_nvdr import distributed
-from mofa_nvdr.camera import Camera
 from mofa_nvdr.config import TrainConfig, count_synthetic
 from mofa_nvdr.data.augmentation import Augmentation, augment
 from mofa_nvdr.data.photographs import INDEX_FILE, LANDMARK_FILE, DataError
@@ -17,6 +15,8 @@ from mofa_nvdr.data.sampling import Batch, batches, val_batches
 from mofa_nvdr.data.shards import Shards, open_corpus
 from mofa_nvdr.data.synthetic import BESIDE, CodePrior, SyntheticFaces, load_lights
 from mofa_nvdr.decoder import FaceDecoder
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.system import distributed
 
 
 class Corpus:

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from mofa_nvdr import dr as default_dr
-from mofa_nvdr.camera import Camera, axis_angle_to_matrix
 from mofa_nvdr.face_code import FaceCode
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.lighting import total_light
-from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.renderer import FaceRenderer, Rendering
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.lighting import total_light
+from mofa_nvdr.scene.normals import vertex_normals
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.sh_lambert import sh_lambert
 
 RENDER_MODES = ("raster", "vertex")

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mofa_nvdr.camera import Camera
 from mofa_nvdr.encoder import HEAD_PARTS, Encoder, build_encoder
 from mofa_nvdr.face_code import CodeLayout
 from mofa_nvdr.model_reference import ModelReference
 from mofa_nvdr.networks import TRUNKS
+from mofa_nvdr.scene.camera import Camera
 
 SCHEMA = 1
 # Of checkpoints without a schema: output scale of a part of the code -> the option that held it.

@@ -8,20 +8,20 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from mofa_nvdr import distributed
-from mofa_nvdr.camera import axis_angle_to_matrix
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.losses import landmark_error, photometric_raster, photometric_vertex
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
+from mofa_nvdr.system import distributed
 
 
 @torch.no_grad()
 def validate(encoder: Encoder, decoder: FaceDecoder, batches: Iterable[Batch]) -> dict[str, float]:
     """Mean measures over batches of images; the encoder is put in evaluation mode for the time.
 
-    Processes that train together (mofa_nvdr.distributed) each bring their share of the batches, and all
-    get the measures of the whole.
+    Processes that train together (mofa_nvdr.system.distributed) each bring their share of the batches,
+    and all get the measures of the whole.
 
     Returns:
         photometric: mean RGB distance over the rasterized mask, channels in [0, 1]; rendered faces

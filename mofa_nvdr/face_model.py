@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mofa_nvdr.affine import affine
 from mofa_nvdr.face_code import CodeLayout
-from mofa_nvdr.files import replacing, usual_mode
+from mofa_nvdr.system.files import replacing, usual_mode
 
 FORMAT = "mofa-nvdr face model 1"
 NUM_LANDMARKS = 68

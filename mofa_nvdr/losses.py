@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mofa_nvdr import distributed
 from mofa_nvdr.color_distance import (
     color_distance,
     known_photo,
@@ -20,6 +19,7 @@ from mofa_nvdr.color_distance import (
 from mofa_nvdr.face_code import FaceCode
 from mofa_nvdr.landmarks import PAPER_46
 from mofa_nvdr.renderer import Rendering
+from mofa_nvdr.system import distributed
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def statistical_regularizer(
 def batch_pose_prior(code: FaceCode) -> Tensor:
     """Squared *mean over the batch* of the pose, a scalar; each image stays free. Not in the paper.
 
-    Of several processes that train together (mofa_nvdr.distributed) the batch is that of all of them.
+    Of several processes that train together (mofa_nvdr.system.distributed) the batch is that of all of them.
 
     Stops the common drift by which a photometric loss over a moving mask turns and shrinks every face.
     Units: 0.2 rad, 10 mm sideways, 60 mm in depth.

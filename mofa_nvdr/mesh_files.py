@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mofa_nvdr.lighting import srgb_to_linear
 from mofa_nvdr.pictures import png_bytes
+from mofa_nvdr.scene.lighting import srgb_to_linear
 
 MATERIAL = "face"
 _FLOAT, _USHORT, _UINT = 5126, 5123, 5125

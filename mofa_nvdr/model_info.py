@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.mesh import topology
+from mofa_nvdr.scene.topology import topology
 
 MODE_COUNTS = (10, 20, 40, 80)
 _GROUPS = {"shape": "mm", "expression": "mm", "albedo": ""}

@@ -14,13 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from mofa_nvdr.camera import FOCAL_PER_HEIGHT, Camera, axis_angle_to_matrix
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face_code import FaceCode
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.files import write_files
-from mofa_nvdr.lighting import ambient_light, directional_light, light_presets
 from mofa_nvdr.pictures import captioned, geometry_picture, png_bytes, sheet, to_uint8
+from mofa_nvdr.scene.camera import FOCAL_PER_HEIGHT, Camera
+from mofa_nvdr.scene.light_sources import light_presets
+from mofa_nvdr.scene.lighting import ambient_light, directional_light
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
+from mofa_nvdr.system.files import write_files
 
 SHEETS = ("people", "shape", "expression", "albedo", "named_expressions", "tones", "mean")
 STEPS = (-2.0, 0.0, 2.0)

@@ -19,16 +19,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mofa_nvdr import distributed
 from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.device import peak_memory
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.face_code import CodeLayout
 from mofa_nvdr.pictures import panels, png_bytes, sheet
 from mofa_nvdr.report import write_report
-from mofa_nvdr.run_folder import JsonLog, write_bytes
+from mofa_nvdr.run_folder import JsonLog
+from mofa_nvdr.system import distributed
+from mofa_nvdr.system.device import peak_memory
+from mofa_nvdr.system.files import write_bytes
 
 logger = logging.getLogger(__name__)
 _SHEET_FACES = 12

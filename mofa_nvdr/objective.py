@@ -11,8 +11,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mofa_nvdr import distributed
-from mofa_nvdr.camera import Camera
 from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.consistency import (
     FacePoints,
@@ -28,7 +26,6 @@ from mofa_nvdr.encoder import Encoder, build_encoder
 from mofa_nvdr.encoder_spec import EncoderSpec
 from mofa_nvdr.face_code import CodeLayout, FaceCode
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.lighting import icosahedron, sh_basis, total_light
 from mofa_nvdr.losses import (
     LossWeights,
     code_distance,
@@ -38,7 +35,10 @@ from mofa_nvdr.losses import (
     photometric_vertex,
 )
 from mofa_nvdr.model_reference import ModelReference
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.lighting import icosahedron, sh_basis, total_light
 from mofa_nvdr.stages import StageClock
+from mofa_nvdr.system import distributed
 
 # Beside the landmarks so many vertices, evenly spaced over the mesh, say where a known face is.
 _MORE_POINTS = 252

@@ -23,9 +23,9 @@ from mofa_nvdr.data.images import ImageError, read_image, resize_square
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.face_crops import FRAMING
-from mofa_nvdr.files import write_files
 from mofa_nvdr.onnx_encoder import FILE, INPUT, OUTPUTS, OnnxEncoder, dump_facts, require
 from mofa_nvdr.reconstruction import Reconstructor, image_paths
+from mofa_nvdr.system.files import write_files
 
 OPSET = 18  # the first with an antialiased Resize
 # A part may differ from torch's by ABSOLUTE (standard deviations, radians, mm, SH coefficients) plus

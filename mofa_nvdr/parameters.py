@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mofa_nvdr.camera import Camera, axis_angle_to_matrix, to_paper_pose
 from mofa_nvdr.face_code import CodeLayout, FaceCode
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.files import replacing
 from mofa_nvdr.model_reference import ModelReference
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.pose import axis_angle_to_matrix, to_paper_pose
+from mofa_nvdr.system.files import replacing
 
 _PARTS = ("shape", "expression", "albedo", "rotation", "translation", "light")
 _TEXTS = ("face_model", "face_model_hash", "source")

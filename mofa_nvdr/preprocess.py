@@ -36,9 +36,15 @@ from mofa_nvdr.face_crops import (
     sharpness,
     turned_away,
 )
-from mofa_nvdr.files import check_out, make_folders, named_errors, read_json_lines, write_files
 from mofa_nvdr.landmarks import NUM_LANDMARKS
-from mofa_nvdr.run_folder import write_text
+from mofa_nvdr.system.files import (
+    check_out,
+    make_folders,
+    named_errors,
+    read_json_lines,
+    write_files,
+    write_text,
+)
 
 LOG_FILE = "preprocess.jsonl"
 _COLUMNS = ("file", "split", "source", "left", "top", "side", "score", "found_by")

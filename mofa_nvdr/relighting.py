@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mofa_nvdr.camera import Camera, axis_angle_to_matrix
 from mofa_nvdr.decoder import FaceDecoder, face_image
-from mofa_nvdr.device import resolve_device
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.files import replacing
-from mofa_nvdr.lighting import load_light, rotate_sh, total_light
 from mofa_nvdr.parameters import FaceParameters, load_face, load_parameters
 from mofa_nvdr.pictures import to_uint8, write_png
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.light_sources import load_light
+from mofa_nvdr.scene.lighting import rotate_sh, total_light
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
+from mofa_nvdr.system.device import resolve_device
+from mofa_nvdr.system.files import replacing
 
 _BACKGROUND = 0.13
 _FRAME_MS = 60

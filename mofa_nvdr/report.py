@@ -17,8 +17,9 @@ from PIL import Image
 from mofa_nvdr import __version__
 from mofa_nvdr.charts import line_chart
 from mofa_nvdr.config import TrainConfig
-from mofa_nvdr.run_folder import read_log, write_bytes
+from mofa_nvdr.run_folder import read_log
 from mofa_nvdr.stages import STAGES
+from mofa_nvdr.system.files import write_bytes
 
 REPORT = "report.html"
 _SHEET_WIDTH = 1200  # px in the report; the sheets themselves are larger

@@ -21,7 +21,7 @@ from mofa_nvdr.config import (
     flag,
     load_config,
 )
-from mofa_nvdr.files import cannot_write, read_json_lines, replacing
+from mofa_nvdr.system.files import cannot_write, read_json_lines, write_text
 
 _FOLDER = re.compile(r"(\d{5})-.+")
 
@@ -80,17 +80,6 @@ def keep_config(folder: Path, config: TrainConfig) -> None:
         write_text(folder / "config.yaml", dump_config(config))
     except OSError as error:
         raise ConfigError(cannot_write(folder, error)) from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file so that it is either the old or the new one, never half of it."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """The same for bytes; nothing stays behind when the disk is full."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -24,17 +24,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mofa_nvdr import distributed
 from mofa_nvdr.checkpoint import list_checkpoints
 from mofa_nvdr.config import ConfigError, TrainConfig, check_config, count_synthetic
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.device import resolve_device
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.evaluation import validate
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.files import named_errors
 from mofa_nvdr.monitoring import Monitor, code_statistics, command_line, gradient_norms
 from mofa_nvdr.objective import (
     loss_terms,
@@ -43,8 +40,11 @@ from mofa_nvdr.objective import (
     not_finite,
     with_teacher,
 )
-from mofa_nvdr.run_folder import keep_config, open_run, remove_leftovers, write_bytes
+from mofa_nvdr.run_folder import keep_config, open_run, remove_leftovers
 from mofa_nvdr.stages import StageClock
+from mofa_nvdr.system import distributed
+from mofa_nvdr.system.device import resolve_device
+from mofa_nvdr.system.files import named_errors, write_bytes
 from mofa_nvdr.training_state import TrainingState, make_optimizer, set_rates
 
 

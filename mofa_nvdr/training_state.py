@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from mofa_nvdr import distributed
 from mofa_nvdr.checkpoint import (
     BEST,
     CheckpointError,
@@ -30,6 +29,7 @@ from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.model_reference import ModelReference
 from mofa_nvdr.objective import Teacher, encoder_spec
+from mofa_nvdr.system import distributed
 
 # A run whose faces cover less than this share of what they covered at the start is collapsing: the
 # photometric figure alone rewards it.

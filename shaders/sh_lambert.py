@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.parallel import run
-from mofa_nvdr.lighting import LAMBERT_CONSTANTS, sh_basis
+from mofa_nvdr.scene.lighting import LAMBERT_CONSTANTS, sh_basis
 
 # Rows: the monomials 1, x, y, z, xy, yz, z^2, xz, x^2 - y^2. Columns: the coefficients of a light.
 _TO_QUADRIC = torch.zeros(9, 9, dtype=torch.float64)

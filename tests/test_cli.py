@@ -202,7 +202,7 @@ class TestBenchTrain:
 
 class TestMemory:
     def test_freed_memory_is_kept_unless_the_user_decides(self, monkeypatch):
-        from mofa_nvdr import device
+        from mofa_nvdr.system import device
 
         called = []
 

@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 
-from mofa_nvdr.camera import Camera, axis_angle_to_matrix
 from mofa_nvdr.consistency import (
     FacePoints,
     Placement,
@@ -15,6 +14,8 @@ from mofa_nvdr.consistency import (
     mirror_consistency,
 )
 from mofa_nvdr.landmarks import MIRROR
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 
 CAMERA = Camera(240)
 

@@ -9,15 +9,16 @@ import torch.nn.functional as F
 from mofa_nvdr.shaders.sh_lambert import sh_lambert, sh_lambert_ref
 from torch.autograd import gradcheck
 
-from mofa_nvdr.camera import Camera, axis_angle_to_matrix
 from mofa_nvdr.data.photographs import Photographs
 from mofa_nvdr.decoder import FaceDecoder, RasterFace, VertexFace, face_image
 from mofa_nvdr.dr import reference
 from mofa_nvdr.face_code import CodeLayout
 from mofa_nvdr.landmarks import MIRROR, PAPER_46
-from mofa_nvdr.lighting import AMBIENT_OFFSET, LAMBERT_CONSTANTS, total_light
 from mofa_nvdr.losses import photometric_raster, photometric_vertex
-from mofa_nvdr.mesh import vertex_normals, vertex_normals_ref
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, LAMBERT_CONSTANTS, total_light
+from mofa_nvdr.scene.normals import vertex_normals, vertex_normals_ref
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from tests.helpers.small_face import small_face
 
 # The head's centre 1 m in front of the camera at code zero, on its axis: numbers for hands.

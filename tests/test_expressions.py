@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mofa_nvdr import dr, procedural_face
-from mofa_nvdr.camera import Camera
+from mofa_nvdr.scene.camera import Camera
 
 pytest.importorskip("scipy")
 

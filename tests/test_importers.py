@@ -374,7 +374,7 @@ def formats_lists() -> list[dict]:
 class TestIct:
     @pytest.mark.parametrize("quads", [False, True])
     def test_eyes_are_closed_and_the_rest_is_left(self, quads, foreign, tmp_path, options):
-        from mofa_nvdr.mesh import topology
+        from mofa_nvdr.scene.topology import topology
 
         path = ff.write_ict(tmp_path / "ict", foreign, quads)
         model, _ = import_model("ict", path, options)

@@ -12,7 +12,7 @@ from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.importers.foreign import ImportOptions
 from mofa_nvdr.importers.formats import import_file
-from mofa_nvdr.mesh import topology
+from mofa_nvdr.scene.topology import topology
 
 IDENTITIES = 12
 EXPRESSIONS = ("jawOpen", "mouthClose", "mouthSmile_L", "mouthSmile_R", "eyeBlink_L", "eyeBlink_R",

@@ -39,7 +39,6 @@ NEVER = [
     ("shaders", "scene.normals", "a shader knows no mesh"),
     ("shaders", "scene.topology", "a shader knows no mesh"),
     ("scene", "face", "what stands before the camera may be any mesh"),
-    ("system", "torch.nn", "the machine knows no tensor's meaning"),
 ]
 # Modules that are used from outside only, so that nobody inside comes to need them.
 UNUSED_INSIDE = ["compat", "bench"]
@@ -87,8 +86,7 @@ def faults(name: str, path: Path, known: set[str], root: Path = ROOT) -> list[st
         return [f"{path}: mofa_nvdr/{room} is on no floor; give the room one in FLOORS"]
     for other in imports(path, root):
         for first, second, why in NEVER:
-            target = second if second.startswith("torch") else f"mofa_nvdr.{second}"
-            if room == first and (other + ".").startswith(target + "."):
+            if room == first and f"{other}.".startswith(f"mofa_nvdr.{second}."):
                 lines.append(f"{path}: {room} must never know {second}: {why}")
         if not other.startswith("mofa_nvdr."):
             continue

@@ -7,7 +7,6 @@ import torch
 from mofa_nvdr.shaders.gbuffer import GBuffer
 
 from mofa_nvdr import dr as default_dr
-from mofa_nvdr.camera import Camera
 from mofa_nvdr.color_distance import color_distance
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.dr import reference
@@ -25,6 +24,7 @@ from mofa_nvdr.losses import (
     statistical_regularizer,
 )
 from mofa_nvdr.renderer import Rendering
+from mofa_nvdr.scene.camera import Camera
 from tests.helpers.small_face import small_face
 
 

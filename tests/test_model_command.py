@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from mofa_nvdr import model_build, model_sheets, procedural_face
-from mofa_nvdr.camera import axis_angle_to_matrix
 from mofa_nvdr.cli import main
 from mofa_nvdr.cli.model import SUBCOMMANDS
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.files import write_files
-from mofa_nvdr.lighting import light_presets, sh_basis
 from mofa_nvdr.model_info import describe, table
 from mofa_nvdr.pictures import captioned
+from mofa_nvdr.scene.light_sources import light_presets
+from mofa_nvdr.scene.lighting import sh_basis
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
+from mofa_nvdr.system.files import write_files
 from tests.helpers.small_face import small_face, textured_face
 
 

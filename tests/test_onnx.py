@@ -19,7 +19,6 @@ import torch
 from torch.nn import functional as F
 
 from mofa_nvdr import onnx_export
-from mofa_nvdr.camera import Camera
 from mofa_nvdr.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
 from mofa_nvdr.cli import main
 from mofa_nvdr.config import load_config
@@ -31,6 +30,7 @@ from mofa_nvdr.objective import encoder_spec, make_encoder
 from mofa_nvdr.onnx_encoder import FORMAT, INPUT, OUTPUTS, OnnxEncoder
 from mofa_nvdr.parameters import load_parameters
 from mofa_nvdr.reconstruction import Reconstructor, image_paths
+from mofa_nvdr.scene.camera import Camera
 from tests.helpers.small_face import small_face
 
 onnx = pytest.importorskip("onnx", reason="needs the extra [onnx]")

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from mofa_nvdr import dr
-from mofa_nvdr.camera import Camera, axis_angle_to_matrix
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.dr import reference
 from mofa_nvdr.outline import find_outline, triangle_neighbors
 from mofa_nvdr.renderer import FaceRenderer
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from tests.helpers.small_face import small_face
 
 CAMERA = Camera((32, 48), focal=100.0)  # at 500 mm a pixel is 5 mm

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr.camera import Camera, axis_angle_to_matrix
 from mofa_nvdr.face_code import CodeLayout, FaceCode
 from mofa_nvdr.parameters import FaceParameters, load_parameters
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 
 LAYOUT = CodeLayout(4, 3, 5)
 

@@ -8,9 +8,9 @@ import torch
 
 from mofa_nvdr import procedural_face
 from mofa_nvdr.landmarks import MIRROR
-from mofa_nvdr.mesh import topology
 from mofa_nvdr.procedural_face import product
 from mofa_nvdr.procedural_face.modes import principal
+from mofa_nvdr.scene.topology import topology
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from mofa_nvdr.shaders.sh_lambert import sh_irradiance_ref
 
-from mofa_nvdr.camera import Camera
 from mofa_nvdr.dr import reference
-from mofa_nvdr.lighting import LAMBERT_CONSTANTS
-from mofa_nvdr.mesh import vertex_normals
 from mofa_nvdr.renderer import FaceRenderer
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.lighting import LAMBERT_CONSTANTS
+from mofa_nvdr.scene.normals import vertex_normals
 from tests.helpers.small_face import small_face
 
 # 0.2 px/mm at a depth of 500 mm; the principal point is (24, 16).

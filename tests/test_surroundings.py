@@ -18,7 +18,7 @@ from mofa_nvdr.data.surroundings import (
     plain_background,
 )
 from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.mesh import vertex_normals
+from mofa_nvdr.scene.normals import vertex_normals
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mofa_nvdr import __version__
-from mofa_nvdr.notes import plain_warnings, show_notes
+from mofa_nvdr.system.notes import plain_warnings, show_notes
 
 COMMANDS = {
     "preprocess": "find and crop the faces in photographs",

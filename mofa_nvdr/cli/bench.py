@@ -42,7 +42,7 @@ def bench_train(args: list[str]) -> None:
         "stand in for photographs."
     )
     settings = parse("bench train", options, rest)
-    from mofa_nvdr.device import keep_freed_memory
+    from mofa_nvdr.system.device import keep_freed_memory
     from mofa_nvdr.training_benchmark import bench_train as measure
 
     keep_freed_memory()  # as train does

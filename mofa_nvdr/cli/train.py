@@ -32,7 +32,7 @@ def run(args: list[str]) -> None:
         raise ConfigError(
             "nothing to do: give --config NAME (quickstart for a first run) or options"
         )
-    from mofa_nvdr.device import keep_freed_memory
+    from mofa_nvdr.system.device import keep_freed_memory
     from mofa_nvdr.training import train
 
     keep_freed_memory()

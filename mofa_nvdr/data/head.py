@@ -18,12 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mofa_nvdr.camera import Camera, axis_angle_to_matrix
 from mofa_nvdr.data.draws import Draws
 from mofa_nvdr.decoder import Geometry
 from mofa_nvdr.face_code import FaceCode
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.landmarks import EYES
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 
 SKIN, HAIR, CLOTH = 0, 1, 2  # parts, as labels of triangles
 _LOFT, _RINGS = 144, 10  # points of the mesh's border and rings from it to the back of the head

@@ -26,7 +26,7 @@ from mofa_nvdr.data.shards import (
     read_index,
     write_index,
 )
-from mofa_nvdr.files import replacing
+from mofa_nvdr.system.files import replacing
 
 _LONGEST_KEY = 80  # characters; USTAR names have 100
 

@@ -28,8 +28,8 @@ from mofa_nvdr.data.photographs import (
     Sample,
     split_by_name,
 )
-from mofa_nvdr.files import replacing
 from mofa_nvdr.landmarks import NUM_LANDMARKS
+from mofa_nvdr.system.files import replacing
 
 FORMAT = "mofa-nvdr shard index 1"
 BLOCK = 512  # bytes; tar's headers and padding

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr import dr
-from mofa_nvdr.camera import axis_angle_to_matrix
 from mofa_nvdr.data.draws import Draws, random_generator
 from mofa_nvdr.data.expressions import ExpressionHabits
 from mofa_nvdr.data.head import HeadShape
@@ -30,8 +29,10 @@ from mofa_nvdr.data.surroundings import (
 )
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face_code import CodeLayout, FaceCode
-from mofa_nvdr.lighting import AMBIENT_OFFSET, directional_light, load_light, rotate_sh, total_light
-from mofa_nvdr.mesh import vertex_normals
+from mofa_nvdr.scene.light_sources import load_light
+from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, directional_light, rotate_sh, total_light
+from mofa_nvdr.scene.normals import vertex_normals
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.gbuffer import shade_mesh
 
 # Streams of a seed: 0 to 2 order, mirror and augment photographs.

@@ -23,7 +23,6 @@ What differs from nvdiffrast 0.4.0 on CPU tensors, all else being the same up to
 * `RasterizeGLContext` does not warn that it is deprecated.
 """
 
-from mofa_nvdr.dr import reference
 from mofa_nvdr.dr.antialias import antialias, antialias_construct_topology_hash
 from mofa_nvdr.dr.context import (
     RasterizeContext,

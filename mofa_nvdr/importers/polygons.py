@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from mofa_nvdr import mesh
+from mofa_nvdr.scene import normals as mesh
 
 
 def as_polygons(faces: np.ndarray) -> np.ndarray:

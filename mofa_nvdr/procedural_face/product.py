@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mofa_nvdr.files import replacing
+from mofa_nvdr.system.files import replacing
 
 PRODUCT_FILE = "default_face.npz"
 # Quantisation steps: far below what a rendered pixel shows.

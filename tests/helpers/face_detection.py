@@ -35,12 +35,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mofa_nvdr.camera import Camera
 from mofa_nvdr.decoder import FaceDecoder, face_image
 from mofa_nvdr.face_code import FaceCode
 from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.lighting import AMBIENT_OFFSET, ambient_light, directional_light
 from mofa_nvdr.pictures import to_uint8, write_png
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, ambient_light, directional_light
 
 SIZE = 240
 CAMERA = Camera(SIZE, position=(0.0, -8.0, -1080.0))  # the whole mesh with some background about it

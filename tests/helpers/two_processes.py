@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mofa_nvdr import distributed, training
+from mofa_nvdr import training
 from mofa_nvdr.config import TrainConfig, load_config
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data.sampling import Batch
@@ -29,6 +29,7 @@ from mofa_nvdr.face_code import CodeLayout
 from mofa_nvdr.face_model import FaceModel
 from mofa_nvdr.losses import batch_pose_prior
 from mofa_nvdr.objective import loss_terms, make_decoder
+from mofa_nvdr.system import distributed
 from tests.helpers.small_encoder import small_encoder
 
 BAD_STEP = 3

@@ -8,7 +8,7 @@ from torch.autograd import gradcheck
 
 from mofa_nvdr import dr
 from mofa_nvdr.dr import reference
-from mofa_nvdr.lighting import LAMBERT_CONSTANTS
+from mofa_nvdr.scene.lighting import LAMBERT_CONSTANTS
 
 
 def scene(

@@ -12,8 +12,8 @@ from mofa_nvdr.shaders.sh_lambert import (
     sh_lambert_ref,
 )
 
-from mofa_nvdr.camera import axis_angle_to_matrix
-from mofa_nvdr.lighting import ambient_light, directional_light, rotate_sh
+from mofa_nvdr.scene.lighting import ambient_light, directional_light, rotate_sh
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 
 
 def random_inputs(*shape: int, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from mofa_nvdr.files import replacing
+from mofa_nvdr.system.files import replacing
 
 _MAX_HDR_PIXELS = 16_384 * 8_192  # beyond it a header is damaged rather than a panorama large
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mofa_nvdr.data import Photographs, val_batches
-from mofa_nvdr.notes import plain_warnings, show_notes
+from mofa_nvdr.system.notes import plain_warnings, show_notes
 
 
 class TestPlainWarnings:

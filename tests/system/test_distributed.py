@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr import distributed, training
+from mofa_nvdr import training
 from mofa_nvdr.checkpoint import list_checkpoints
 from mofa_nvdr.config import ConfigError
 from mofa_nvdr.data.sampling import share_of
 from mofa_nvdr.objective import loss_terms
 from mofa_nvdr.run_folder import read_log
+from mofa_nvdr.system import distributed
 from mofa_nvdr.training import train
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
 from tests.helpers.two_processes import BAD_STEP, break_one_share, compute_in_doubles, config_of
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # The order of the sums differs; after eight steps 2e-5 were measured (AMD Zen 4). Larger encoders multiply
 # rounding faster (docs/running.md).
 TOLERANCE = 5e-4

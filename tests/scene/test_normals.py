@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mofa_nvdr import mesh
-from mofa_nvdr.mesh import edge_counts, topology, vertex_normals, vertex_normals_ref
+from mofa_nvdr.scene import normals as mesh
+from mofa_nvdr.scene.normals import vertex_normals, vertex_normals_ref
+from mofa_nvdr.scene.topology import edge_counts, topology
 
 # A tetrahedron with one corner at the origin; triangles counter-clockwise from outside.
 CORNER = torch.tensor([[[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]]])

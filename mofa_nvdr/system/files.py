@@ -112,3 +112,14 @@ def named_errors(folder: Path, safe: Callable[[], str]) -> Iterator[None]:
             f"{folder}: cannot write there any more ({error.strerror or error}); {safe()}; free some "
             "space or mend the folder, then the same command resumes"
         ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file so that it is either the old or the new one, never half of it."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The same for bytes; nothing stays behind when the disk is full."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

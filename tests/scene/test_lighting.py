@@ -7,26 +7,28 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mofa_nvdr.camera import axis_angle_to_matrix
-from mofa_nvdr.hdr import read_hdr, write_hdr
-from mofa_nvdr.lighting import (
+from mofa_nvdr.scene.hdr import read_hdr, write_hdr
+from mofa_nvdr.scene.light_sources import (
+    encode_light,
+    light_from_probe,
+    light_presets,
+    load_light,
+    normalize_exposure,
+    panorama_directions,
+)
+from mofa_nvdr.scene.lighting import (
     AMBIENT_OFFSET,
     DEFAULT_EXPOSURE,
     ambient_light,
     directional_light,
-    encode_light,
-    light_from_probe,
-    light_presets,
     linear_to_srgb,
-    load_light,
-    normalize_exposure,
-    panorama_directions,
     rotate_sh,
     sh_basis,
     sh_basis_radiance,
     srgb_to_linear,
     total_light,
 )
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 
 PROBES = (
     "brown_photostudio_02_512",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr.hdr import read_hdr, write_hdr
+from mofa_nvdr.scene.hdr import read_hdr, write_hdr
 
 
 def header(resolution: str = "-Y 2 +X 8", extra: str = "", newline: str = "\n") -> bytes:
