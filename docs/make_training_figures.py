@@ -25,8 +25,8 @@ from mofa_nvdr.config import load_config
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.decoder import FaceDecoder, face_image
 from mofa_nvdr.encoder import Encoder
-from mofa_nvdr.face_code import FaceCode
-from mofa_nvdr.landmarks import PAPER_46
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.landmarks import PAPER_46
 from mofa_nvdr.pictures import to_uint8, write_png
 from mofa_nvdr.reconstruction import Reconstructor
 from mofa_nvdr.run_folder import read_log

@@ -18,10 +18,10 @@ if not (Path(__file__).parent / "shaders").is_dir():
 
 _PUBLIC = {
     "Camera": "scene.camera",
-    "CodeLayout": "face_code",
-    "FaceCode": "face_code",
+    "CodeLayout": "face.code",
+    "FaceCode": "face.code",
     "FaceDecoder": "decoder",
-    "FaceModel": "face_model",
+    "FaceModel": "face.model",
     "FaceRenderer": "renderer",
     "build_encoder": "encoder",
     "sh_lambert": "shaders.sh_lambert",

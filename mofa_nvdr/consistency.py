@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mofa_nvdr.landmarks import MIRROR
+from mofa_nvdr.face.landmarks import MIRROR
 from mofa_nvdr.system import distributed
 
 # One unit of drift of the batch's mean: pixels at 240, logarithm of the size, radians.

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mofa_nvdr import dr as default_dr
-from mofa_nvdr.face_code import FaceCode
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.renderer import FaceRenderer, Rendering
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import total_light
@@ -134,11 +134,9 @@ class FaceDecoder(nn.Module):
             code = layout.unpack(code)
         else:
             layout.check(code)
-        vertices = self.model.vertices(code.shape, code.expression)
-        rotation = axis_angle_to_matrix(code.rotation)
         # Rotating the points first and taking normals there equals rotating the normals, and is one step
         # cheaper: the paper's "T n" in Eq. 5 is the camera's rotation of the normals.
-        vertices = self.camera.to_camera(vertices, rotation, code.translation)
+        vertices = self.place(code, self.model.vertices(code.shape, code.expression))
         return Geometry(
             vertices,
             vertex_normals(vertices, self.model.triangles),
@@ -181,25 +179,12 @@ class FaceDecoder(nn.Module):
             code: face codes.
             index: int64 [N], numbers of vertices.
         """
-        return self.place(code, self.form(code, index))
+        return self.place(code, self.model.vertices(code.shape, code.expression, index))
 
-    def place(self, code: FaceCode, form: Tensor) -> Tensor:
-        """Points of `form` in camera space, [B, N, 3] mm: where the code's pose puts them."""
+    def place(self, code: FaceCode, points: Tensor) -> Tensor:
+        """Points [B, N, 3] from model space to camera space, mm: where the code's pose puts them."""
         rotation = axis_angle_to_matrix(code.rotation)
-        return self.camera.to_camera(form, rotation, code.translation)
-
-    def form(self, code: FaceCode, index: Tensor) -> Tensor:
-        """Some vertices in the face's own frame, [B, N, 3] mm: shape and expression without the pose."""
-        m = self.model
-        bases = [m.shape_basis[:, index].flatten(1), m.expression_basis[:, index].flatten(1)]
-        flat = m.mean_shape[index].flatten() + code.shape @ bases[0] + code.expression @ bases[1]
-        return flat.view(len(flat), -1, 3)
-
-    def point_albedo(self, code: FaceCode, index: Tensor) -> Tensor:
-        """The albedo of some vertices, [B, N, 3]."""
-        m = self.model
-        flat = m.mean_albedo[index].flatten() + code.albedo @ m.albedo_basis[:, index].flatten(1)
-        return flat.view(len(flat), -1, 3)
+        return self.camera.to_camera(points, rotation, code.translation)
 
     def code_zero(self, batch_size: int = 1) -> FaceCode:
         """The average face, frontal, in the training framing, under the ambient offset."""

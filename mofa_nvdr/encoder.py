@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.networks import TRUNKS, Trunk, VGGFace
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mofa_nvdr.encoder import HEAD_PARTS, Encoder, build_encoder
-from mofa_nvdr.face_code import CodeLayout
-from mofa_nvdr.model_reference import ModelReference
+from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.networks import TRUNKS
 from mofa_nvdr.scene.camera import Camera
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mofa_nvdr import __version__
 from mofa_nvdr.decoder import FaceDecoder, Geometry
-from mofa_nvdr.face_code import FaceCode
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.mesh_files import Mesh, glb_bytes, mtl_bytes, obj_bytes, ply_bytes
 from mofa_nvdr.parameters import load_face
 from mofa_nvdr.pictures import png_bytes

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mofa_nvdr.landmarks import NUM_LANDMARKS
+from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 
 # The framing of the training crops: the larger side of the box around 68 landmarks, enlarged, the centre
 # lifted by a share of the box's height.

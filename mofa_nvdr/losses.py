@@ -16,8 +16,8 @@ from mofa_nvdr.color_distance import (
     mean_over_vertices,
     sum_pixels,
 )
-from mofa_nvdr.face_code import FaceCode
-from mofa_nvdr.landmarks import PAPER_46
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.landmarks import PAPER_46
 from mofa_nvdr.renderer import Rendering
 from mofa_nvdr.system import distributed
 

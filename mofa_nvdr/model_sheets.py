@@ -15,8 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.face_code import FaceCode
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.pictures import captioned, geometry_picture, png_bytes, sheet, to_uint8
 from mofa_nvdr.scene.camera import FOCAL_PER_HEIGHT, Camera
 from mofa_nvdr.scene.light_sources import light_presets

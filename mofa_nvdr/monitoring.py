@@ -23,7 +23,7 @@ from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder
-from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.pictures import panels, png_bytes, sheet
 from mofa_nvdr.report import write_report
 from mofa_nvdr.run_folder import JsonLog

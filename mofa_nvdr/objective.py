@@ -24,8 +24,9 @@ from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder, build_encoder
 from mofa_nvdr.encoder_spec import EncoderSpec
-from mofa_nvdr.face_code import CodeLayout, FaceCode
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.code import CodeLayout, FaceCode
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.losses import (
     LossWeights,
     code_distance,
@@ -34,7 +35,6 @@ from mofa_nvdr.losses import (
     photometric_raster,
     photometric_vertex,
 )
-from mofa_nvdr.model_reference import ModelReference
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import icosahedron, sh_basis, total_light
 from mofa_nvdr.stages import StageClock
@@ -246,7 +246,7 @@ def _face_points(decoder: FaceDecoder, code: FaceCode) -> FacePoints:
     stride = max(1, decoder.model.num_vertices // _MORE_POINTS)
     spaced = torch.arange(0, decoder.model.num_vertices, stride, device=landmarks.device)
     index = torch.cat([landmarks, spaced])
-    form = decoder.form(code, index)
+    form = decoder.model.vertices(code.shape, code.expression, index)
     points = decoder.place(code, form)
     light = total_light(code.light)
     normals = icosahedron().to(light)
@@ -254,7 +254,7 @@ def _face_points(decoder: FaceDecoder, code: FaceCode) -> FacePoints:
         landmarks=decoder.camera.project(points[:, : len(landmarks)]),
         points=points,
         form=form,
-        albedo=decoder.point_albedo(code, index),
+        albedo=decoder.model.albedo(code.albedo, index),
         # A camera before the face does not see what turns away.
         irradiance=sh_basis(normals[normals[:, 2] >= 0]) @ light,
     )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.encoder_spec import EncoderSpec, NewerVersionError
-from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.face.code import CodeLayout
 
 FORMAT = "mofa-nvdr encoder 1"
 FILE = "encoder.onnx"  # in a run folder

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mofa_nvdr.face_code import CodeLayout, FaceCode
-from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.model_reference import ModelReference
+from mofa_nvdr.face.code import CodeLayout, FaceCode
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.pose import axis_angle_to_matrix, to_paper_pose
 from mofa_nvdr.system.files import replacing
@@ -39,7 +39,7 @@ class FaceParameters:
         crop: [3] x0, y0 and side in pixels of the source picture: a point of the crop with side S
             is crop[:2] + point * crop[2] / S in the source.
         face_model: name and content hash of the face model.
-        face_model_file: where the model was (model_reference.ModelReference.file); empty: unknown.
+        face_model_file: where the model was (reference.ModelReference.file); empty: unknown.
         source: the picture's file name.
     """
 

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from mofa_nvdr.data.images import MIN_SIDE, ImageError, read_image
 from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.photographs import IMAGE_SUFFIXES, DataError, npz_bytes, split_by_name
+from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.face_crops import (
     Crop,
     FaceDetector,
@@ -36,7 +37,6 @@ from mofa_nvdr.face_crops import (
     sharpness,
     turned_away,
 )
-from mofa_nvdr.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.files import (
     check_out,
     make_folders,

@@ -29,8 +29,8 @@ from mofa_nvdr.data.photographs import IMAGE_SUFFIXES
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.encoder_spec import EncoderSpec
-from mofa_nvdr.face_code import CodeLayout, FaceCode
-from mofa_nvdr.model_reference import ModelReference
+from mofa_nvdr.face.code import CodeLayout, FaceCode
+from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.onnx_encoder import OnnxEncoder, find_onnx_encoder
 from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.pictures import panels, write_png

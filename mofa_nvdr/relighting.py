@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.decoder import FaceDecoder, face_image
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.parameters import FaceParameters, load_face, load_parameters
 from mofa_nvdr.pictures import to_uint8, write_png
 from mofa_nvdr.scene.camera import Camera

@@ -30,7 +30,7 @@ from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.photographs import Photographs, npz_bytes, split_by_name
 from mofa_nvdr.data.synthetic import SyntheticFaces, load_lights
 from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.pictures import to_uint8
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.system.files import check_out, make_folders, named_errors, write_files, write_text

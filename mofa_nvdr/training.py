@@ -31,7 +31,7 @@ from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.evaluation import validate
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.monitoring import Monitor, code_statistics, command_line, gradient_norms
 from mofa_nvdr.objective import (
     loss_terms,

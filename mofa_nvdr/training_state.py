@@ -27,7 +27,7 @@ from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.encoder import Encoder
-from mofa_nvdr.model_reference import ModelReference
+from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.objective import Teacher, encoder_spec
 from mofa_nvdr.system import distributed
 

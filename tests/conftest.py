@@ -42,6 +42,6 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def face_model():  # noqa: ANN201
     """The built-in face model, loaded once."""
-    from mofa_nvdr.face_model import FaceModel
+    from mofa_nvdr.face.model import FaceModel
 
     return FaceModel.load("default")

@@ -12,8 +12,8 @@ import torch
 from mofa_nvdr.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.cli import main
 from mofa_nvdr.config import load_config
-from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.model_reference import ModelReference
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.parameters import load_parameters
 from mofa_nvdr.reconstruction import Reconstructor
 from mofa_nvdr.run_folder import read_log

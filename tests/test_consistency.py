@@ -13,7 +13,7 @@ from mofa_nvdr.consistency import (
     mean_placement_anchor,
     mirror_consistency,
 )
-from mofa_nvdr.landmarks import MIRROR
+from mofa_nvdr.face.landmarks import MIRROR
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 

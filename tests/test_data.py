@@ -30,7 +30,7 @@ from mofa_nvdr.data import (
     val_batches,
 )
 from mofa_nvdr.data.photographs import split_by_name
-from mofa_nvdr.landmarks import MIRROR
+from mofa_nvdr.face.landmarks import MIRROR
 
 SIDE = 32
 

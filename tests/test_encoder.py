@@ -17,7 +17,7 @@ from mofa_nvdr import encoder as room
 from mofa_nvdr import networks
 from mofa_nvdr.cli import main
 from mofa_nvdr.encoder import HEAD_PARTS, CodeHead, Encoder, build_encoder
-from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.networks import TRUNKS, AlexNet, MobileNetV3Large, ResNet18, ResNet50, VGGFace
 
 SMALL = CodeLayout(num_shape=3, num_expression=2, num_albedo=4)  # 42 numbers

@@ -11,8 +11,8 @@ import torch
 
 from mofa_nvdr.checkpoint import read_checkpoint, save_checkpoint
 from mofa_nvdr.encoder_spec import SCHEMA, EncoderSpec, NewerVersionError
-from mofa_nvdr.face_code import CodeLayout
-from mofa_nvdr.model_reference import ModelReference
+from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.onnx_export import export_encoder
 from mofa_nvdr.reconstruction import Reconstructor
 from mofa_nvdr.scene.camera import Camera

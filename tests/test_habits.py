@@ -9,7 +9,7 @@ import torch
 from mofa_nvdr.data.expressions import ExpressionHabits
 from mofa_nvdr.data.synthetic import CodePrior, SyntheticFaces, random_codes
 from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.face.code import CodeLayout
 from tests.helpers.small_face import small_face
 
 

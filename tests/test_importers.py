@@ -16,7 +16,7 @@ import scipy.io
 import torch
 
 from mofa_nvdr.cli import main
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.importers import formats
 from mofa_nvdr.importers.foreign import ImportOptions
 from mofa_nvdr.importers.formats import ALIASES, FORMATS, import_model

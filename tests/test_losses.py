@@ -10,8 +10,8 @@ from mofa_nvdr import dr as default_dr
 from mofa_nvdr.color_distance import color_distance
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.dr import reference
-from mofa_nvdr.face_code import CodeLayout
-from mofa_nvdr.landmarks import PAPER_46
+from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.face.landmarks import PAPER_46
 from mofa_nvdr.losses import (
     LossWeights,
     batch_pose_prior,

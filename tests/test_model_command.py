@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr import model_build, model_sheets, procedural_face
+from mofa_nvdr import model_sheets
 from mofa_nvdr.cli import main
 from mofa_nvdr.cli.model import SUBCOMMANDS
-from mofa_nvdr.face_model import FaceModel
-from mofa_nvdr.model_info import describe, table
+from mofa_nvdr.face import rebuild, recipe
+from mofa_nvdr.face.info import describe, table
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.pictures import captioned
 from mofa_nvdr.scene.light_sources import light_presets
 from mofa_nvdr.scene.lighting import sh_basis
@@ -252,7 +253,7 @@ class TestBuild:
     @pytest.fixture
     def quick(self, monkeypatch):
         """The shipped product in the recipe's place: the command's own work, without its ten seconds."""
-        monkeypatch.setattr(procedural_face, "build", procedural_face.load_product)
+        monkeypatch.setattr(recipe, "build", recipe.load_product)
 
     def test_the_same_bits(self, quick, tmp_path, capsys, face_model):
         assert main(["model", "build", "--out", str(tmp_path / "face.safetensors")]) == 0
@@ -266,17 +267,17 @@ class TestBuild:
     def test_compact_file(self, quick, tmp_path):
         assert main(["model", "build", "--out", str(tmp_path / "face.npz")]) == 0
         again, shipped = (
-            procedural_face.load_product(tmp_path / "face.npz"),
-            procedural_face.load_product(),
+            recipe.load_product(tmp_path / "face.npz"),
+            recipe.load_product(),
         )
         assert all(np.array_equal(again[name], shipped[name]) for name in shipped)
         assert [p.name for p in tmp_path.iterdir()] == ["face.npz"]
 
     def test_another_model(self, monkeypatch, tmp_path, capsys):
-        arrays = procedural_face.load_product()
+        arrays = recipe.load_product()
         arrays["mean_shape"] = arrays["mean_shape"] + np.float32([0, 0.5, 0])
         arrays["shape_basis"] = arrays["shape_basis"][::-1]
-        monkeypatch.setattr(procedural_face, "build", lambda: arrays)
+        monkeypatch.setattr(recipe, "build", lambda: arrays)
         assert main(["model", "build", "--out", str(tmp_path / "face.safetensors")]) == 0
         text = capsys.readouterr().out
         assert "default-rebuilt" in text and "mean_shape: 0.5 mm" in text
@@ -287,12 +288,12 @@ class TestBuild:
         assert FaceModel.load(tmp_path / "face.safetensors").name == "default-rebuilt"
 
     def test_another_mesh(self):
-        shipped = procedural_face.load_product()
-        (line,) = model_build.compare({**shipped, "uv": shipped["uv"][:5]}, shipped)
+        shipped = recipe.load_product()
+        (line,) = rebuild.compare({**shipped, "uv": shipped["uv"][:5]}, shipped)
         count = len(shipped["uv"])
         assert line == f"unlike the shipped product: uv is [5, 2], shipped [{count}, 2]"
         del shipped["uv"]
-        (line,) = model_build.compare(procedural_face.load_product(), shipped)
+        (line,) = rebuild.compare(recipe.load_product(), shipped)
         assert line == "unlike the shipped product: only one has uv"
 
     def test_mistakes(self, tmp_path, capsys, monkeypatch):
@@ -301,7 +302,7 @@ class TestBuild:
         assert "no such folder" in _error(capsys, "model", "build", "--out", lost)
         monkeypatch.setitem(sys.modules, "scipy", None)
         monkeypatch.setitem(sys.modules, "scipy.interpolate", None)
-        for name in [n for n in sys.modules if n.startswith("mofa_nvdr.procedural_face.m")]:
+        for name in [n for n in sys.modules if n.startswith("mofa_nvdr.face.recipe.m")]:
             monkeypatch.delitem(sys.modules, name)
         message = _error(capsys, "model", "build", "--out", str(tmp_path / "face.npz"))
         assert "the recipe needs scipy" in message and "pip install scipy" in message

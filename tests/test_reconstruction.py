@@ -13,7 +13,7 @@ from mofa_nvdr.checkpoint import list_checkpoints, read_checkpoint, save_checkpo
 from mofa_nvdr.cli import main
 from mofa_nvdr.config import load_config
 from mofa_nvdr.data.images import resize_square
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.parameters import load_parameters
 from mofa_nvdr.pictures import panels
 from mofa_nvdr.reconstruction import Reconstructor, reconstruct_files

@@ -11,7 +11,7 @@ from PIL import Image, ImageSequence
 
 from mofa_nvdr.cli import main
 from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.relighting import relight
 from mofa_nvdr.scene.camera import Camera

@@ -65,7 +65,7 @@ class TestCorpus:
 
     def test_truth_is_the_decoders(self, corpus: Path, options: Options):
         """Decoding a stored code gives the stored landmarks, mask and colours."""
-        from mofa_nvdr.face_model import FaceModel
+        from mofa_nvdr.face.model import FaceModel
 
         model = FaceModel.load(options.face_model)
         decoder = FaceDecoder(model, camera=Camera(image_size=SIZE))

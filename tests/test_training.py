@@ -26,7 +26,7 @@ from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data import write_shards
 from mofa_nvdr.data.synthetic import BESIDE, SyntheticFaces
 from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.objective import (
     Teacher,
     _encode_together,

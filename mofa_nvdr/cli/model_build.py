@@ -20,7 +20,7 @@ def build(out: str) -> object:
     """
 
     def call() -> None:
-        from mofa_nvdr.model_build import build_model
+        from mofa_nvdr.face.rebuild import build_model
 
         build_model(out)
 

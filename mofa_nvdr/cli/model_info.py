@@ -23,8 +23,8 @@ def info(model: Annotated[str, tyro.conf.Positional] = "default", json: bool = F
     """
 
     def call() -> None:
-        from mofa_nvdr.face_model import FaceModel
-        from mofa_nvdr.model_info import as_json, describe, table
+        from mofa_nvdr.face.info import as_json, describe, table
+        from mofa_nvdr.face.model import FaceModel
 
         facts = describe(FaceModel.load(model))
         print(as_json(facts) if json else table(facts))

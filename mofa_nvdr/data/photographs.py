@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mofa_nvdr.data.images import central_square, read_image, resize_square
-from mofa_nvdr.landmarks import NUM_LANDMARKS
+from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 SPLITS = ("train", "val")

@@ -28,7 +28,7 @@ from mofa_nvdr.data.photographs import (
     Sample,
     split_by_name,
 )
-from mofa_nvdr.landmarks import NUM_LANDMARKS
+from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.files import replacing
 
 FORMAT = "mofa-nvdr shard index 1"

@@ -17,7 +17,7 @@ from torch import Tensor
 from mofa_nvdr.data.augmentation import Augmentation, degrade
 from mofa_nvdr.data.draws import Draws
 from mofa_nvdr.data.head import HAIR, Head
-from mofa_nvdr.landmarks import BROWS, JAW
+from mofa_nvdr.face.landmarks import BROWS, JAW
 
 # Shares of the pictures; docs/data.md lists them.
 KEPT_PHOTOGRAPH = 0.15  # the photograph stays as it is behind the face: its hair, its neck

@@ -13,7 +13,7 @@ import numpy as np
 from mofa_nvdr.importers.foreign import ImportOptions, ModelFileError
 
 if TYPE_CHECKING:
-    from mofa_nvdr.face_model import FaceModel
+    from mofa_nvdr.face.model import FaceModel
 
 _EXTRA = 'pip install "mofa-nvdr[import]"'
 

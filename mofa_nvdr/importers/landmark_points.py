@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.importers.foreign import ModelFileError
-from mofa_nvdr.landmarks import NUM_LANDMARKS
 
 LISTS_FILE = "landmark_lists.json"
 

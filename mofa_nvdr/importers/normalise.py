@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.landmarks import BROWS, EYES, INNER_FACE, JAW
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.importers import transfer
 from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError
 from mofa_nvdr.importers.modes import coefficients
 from mofa_nvdr.importers.polygons import as_polygons, subdivide, triangulate, vertex_normals
-from mofa_nvdr.landmarks import BROWS, EYES, INNER_FACE, JAW
 
 # Outer eye corners of adults are 75 to 110 mm apart; beyond these limits the unit is another.
 _EYE_CORNERS = (60.0, 130.0)

@@ -177,5 +177,6 @@ def linear_to_srgb(color: Tensor) -> Tensor:
 
 
 def check_light(who: str, light: Tensor, name: str = "light") -> None:
+    """Raise ValueError unless light is [..., 9, 3]; `who` begins the message."""
     if light.ndim < 2 or light.shape[-2:] != (9, 3):
         raise ValueError(f"{who}: {name} is {list(light.shape)}, expected [..., 9, 3]")

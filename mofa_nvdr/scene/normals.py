@@ -81,6 +81,7 @@ def _check_mesh(function: str, vertices: Tensor, triangles: Tensor) -> None:
 
 
 def check_triangles(function: str, triangles: Tensor) -> None:
+    """Raise ValueError or TypeError unless triangles are whole numbers [T, 3]; `function` begins it."""
     if triangles.dim() != 2 or triangles.shape[1] != 3:
         raise ValueError(f"{function}: triangles is {list(triangles.shape)}, expected [T, 3]")
     if triangles.dtype not in (torch.int32, torch.int64):

@@ -36,8 +36,8 @@ import torch
 import torch.nn.functional as F
 
 from mofa_nvdr.decoder import FaceDecoder, face_image
-from mofa_nvdr.face_code import FaceCode
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.pictures import to_uint8, write_png
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, ambient_light, directional_light
@@ -235,9 +235,9 @@ def load_model(recipe: bool) -> FaceModel:
     """The committed built-in face, or what its recipe gives now."""
     if not recipe:
         return FaceModel.load("default")
-    from mofa_nvdr import procedural_face
+    from mofa_nvdr.face import recipe
 
-    arrays = procedural_face.build()
+    arrays = recipe.build()
     names = [str(name) for name in arrays.pop("expression_names")]
     named = dict(zip(names, arrays.pop("named_expressions")))
     return FaceModel(arrays, {"name": "recipe"}, named)

@@ -16,7 +16,7 @@ import scipy.io
 import scipy.sparse
 from scipy.spatial import Delaunay
 
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 
 EYES = (range(36, 42), range(42, 48))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 from tests.conftest import DATA_DIR
 
 NUM_POINTS = 1000  # on each face, spread evenly over its area

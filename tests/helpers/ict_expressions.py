@@ -44,7 +44,7 @@ def load_correspondence(data: Path, face: dict[str, np.ndarray]) -> Corresponden
 
     Args:
         data: folder that holds ict_facekit.
-        face: arrays of mofa_nvdr.procedural_face.
+        face: arrays of mofa_nvdr.face.recipe.
     """
     from scipy.interpolate import RBFInterpolator
     from scipy.sparse import csr_matrix

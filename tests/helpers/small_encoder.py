@@ -9,7 +9,7 @@ from torch import nn
 
 from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.encoder import Encoder
-from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.face.code import CodeLayout
 
 
 class SmallTrunk(nn.Sequential):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 
 
 def small_face(rows: int = 12, modes: int = 4, seed: int = 0) -> FaceModel:

@@ -25,8 +25,8 @@ from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.dr import reference
-from mofa_nvdr.face_code import CodeLayout
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.losses import batch_pose_prior
 from mofa_nvdr.objective import loss_terms, make_decoder
 from mofa_nvdr.system import distributed

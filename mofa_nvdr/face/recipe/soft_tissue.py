@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mofa_nvdr.procedural_face import tables as t
-from mofa_nvdr.procedural_face.grid import Grid, gauss, smooth_step
-from mofa_nvdr.procedural_face.mean import (
+from mofa_nvdr.face.recipe import tables as t
+from mofa_nvdr.face.recipe.grid import Grid, gauss, smooth_step
+from mofa_nvdr.face.recipe.mean import (
     Lids,
     brow_line,
     eye_axis,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mofa_nvdr.procedural_face import tables as t
-from mofa_nvdr.procedural_face.grid import Grid, Loft, build_grid, gauss, smooth_max, smooth_step
+from mofa_nvdr.face.recipe import tables as t
+from mofa_nvdr.face.recipe.grid import Grid, Loft, build_grid, gauss, smooth_max, smooth_step
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from mofa_nvdr.affine import affine, affine_ref
+from mofa_nvdr.face.linear import affine, affine_ref
 
 
 def model(length=2500, modes=(7, 3), batch=5, dtype=torch.float32):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 
 BUILT_IN = "default"
 

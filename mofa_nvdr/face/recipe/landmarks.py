@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mofa_nvdr.procedural_face import tables as t
-from mofa_nvdr.procedural_face.grid import Grid
-from mofa_nvdr.procedural_face.mean import lower_vermilion, mouth_seam, upper_vermilion
+from mofa_nvdr.face.recipe import tables as t
+from mofa_nvdr.face.recipe.grid import Grid
+from mofa_nvdr.face.recipe.mean import lower_vermilion, mouth_seam, upper_vermilion
 
 # (x, y) on the subject's left, from the ear to beside the chin, then the chin itself.
 _JAW = [(75, 2), (75, -14), (73, -32), (69, -50), (62, -68), (52, -84), (38, -99), (20, -112)]

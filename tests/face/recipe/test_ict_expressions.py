@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from mofa_nvdr import procedural_face
+from mofa_nvdr.face import recipe
 from tests.helpers import ict_expressions
 
 
 @pytest.fixture(scope="module")
 def face():
     pytest.importorskip("scipy")
-    from mofa_nvdr.procedural_face.mean import face_grid
+    from mofa_nvdr.face.recipe.mean import face_grid
 
-    arrays = dict(procedural_face.load_product())
+    arrays = dict(recipe.load_product())
     skin = (arrays["triangles"] < face_grid().num_skin).all(1)
     return {**arrays, "skin_triangles": arrays["triangles"][skin]}
 
@@ -30,7 +30,7 @@ class TestCorrespondence:
 
     def test_knows_the_lips_apart(self, face, match):
         """What opens with ICT's jaw lies on our lower lip, what stays on our upper one."""
-        from mofa_nvdr.procedural_face.mean import face_grid
+        from mofa_nvdr.face.recipe.mean import face_grid
 
         grid = face_grid()
         upper = np.concatenate([grid.upper_lip, np.ones(grid.num_vertices - grid.num_skin, bool)])

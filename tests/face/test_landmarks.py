@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mofa_nvdr import landmarks
+from mofa_nvdr.face import landmarks
 
 
 class TestPaperSubset:

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from mofa_nvdr.affine import affine
-from mofa_nvdr.face_code import CodeLayout
+from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.face.linear import affine
 from mofa_nvdr.system.files import replacing, usual_mode
 
 FORMAT = "mofa-nvdr face model 1"
@@ -149,14 +149,36 @@ class FaceModel(nn.Module):
         keep = self.frontal_mask[self.triangles.long()].all(dim=1)
         return self.triangles[keep].contiguous()
 
-    def vertices(self, shape: Tensor, expression: Tensor) -> Tensor:
-        """Vertices [B, V, 3] in mm of shape [B, S] and expression [B, E] (Eq. 2)."""
+    def vertices(self, shape: Tensor, expression: Tensor, index: Tensor | None = None) -> Tensor:
+        """Vertices [B, V, 3] in mm, in model space (Eq. 2).
+
+        Args:
+            shape: coefficients [B, S].
+            expression: coefficients [B, E].
+            index: int64 [N]; only these vertices, [B, N, 3], without the work for the others.
+        """
+        if index is not None:
+            some = [
+                self.shape_basis[:, index].flatten(1),
+                self.expression_basis[:, index].flatten(1),
+            ]
+            flat = self.mean_shape[index].flatten() + shape @ some[0] + expression @ some[1]
+            return flat.view(len(flat), -1, 3)
         bases = [self.shape_basis.flatten(1), self.expression_basis.flatten(1)]
         flat = affine(self.mean_shape.flatten(), bases, [shape, expression])
         return flat.view(-1, self.num_vertices, 3)
 
-    def albedo(self, albedo: Tensor) -> Tensor:
-        """Reflectance [B, V, 3] of albedo coefficients [B, A] (Eq. 3); not clamped to [0, 1]."""
+    def albedo(self, albedo: Tensor, index: Tensor | None = None) -> Tensor:
+        """Reflectance [B, V, 3], not clamped to [0, 1] (Eq. 3).
+
+        Args:
+            albedo: coefficients [B, A].
+            index: int64 [N]; only these vertices, [B, N, 3].
+        """
+        if index is not None:
+            basis = self.albedo_basis[:, index].flatten(1)
+            flat = self.mean_albedo[index].flatten() + albedo @ basis
+            return flat.view(len(flat), -1, 3)
         flat = affine(self.mean_albedo.flatten(), [self.albedo_basis.flatten(1)], [albedo])
         return flat.view(-1, self.num_vertices, 3)
 
@@ -168,9 +190,9 @@ class FaceModel(nn.Module):
             ValueError: no such name or file, or the file is not a complete face model.
         """
         if str(name_or_path) == "default":
-            from mofa_nvdr import procedural_face
+            from mofa_nvdr.face import recipe
 
-            return model_of_recipe(procedural_face.load_product())
+            return model_of_recipe(recipe.load_product())
         path = Path(name_or_path)
         if not path.is_file():
             raise ValueError(
@@ -238,13 +260,13 @@ def _names(metadata: dict[str, str], key: str) -> list[str]:
 
 
 def model_of_recipe(arrays: Mapping[str, np.ndarray], name: str = "default") -> FaceModel:
-    """The built-in face as a model, from arrays of `procedural_face.build` or `load_product`."""
+    """The built-in face as a model, from arrays of `recipe.build` or `load_product`."""
     names = [str(name) for name in arrays["expression_names"]]
     metadata = {
         "name": name,
         "version": "1",
         "licence": "Apache-2.0",
-        "source": "mofa_nvdr.procedural_face",
+        "source": "mofa_nvdr.face.recipe",
     }
     return FaceModel(
         {name: arrays[name] for name in (*_ARRAYS, *_OPTIONAL) if name in arrays},

@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr import procedural_face
-from mofa_nvdr.landmarks import MIRROR
-from mofa_nvdr.procedural_face import product
-from mofa_nvdr.procedural_face.modes import principal
+from mofa_nvdr.face import recipe as face_recipe
+from mofa_nvdr.face.landmarks import MIRROR
+from mofa_nvdr.face.recipe import product
+from mofa_nvdr.face.recipe.modes import principal
 from mofa_nvdr.scene.topology import topology
 
 
 @pytest.fixture(scope="module")
 def face() -> dict[str, np.ndarray]:
-    return procedural_face.load_product()
+    return face_recipe.load_product()
 
 
 @pytest.fixture(scope="module")
 def recipe() -> dict[str, np.ndarray]:
     """The whole recipe, run once: about 10 s on one core."""
     pytest.importorskip("scipy")
-    return procedural_face.build()
+    return face_recipe.build()
 
 
 FLIP = np.array([-1, 1, 1], np.float32)
@@ -246,9 +246,9 @@ class TestProduct:
 
     @pytest.mark.slow
     def test_round_trip(self, recipe, tmp_path, monkeypatch):
-        procedural_face.write_product(tmp_path / product.PRODUCT_FILE, recipe)
+        face_recipe.write_product(tmp_path / product.PRODUCT_FILE, recipe)
         monkeypatch.setattr(importlib.resources, "files", lambda _: tmp_path)
-        again = procedural_face.load_product()
+        again = face_recipe.load_product()
         assert np.abs(again["shape_basis"] - recipe["shape_basis"]).max() < 0.0021
         assert np.abs(again["albedo_basis"] - recipe["albedo_basis"]).max() < 0.0003
         assert (again["triangles"] == recipe["triangles"]).all()

@@ -4,21 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr import dr, procedural_face
+from mofa_nvdr import dr
+from mofa_nvdr.face import recipe
 from mofa_nvdr.scene.camera import Camera
 
 pytest.importorskip("scipy")
 
-from mofa_nvdr.procedural_face import tables  # noqa: E402
-from mofa_nvdr.procedural_face.blendshapes import named_expressions  # noqa: E402
-from mofa_nvdr.procedural_face.expressions import COMBINATIONS, expression_samples  # noqa: E402
-from mofa_nvdr.procedural_face.mean import (  # noqa: E402
-    eye_position,
-    eyeball_height,
-    face_grid,
-    mean_shape,
-)
-from mofa_nvdr.procedural_face.soft_tissue import Tissue, slit_side  # noqa: E402
+from mofa_nvdr.face.recipe import tables  # noqa: E402
+from mofa_nvdr.face.recipe.blendshapes import named_expressions  # noqa: E402
+from mofa_nvdr.face.recipe.expressions import COMBINATIONS, expression_samples  # noqa: E402
+from mofa_nvdr.face.recipe.mean import eye_position, eyeball_height, face_grid, mean_shape
+from mofa_nvdr.face.recipe.soft_tissue import Tissue, slit_side  # noqa: E402
 
 SIDED = (
     "browDown", "browOuterUp", "cheekSquint", "eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut",
@@ -52,7 +48,7 @@ def named(mean, grid):
 
 @pytest.fixture(scope="module")
 def product():
-    return procedural_face.load_product()
+    return recipe.load_product()
 
 
 def both(name: str) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.scene.topology import topology
 
 MODE_COUNTS = (10, 20, 40, 80)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mofa_nvdr import dr
-from mofa_nvdr.procedural_face import layout, load_product
+from mofa_nvdr.face.recipe import layout, load_product
 from tests.helpers.small_face import small_face
 
 

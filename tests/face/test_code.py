@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mofa_nvdr.face_code import CodeLayout, FaceCode
+from mofa_nvdr.face.code import CodeLayout, FaceCode
 
 
 class TestCodeLayout:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mofa_nvdr import procedural_face
-from mofa_nvdr.face_model import FaceModel, model_of_recipe
+from mofa_nvdr.face import recipe
+from mofa_nvdr.face.model import FaceModel, model_of_recipe
 
 SUFFIXES = (".safetensors", ".npz")
 # Vertices whose covariances are compared; a basis may be turned among modes of nearly equal variance.
@@ -43,7 +43,7 @@ def build_model(out: str | Path) -> FaceModel:
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: no such folder {out.parent}")
     try:
-        arrays = procedural_face.build()
+        arrays = recipe.build()
     except ImportError as error:
         raise RuntimeError(
             f"model build: the recipe needs scipy ({error}); pip install scipy"
@@ -51,11 +51,11 @@ def build_model(out: str | Path) -> FaceModel:
     try:
         with tempfile.TemporaryDirectory(prefix=".mofa-nvdr-", dir=out.parent) as folder:
             compact = Path(folder) / "product.npz"
-            procedural_face.write_product(compact, arrays)
-            rounded = procedural_face.load_product(compact)
+            recipe.write_product(compact, arrays)
+            rounded = recipe.load_product(compact)
             size = compact.stat().st_size
             model = model_of_recipe(rounded)
-            shipped = procedural_face.load_product()
+            shipped = recipe.load_product()
             if model.hash != model_of_recipe(shipped).hash:
                 model.metadata["name"] = "default-rebuilt"
             if out.suffix.lower() == ".npz":

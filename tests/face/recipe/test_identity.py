@@ -8,14 +8,14 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from mofa_nvdr import procedural_face
-from mofa_nvdr.procedural_face import anthropometry, identity, tables
-from mofa_nvdr.procedural_face.mean import face_grid
+from mofa_nvdr.face import recipe
+from mofa_nvdr.face.recipe import anthropometry, identity, tables
+from mofa_nvdr.face.recipe.mean import face_grid
 
 
 @pytest.fixture(scope="module")
 def face() -> dict[str, np.ndarray]:
-    return procedural_face.load_product()
+    return recipe.load_product()
 
 
 @pytest.fixture(scope="module")

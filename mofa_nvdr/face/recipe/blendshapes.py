@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mofa_nvdr.procedural_face import tables as t
-from mofa_nvdr.procedural_face.grid import Grid, gauss, smooth_step
-from mofa_nvdr.procedural_face.mean import Lids, mouth_seam
-from mofa_nvdr.procedural_face.soft_tissue import Motion, Tissue
+from mofa_nvdr.face.recipe import tables as t
+from mofa_nvdr.face.recipe.grid import Grid, gauss, smooth_step
+from mofa_nvdr.face.recipe.mean import Lids, mouth_seam
+from mofa_nvdr.face.recipe.soft_tissue import Motion, Tissue
 
 JAW_OPEN = np.radians(26.0)
 JAW_SLIDE: Motion = (0.0, -4.0, 6.0)  # the condyles leave their sockets in a wide opening

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mofa_nvdr.procedural_face.grid import Grid
-from mofa_nvdr.procedural_face.landmarks import landmark_vertices
+from mofa_nvdr.face.recipe.grid import Grid
+from mofa_nvdr.face.recipe.landmarks import landmark_vertices
 
 Place = int | str  # a landmark (0 to 67), or a name that `places` knows
 # Name -> (place, place, standard deviation of their distance).

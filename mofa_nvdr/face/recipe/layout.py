@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mofa_nvdr.procedural_face import tables as t
-from mofa_nvdr.procedural_face.albedo import region_weights
-from mofa_nvdr.procedural_face.grid import Grid
-from mofa_nvdr.procedural_face.mean import Lids, eye_axis, eye_position, lid_crease
+from mofa_nvdr.face.recipe import tables as t
+from mofa_nvdr.face.recipe.albedo import region_weights
+from mofa_nvdr.face.recipe.grid import Grid
+from mofa_nvdr.face.recipe.mean import Lids, eye_axis, eye_position, lid_crease
 
 REGION_NAMES = ("skin", "lips", "brows", "eyelids", "eyes", "nose", "mouth", "teeth")
 # Squared to be like a texture, rounded so that no triangle has its three corners on one side.

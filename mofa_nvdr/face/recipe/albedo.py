@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mofa_nvdr.procedural_face import tables as t
-from mofa_nvdr.procedural_face.grid import Grid, gauss, smooth_step
-from mofa_nvdr.procedural_face.mean import (
+from mofa_nvdr.face.recipe import tables as t
+from mofa_nvdr.face.recipe.grid import Grid, gauss, smooth_step
+from mofa_nvdr.face.recipe.mean import (
     Lids,
     brow_line,
     eye_axis,
@@ -16,7 +16,7 @@ from mofa_nvdr.procedural_face.mean import (
     mouth_seam,
     upper_vermilion,
 )
-from mofa_nvdr.procedural_face.modes import principal, scalar_process
+from mofa_nvdr.face.recipe.modes import principal, scalar_process
 
 
 def _blend(colors: np.ndarray, target: np.ndarray | list[float], weight: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.face.model import FaceModel
 from tests.helpers.small_face import small_face
 
 

@@ -4,6 +4,6 @@
 `load_product` reads that file. What everybody uses is the file in mofa_nvdr.assets.
 """
 
-from mofa_nvdr.procedural_face.product import build, load_product, write_product
+from mofa_nvdr.face.recipe.product import build, load_product, write_product
 
 __all__ = ["build", "load_product", "write_product"]

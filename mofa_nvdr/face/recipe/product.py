@@ -44,13 +44,13 @@ def build() -> dict[str, np.ndarray]:
     Raises:
         ImportError: scipy is not installed.
     """
-    from mofa_nvdr.procedural_face import tables
-    from mofa_nvdr.procedural_face.albedo import albedo_basis, mean_albedo
-    from mofa_nvdr.procedural_face.expressions import expression_basis
-    from mofa_nvdr.procedural_face.identity import identity_basis
-    from mofa_nvdr.procedural_face.landmarks import frontal_mask, landmark_vertices
-    from mofa_nvdr.procedural_face.layout import REGION_NAMES, region_labels, texture_layout
-    from mofa_nvdr.procedural_face.mean import face_grid, mean_shape
+    from mofa_nvdr.face.recipe import tables
+    from mofa_nvdr.face.recipe.albedo import albedo_basis, mean_albedo
+    from mofa_nvdr.face.recipe.expressions import expression_basis
+    from mofa_nvdr.face.recipe.identity import identity_basis
+    from mofa_nvdr.face.recipe.landmarks import frontal_mask, landmark_vertices
+    from mofa_nvdr.face.recipe.layout import REGION_NAMES, region_labels, texture_layout
+    from mofa_nvdr.face.recipe.mean import face_grid, mean_shape
 
     grid = face_grid()
     vertices = mean_shape()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mofa_nvdr.procedural_face import tables as t
+from mofa_nvdr.face.recipe import tables as t
 
 if TYPE_CHECKING:
     from collections.abc import Callable

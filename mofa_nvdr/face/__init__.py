@@ -1,0 +1,1 @@
+"""The code vector and the face model."""
