@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr import dr
-from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 
 SIZE, SUPERSAMPLING, PLACEMENTS = 240, 6, 16

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from mofa_nvdr.data.synthetic import CodePrior, random_codes
-from mofa_nvdr.decoder import FaceDecoder, face_image
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.pictures import geometry_picture, sheet, to_uint8, write_png
+from mofa_nvdr.render.decoder import FaceDecoder, face_image
+from mofa_nvdr.render.pictures import geometry_picture, sheet, to_uint8, write_png
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.light_sources import light_presets
 

@@ -19,16 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mofa_nvdr import pictures
 from mofa_nvdr.charts import COLORS, line_chart
 from mofa_nvdr.config import load_config
 from mofa_nvdr.corpus import Corpus
-from mofa_nvdr.decoder import FaceDecoder, face_image
-from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.landmarks import PAPER_46
-from mofa_nvdr.pictures import to_uint8, write_png
+from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.reconstruction import Reconstructor
+from mofa_nvdr.render import pictures
+from mofa_nvdr.render.decoder import FaceDecoder, face_image
+from mofa_nvdr.render.pictures import to_uint8, write_png
 from mofa_nvdr.run_folder import read_log
 
 _WIDTH, _HEIGHT, _TITLE = 480, 260, 24

@@ -20,10 +20,10 @@ _PUBLIC = {
     "Camera": "scene.camera",
     "CodeLayout": "face.code",
     "FaceCode": "face.code",
-    "FaceDecoder": "decoder",
+    "FaceDecoder": "render.decoder",
     "FaceModel": "face.model",
-    "FaceRenderer": "renderer",
-    "build_encoder": "encoder",
+    "FaceRenderer": "render.renderer",
+    "build_encoder": "networks.encoder",
     "sh_lambert": "shaders.sh_lambert",
 }
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr import __version__, dr
-from mofa_nvdr.decoder import FaceDecoder, RasterFace
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.losses import photometric_raster, photometric_vertex
+from mofa_nvdr.render.decoder import FaceDecoder, RasterFace
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.scene.pose import axis_angle_to_matrix

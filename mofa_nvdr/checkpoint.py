@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mofa_nvdr.encoder_spec import EncoderSpec
+from mofa_nvdr.networks.spec import EncoderSpec
 from mofa_nvdr.system.files import replacing, usual_mode
 
 FORMAT = "mofa-nvdr checkpoint 1"

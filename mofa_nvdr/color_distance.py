@@ -23,8 +23,8 @@ from mofa_nvdr.color_distance_kernels import (
 from mofa_nvdr.dr.bands import bands_of_images, gradient_bands
 from mofa_nvdr.dr.parallel import compiles, run
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
+from mofa_nvdr.render.surface_motion import SurfaceMotion
 from mofa_nvdr.shaders.gbuffer_kernels import camera_to_clip, clip_to_camera
-from mofa_nvdr.surface_motion import SurfaceMotion
 
 # Inside the square root of the distance: keeps its gradient finite where the colours agree.
 _EPS = 1e-8

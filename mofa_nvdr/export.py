@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr import __version__
-from mofa_nvdr.decoder import FaceDecoder, Geometry
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.mesh_files import Mesh, glb_bytes, mtl_bytes, obj_bytes, ply_bytes
 from mofa_nvdr.parameters import load_face
-from mofa_nvdr.pictures import png_bytes
+from mofa_nvdr.render.decoder import FaceDecoder, Geometry
+from mofa_nvdr.render.pictures import png_bytes
+from mofa_nvdr.render.texture_baking import bake, pad
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.sh_lambert import sh_lambert
 from mofa_nvdr.system.files import write_files
-from mofa_nvdr.texture_baking import bake, pad
 
 # ending -> (units, colours) that it can hold, the default first.
 FORMATS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

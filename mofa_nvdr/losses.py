@@ -18,7 +18,7 @@ from mofa_nvdr.color_distance import (
 )
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.landmarks import PAPER_46
-from mofa_nvdr.renderer import Rendering
+from mofa_nvdr.render.renderer import Rendering
 from mofa_nvdr.system import distributed
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mofa_nvdr.pictures import png_bytes
+from mofa_nvdr.render.pictures import png_bytes
 from mofa_nvdr.scene.lighting import srgb_to_linear
 
 MATERIAL = "face"

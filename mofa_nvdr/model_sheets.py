@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.pictures import captioned, geometry_picture, png_bytes, sheet, to_uint8
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.render.pictures import captioned, geometry_picture, png_bytes, sheet, to_uint8
 from mofa_nvdr.scene.camera import FOCAL_PER_HEIGHT, Camera
 from mofa_nvdr.scene.light_sources import light_presets
 from mofa_nvdr.scene.lighting import ambient_light, directional_light

@@ -21,9 +21,6 @@ from mofa_nvdr.consistency import (
     placement_units,
 )
 from mofa_nvdr.data.sampling import Batch
-from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.encoder import Encoder, build_encoder
-from mofa_nvdr.encoder_spec import EncoderSpec
 from mofa_nvdr.face.code import CodeLayout, FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.reference import ModelReference
@@ -35,6 +32,9 @@ from mofa_nvdr.losses import (
     photometric_raster,
     photometric_vertex,
 )
+from mofa_nvdr.networks.encoder import Encoder, build_encoder
+from mofa_nvdr.networks.spec import EncoderSpec
+from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import icosahedron, sh_basis, total_light
 from mofa_nvdr.stages import StageClock

@@ -26,14 +26,14 @@ from mofa_nvdr.checkpoint import (
 )
 from mofa_nvdr.data.images import ImageError, central_square, read_image, resize_square
 from mofa_nvdr.data.photographs import IMAGE_SUFFIXES
-from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.encoder import Encoder
-from mofa_nvdr.encoder_spec import EncoderSpec
 from mofa_nvdr.face.code import CodeLayout, FaceCode
 from mofa_nvdr.face.reference import ModelReference
-from mofa_nvdr.onnx_encoder import OnnxEncoder, find_onnx_encoder
+from mofa_nvdr.networks.encoder import Encoder
+from mofa_nvdr.networks.onnx_encoder import OnnxEncoder, find_onnx_encoder
+from mofa_nvdr.networks.spec import EncoderSpec
 from mofa_nvdr.parameters import FaceParameters
-from mofa_nvdr.pictures import panels, write_png
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.render.pictures import panels, write_png
 from mofa_nvdr.system.device import resolve_device
 
 logger = logging.getLogger(__name__)

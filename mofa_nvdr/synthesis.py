@@ -29,9 +29,9 @@ from tqdm import tqdm
 from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.photographs import Photographs, npz_bytes, split_by_name
 from mofa_nvdr.data.synthetic import SyntheticFaces, load_lights
-from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.pictures import to_uint8
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.render.pictures import to_uint8
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.system.files import check_out, make_folders, named_errors, write_files, write_text
 from mofa_nvdr.system.notes import plain_warnings

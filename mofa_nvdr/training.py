@@ -28,11 +28,10 @@ from mofa_nvdr.checkpoint import list_checkpoints
 from mofa_nvdr.config import ConfigError, TrainConfig, check_config, count_synthetic
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data.sampling import Batch
-from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.evaluation import validate
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.monitoring import Monitor, code_statistics, command_line, gradient_norms
+from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.objective import (
     loss_terms,
     make_decoder,
@@ -40,6 +39,7 @@ from mofa_nvdr.objective import (
     not_finite,
     with_teacher,
 )
+from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.run_folder import keep_config, open_run, remove_leftovers
 from mofa_nvdr.stages import StageClock
 from mofa_nvdr.system import distributed

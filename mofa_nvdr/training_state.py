@@ -25,10 +25,10 @@ from mofa_nvdr.checkpoint import (
 )
 from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.corpus import Corpus
-from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.objective import Teacher, encoder_spec
+from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.system import distributed
 
 # A run whose faces cover less than this share of what they covered at the start is collapsing: the

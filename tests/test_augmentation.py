@@ -122,8 +122,8 @@ class TestAugment:
 
 class TestTraining:
     def test_the_loss_compares_with_the_target(self, face_model):
-        from mofa_nvdr.decoder import FaceDecoder
-        from mofa_nvdr.encoder import build_encoder
+        from mofa_nvdr.networks.encoder import build_encoder
+        from mofa_nvdr.render.decoder import FaceDecoder
 
         config = TrainConfig(image_size=48, encoder="mobilenet_v3_large", encoder_size=64)
         decoder = FaceDecoder(face_model, 48)

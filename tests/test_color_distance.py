@@ -12,8 +12,8 @@ from mofa_nvdr.color_distance import (
     mean_over_vertices,
     mean_over_vertices_ref,
 )
-from mofa_nvdr.surface_motion import SurfaceMotion
-from tests.test_surface_motion import FLOOR, NEAR, scene
+from mofa_nvdr.render.surface_motion import SurfaceMotion
+from tests.render.test_surface_motion import FLOOR, NEAR, scene
 
 BATCH, HEIGHT, WIDTH, VERTICES = 3, 17, 23, 300
 

@@ -16,15 +16,15 @@ from PIL import Image
 
 from mofa_nvdr import dr
 from mofa_nvdr.cli import main
-from mofa_nvdr.decoder import FaceDecoder, face_image
 from mofa_nvdr.export import LEAST_MOTION, Options, export_file
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.mesh_files import Mesh, glb_bytes, obj_bytes, ply_bytes, split_at_seams
 from mofa_nvdr.parameters import FaceParameters
+from mofa_nvdr.render.decoder import FaceDecoder, face_image
+from mofa_nvdr.render.texture_baking import bake, pad
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import directional_light, linear_to_srgb
 from mofa_nvdr.scene.normals import vertex_normals
-from mofa_nvdr.texture_baking import bake, pad
 from tests.helpers.small_face import small_face, textured_face
 
 LEVEL = 1 / 255

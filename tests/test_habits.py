@@ -8,8 +8,8 @@ import torch
 
 from mofa_nvdr.data.expressions import ExpressionHabits
 from mofa_nvdr.data.synthetic import CodePrior, SyntheticFaces, random_codes
-from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.render.decoder import FaceDecoder
 from tests.helpers.small_face import small_face
 
 

@@ -8,7 +8,6 @@ from mofa_nvdr.shaders.gbuffer import GBuffer
 
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.color_distance import color_distance
-from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.dr import reference
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.landmarks import PAPER_46
@@ -23,7 +22,8 @@ from mofa_nvdr.losses import (
     photometric_vertex,
     statistical_regularizer,
 )
-from mofa_nvdr.renderer import Rendering
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.render.renderer import Rendering
 from mofa_nvdr.scene.camera import Camera
 from tests.helpers.small_face import small_face
 

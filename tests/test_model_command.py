@@ -17,7 +17,7 @@ from mofa_nvdr.cli.model import SUBCOMMANDS
 from mofa_nvdr.face import rebuild, recipe
 from mofa_nvdr.face.info import describe, table
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.pictures import captioned
+from mofa_nvdr.render.pictures import captioned
 from mofa_nvdr.scene.light_sources import light_presets
 from mofa_nvdr.scene.lighting import sh_basis
 from mofa_nvdr.scene.pose import axis_angle_to_matrix

@@ -721,7 +721,7 @@ class TestFaceDetector:
         pytest.importorskip("cv2")
         import torch
 
-        from mofa_nvdr.decoder import FaceDecoder, face_image
+        from mofa_nvdr.render.decoder import FaceDecoder, face_image
 
         decoder = FaceDecoder(face_model, 120)
         code = decoder.code_zero()

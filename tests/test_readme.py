@@ -45,8 +45,8 @@ def test_map_points_at_what_is_there(file, name):
 
 def test_map_has_the_three_places():
     assert "# Eq. 4" in (ROOT / "shaders" / "gbuffer.py").read_text(encoding="utf-8")
-    assert "# Eq. 4" in (ROOT / "mofa_nvdr" / "renderer.py").read_text(encoding="utf-8")
-    assert "Eq. 5" in (ROOT / "mofa_nvdr" / "decoder.py").read_text(encoding="utf-8")
+    assert "# Eq. 4" in (ROOT / "mofa_nvdr" / "render" / "renderer.py").read_text(encoding="utf-8")
+    assert "Eq. 5" in (ROOT / "mofa_nvdr" / "render" / "decoder.py").read_text(encoding="utf-8")
     for what in ("shades a pixel", "samples a vertex", "a loss term is added"):
         assert what in TEXT
 

@@ -15,8 +15,8 @@ from mofa_nvdr.config import load_config
 from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.parameters import load_parameters
-from mofa_nvdr.pictures import panels
 from mofa_nvdr.reconstruction import Reconstructor, reconstruct_files
+from mofa_nvdr.render.pictures import panels
 from mofa_nvdr.training import train
 from tests.helpers.small_face import small_face
 
@@ -235,7 +235,7 @@ class TestMistakes:
 class TestReconstructor:
     def test_equals_encoder_and_decoder_by_hand(self, run, cap, photos, tmp_path):
         (written,) = reconstruct_files([photos / "a.png"], run, tmp_path / "out", cap, "cpu")
-        from mofa_nvdr.encoder import build_encoder
+        from mofa_nvdr.networks.encoder import build_encoder
 
         model = FaceModel.load(cap)
         tensors, metadata = read_checkpoint(list_checkpoints(run)[-1])

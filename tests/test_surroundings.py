@@ -17,7 +17,7 @@ from mofa_nvdr.data.surroundings import (
     photograph_background,
     plain_background,
 )
-from mofa_nvdr.decoder import FaceDecoder
+from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.normals import vertex_normals
 
 CPU = torch.device("cpu")
@@ -105,7 +105,7 @@ class TestHeadShape:
         assert (outward > 0).float().mean() > 0.95
 
     def test_covers_no_face_but_with_hair(self, head):
-        from mofa_nvdr.renderer import FaceRenderer
+        from mofa_nvdr.render.renderer import FaceRenderer
 
         decoder, shape, geometry, drawn = head
         whole = FaceDecoder(decoder.model, 64, frontal_only=False).rasterize(geometry)

@@ -19,7 +19,7 @@ import torch
 
 from mofa_nvdr.cli import main
 from mofa_nvdr.data import Photographs, open_corpus
-from mofa_nvdr.decoder import FaceDecoder
+from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.synthesis import CHUNK, Options, synthesize_files
 from tests.helpers.small_face import small_face

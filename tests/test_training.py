@@ -25,7 +25,6 @@ from mofa_nvdr.consistency import mean_placement_anchor, placement_units
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data import write_shards
 from mofa_nvdr.data.synthetic import BESIDE, SyntheticFaces
-from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.objective import (
     Teacher,
@@ -36,6 +35,7 @@ from mofa_nvdr.objective import (
     make_encoder,
     with_teacher,
 )
+from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.run_folder import read_log
 from mofa_nvdr.stages import STAGES, StageClock
 from mofa_nvdr.training import train, train_step

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr.data.draws import Draws
-from mofa_nvdr.decoder import Geometry
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.landmarks import EYES
 from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.render.decoder import Geometry
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 

@@ -27,8 +27,8 @@ from mofa_nvdr.data.surroundings import (
     photograph_background,
     plain_background,
 )
-from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face.code import CodeLayout, FaceCode
+from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.light_sources import load_light
 from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, directional_light, rotate_sh, total_light
 from mofa_nvdr.scene.normals import vertex_normals

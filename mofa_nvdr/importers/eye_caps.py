@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from mofa_nvdr.importers.obj_files import ObjMesh
+from mofa_nvdr.importers.files.obj_files import ObjMesh
 
 _RINGS = 4
 # An adult's eyeball, mm; taken where the file has no eyeballs.

@@ -17,9 +17,9 @@ import torch
 
 from mofa_nvdr import onnx_export
 from mofa_nvdr.benchmark import machine_facts
-from mofa_nvdr.encoder import build_encoder
-from mofa_nvdr.networks import TRUNKS
-from mofa_nvdr.onnx_encoder import OnnxEncoder
+from mofa_nvdr.networks.encoder import build_encoder
+from mofa_nvdr.networks.onnx_encoder import OnnxEncoder
+from mofa_nvdr.networks.trunks import TRUNKS
 
 RUNTIMES = ("torch", "onnx")
 PAPER = {"alexnet": "4", "vgg_face": "14"}  # ms on a TitanX (Pascal), Tewari et al. 2017, section 7

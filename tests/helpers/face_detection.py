@@ -35,10 +35,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mofa_nvdr.decoder import FaceDecoder, face_image
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.pictures import to_uint8, write_png
+from mofa_nvdr.render.decoder import FaceDecoder, face_image
+from mofa_nvdr.render.pictures import to_uint8, write_png
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, ambient_light, directional_light
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from mofa_nvdr.config import TrainConfig
-from mofa_nvdr.encoder import Encoder
 from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.networks.encoder import Encoder
 
 
 class SmallTrunk(nn.Sequential):

@@ -46,6 +46,6 @@ class TestShowNotes:
     def test_once_each(self, capsys):
         show_notes()
         show_notes()
-        logging.getLogger("mofa_nvdr.encoder").info("left out %d", 3)
-        logging.getLogger("mofa_nvdr.encoder").warning("doubtful")
+        logging.getLogger("mofa_nvdr.networks.encoder").info("left out %d", 3)
+        logging.getLogger("mofa_nvdr.networks.encoder").warning("doubtful")
         assert capsys.readouterr().err == "note: left out 3\nwarning: doubtful\n"

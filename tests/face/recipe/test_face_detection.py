@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr.decoder import FaceDecoder
-from mofa_nvdr.pictures import to_uint8
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.render.pictures import to_uint8
 from tests.helpers.face_detection import (
     CAMERA,
     LARGEST_TURN,

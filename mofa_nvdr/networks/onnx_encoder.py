@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mofa_nvdr.encoder_spec import EncoderSpec, NewerVersionError
 from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.networks.spec import EncoderSpec, NewerVersionError
 
 FORMAT = "mofa-nvdr encoder 1"
 FILE = "encoder.onnx"  # in a run folder

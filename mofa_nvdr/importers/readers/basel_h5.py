@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from mofa_nvdr.importers.containers import H5File, interleaved, open_h5, whole
+from mofa_nvdr.importers.files.containers import H5File, interleaved, open_h5, whole
 from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError
 from mofa_nvdr.importers.landmark_points import known_landmarks
 

@@ -16,10 +16,10 @@ from scipy import sparse
 
 from mofa_nvdr.face.landmarks import EYES
 from mofa_nvdr.importers.eye_caps import eye_cap, eyeballs, loop_around
+from mofa_nvdr.importers.files.obj_files import ObjMesh, read_obj, read_vertices
 from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError, check_size
 from mofa_nvdr.importers.landmark_points import known_landmarks
 from mofa_nvdr.importers.modes import blendshape_modes, principal_modes
-from mofa_nvdr.importers.obj_files import ObjMesh, read_obj, read_vertices
 from mofa_nvdr.importers.polygons import boundary_loops, catmull_clark, keep_vertices
 
 NEUTRAL = "generic_neutral_mesh.obj"

@@ -21,7 +21,7 @@ from mofa_nvdr import dr as default_dr
 from mofa_nvdr.dr.bands import forward_bands, gradient_bands
 from mofa_nvdr.dr.parallel import compiles, run
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
-from mofa_nvdr.surface_motion_kernels import move_rows, move_rows_backward
+from mofa_nvdr.render.surface_motion_kernels import move_rows, move_rows_backward
 
 
 def surface_motion(

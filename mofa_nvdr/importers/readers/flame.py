@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mofa_nvdr.importers.containers import npz_names, numbers, read_npz, whole
+from mofa_nvdr.importers.files.containers import npz_names, numbers, read_npz, whole
+from mofa_nvdr.importers.files.restricted_pickle import read_object_npy, read_pickle
 from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError, check_indices
 from mofa_nvdr.importers.landmark_points import known_landmarks
-from mofa_nvdr.importers.restricted_pickle import read_object_npy, read_pickle
 
 _MM = 1000.0
 _WANTED = ["v_template", "shapedirs", "f"]

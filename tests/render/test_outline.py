@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mofa_nvdr import dr
-from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.dr import reference
-from mofa_nvdr.outline import find_outline, triangle_neighbors
-from mofa_nvdr.renderer import FaceRenderer
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.render.outline import find_outline, triangle_neighbors
+from mofa_nvdr.render.renderer import FaceRenderer
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from tests.helpers.small_face import small_face

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mofa_nvdr.shaders.gbuffer import GBuffer
 
-from mofa_nvdr.pictures import (
+from mofa_nvdr.render.pictures import (
     PANEL_COLUMNS,
     geometry_picture,
     panels,
@@ -14,7 +14,7 @@ from mofa_nvdr.pictures import (
     to_uint8,
     write_png,
 )
-from mofa_nvdr.renderer import Rendering
+from mofa_nvdr.render.renderer import Rendering
 
 PAPER = 33  # 0.13 * 255, rounded
 

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.dr.parallel import compiles
-from mofa_nvdr.outline import Outline, find_outline
+from mofa_nvdr.render.outline import Outline, find_outline
+from mofa_nvdr.render.surface_motion import SurfaceMotion
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.shaders.gbuffer import GBuffer, draw_mesh, make_gbuffer, shade_mesh
-from mofa_nvdr.surface_motion import SurfaceMotion
 
 RASTER_GRADIENTS = ("rendering", "surface")
 OUTLINE_GRADIENTS = ("none", "edges")

@@ -8,10 +8,10 @@ import scipy.sparse
 import torch
 from scipy.spatial import cKDTree
 
-from mofa_nvdr.decoder import FaceDecoder
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.importers.foreign import ImportOptions
 from mofa_nvdr.importers.formats import import_file
+from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.topology import topology
 
 IDENTITIES = 12

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mofa_nvdr.importers.containers import npz_names, numbers, read_npz, whole
+from mofa_nvdr.importers.files.containers import npz_names, numbers, read_npz, whole
 from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError
 from mofa_nvdr.importers.landmark_points import known_landmarks
 from mofa_nvdr.importers.modes import principal_modes

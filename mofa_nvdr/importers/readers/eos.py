@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mofa_nvdr.importers.containers import interleaved
+from mofa_nvdr.importers.files.containers import interleaved
 from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError, check_size
 from mofa_nvdr.importers.landmark_points import known_landmarks
 from mofa_nvdr.importers.modes import blendshape_modes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mofa_nvdr.networks import (
+from mofa_nvdr.networks.trunks import (
     TRUNKS,
     AlexNet,
     Compact,

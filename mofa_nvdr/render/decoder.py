@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.renderer import FaceRenderer, Rendering
+from mofa_nvdr.render.renderer import FaceRenderer, Rendering
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import total_light
 from mofa_nvdr.scene.normals import vertex_normals

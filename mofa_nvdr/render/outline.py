@@ -31,7 +31,7 @@ from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.bands import forward_bands
 from mofa_nvdr.dr.parallel import run
-from mofa_nvdr.outline_kernels import find_band, project_vertices
+from mofa_nvdr.render.outline_kernels import find_band, project_vertices
 
 _MAX_TABLES = 4
 # Triangles seen at a flatter angle (cosine to the line of sight) give no gradient through their

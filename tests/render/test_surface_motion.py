@@ -8,7 +8,7 @@ from torch.autograd import gradcheck
 
 from mofa_nvdr import dr
 from mofa_nvdr.dr import reference
-from mofa_nvdr.surface_motion import surface_motion, surface_motion_ref
+from mofa_nvdr.render.surface_motion import surface_motion, surface_motion_ref
 
 NEAR, FLOOR = 0.5, 0.05
 

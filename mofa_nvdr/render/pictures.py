@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mofa_nvdr.renderer import Rendering
+from mofa_nvdr.render.renderer import Rendering
 
 PANEL_COLUMNS = ("input", "overlay", "geometry", "albedo", "shading")
 _PAPER = 0.13  # grey of empty pixels

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mofa_nvdr.shaders.sh_lambert import sh_irradiance_ref
 
 from mofa_nvdr.dr import reference
-from mofa_nvdr.renderer import FaceRenderer
+from mofa_nvdr.render.renderer import FaceRenderer
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import LAMBERT_CONSTANTS
 from mofa_nvdr.scene.normals import vertex_normals

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mofa_nvdr.importers.basel_h5 import read_albedo
-from mofa_nvdr.importers.containers import interleaved, mat_names, numbers, read_mat, whole
+from mofa_nvdr.importers.files.containers import interleaved, mat_names, numbers, read_mat, whole
 from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError
 from mofa_nvdr.importers.landmark_points import known_landmarks
+from mofa_nvdr.importers.readers.basel_h5 import read_albedo
 
 _BFM_KEYS = ["shapeMU", "shapePC", "shapeEV", "texMU", "texPC", "texEV", "tl"]
 _DEEP3D_KEYS = ["meanshape", "idBase", "exBase", "meantex", "texBase", "tri"]

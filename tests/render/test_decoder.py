@@ -10,11 +10,11 @@ from mofa_nvdr.shaders.sh_lambert import sh_lambert, sh_lambert_ref
 from torch.autograd import gradcheck
 
 from mofa_nvdr.data.photographs import Photographs
-from mofa_nvdr.decoder import FaceDecoder, RasterFace, VertexFace, face_image
 from mofa_nvdr.dr import reference
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.landmarks import MIRROR, PAPER_46
 from mofa_nvdr.losses import photometric_raster, photometric_vertex
+from mofa_nvdr.render.decoder import FaceDecoder, RasterFace, VertexFace, face_image
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, LAMBERT_CONSTANTS, total_light
 from mofa_nvdr.scene.normals import vertex_normals, vertex_normals_ref

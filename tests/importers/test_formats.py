@@ -503,7 +503,8 @@ class TestHostile:
 
     @pytest.mark.parametrize("key", ["flame", "eos", "ict"])
     def test_larger_files_than_any_model_has(self, key, files, tmp_path, capsys, monkeypatch):
-        from mofa_nvdr.importers import eos, obj_files, restricted_pickle
+        from mofa_nvdr.importers.files import obj_files, restricted_pickle
+        from mofa_nvdr.importers.readers import eos
 
         for module in (eos, obj_files, restricted_pickle):
             monkeypatch.setattr(module, "_MOST_BYTES", 2000)

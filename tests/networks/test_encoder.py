@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from mofa_nvdr import encoder as room
-from mofa_nvdr import networks
 from mofa_nvdr.cli import main
-from mofa_nvdr.encoder import HEAD_PARTS, CodeHead, Encoder, build_encoder
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.networks import TRUNKS, AlexNet, MobileNetV3Large, ResNet18, ResNet50, VGGFace
+from mofa_nvdr.networks import encoder as room
+from mofa_nvdr.networks import trunks as networks
+from mofa_nvdr.networks.encoder import HEAD_PARTS, CodeHead, Encoder, build_encoder
+from mofa_nvdr.networks.trunks import TRUNKS, AlexNet, MobileNetV3Large, ResNet18, ResNet50, VGGFace
 
 SMALL = CodeLayout(num_shape=3, num_expression=2, num_albedo=4)  # 42 numbers
 
@@ -394,7 +394,7 @@ class TestWeights:
             torch.save(weights, path)
         else:
             save_file(weights, path)
-        with caplog.at_level(logging.INFO, logger="mofa_nvdr.encoder"):
+        with caplog.at_level(logging.INFO, logger="mofa_nvdr.networks.encoder"):
             network = build_encoder("mobilenet_v3_large", SMALL, weights=path)
         state = network.trunk.state_dict()
         assert all(value.equal(weights[key]) for key, value in state.items())
@@ -534,7 +534,7 @@ class TestWeights:
             "classifier.6.bias": torch.zeros(classes),
         }
         save_file({**trunk.state_dict(), **last}, tmp_path / "vgg.safetensors")
-        with caplog.at_level(logging.INFO, logger="mofa_nvdr.encoder"):
+        with caplog.at_level(logging.INFO, logger="mofa_nvdr.networks.encoder"):
             room.load_trunk_weights(trunk, tmp_path / "vgg.safetensors")
         assert f"(classifier.6.bias [{classes}], classifier.6.weight [{classes}, 3])" in caplog.text
         warned = "1000 classes: these look like ImageNet's weights of VGG-16" in caplog.text

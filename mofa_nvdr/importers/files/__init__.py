@@ -1,0 +1,1 @@
+"""Containers and mesh files, read safely."""

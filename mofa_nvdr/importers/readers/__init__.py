@@ -1,0 +1,1 @@
+"""Face models of others, one module a format."""

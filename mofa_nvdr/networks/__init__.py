@@ -1,0 +1,1 @@
+"""Learned functions of an image: encoders, their trunks, weights files, ONNX."""

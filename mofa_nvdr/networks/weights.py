@@ -1,0 +1,130 @@
+"""Weights files of others into a trunk: read without running them, compared key by key."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mofa_nvdr.networks.trunks import Trunk, VGGFace
+
+logger = logging.getLogger(__name__)
+
+_IMAGENET_CLASSES = 1000
+
+
+def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
+    """Fill a trunk from a file with torchvision's keys; its classification layer is left out.
+
+    A classification layer of any size is left out, and a note (logging, level INFO) says so. The
+    weights must have been trained with the trunk's input statistics, which no file records; where
+    the number of classes shows that they were not (VGG-16 of ImageNet), a warning says so.
+
+    Raises:
+        ValueError: the file is missing, unreadable, or its keys or shapes are another network's;
+            every difference is listed in one line.
+    """
+    names = getattr(trunk, "OTHER_NAMES", {})
+    state = {}
+    for key, value in _read_weights(Path(path)).items():
+        layer, _, kind = key.rpartition(".")
+        state[f"{names.get(layer, layer)}.{kind}" if layer else key] = value
+    last_layer = {key: state[key] for key in state if key.startswith(f"{trunk.LAST_LAYER}.")}
+    for key in last_layer:
+        del state[key]
+    own = trunk.state_dict()
+    counters = {key for key in own if key.endswith(".num_batches_tracked")}  # old files lack them
+    problems = {
+        "missing": sorted(own.keys() - state.keys() - counters),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "of another shape": [
+            f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
+            for key in own
+            if key in state and state[key].shape != own[key].shape
+        ],
+        "not plain numbers": [
+            f"{key} ({_kind(state[key])})"
+            for key in own
+            if key in state and not _is_plain(state[key], like=own[key])
+        ],
+        # Of those that fit only: an absurd shape must not be walked through.
+        "not finite": [
+            key
+            for key in own
+            if key in state
+            and state[key].shape == own[key].shape
+            and _is_plain(state[key], like=own[key])
+            and not state[key].isfinite().all()
+        ],
+    }
+    found = [f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys]
+    if found:
+        raise ValueError(f"{path}: not the weights of {type(trunk).__name__}; " + "; ".join(found))
+    trunk.load_state_dict(state, strict=False)
+    if last_layer:
+        logger.info(
+            "%s: left out the classification layer (%s); the code's last layer starts at zero",
+            path,
+            ", ".join(f"{key} {list(last_layer[key].shape)}" for key in sorted(last_layer)),
+        )
+    bias = last_layer.get(f"{trunk.LAST_LAYER}.bias")
+    if bias is not None and isinstance(trunk, VGGFace) and len(bias) == _IMAGENET_CLASSES:
+        logger.warning(
+            "%s: %d classes: these look like ImageNet's weights of VGG-16, but vgg_face gives them "
+            "the input that VGG-Face's expect (0 to 255, less the mean face colour)",
+            path,
+            len(bias),
+        )
+
+
+def _is_plain(value: Tensor, like: Tensor) -> bool:
+    """Whether a tensor is dense and of the right kind: real numbers, or integers for a counter."""
+    dense = value.layout == torch.strided and not value.is_quantized and not value.is_meta
+    return (
+        dense and value.is_floating_point() == like.is_floating_point() and not value.is_complex()
+    )
+
+
+def _kind(value: Tensor) -> str:
+    words = [] if value.layout == torch.strided else [str(value.layout)]
+    return " ".join([*words, str(value.dtype)]).replace("torch.", "")
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such weights file")
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        elif path.suffix in (".pth", ".pt"):
+            with warnings.catch_warnings():
+                # torch's doubts about other pickles; whether it could read one shows in what follows.
+                warnings.filterwarnings("ignore", "Detected pickle protocol")
+                state = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            raise ValueError(f"{path}: unknown kind of weights file, expected .safetensors or .pth")
+    except ValueError:
+        raise
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: cannot read the weights: {_first_line(error)}") from error
+    except Exception as error:  # torch.load raises whatever zip, pickle and its own reader raise
+        raise ValueError(
+            f"{path}: not a file of plain tensors, or damaged ({type(error).__name__})"
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
+        raise ValueError(
+            f"{path}: expected a state dict (names to tensors), got {type(state).__name__}"
+            " with other things in it; save `network.state_dict()`"
+        )
+    return dict(state)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

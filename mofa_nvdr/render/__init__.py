@@ -1,0 +1,1 @@
+"""From a code or a mesh to a picture, with gradients."""
