@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.data.sampling import Batch
-from mofa_nvdr.losses import landmark_error, photometric_raster, photometric_vertex
+from mofa_nvdr.losses.mofa import landmark_error, photometric_raster, photometric_vertex
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.pose import axis_angle_to_matrix

@@ -12,21 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from mofa_nvdr.config import TrainConfig
-from mofa_nvdr.consistency import (
-    FacePoints,
-    Placement,
-    decoded_distance,
-    mean_placement_anchor,
-    mirror_consistency,
-    placement_units,
-)
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.code import CodeLayout, FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.reference import ModelReference
-from mofa_nvdr.losses import (
+from mofa_nvdr.losses.consistency import (
+    Placement,
+    mean_placement_anchor,
+    mirror_consistency,
+    placement_units,
+)
+from mofa_nvdr.losses.known_faces import FacePoints, code_distance, decoded_distance
+from mofa_nvdr.losses.mofa import (
     LossWeights,
-    code_distance,
     landmark_alignment,
     mofa_loss,
     photometric_raster,

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from mofa_nvdr.losses import photometric_raster, photometric_vertex
+from mofa_nvdr.losses.mofa import photometric_raster, photometric_vertex
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.scene.lighting import sh_basis
 from tests.helpers.small_face import small_face

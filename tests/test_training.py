@@ -21,11 +21,11 @@ from mofa_nvdr import training
 from mofa_nvdr.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.cli import main
 from mofa_nvdr.config import load_config
-from mofa_nvdr.consistency import mean_placement_anchor, placement_units
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data import write_shards
 from mofa_nvdr.data.synthetic import BESIDE, SyntheticFaces
 from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.losses.consistency import mean_placement_anchor, placement_units
 from mofa_nvdr.objective import (
     Teacher,
     _encode_together,

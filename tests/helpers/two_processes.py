@@ -26,7 +26,7 @@ from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.dr import reference
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.losses import batch_pose_prior
+from mofa_nvdr.losses.mofa import batch_pose_prior
 from mofa_nvdr.objective import loss_terms, make_decoder
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.system import distributed

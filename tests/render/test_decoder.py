@@ -13,7 +13,7 @@ from mofa_nvdr.data.photographs import Photographs
 from mofa_nvdr.dr import reference
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.landmarks import MIRROR, PAPER_46
-from mofa_nvdr.losses import photometric_raster, photometric_vertex
+from mofa_nvdr.losses.mofa import photometric_raster, photometric_vertex
 from mofa_nvdr.render.decoder import FaceDecoder, RasterFace, VertexFace, face_image
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, LAMBERT_CONSTANTS, total_light

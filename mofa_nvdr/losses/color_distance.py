@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mofa_nvdr.color_distance_kernels import (
+from mofa_nvdr.dr.bands import bands_of_images, gradient_bands
+from mofa_nvdr.dr.parallel import compiles, run
+from mofa_nvdr.dr.vertex_sums import sum_by_vertex
+from mofa_nvdr.losses.color_distance_kernels import (
     pixel_distances,
     pixel_distances_backward,
     vertex_distances,
     vertex_distances_backward,
 )
-from mofa_nvdr.dr.bands import bands_of_images, gradient_bands
-from mofa_nvdr.dr.parallel import compiles, run
-from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 from mofa_nvdr.render.surface_motion import SurfaceMotion
 from mofa_nvdr.shaders.gbuffer_kernels import camera_to_clip, clip_to_camera
 

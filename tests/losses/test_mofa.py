@@ -7,14 +7,14 @@ import torch
 from mofa_nvdr.shaders.gbuffer import GBuffer
 
 from mofa_nvdr import dr as default_dr
-from mofa_nvdr.color_distance import color_distance
 from mofa_nvdr.dr import reference
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.landmarks import PAPER_46
-from mofa_nvdr.losses import (
+from mofa_nvdr.losses.color_distance import color_distance
+from mofa_nvdr.losses.known_faces import code_distance
+from mofa_nvdr.losses.mofa import (
     LossWeights,
     batch_pose_prior,
-    code_distance,
     landmark_alignment,
     landmark_error,
     mofa_loss,

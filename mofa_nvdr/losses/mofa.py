@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from mofa_nvdr.color_distance import (
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.landmarks import PAPER_46
+from mofa_nvdr.losses.color_distance import (
     color_distance,
     known_photo,
     mean_over_mask,
@@ -16,8 +17,6 @@ from mofa_nvdr.color_distance import (
     mean_over_vertices,
     sum_pixels,
 )
-from mofa_nvdr.face.code import FaceCode
-from mofa_nvdr.face.landmarks import PAPER_46
 from mofa_nvdr.render.renderer import Rendering
 from mofa_nvdr.system import distributed
 
@@ -163,34 +162,6 @@ def batch_pose_prior(code: FaceCode) -> Tensor:
     rotation, translation = code.rotation / 0.2, code.translation / unit
     mean = distributed.batch_mean(torch.cat([rotation, translation], dim=1).mean(0))
     return mean.square().sum()
-
-
-# What counts as one unit of error in each part of a code, and how much the part weighs: the pose of
-# portraits spreads over a few such units; shape, expression and albedo are hard to see and weigh less.
-_CODE_UNITS: dict[str, tuple[tuple[float, ...], float]] = {
-    "shape": ((1.0,), 0.2),
-    "expression": ((1.0,), 0.2),
-    "albedo": ((1.0,), 0.1),
-    "rotation": ((0.1,), 1.0),  # rad
-    "translation": ((8.0, 8.0, 40.0), 1.0),  # mm
-    "light": ((0.15,), 0.5),
-}
-
-
-def code_distance(code: FaceCode, true: FaceCode) -> Tensor:
-    """Robust distance of predicted to known codes, [B]: the loss of a warm start on rendered faces.
-
-    Huber's function of the error in units of its part, averaged over the part, weighted and summed. After
-    the supervised stage of Genova et al. 2018; not in the MoFA paper.
-    """
-    total = code.rotation.new_zeros(code.batch_size)
-    for name, (unit, weight) in _CODE_UNITS.items():
-        error = (getattr(code, name) - getattr(true, name)) / code.rotation.new_tensor(unit)
-        huber = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
-        # A model without expressions has an empty part, whose mean would be NaN.
-        if huber.numel():
-            total = total + weight * huber.flatten(1).mean(1)
-    return total
 
 
 def mofa_loss(

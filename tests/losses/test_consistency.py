@@ -6,14 +6,9 @@ import math
 import pytest
 import torch
 
-from mofa_nvdr.consistency import (
-    FacePoints,
-    Placement,
-    decoded_distance,
-    mean_placement_anchor,
-    mirror_consistency,
-)
 from mofa_nvdr.face.landmarks import MIRROR
+from mofa_nvdr.losses.consistency import Placement, mean_placement_anchor, mirror_consistency
+from mofa_nvdr.losses.known_faces import FacePoints, decoded_distance
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from mofa_nvdr.color_distance import (
+from mofa_nvdr.losses.color_distance import (
     mean_over_mask,
     mean_over_mask_ref,
     mean_over_surface,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr.face.landmarks import MIRROR
@@ -105,79 +104,14 @@ def mirror_consistency(face: Placement, mirrored: Placement, image_size: int) ->
     order = torch.tensor(MIRROR, device=face.landmarks.device)
     back = mirrored.landmarks[:, order] * face.landmarks.new_tensor([-1, 1])
     back = back + face.landmarks.new_tensor([image_size, 0])
-    pixels = _distance(face.landmarks, back, 240 / image_size / _MIRROR_PX)
+    pixels = huber_distance(face.landmarks, back, 240 / image_size / _MIRROR_PX)
     flipped = mirrored.points[:, order] * face.points.new_tensor([-1, 1, 1])
-    return pixels + _distance(face.points, flipped, 1 / _MIRROR_MM)
+    return pixels + huber_distance(face.points, flipped, 1 / _MIRROR_MM)
 
 
-def _distance(a: Tensor, b: Tensor, scale: float) -> Tensor:
+def huber_distance(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """Mean over points [B, N, D] of Huber's function of their distance, [B]; `scale`: units in one."""
     squared = ((a - b) * scale).square().sum(-1)
-    # Huber's function of the length; the root is taken only where it is smooth.
+    # The root is taken only where it is smooth.
     root = squared.clamp(min=1).sqrt()
     return torch.where(squared < 1, 0.5 * squared, root - 0.5).mean(1)
-
-
-@dataclass(frozen=True)
-class FacePoints:
-    """Some points of decoded faces, and the light on them: what `decoded_distance` compares.
-
-    Attributes:
-        landmarks: [B, 68, 2] pixels.
-        points: [B, N, 3] camera space, mm; the first 68 are the landmarks.
-        form: [B, N, 3] the same points in the face's own frame: shape and expression alone, mm.
-        albedo: [B, N, 3].
-        irradiance: [B, M, 3] on any M normals, the same for all faces.
-    """
-
-    landmarks: Tensor
-    points: Tensor
-    form: Tensor
-    albedo: Tensor
-    irradiance: Tensor
-
-
-def decoded_distance(predicted: FacePoints, true: FacePoints, image_size: int) -> Tensor:
-    """Distance of decoded faces to the true ones: place, depth, form, mimic, skin and light, [B].
-
-    The loss of a warm start on rendered faces, beside losses.code_distance: errors of the code that show
-    in the face weigh more than those that hardly show. A sum of Huber's functions with the units of
-    `_DECODED_UNITS`. After the model-space loss of Genova et al. 2018, section 4; not in the MoFA paper.
-
-    Args:
-        predicted: of the encoder.
-        true: of the known codes.
-        image_size: height of the pictures in pixels.
-    """
-    u = _DECODED_UNITS
-    a, b = predicted, true
-    count = a.landmarks.shape[1]
-    depth = (a.points[..., 2].mean(1) - b.points[..., 2].mean(1)) / u.depth
-    skin = a.albedo.mean(1) * a.irradiance.mean(1) - b.albedo.mean(1) * b.irradiance.mean(1)
-    return (
-        0.35 * _distance(a.landmarks, b.landmarks, 240 / image_size / u.picture)
-        + _distance(_centred(a.points), _centred(b.points), 1 / u.turned)
-        + 0.5 * F.smooth_l1_loss(depth, torch.zeros_like(depth), reduction="none")
-        + _distance(a.form[:, :count], b.form[:, :count], 1 / u.form)
-        + _distance(a.form[:, count:], b.form[:, count:], 1 / u.form)
-        + _distance(a.albedo, b.albedo, 1 / u.albedo)
-        + _distance(a.irradiance, b.irradiance, 1 / u.irradiance)
-        + 2 * _distance(skin[:, None], skin.new_zeros(len(skin), 1, 3), 1 / u.skin)
-    )
-
-
-@dataclass(frozen=True)
-class _DecodedUnits:
-    picture: float = 2.0  # px at 240
-    turned: float = 4.0  # mm, about the faces' centres in camera space
-    depth: float = 20.0  # mm
-    form: float = 2.0  # mm, in the faces' own frames: a smile moves its corners by 8
-    albedo: float = 0.1
-    irradiance: float = 0.2
-    skin: float = 0.1  # mean albedo times mean irradiance: the tone that the picture shows
-
-
-_DECODED_UNITS = _DecodedUnits()
-
-
-def _centred(points: Tensor) -> Tensor:
-    return points - points.mean(1, keepdim=True)
