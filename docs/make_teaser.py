@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mofa_nvdr.data.synthetic import CodePrior, random_codes
+from mofa_nvdr.data.synthetic.codes import CodePrior, random_codes
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, face_image

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from mofa_nvdr import __version__
 from mofa_nvdr.checkpoint import CheckpointError
+from mofa_nvdr.data.crops.framing import FRAMING
 from mofa_nvdr.data.images import ImageError, read_image, resize_square
-from mofa_nvdr.face_crops import FRAMING
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.networks.onnx_encoder import FILE, INPUT, OUTPUTS, OnnxEncoder, dump_facts, require
 from mofa_nvdr.reconstruction import Reconstructor, image_paths

@@ -23,7 +23,7 @@ from mofa_nvdr.cli import main
 from mofa_nvdr.config import load_config
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data import write_shards
-from mofa_nvdr.data.synthetic import BESIDE, SyntheticFaces
+from mofa_nvdr.data.synthetic.faces import BESIDE, SyntheticFaces
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.losses.consistency import mean_placement_anchor, placement_units
 from mofa_nvdr.objective import (

@@ -38,7 +38,7 @@ def synthesize(
     """
 
     def call() -> None:
-        from mofa_nvdr.synthesis import Options, synthesize_files
+        from mofa_nvdr.data.synthetic.synthesis import Options, synthesize_files
 
         options = Options(seed, size, face_model, backgrounds, lights, plain)
         synthesize_files(count, out, options, workers, shards)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mofa_nvdr.data.draws import Draws, random_generator
-from mofa_nvdr.data.head import CLOTH, HAIR, SKIN, HeadShape, border
-from mofa_nvdr.data.surroundings import (
+from mofa_nvdr.data.synthetic.head import CLOTH, HAIR, SKIN, HeadShape, border
+from mofa_nvdr.data.synthetic.surroundings import (
     Layer,
     _beard,
     _glasses,

@@ -19,12 +19,12 @@ import torch
 
 from mofa_nvdr.cli import main
 from mofa_nvdr.data import Photographs, open_corpus
+from mofa_nvdr.data.synthetic.synthesis import CHUNK, Options, synthesize_files
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
-from mofa_nvdr.synthesis import CHUNK, Options, synthesize_files
 from tests.helpers.small_face import small_face
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 SIZE = 48
 
 
@@ -242,7 +242,7 @@ class TestMistakes:
         assert not list(tmp_path.rglob("*.tmp")) and not list((tmp_path / "parts").iterdir())
 
     def test_a_worker_that_dies(self, options: Options, tmp_path: Path, monkeypatch):
-        monkeypatch.setattr("mofa_nvdr.synthesis._work", _die)
+        monkeypatch.setattr("mofa_nvdr.data.synthetic.synthesis._work", _die)
         with pytest.raises(
             RuntimeError, match="synthesize: a worker died .* the same command again"
         ):

@@ -535,7 +535,7 @@ class TestBatches:
             "import sys; from mofa_nvdr.data import Photographs, batches\n"
             "iterator = batches(Photographs(sys.argv[1]), 4); print(next(iterator).step)"
         )
-        root = Path(__file__).resolve().parents[1]
+        root = Path(__file__).resolve().parents[2]
         result = subprocess.run(
             [sys.executable, "-c", program, str(corpus)],
             capture_output=True,

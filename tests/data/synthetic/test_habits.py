@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr.data.expressions import ExpressionHabits
-from mofa_nvdr.data.synthetic import CodePrior, SyntheticFaces, random_codes
+from mofa_nvdr.data.synthetic.codes import CodePrior, random_codes
+from mofa_nvdr.data.synthetic.faces import SyntheticFaces
+from mofa_nvdr.data.synthetic.habits import ExpressionHabits
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.render.decoder import FaceDecoder
 from tests.helpers.small_face import small_face

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mofa_nvdr.data.augmentation import Augmentation, degrade
 from mofa_nvdr.data.draws import Draws
-from mofa_nvdr.data.head import HAIR, Head
+from mofa_nvdr.data.synthetic.head import HAIR, Head
 from mofa_nvdr.face.landmarks import BROWS, JAW
 
 # Shares of the pictures; docs/data.md lists them.

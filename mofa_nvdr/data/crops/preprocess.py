@@ -24,19 +24,19 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from mofa_nvdr.data.images import MIN_SIDE, ImageError, read_image
-from mofa_nvdr.data.packing import write_shards
-from mofa_nvdr.data.photographs import IMAGE_SUFFIXES, DataError, npz_bytes, split_by_name
-from mofa_nvdr.face.landmarks import NUM_LANDMARKS
-from mofa_nvdr.face_crops import (
+from mofa_nvdr.data.crops.detection import FaceDetector, LandmarkModel
+from mofa_nvdr.data.crops.framing import (
     Crop,
-    FaceDetector,
-    LandmarkModel,
     crop_from_box,
     crop_from_landmarks,
     sharpness,
     turned_away,
 )
+from mofa_nvdr.data.crops.landmark_files import landmarks_next_to, landmarks_of_folders, reason_of
+from mofa_nvdr.data.images import MIN_SIDE, ImageError, read_image
+from mofa_nvdr.data.packing import write_shards
+from mofa_nvdr.data.photographs import IMAGE_SUFFIXES, DataError, npz_bytes, split_by_name
+from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.files import (
     check_out,
     make_folders,
@@ -73,8 +73,8 @@ class Options:
     Attributes:
         size: side of the crops, px.
         smallest: least side of a crop in the photograph, px.
-        sharpness: least `face_crops.sharpness`.
-        turned: largest `face_crops.turned_away`, where landmarks are known.
+        sharpness: least `framing.sharpness`.
+        turned: largest `framing.turned_away`, where landmarks are known.
         score: least certainty of the detector.
         landmark_model: .dat file of dlib, for landmarks of faces that have none beside them; empty: none.
     """
@@ -127,7 +127,7 @@ def preprocess_files(
     check_out(out)
     model = LandmarkModel(o.landmark_model) if o.landmark_model else None
     sources, closed = _find_sources(inputs, Path(out))
-    known = _folder_landmarks({source.path.parent for source in sources})
+    known = landmarks_of_folders({source.path.parent for source in sources})
     folder = make_folders(out, "images")
     say = tqdm.write if sys.stderr.isatty() else lambda text: print(text, flush=True)
     for reason in closed:
@@ -228,7 +228,7 @@ def _process(
     record |= {"faces": [], "pruned": []}
     try:
         image = read_image(path)
-        points = known if known is not None else _sidecar(path)
+        points = known if known is not None else landmarks_next_to(path)
     except ImageError as error:
         return {**record, "unreadable": _utf8(str(error))}, []
     except OSError as error:  # of a folder that may be listed and no more
@@ -325,7 +325,7 @@ def _find_sources(inputs: Sequence[str], out: Path) -> tuple[list[_Source], list
             if not is_folder and not path.is_file():
                 raise DataError(f"{path}: no such photograph or folder")
         except OSError as error:
-            raise DataError(f"{path}: {_why(error)}") from None
+            raise DataError(f"{path}: {reason_of(error)}") from None
         where = Path(os.path.realpath(path if is_folder else path.parent))
         if where.is_relative_to(images):
             raise DataError(f"{path}: lies in {out / 'images'}, where crops go; give another --out")
@@ -366,95 +366,6 @@ def _place(path: Path) -> str:
 def _utf8(text: str, most: int = 0) -> str:
     """`text`, or its last bytes, without what is no UTF-8 in the names of files: tables can't hold it."""
     return text.encode("utf-8", "surrogateescape")[-most:].decode("utf-8", "replace")
-
-
-def _folder_landmarks(folders: set[Path]) -> dict[Path, list[np.ndarray]]:
-    """Photograph -> the landmarks of its faces, from the tables of their folders."""
-    known: dict[Path, list[np.ndarray]] = {}
-    for folder in sorted(folders):
-        for key, count in (("lm68", NUM_LANDMARKS), ("lm5", 5)):
-            path = folder / f"landmarks{count}.npz"
-            if not os.path.isfile(path):  # False too where the folder may be listed and no more
-                continue
-            try:
-                table = _load_npz(path)
-            except (OSError, ValueError) as error:
-                raise DataError(f"{path}: {_why(error)}") from None
-            files, points = table.get("files", np.empty(())), table.get(key, np.empty(()))
-            expected = (*files.shape, count, 2)
-            if files.ndim != 1 or points.shape != expected or points.dtype.kind not in "fiu":
-                raise DataError(f"{path}: expected files [N] and {key} [N, {count}, 2]")
-            for file, marks in zip(files, points):
-                if np.isfinite(marks).all():
-                    known.setdefault(folder / str(file), []).append(marks.astype(np.float64))
-            break
-    return known
-
-
-def _sidecar(path: Path) -> list[np.ndarray] | None:
-    """Landmarks in a file of the photograph's own name, or None."""
-    for suffix in (".pts", ".npz", ".txt", ".csv"):
-        file = path.with_suffix(suffix)
-        if file.is_file():
-            try:
-                points = _read_points(file)
-            except (OSError, ValueError) as error:
-                raise ImageError(f"{file}: {_why(error)}") from None
-            if points.shape not in ((NUM_LANDMARKS, 2), (5, 2)) or not np.isfinite(points).all():
-                raise ImageError(
-                    f"{file}: holds points {list(points.shape)}, expected 68 or 5 rows of x and y"
-                )
-            return [points]
-    return None
-
-
-def _why(error: OSError | ValueError) -> str:
-    if isinstance(error, OSError):
-        return f"cannot read it ({error.strerror or error})"
-    return str(error)
-
-
-def _read_points(file: Path) -> np.ndarray:
-    """The points in a file as they are, [N, 2] if it holds what it should.
-
-    Raises:
-        ValueError: it holds no points; the message does not name the file.
-        OSError: it cannot be read.
-    """
-    if file.suffix == ".npz":
-        table = _load_npz(file)
-        points = table.get("lm68", table.get("lm5", np.empty((0, 2))))
-        if points.dtype.kind not in "fiu":
-            raise ValueError(f"holds points of kind {points.dtype}, expected numbers")
-        return points.astype(np.float64)
-    text = file.read_text(encoding="utf-8-sig", errors="replace")
-    if file.suffix == ".pts":
-        text = text.partition("{")[2].partition("}")[0]
-    rows = [line.replace(",", " ").split() for line in text.splitlines()]
-    x, y = 0, 1
-    header = [name.strip("\"'").lower() for name in rows[0]] if rows else []
-    if file.suffix == ".csv" and {"x", "y"} <= set(header):
-        x, y = header.index("x"), header.index("y")
-        rows = rows[1:]
-    rows = [row for row in rows if len(row) > max(x, y)]
-    try:
-        points = np.array([[float(row[x]), float(row[y])] for row in rows]).reshape(-1, 2)
-    except ValueError as error:
-        raise ValueError(f"{error}, expected 68 or 5 rows of x and y") from None
-    # iBUG's files count from 1, at pixel centres.
-    return points - 0.5 if file.suffix == ".pts" else points
-
-
-def _load_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
-    except OSError as error:
-        if error.strerror:
-            raise
-        raise ValueError("cannot read it as .npz without pickles") from error
-    except Exception as error:  # numpy, zipfile and zlib each raise their own on damaged files
-        raise ValueError("cannot read it as .npz without pickles") from error
 
 
 def _read_log(folder: Path, o: Options) -> dict[str, dict[str, Any]]:

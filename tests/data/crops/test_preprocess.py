@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 
 from mofa_nvdr.cli import main
-from mofa_nvdr.data.images import read_image
-from mofa_nvdr.data.photographs import Photographs
-from mofa_nvdr.face_crops import (
+from mofa_nvdr.data.crops.detection import FaceDetector
+from mofa_nvdr.data.crops.framing import (
     Crop,
-    FaceDetector,
     crop_from_box,
     crop_from_landmarks,
     sharpness,
     turned_away,
 )
-from mofa_nvdr.preprocess import Options, preprocess_files
+from mofa_nvdr.data.crops.preprocess import Options, preprocess_files
+from mofa_nvdr.data.images import read_image
+from mofa_nvdr.data.photographs import Photographs
 
 # Right eye, left eye, nose, mouth corners of a face that looks ahead.
 POINTS_5 = np.array([[80.0, 90], [120, 90], [100, 115], [85, 140], [115, 140]])

@@ -12,7 +12,8 @@ import torch
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import Photographs
 from mofa_nvdr.data.sampling import Batch
-from mofa_nvdr.data.synthetic import CodePrior, SyntheticFaces, load_lights, random_codes
+from mofa_nvdr.data.synthetic.codes import CodePrior, load_lights, random_codes
+from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.code import CodeLayout, FaceCode
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, SH_CONSTANTS

@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.photographs import Photographs, npz_bytes, split_by_name
-from mofa_nvdr.data.synthetic import SyntheticFaces, load_lights
+from mofa_nvdr.data.synthetic.codes import load_lights
+from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import to_uint8

@@ -1,0 +1,1 @@
+"""Finds and frames the faces of photographs."""

@@ -1,0 +1,1 @@
+"""Renders faces whose codes are known."""
