@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import panels, png_bytes, sheet
 from mofa_nvdr.report import write_report
-from mofa_nvdr.run_folder import JsonLog
+from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.runs.folder import JsonLog
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import peak_memory
 from mofa_nvdr.system.files import write_bytes

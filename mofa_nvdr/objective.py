@@ -11,11 +11,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.code import CodeLayout, FaceCode
-from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.losses.consistency import (
     Placement,
     mean_placement_anchor,
@@ -30,62 +27,15 @@ from mofa_nvdr.losses.mofa import (
     photometric_raster,
     photometric_vertex,
 )
-from mofa_nvdr.networks.encoder import Encoder, build_encoder
-from mofa_nvdr.networks.spec import EncoderSpec
+from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.runs.config import TrainConfig
 from mofa_nvdr.scene.lighting import icosahedron, sh_basis, total_light
 from mofa_nvdr.stages import StageClock
 from mofa_nvdr.system import distributed
 
 # Beside the landmarks so many vertices, evenly spaced over the mesh, say where a known face is.
 _MORE_POINTS = 252
-
-
-def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
-    """The configured encoder with its output scales and its precision."""
-    size: int | str = config.encoder_size or "default"
-    weights = config.encoder_weights or None
-    encoder = build_encoder(config.encoder, layout, weights, _output_scale(config), size)
-    encoder.precision = getattr(torch, config.encoder_precision)
-    return encoder
-
-
-def encoder_spec(
-    config: TrainConfig, encoder: Encoder, face_model: ModelReference, camera: Camera
-) -> EncoderSpec:
-    """What a checkpoint says of the encoder of `make_encoder`."""
-    return EncoderSpec(
-        config.encoder,
-        encoder.input_size,
-        _output_scale(config),
-        encoder.layout,
-        face_model,
-        camera,
-    )
-
-
-def _output_scale(config: TrainConfig) -> dict[str, float]:
-    return {
-        "shape": config.scale_shape,
-        "expression": config.scale_expression,
-        "albedo": config.scale_albedo,
-        "rotation": config.scale_rotation,
-        "translation_xy": config.scale_xy,
-        "translation_z": config.scale_z,
-        "light": config.scale_light,
-    }
-
-
-def make_decoder(config: TrainConfig, model: FaceModel) -> FaceDecoder:
-    """The configured decoder; with render_mode "both" its own mode is "raster"."""
-    return FaceDecoder(
-        model,
-        config.image_size,
-        "raster" if config.render_mode == "both" else config.render_mode,
-        config.raster_gradient,
-        outline="edges" if config.outline_gradient else "none",
-    )
 
 
 def loss_terms(

@@ -16,8 +16,8 @@ from PIL import Image
 
 from mofa_nvdr import __version__
 from mofa_nvdr.charts import line_chart
-from mofa_nvdr.config import TrainConfig
-from mofa_nvdr.run_folder import read_log
+from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.stages import STAGES
 from mofa_nvdr.system.files import write_bytes
 

@@ -24,23 +24,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from mofa_nvdr.checkpoint import list_checkpoints
-from mofa_nvdr.config import ConfigError, TrainConfig, check_config, count_synthetic
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.evaluation import validate
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.monitoring import Monitor, code_statistics, command_line, gradient_norms
 from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.objective import (
-    loss_terms,
-    make_decoder,
-    make_encoder,
-    not_finite,
-    with_teacher,
-)
+from mofa_nvdr.objective import loss_terms, not_finite, with_teacher
 from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.run_folder import keep_config, open_run, remove_leftovers
+from mofa_nvdr.runs.build import make_decoder, make_encoder
+from mofa_nvdr.runs.checkpoint import list_checkpoints
+from mofa_nvdr.runs.config import ConfigError, TrainConfig, check_config, count_synthetic
+from mofa_nvdr.runs.folder import keep_config, open_run, remove_leftovers
 from mofa_nvdr.stages import StageClock
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import resolve_device

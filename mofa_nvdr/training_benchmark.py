@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from mofa_nvdr.benchmark import machine_facts
-from mofa_nvdr.config import ConfigError, TrainConfig, check_config
 from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.objective import Teacher, make_decoder, make_encoder, with_teacher
+from mofa_nvdr.objective import Teacher, with_teacher
+from mofa_nvdr.runs.build import make_decoder, make_encoder
+from mofa_nvdr.runs.config import ConfigError, TrainConfig, check_config
 from mofa_nvdr.stages import STAGES, StageClock
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import peak_memory, resolve_device

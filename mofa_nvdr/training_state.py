@@ -11,7 +11,13 @@ from typing import Any
 
 import torch
 
-from mofa_nvdr.checkpoint import (
+from mofa_nvdr.corpus import Corpus
+from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.networks.encoder import Encoder
+from mofa_nvdr.objective import Teacher
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.runs.build import encoder_spec
+from mofa_nvdr.runs.checkpoint import (
     BEST,
     CheckpointError,
     checkpoint_path,
@@ -23,12 +29,7 @@ from mofa_nvdr.checkpoint import (
     save_checkpoint,
     spec_of,
 )
-from mofa_nvdr.config import TrainConfig
-from mofa_nvdr.corpus import Corpus
-from mofa_nvdr.face.reference import ModelReference
-from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.objective import Teacher, encoder_spec
-from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.runs.config import TrainConfig
 from mofa_nvdr.system import distributed
 
 # A run whose faces cover less than this share of what they covered at the start is collapsing: the

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from mofa_nvdr import checkpoint, cli, run_folder, training
-from mofa_nvdr.checkpoint import BEST, CheckpointError, list_checkpoints, read_checkpoint
-from mofa_nvdr.config import ConfigError, load_config
-from mofa_nvdr.run_folder import read_log
+from mofa_nvdr import cli, training
+from mofa_nvdr.runs import checkpoint
+from mofa_nvdr.runs import folder as run_folder
+from mofa_nvdr.runs.checkpoint import BEST, CheckpointError, list_checkpoints, read_checkpoint
+from mofa_nvdr.runs.config import ConfigError, load_config
+from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.training import train
 from tests.helpers.killed_runs import KINDS
 from tests.helpers.small_encoder import small_encoder

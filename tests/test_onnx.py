@@ -19,17 +19,18 @@ import torch
 from torch.nn import functional as F
 
 from mofa_nvdr import onnx_export
-from mofa_nvdr.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
 from mofa_nvdr.cli import main
-from mofa_nvdr.config import load_config
 from mofa_nvdr.data.crops.framing import FRAMING
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder, build_encoder
 from mofa_nvdr.networks.onnx_encoder import FORMAT, INPUT, OUTPUTS, OnnxEncoder
-from mofa_nvdr.objective import encoder_spec, make_encoder
 from mofa_nvdr.parameters import load_parameters
-from mofa_nvdr.reconstruction import Reconstructor, image_paths
+from mofa_nvdr.reconstruction import image_paths
+from mofa_nvdr.runs.build import encoder_spec, make_encoder
+from mofa_nvdr.runs.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
+from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.scene.camera import Camera
 from tests.helpers.small_face import small_face
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mofa_nvdr.cli import COMMANDS
-from mofa_nvdr.config import TrainConfig, load_config
+from mofa_nvdr.runs.config import TrainConfig, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

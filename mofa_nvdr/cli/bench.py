@@ -9,7 +9,7 @@ import tyro
 
 from mofa_nvdr.cli import parse
 from mofa_nvdr.cli.train import take_configs
-from mofa_nvdr.config import TrainConfig, load_config
+from mofa_nvdr.runs.config import TrainConfig, load_config
 
 
 def run(args: list[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from mofa_nvdr.cli import parse
-from mofa_nvdr.config import ConfigError, TrainConfig, load_config, shipped_configs
+from mofa_nvdr.runs.config import ConfigError, TrainConfig, load_config, shipped_configs
 
 
 def run(args: list[str]) -> None:

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from mofa_nvdr.config import TrainConfig
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.networks.encoder import Encoder
+from mofa_nvdr.runs.config import TrainConfig
 
 
 class SmallTrunk(nn.Sequential):

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from mofa_nvdr.checkpoint import read_checkpoint, save_checkpoint
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.networks.spec import SCHEMA, EncoderSpec, NewerVersionError
 from mofa_nvdr.onnx_export import export_encoder
-from mofa_nvdr.reconstruction import Reconstructor
+from mofa_nvdr.runs.checkpoint import read_checkpoint, save_checkpoint
+from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.scene.camera import Camera
 
 # A run of version 0.1.0 at 54a676b, which knew 71 flat options and no schema. The weights of its encoder

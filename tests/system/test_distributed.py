@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from mofa_nvdr import training
-from mofa_nvdr.checkpoint import list_checkpoints
-from mofa_nvdr.config import ConfigError
 from mofa_nvdr.data.sampling import share_of
 from mofa_nvdr.objective import loss_terms
-from mofa_nvdr.run_folder import read_log
+from mofa_nvdr.runs.checkpoint import list_checkpoints
+from mofa_nvdr.runs.config import ConfigError
+from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training import train
 from tests.helpers.small_encoder import small_encoder

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mofa_nvdr.checkpoint import CheckpointError, list_checkpoints, read_metadata
-from mofa_nvdr.config import (
+from mofa_nvdr.runs.checkpoint import CheckpointError, list_checkpoints, read_metadata
+from mofa_nvdr.runs.config import (
     OUT_MAY_CHANGE,
     RESUME_MAY_CHANGE,
     ConfigError,

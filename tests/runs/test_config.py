@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import yaml
 
-from mofa_nvdr.config import (
+from mofa_nvdr.runs.config import (
     ConfigError,
     TrainConfig,
     check_config,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mofa_nvdr.checkpoint import (
+from mofa_nvdr.runs.checkpoint import (
     CheckpointError,
     checkpoint_path,
     find_checkpoint,

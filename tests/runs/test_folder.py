@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from mofa_nvdr.config import ConfigError, TrainConfig, load_config
-from mofa_nvdr.run_folder import JsonLog, keep_config, open_run, read_log
+from mofa_nvdr.runs.config import ConfigError, TrainConfig, load_config
+from mofa_nvdr.runs.folder import JsonLog, keep_config, open_run, read_log
 
 
 class TestOpenRun:

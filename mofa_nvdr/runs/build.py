@@ -1,0 +1,60 @@
+"""From a run's options to its encoder and decoder."""
+
+from __future__ import annotations
+
+import torch
+
+from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.networks.encoder import Encoder, build_encoder
+from mofa_nvdr.networks.spec import EncoderSpec
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.scene.camera import Camera
+
+
+def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
+    """The configured encoder with its output scales and its precision."""
+    size: int | str = config.encoder_size or "default"
+    weights = config.encoder_weights or None
+    encoder = build_encoder(config.encoder, layout, weights, _output_scale(config), size)
+    encoder.precision = getattr(torch, config.encoder_precision)
+    return encoder
+
+
+def encoder_spec(
+    config: TrainConfig, encoder: Encoder, face_model: ModelReference, camera: Camera
+) -> EncoderSpec:
+    """What a checkpoint says of the encoder of `make_encoder`."""
+    return EncoderSpec(
+        config.encoder,
+        encoder.input_size,
+        _output_scale(config),
+        encoder.layout,
+        face_model,
+        camera,
+    )
+
+
+def _output_scale(config: TrainConfig) -> dict[str, float]:
+    return {
+        "shape": config.scale_shape,
+        "expression": config.scale_expression,
+        "albedo": config.scale_albedo,
+        "rotation": config.scale_rotation,
+        "translation_xy": config.scale_xy,
+        "translation_z": config.scale_z,
+        "light": config.scale_light,
+    }
+
+
+def make_decoder(config: TrainConfig, model: FaceModel) -> FaceDecoder:
+    """The configured decoder; with render_mode "both" its own mode is "raster"."""
+    return FaceDecoder(
+        model,
+        config.image_size,
+        "raster" if config.render_mode == "both" else config.render_mode,
+        config.raster_gradient,
+        outline="edges" if config.outline_gradient else "none",
+    )
