@@ -19,8 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mofa_nvdr.charts import COLORS, line_chart
-from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.landmarks import PAPER_46
 from mofa_nvdr.networks.encoder import Encoder
@@ -30,6 +28,8 @@ from mofa_nvdr.render.pictures import to_uint8, write_png
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.runs.trained import Reconstructor
+from mofa_nvdr.training.batches import Corpus
+from mofa_nvdr.training.charts import COLORS, line_chart
 
 _WIDTH, _HEIGHT, _TITLE = 480, 260, 24
 _STYLE = (

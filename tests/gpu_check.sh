@@ -38,7 +38,7 @@ for module in ("pytest", "hypothesis", "mofa_nvdr.benchmark"):
         sys.exit(f'gpu_check: {module} can\'t be imported ({error}); pip install -e ".[dev]"')
 
 from mofa_nvdr import dr
-from mofa_nvdr.benchmark import machine_facts
+from mofa_nvdr.bench.operators import machine_facts
 
 facts = machine_facts(torch.device("cuda"))
 for name, value in facts.items():

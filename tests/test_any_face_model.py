@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.cli import main
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.reference import ModelReference
-from mofa_nvdr.parameters import load_parameters
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.runs.trained import Reconstructor
-from mofa_nvdr.training import train
+from mofa_nvdr.training.loop import train
 from tests.helpers.small_face import small_face
 
 # rows of the mesh, modes: 7, 6 and 8 of them; and one without any expression

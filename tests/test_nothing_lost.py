@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from mofa_nvdr import cli, training
+from mofa_nvdr import cli
 from mofa_nvdr.runs import checkpoint
 from mofa_nvdr.runs import folder as run_folder
 from mofa_nvdr.runs.checkpoint import BEST, CheckpointError, list_checkpoints, read_checkpoint
 from mofa_nvdr.runs.config import ConfigError, load_config
 from mofa_nvdr.runs.folder import read_log
-from mofa_nvdr.training import train
+from mofa_nvdr.training import loop as training
+from mofa_nvdr.training.loop import train
 from tests.helpers.killed_runs import KINDS
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face

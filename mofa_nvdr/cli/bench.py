@@ -42,8 +42,8 @@ def bench_train(args: list[str]) -> None:
         "stand in for photographs."
     )
     settings = parse("bench train", options, rest)
+    from mofa_nvdr.bench.training_step import bench_train as measure
     from mofa_nvdr.system.device import keep_freed_memory
-    from mofa_nvdr.training_benchmark import bench_train as measure
 
     keep_freed_memory()  # as train does
     measure(*settings)
@@ -71,7 +71,7 @@ def bench(
     """
 
     def call() -> None:
-        from mofa_nvdr.benchmark import bench as measure
+        from mofa_nvdr.bench.operators import bench as measure
 
         measure(device, batch, vertices, resolution, threads, repeats, out)
 

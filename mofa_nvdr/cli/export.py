@@ -44,7 +44,7 @@ def export(
     """
 
     def call() -> None:
-        from mofa_nvdr.export import Options, export_file
+        from mofa_nvdr.apply.export import Options, export_file
 
         options = Options(units, color, lit, posed, neutral, targets, texture_size)
         export_file(face, out, face_model, options)

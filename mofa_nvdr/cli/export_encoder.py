@@ -32,7 +32,7 @@ def export_encoder(
     """
 
     def call() -> None:
-        from mofa_nvdr.onnx_export import export_encoder as export
+        from mofa_nvdr.apply.onnx_export import export_encoder as export
 
         export(run, out, face_model, photographs)
 

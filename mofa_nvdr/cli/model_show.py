@@ -34,7 +34,7 @@ def show(
     """
 
     def call() -> None:
-        from mofa_nvdr.model_sheets import SHEETS, show_model
+        from mofa_nvdr.apply.model_sheets import SHEETS, show_model
 
         show_model(model, out, size, modes, seed, sheets or SHEETS)
 

@@ -36,7 +36,7 @@ def reconstruct(
     """
 
     def call() -> None:
-        from mofa_nvdr.reconstruction import reconstruct_files
+        from mofa_nvdr.apply.reconstruction import reconstruct_files
 
         reconstruct_files(list(input), checkpoint, out, face_model, device, runtime)
 

@@ -40,7 +40,7 @@ def relight(
     """
 
     def call() -> None:
-        from mofa_nvdr.relighting import relight_files
+        from mofa_nvdr.apply.relighting import relight_files
 
         relight_files(list(files), light, out, rotate, frames, image_size, face_model, device)
 

@@ -33,7 +33,7 @@ def run(args: list[str]) -> None:
             "nothing to do: give --config NAME (quickstart for a first run) or options"
         )
     from mofa_nvdr.system.device import keep_freed_memory
-    from mofa_nvdr.training import train
+    from mofa_nvdr.training.loop import train
 
     keep_freed_memory()
     train(config, "-".join([Path(names[-1]).stem if names else "mofa", config.render_mode]))

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from mofa_nvdr import onnx_export
-from mofa_nvdr.benchmark import machine_facts
+from mofa_nvdr.apply import onnx_export
+from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.networks.encoder import build_encoder
 from mofa_nvdr.networks.onnx_encoder import OnnxEncoder
 from mofa_nvdr.networks.trunks import TRUNKS

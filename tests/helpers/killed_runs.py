@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
-from mofa_nvdr import training
 from mofa_nvdr.runs import checkpoint
 from mofa_nvdr.runs import folder as run_folder
 from mofa_nvdr.runs.config import TrainConfig, load_config
+from mofa_nvdr.training import loop as training
 from tests.helpers.small_encoder import small_encoder
 
 TIMES = 6  # kills by the clock; the others come at counted moments

@@ -19,18 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mofa_nvdr import training
-from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.dr import reference
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.losses.mofa import batch_pose_prior
-from mofa_nvdr.objective import loss_terms
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_decoder
 from mofa_nvdr.runs.config import TrainConfig, load_config
 from mofa_nvdr.system import distributed
+from mofa_nvdr.training import loop as training
+from mofa_nvdr.training.batches import Corpus
+from mofa_nvdr.training.objective import loss_terms
 from tests.helpers.small_encoder import small_encoder
 
 BAD_STEP = 3

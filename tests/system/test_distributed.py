@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr import training
 from mofa_nvdr.data.sampling import share_of
-from mofa_nvdr.objective import loss_terms
 from mofa_nvdr.runs.checkpoint import list_checkpoints
 from mofa_nvdr.runs.config import ConfigError
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.system import distributed
-from mofa_nvdr.training import train
+from mofa_nvdr.training import loop as training
+from mofa_nvdr.training.loop import train
+from mofa_nvdr.training.objective import loss_terms
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
 from tests.helpers.two_processes import BAD_STEP, break_one_share, compute_in_doubles, config_of

@@ -16,20 +16,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from mofa_nvdr.corpus import Corpus
-from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import panels, png_bytes, sheet
-from mofa_nvdr.report import write_report
 from mofa_nvdr.runs.config import TrainConfig
 from mofa_nvdr.runs.folder import JsonLog
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import peak_memory
 from mofa_nvdr.system.files import write_bytes
+from mofa_nvdr.training.batches import Corpus
+from mofa_nvdr.training.report import write_report
 
 logger = logging.getLogger(__name__)
 _SHEET_FACES = 12
@@ -204,33 +202,6 @@ class Monitor:
             for name, value in values.items():
                 if isinstance(value, float) and math.isfinite(value):
                     self._board.add_scalar(f"{group}/{name}", value, step)
-
-
-def code_statistics(codes: Tensor, layout: CodeLayout) -> dict[str, dict[str, float]]:
-    """Of each part of predicted codes [B, size], in the part's own units.
-
-    Returns:
-        code_norm: the mean over the batch of the part's length.
-        code_sd: the standard deviation over the batch, root mean square over the part's numbers: 0 for an
-            encoder that says the same of every image.
-    """
-    norm, sd = {}, {}
-    for name, place in layout.slices.items():
-        part = codes[:, place].float()
-        if not part.shape[1]:  # a model without expressions
-            continue
-        norm[name] = part.norm(dim=1).mean().item()
-        sd[name] = part.var(dim=0, correction=0).mean().sqrt().item()
-    return {"code_norm": norm, "code_sd": sd}
-
-
-def gradient_norms(encoder: Encoder) -> dict[str, float]:
-    """Length of the gradient of each group of Encoder.parameter_groups."""
-    norms = {}
-    for name, parameters in encoder.parameter_groups().items():
-        lengths = [p.grad.norm() for p in parameters if p.grad is not None]
-        norms[name] = torch.stack(lengths).norm().item() if lengths else 0.0
-    return norms
 
 
 def command_line() -> str:

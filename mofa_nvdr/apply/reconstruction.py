@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.data.images import ImageError, central_square, read_image, resize_square
 from mofa_nvdr.data.photographs import IMAGE_SUFFIXES
-from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.render.pictures import panels, write_png
 from mofa_nvdr.runs.trained import Reconstructor
 

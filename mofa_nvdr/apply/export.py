@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr import __version__
+from mofa_nvdr.apply.mesh_files import Mesh, glb_bytes, mtl_bytes, obj_bytes, ply_bytes
+from mofa_nvdr.apply.parameters import load_face
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.mesh_files import Mesh, glb_bytes, mtl_bytes, obj_bytes, ply_bytes
-from mofa_nvdr.parameters import load_face
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry
 from mofa_nvdr.render.pictures import png_bytes
 from mofa_nvdr.render.texture_baking import bake, pad

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mofa_nvdr import __version__
+from mofa_nvdr.apply.reconstruction import image_paths
 from mofa_nvdr.data.crops.framing import FRAMING
 from mofa_nvdr.data.images import ImageError, read_image, resize_square
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.networks.onnx_encoder import FILE, INPUT, OUTPUTS, OnnxEncoder, dump_facts, require
-from mofa_nvdr.reconstruction import image_paths
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.checkpoint import CheckpointError
 from mofa_nvdr.runs.trained import Reconstructor

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from mofa_nvdr.apply.parameters import FaceParameters, load_parameters
 from mofa_nvdr.face.code import CodeLayout, FaceCode
-from mofa_nvdr.parameters import FaceParameters, load_parameters
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 

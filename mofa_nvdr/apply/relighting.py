@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mofa_nvdr.apply.parameters import FaceParameters, load_face, load_parameters
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.parameters import FaceParameters, load_face, load_parameters
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.render.pictures import to_uint8, write_png
 from mofa_nvdr.scene.camera import Camera

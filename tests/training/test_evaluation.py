@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mofa_nvdr.data.sampling import Batch
-from mofa_nvdr.evaluation import validate
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
+from mofa_nvdr.training.evaluation import validate
 from tests.helpers.small_face import small_face
 
 

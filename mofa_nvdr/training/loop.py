@@ -9,38 +9,34 @@ from __future__ import annotations
 
 import io
 import itertools
-import math
 import random
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data.sampling import Batch
-from mofa_nvdr.evaluation import validate
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.monitoring import Monitor, code_statistics, command_line, gradient_norms
-from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.objective import loss_terms, not_finite, with_teacher
-from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_decoder, make_encoder
 from mofa_nvdr.runs.checkpoint import list_checkpoints
 from mofa_nvdr.runs.config import ConfigError, TrainConfig, check_config, count_synthetic
 from mofa_nvdr.runs.folder import keep_config, open_run, remove_leftovers
-from mofa_nvdr.stages import StageClock
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import resolve_device
 from mofa_nvdr.system.files import named_errors, write_bytes
-from mofa_nvdr.training_state import TrainingState, make_optimizer, set_rates
+from mofa_nvdr.training.batches import Corpus
+from mofa_nvdr.training.evaluation import validate
+from mofa_nvdr.training.monitoring import Monitor, command_line
+from mofa_nvdr.training.optimizer import make_optimizer
+from mofa_nvdr.training.stages import StageClock
+from mofa_nvdr.training.state import TrainingState
+from mofa_nvdr.training.step import train_step
+from mofa_nvdr.training.teacher import with_teacher
 
 
 class Stopped(KeyboardInterrupt):
@@ -205,88 +201,6 @@ def _train(
             monitor.say(f"{len(unreadable)} unreadable images were skipped: {names}")
         monitor.say(f"{run}: finished at step {max(done, config.steps)}")
     return run
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a training step has to say; the same on every process.
-
-    Attributes:
-        terms: the loss and its terms over the whole batch.
-        trouble: which number was not finite, so that the step was skipped; empty: none.
-        stop: a process was asked to stop.
-        report: of reported steps: "gradient_norm", and groups: "rate" (all parts but the depth have the
-            trunk's), "gradient" by part, and those of monitoring.code_statistics.
-    """
-
-    terms: dict[str, float]
-    trouble: str
-    stop: bool
-    report: dict[str, Any]
-
-
-def train_step(
-    config: TrainConfig,
-    encoder: nn.Module,
-    decoder: FaceDecoder,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    step: int,
-    clock: StageClock,
-    reported: bool = False,
-    asked_to_stop: Callable[[], bool] = lambda: False,
-) -> StepResult:
-    """One step of the optimizer, or none where the loss or its gradient is not finite.
-
-    Args:
-        config: of the run.
-        encoder: of distributed.parallel.
-        decoder: of objective.make_decoder.
-        optimizer: of training_state.make_optimizer.
-        batch: this process's share.
-        step: its number, from 1.
-        clock: measures the stages after "data".
-        reported: fill in StepResult.report.
-        asked_to_stop: whether this process was asked to; all hear of it here.
-    """
-    set_rates(config, optimizer, step)
-    own = cast(Encoder, getattr(encoder, "module", encoder))  # without DistributedDataParallel
-    if config.freeze_norm and step > config.warm_start_steps:
-        for layer in own.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.eval()  # each time: a validation puts all layers back into training
-    buffers = [buffer.clone() for buffer in own.buffers()]  # BatchNorm's averages
-    terms = loss_terms(config, encoder, decoder, batch, step, clock)
-    clock.lap("decoder_forward")
-    optimizer.zero_grad(set_to_none=True)
-    terms["loss"].backward()
-    clock.lap("encoder_backward")
-
-    # Gradients are those of the whole batch by now: all processes see the same trouble.
-    flag = terms["loss"].new_tensor(float(asked_to_stop())).detach()
-    values = distributed.total(torch.stack([*(term.detach() for term in terms.values()), flag]))
-    terms = dict(zip(terms, values / distributed.world_size()))
-    report: dict[str, Any] = {}
-    if reported:
-        assert clock.codes is not None
-        codes = torch.cat(distributed.gather(clock.codes.cpu()))
-        report["gradient"] = gradient_norms(own)
-        rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-        report["rate"] = {name: rates[name] for name in ("trunk", "translation_z")}
-        report |= code_statistics(codes, decoder.model.layout)
-    largest = config.clip_gradient if config.clip_gradient > 0 else math.inf
-    norm = nn.utils.clip_grad_norm_(own.parameters(), largest)
-    trouble = not_finite(terms, norm)
-    if trouble:
-        for buffer, before in zip(own.buffers(), buffers):
-            buffer.copy_(before)
-    else:
-        optimizer.step()
-    if reported:
-        report["gradient_norm"] = norm.item()
-    clock.lap("optimizer")
-    plain = {name: term.item() for name, term in terms.items()} if reported else {}
-    return StepResult(plain, trouble, values[-1].item() > 0, report)
 
 
 def _save_batch(run: Path, step: int, batch: Batch) -> str:

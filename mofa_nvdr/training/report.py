@@ -15,11 +15,11 @@ from typing import Any
 from PIL import Image
 
 from mofa_nvdr import __version__
-from mofa_nvdr.charts import line_chart
 from mofa_nvdr.runs.config import TrainConfig
 from mofa_nvdr.runs.folder import read_log
-from mofa_nvdr.stages import STAGES
 from mofa_nvdr.system.files import write_bytes
+from mofa_nvdr.training.charts import line_chart
+from mofa_nvdr.training.stages import STAGES
 
 REPORT = "report.html"
 _SHEET_WIDTH = 1200  # px in the report; the sheets themselves are larger

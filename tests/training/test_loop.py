@@ -17,22 +17,24 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr import training
 from mofa_nvdr.cli import main
-from mofa_nvdr.corpus import Corpus
 from mofa_nvdr.data import write_shards
 from mofa_nvdr.data.synthetic.faces import BESIDE, SyntheticFaces
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.losses.consistency import mean_placement_anchor, placement_units
-from mofa_nvdr.objective import Teacher, _encode_together, _placement, loss_terms, with_teacher
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_decoder, make_encoder
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import read_log
-from mofa_nvdr.stages import STAGES, StageClock
-from mofa_nvdr.training import train, train_step
-from mofa_nvdr.training_state import make_optimizer, set_rates
+from mofa_nvdr.training import loop as training
+from mofa_nvdr.training.batches import Corpus
+from mofa_nvdr.training.loop import train
+from mofa_nvdr.training.objective import _encode_together, _placement, loss_terms
+from mofa_nvdr.training.optimizer import make_optimizer, set_rates
+from mofa_nvdr.training.stages import STAGES, StageClock
+from mofa_nvdr.training.step import train_step
+from mofa_nvdr.training.teacher import Teacher, with_teacher
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr import model_sheets
+from mofa_nvdr.apply import model_sheets
 from mofa_nvdr.cli import main
 from mofa_nvdr.cli.model import SUBCOMMANDS
 from mofa_nvdr.face import rebuild, recipe

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
+from mofa_nvdr.apply.parameters import FaceParameters
+from mofa_nvdr.apply.relighting import relight
 from mofa_nvdr.cli import main
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.parameters import FaceParameters
-from mofa_nvdr.relighting import relight
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.light_sources import light_presets, load_light

@@ -15,11 +15,11 @@ from mofa_nvdr.shaders.sh_lambert import sh_lambert
 from PIL import Image
 
 from mofa_nvdr import dr
+from mofa_nvdr.apply.export import LEAST_MOTION, Options, export_file
+from mofa_nvdr.apply.mesh_files import Mesh, glb_bytes, obj_bytes, ply_bytes, split_at_seams
+from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.cli import main
-from mofa_nvdr.export import LEAST_MOTION, Options, export_file
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.mesh_files import Mesh, glb_bytes, obj_bytes, ply_bytes, split_at_seams
-from mofa_nvdr.parameters import FaceParameters
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.render.texture_baking import bake, pad
 from mofa_nvdr.scene.camera import Camera

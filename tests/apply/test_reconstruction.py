@@ -9,16 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
+from mofa_nvdr.apply.parameters import load_parameters
+from mofa_nvdr.apply.reconstruction import reconstruct_files
 from mofa_nvdr.cli import main
 from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.parameters import load_parameters
-from mofa_nvdr.reconstruction import reconstruct_files
 from mofa_nvdr.render.pictures import panels
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.trained import Reconstructor
-from mofa_nvdr.training import train
+from mofa_nvdr.training.loop import train
 from tests.helpers.small_face import small_face
 
 SIZE = 64  # of the smoke configuration

@@ -13,18 +13,18 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 
-from mofa_nvdr.benchmark import machine_facts
-from mofa_nvdr.corpus import Corpus
+from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.objective import Teacher, with_teacher
 from mofa_nvdr.runs.build import make_decoder, make_encoder
 from mofa_nvdr.runs.config import ConfigError, TrainConfig, check_config
-from mofa_nvdr.stages import STAGES, StageClock
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import peak_memory, resolve_device
-from mofa_nvdr.training import train_step
-from mofa_nvdr.training_state import make_optimizer
+from mofa_nvdr.training.batches import Corpus
+from mofa_nvdr.training.optimizer import make_optimizer
+from mofa_nvdr.training.stages import STAGES, StageClock
+from mofa_nvdr.training.step import train_step
+from mofa_nvdr.training.teacher import Teacher, with_teacher
 
 _WARM_UP = 3
 _PICTURES = 40

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr import monitoring
-from mofa_nvdr.charts import _log_ticks, _number, _thin, _ticks, line_chart
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.monitoring import code_statistics, command_line, gradient_norms
-from mofa_nvdr.report import write_report
 from mofa_nvdr.runs.config import TrainConfig
-from mofa_nvdr.stages import STAGES, StageClock
+from mofa_nvdr.training import monitoring
+from mofa_nvdr.training.charts import _log_ticks, _number, _thin, _ticks, line_chart
+from mofa_nvdr.training.monitoring import command_line
+from mofa_nvdr.training.report import write_report
+from mofa_nvdr.training.stages import STAGES, StageClock
+from mofa_nvdr.training.step import code_statistics, gradient_norms
 from tests.helpers.small_encoder import small_encoder
 
 

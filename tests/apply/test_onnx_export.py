@@ -18,15 +18,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mofa_nvdr import onnx_export
+from mofa_nvdr.apply import onnx_export
+from mofa_nvdr.apply.parameters import load_parameters
+from mofa_nvdr.apply.reconstruction import image_paths
 from mofa_nvdr.cli import main
 from mofa_nvdr.data.crops.framing import FRAMING
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder, build_encoder
 from mofa_nvdr.networks.onnx_encoder import FORMAT, INPUT, OUTPUTS, OnnxEncoder
-from mofa_nvdr.parameters import load_parameters
-from mofa_nvdr.reconstruction import image_paths
 from mofa_nvdr.runs.build import encoder_spec, make_encoder
 from mofa_nvdr.runs.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
 from mofa_nvdr.runs.config import load_config
@@ -174,7 +174,7 @@ class TestFile:
 
     def test_the_page_about_it_tells_the_truth(self, exported, tmp_path, monkeypatch):
         """Its program for readers without torch runs, and its table has the file's names."""
-        page = (Path(__file__).parents[1] / "docs" / "encoders.md").read_text(encoding="utf-8")
+        page = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text(encoding="utf-8")
         (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
         assert "torch" not in program
         shutil.copy(exported, tmp_path / "face_encoder.onnx")
@@ -511,7 +511,7 @@ class TestOnnxEncoder:
 class TestBenchmark:
     def test_table(self, exported, monkeypatch, capsys):
         monkeypatch.setattr(onnx_export, "encoder_to_onnx", lambda *_: exported.read_bytes())
-        path = Path(__file__).parent / "benchmarks" / "bm_encoder.py"
+        path = Path(__file__).parents[1] / "benchmarks" / "bm_encoder.py"
         threads = torch.get_num_threads()
         options = ["--encoders", "mobilenet_v3_large", "--seconds", "0", "--size", "80"]
         runpy.run_path(str(path))["main"](options)

@@ -1,0 +1,1 @@
+"""Times of operators and of training steps on this machine."""

@@ -1,0 +1,1 @@
+"""The loop, one step, what it minimises, its schedule, its state, its reports."""
