@@ -23,6 +23,10 @@ _PUBLIC = {
     "FaceDecoder": "render.decoder",
     "FaceModel": "face.model",
     "FaceRenderer": "render.renderer",
+    "Phong": "shaders.phong",
+    "PhongLight": "shaders.phong",
+    "ShLambert": "shaders.sh_lambert",
+    "Shader": "shaders.shader",
     "build_encoder": "networks.encoder",
     "sh_lambert": "shaders.sh_lambert",
 }

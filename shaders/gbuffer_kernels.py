@@ -13,11 +13,12 @@ from mofa_nvdr.dr.interpolate_kernels import triangle_at
 from mofa_nvdr.dr.parallel import jit
 from mofa_nvdr.dr.rasterize_kernels import GU, GV, NDC_X, NDC_Y, PIXELS, TABLE, add_pixels
 
-_BLOCK = 128
+BLOCK = 128
 _ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
 _NO_LENGTH = np.float32(1e-12)
-# The rows of the table; three for each vector.
-_NORMAL, _ALBEDO, _MASK, _INVERSE, _LIGHT, _IMAGE = 0, 3, 6, 7, 8, 11
+# The rows of the table; three for each vector. Those that `gather` and `normalize` fill; a shader has more.
+NORMAL, ALBEDO, MASK, INVERSE, GATHERED = 0, 3, 6, 7, 8
+_LIGHT, _IMAGE = 8, 11
 _PRODUCT, _G_ALBEDO, _G_LIGHT, _G_NORMAL, _ROWS = 14, 19, 22, 23, 26
 
 
@@ -42,34 +43,34 @@ def clip_to_camera(sums, x_scale, y_scale):
 
 
 @jit
-def shade_rows(normals, albedo, rast, tri, q, start, stop, image, mask):
+def shade_rows(normals, albedo, q, rast, tri, start, stop, image, mask):
     """Shade rows of rast [H, W, 4] into planes [., H, W] that are upside down to it."""
     height, width = rast.shape[0], rast.shape[1]
-    s = np.empty((_ROWS, _BLOCK), np.float32)
-    corners = np.empty((3, _BLOCK), np.uint32)  # unsigned: no test for negative indices
+    s = np.empty((_ROWS, BLOCK), np.float32)
+    corners = np.empty((3, BLOCK), np.uint32)  # unsigned: no test for negative indices
     for j in range(start, stop):
         row = height - 1 - j
-        for left in range(0, width, _BLOCK):
-            n = min(_BLOCK, width - left)
-            if not _gather(normals, albedo, rast, tri, j, left, n, corners, s):
+        for left in range(0, width, BLOCK):
+            n = min(BLOCK, width - left)
+            if not gather(normals, albedo, rast, tri, j, left, n, corners, s):
                 mask[0, row, left : left + n] = _ZERO
                 for c in range(3):
                     image[c, row, left : left + n] = _ZERO
                 continue
-            _normalize(n, s)
+            normalize(n, s)
             for k in range(n):
-                mask[0, row, left + k] = s[_MASK, k]
+                mask[0, row, left + k] = s[MASK, k]
             for c in range(3):
                 _irradiance(q, c, n, s)
                 for k in range(n):
-                    s[_IMAGE + c, k] = s[_ALBEDO + c, k] * s[_LIGHT + c, k]
+                    s[_IMAGE + c, k] = s[ALBEDO + c, k] * s[_LIGHT + c, k]
                 for k in range(n):
                     image[c, row, left + k] = s[_IMAGE + c, k]
 
 
 @jit
 def shade_rows_backward(
-    pos, normals, albedo, rast, tri, q, g_image, g_rast, start, stop, with_rast, grad_rast,
+    pos, normals, albedo, q, rast, tri, g_image, g_rast, start, stop, with_rast, grad_rast,
     sums, pos_sums, grad_q,
 ):  # fmt: skip
     """Gradients of u and v over some rows; the gradients of vertices and quadric are added up.
@@ -79,26 +80,26 @@ def shade_rows_backward(
     [H, W, 4] from elsewhere; [0, 0] and [0, 0, 0] stand for none.
     """
     height, width = rast.shape[0], rast.shape[1]
-    s = np.empty((_ROWS, _BLOCK), np.float32)
-    corners = np.empty((3, _BLOCK), np.uint32)  # unsigned: no test for negative indices
+    s = np.empty((_ROWS, BLOCK), np.float32)
+    corners = np.empty((3, BLOCK), np.uint32)  # unsigned: no test for negative indices
     with_pos = len(pos) > 0
     table, table_corners, m = np.zeros((TABLE, PIXELS)), np.empty((3, PIXELS), np.uint32), 0
     for j in range(start, stop):
         row = height - 1 - j
         ndc_y = (2 * j + 1) / height - 1.0
-        for left in range(0, width, _BLOCK):
-            n = min(_BLOCK, width - left)
-            if not _gather(normals, albedo, rast, tri, j, left, n, corners, s):
+        for left in range(0, width, BLOCK):
+            n = min(BLOCK, width - left)
+            if not gather(normals, albedo, rast, tri, j, left, n, corners, s):
                 if with_rast:
                     grad_rast[j, left : left + n] = _ZERO
                 continue
             for c in range(3):
                 for k in range(n):
                     s[_IMAGE + c, k] = g_image[c, row, left + k]
-            _normalize(n, s)
+            normalize(n, s)
             _shade_block_backward(q, n, s, grad_q)
             for k in range(n):
-                if s[_MASK, k] == _ZERO:
+                if s[MASK, k] == _ZERO:
                     if with_rast:
                         grad_rast[j, left + k] = _ZERO
                     continue
@@ -110,13 +111,13 @@ def shade_rows_backward(
                 g0, g1 = np.float64(s[_G_NORMAL, k]), np.float64(s[_G_NORMAL + 1, k])
                 g2, g3 = np.float64(s[_G_NORMAL + 2, k]), np.float64(s[_G_ALBEDO, k])
                 g4, g5 = np.float64(s[_G_ALBEDO + 1, k]), np.float64(s[_G_ALBEDO + 2, k])
-                _add(sums, a, u, g0, g1, g2, g3, g4, g5)
-                _add(sums, b, v, g0, g1, g2, g3, g4, g5)
-                _add(sums, c, w, g0, g1, g2, g3, g4, g5)
+                add_six(sums, a, u, g0, g1, g2, g3, g4, g5)
+                add_six(sums, b, v, g0, g1, g2, g3, g4, g5)
+                add_six(sums, c, w, g0, g1, g2, g3, g4, g5)
                 if not (with_rast or with_pos):
                     continue
-                grad_u = _along(normals, albedo, a, c, g0, g1, g2, g3, g4, g5)
-                grad_v = _along(normals, albedo, b, c, g0, g1, g2, g3, g4, g5)
+                grad_u = along_six(normals, albedo, a, c, g0, g1, g2, g3, g4, g5)
+                grad_v = along_six(normals, albedo, b, c, g0, g1, g2, g3, g4, g5)
                 if with_rast:
                     grad_rast[j, i, 0], grad_rast[j, i, 1] = grad_u, grad_v
                     grad_rast[j, i, 2], grad_rast[j, i, 3] = _ZERO, _ZERO
@@ -124,9 +125,8 @@ def shade_rows_backward(
                 if len(g_rast):
                     grad_u += g_rast[j, i, 0]
                     grad_v += g_rast[j, i, 1]
-                table_corners[0, m], table_corners[1, m], table_corners[2, m] = a, b, c
-                table[GU, m], table[GV, m] = grad_u, grad_v
-                table[NDC_X, m], table[NDC_Y, m] = (2 * i + 1) / width - 1.0, ndc_y
+                ndc_x = (2 * i + 1) / width - 1.0
+                put_pixel(a, b, c, grad_u, grad_v, ndc_x, ndc_y, m, table_corners, table)
                 m += 1
                 if m == PIXELS:
                     add_pixels(pos, table_corners, m, False, table, pos_sums)
@@ -136,38 +136,58 @@ def shade_rows_backward(
 
 
 @jit(inline=True)
-def _gather(normals, albedo, rast, tri, j, left, n, corners, s):
+def put_pixel(a, b, c, grad_u, grad_v, ndc_x, ndc_y, m, corners, table):
+    """Row m of the table of `add_pixels`: a pixel's corners, the gradient of its u and v, and its place."""
+    corners[0, m], corners[1, m], corners[2, m] = a, b, c
+    table[GU, m], table[GV, m] = grad_u, grad_v
+    table[NDC_X, m], table[NDC_Y, m] = ndc_x, ndc_y
+
+
+@jit(inline=True)
+def gather(normals, albedo, rast, tri, j, left, n, corners, s):
     """Interpolate normals and albedo over n pixels; whether any of them shows a triangle."""
     covered = False
     for k in range(n):
         t = triangle_at(rast, tri, j, left + k, len(normals))
-        s[_MASK, k] = _ONE if t >= 0 else _ZERO
+        s[MASK, k] = _ONE if t >= 0 else _ZERO
         if t >= 0:
             covered = True
             corners[0, k], corners[1, k], corners[2, k] = tri[t, 0], tri[t, 1], tri[t, 2]
     if not covered:
         return False
     for k in range(n):  # a loop of its own: the processor waits for many corners at once
-        if s[_MASK, k] == _ZERO:
+        if s[MASK, k] == _ZERO:
             for i in range(3):
-                s[_NORMAL + i, k], s[_ALBEDO + i, k] = _ZERO, _ZERO
+                s[NORMAL + i, k], s[ALBEDO + i, k] = _ZERO, _ZERO
             continue
         a, b, c = corners[0, k], corners[1, k], corners[2, k]
         u, v = rast[j, left + k, 0], rast[j, left + k, 1]
         w = _ONE - u - v
         for i in range(3):
-            s[_NORMAL + i, k] = u * normals[a, i] + v * normals[b, i] + w * normals[c, i]
-            s[_ALBEDO + i, k] = u * albedo[a, i] + v * albedo[b, i] + w * albedo[c, i]
+            s[NORMAL + i, k] = u * normals[a, i] + v * normals[b, i] + w * normals[c, i]
+            s[ALBEDO + i, k] = u * albedo[a, i] + v * albedo[b, i] + w * albedo[c, i]
     return True
 
 
 @jit(inline=True)
-def _normalize(n, s):
+def normalize(n, s):
+    """Make the normals unit; keep the inverse of their lengths."""
     for k in range(n):
-        x, y, z = s[_NORMAL, k], s[_NORMAL + 1, k], s[_NORMAL + 2, k]
+        x, y, z = s[NORMAL, k], s[NORMAL + 1, k], s[NORMAL + 2, k]
         inverse = _ONE / max(np.sqrt(x * x + y * y + z * z), _NO_LENGTH)
-        s[_NORMAL, k], s[_NORMAL + 1, k], s[_NORMAL + 2, k] = x * inverse, y * inverse, z * inverse
-        s[_INVERSE, k] = inverse
+        s[NORMAL, k], s[NORMAL + 1, k], s[NORMAL + 2, k] = x * inverse, y * inverse, z * inverse
+        s[INVERSE, k] = inverse
+
+
+@jit(inline=True)
+def normalize_backward(row, n, s):
+    """Turn gradients of the normalised normal, in three rows of s, into those of the normal before."""
+    for k in range(n):  # the length has no part in the result
+        x, y, z = s[NORMAL, k], s[NORMAL + 1, k], s[NORMAL + 2, k]
+        along = s[row, k] * x + s[row + 1, k] * y + s[row + 2, k] * z
+        s[row, k] = (s[row, k] - along * x) * s[INVERSE, k]
+        s[row + 1, k] = (s[row + 1, k] - along * y) * s[INVERSE, k]
+        s[row + 2, k] = (s[row + 2, k] - along * z) * s[INVERSE, k]
 
 
 @jit(inline=True)
@@ -176,21 +196,21 @@ def _irradiance(q, c, n, s):
     q0, q1, q2, q3, q4 = q[0, c], q[1, c], q[2, c], q[3, c], q[4, c]
     q5, q6, q7, q8 = q[5, c], q[6, c], q[7, c], q[8, c]
     for k in range(n):
-        x, y, z = s[_NORMAL, k], s[_NORMAL + 1, k], s[_NORMAL + 2, k]
+        x, y, z = s[NORMAL, k], s[NORMAL + 1, k], s[NORMAL + 2, k]
         light = (
             q0
             + x * (q1 + y * q4 + z * q7 + x * q8)
             + y * (q2 + z * q5 - y * q8)
             + z * (q3 + z * q6)
         )
-        s[_LIGHT + c, k] = light if s[_MASK, k] > _ZERO else _ZERO
+        s[_LIGHT + c, k] = light if s[MASK, k] > _ZERO else _ZERO
 
 
 @jit(inline=True)
 def _shade_block_backward(q, n, s, grad_q):
     """From the gradient of the image to those of albedo, interpolated normal and quadric."""
     for k in range(n):
-        x, y, z = s[_NORMAL, k], s[_NORMAL + 1, k], s[_NORMAL + 2, k]
+        x, y, z = s[NORMAL, k], s[NORMAL + 1, k], s[NORMAL + 2, k]
         s[_PRODUCT, k], s[_PRODUCT + 1, k], s[_PRODUCT + 2, k] = x * y, y * z, z * z
         s[_PRODUCT + 3, k], s[_PRODUCT + 4, k] = x * z, x * x - y * y
         s[_G_NORMAL, k], s[_G_NORMAL + 1, k], s[_G_NORMAL + 2, k] = _ZERO, _ZERO, _ZERO
@@ -199,28 +219,24 @@ def _shade_block_backward(q, n, s, grad_q):
         q1, q2, q3, q4 = q[1, c], q[2, c], q[3, c], q[4, c]
         q5, q6, q7, q8 = q[5, c], q[6, c], q[7, c], q[8, c]
         for k in range(n):
-            x, y, z = s[_NORMAL, k], s[_NORMAL + 1, k], s[_NORMAL + 2, k]
+            x, y, z = s[NORMAL, k], s[NORMAL + 1, k], s[NORMAL + 2, k]
             s[_G_ALBEDO + c, k] = s[_IMAGE + c, k] * s[_LIGHT + c, k]
-            g = s[_IMAGE + c, k] * s[_ALBEDO + c, k] if s[_MASK, k] > _ZERO else _ZERO
+            g = s[_IMAGE + c, k] * s[ALBEDO + c, k] if s[MASK, k] > _ZERO else _ZERO
             s[_G_LIGHT, k] = g
             s[_G_NORMAL, k] += g * (q1 + y * q4 + z * q7 + _TWO * x * q8)
             s[_G_NORMAL + 1, k] += g * (q2 + x * q4 + z * q5 - _TWO * y * q8)
             s[_G_NORMAL + 2, k] += g * (q3 + y * q5 + x * q7 + _TWO * z * q6)
-        grad_q[0, c] += _dot(s, _G_LIGHT, _MASK, n)
+        grad_q[0, c] += dot(s, _G_LIGHT, MASK, n)
         for m in range(3):
-            grad_q[1 + m, c] += _dot(s, _G_LIGHT, _NORMAL + m, n)
+            grad_q[1 + m, c] += dot(s, _G_LIGHT, NORMAL + m, n)
         for m in range(5):
-            grad_q[4 + m, c] += _dot(s, _G_LIGHT, _PRODUCT + m, n)
-    for k in range(n):  # the length has no part in the result
-        x, y, z = s[_NORMAL, k], s[_NORMAL + 1, k], s[_NORMAL + 2, k]
-        along = s[_G_NORMAL, k] * x + s[_G_NORMAL + 1, k] * y + s[_G_NORMAL + 2, k] * z
-        s[_G_NORMAL, k] = (s[_G_NORMAL, k] - along * x) * s[_INVERSE, k]
-        s[_G_NORMAL + 1, k] = (s[_G_NORMAL + 1, k] - along * y) * s[_INVERSE, k]
-        s[_G_NORMAL + 2, k] = (s[_G_NORMAL + 2, k] - along * z) * s[_INVERSE, k]
+            grad_q[4 + m, c] += dot(s, _G_LIGHT, _PRODUCT + m, n)
+    normalize_backward(_G_NORMAL, n, s)
 
 
 @jit(reassociate=True)
-def _dot(s, row, other, n):
+def dot(s, row, other, n):
+    """The sum of the products of two rows."""
     total = _ZERO
     for k in range(n):
         total += s[row, k] * s[other, k]
@@ -228,7 +244,8 @@ def _dot(s, row, other, n):
 
 
 @jit(inline=True)
-def _add(sums, vertex, weight, g0, g1, g2, g3, g4, g5):
+def add_six(sums, vertex, weight, g0, g1, g2, g3, g4, g5):
+    """Add weight times six numbers to a vertex's sums."""
     sums[vertex, 0] += weight * g0
     sums[vertex, 1] += weight * g1
     sums[vertex, 2] += weight * g2
@@ -238,7 +255,7 @@ def _add(sums, vertex, weight, g0, g1, g2, g3, g4, g5):
 
 
 @jit(inline=True)
-def _along(normals, albedo, a, c, g0, g1, g2, g3, g4, g5):
+def along_six(normals, albedo, a, c, g0, g1, g2, g3, g4, g5):
     """How the attributes change from vertex c to vertex a, times their gradients."""
     return (
         g0 * (normals[a, 0] - normals[c, 0])

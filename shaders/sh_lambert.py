@@ -10,11 +10,14 @@ are the same in plain torch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from mofa_nvdr.shaders.gbuffer_kernels import shade_rows, shade_rows_backward
 from mofa_nvdr.shaders.sh_kernels import irradiance, irradiance_backward
+from mofa_nvdr.shaders.shader import Kernels, Parameter, Shader
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -189,6 +192,32 @@ def quadric(light: Tensor) -> Tensor:
 def quadric_backward(grad: Tensor) -> Tensor:
     """The transpose of `quadric`."""
     return _TO_QUADRIC.to(grad).mT @ grad
+
+
+@dataclass(frozen=True)
+class ShLambert(Shader):
+    """The shader of `sh_lambert`; its light is the tensor of coefficients."""
+
+    name = "sh_lambert"
+    parameters = (
+        Parameter("light", (("B", 9, 3),), "SH coefficients of the incoming radiance, complete"),
+    )
+    uses_position = False
+    kernels = Kernels(
+        shade_rows,
+        shade_rows_backward,
+        inputs=lambda normals, albedo, positions, light: ((normals, albedo), (light,)),
+        prepare=quadric,
+        restore=quadric_backward,
+    )
+
+    def colors(self, normal: Tensor, albedo: Tensor, position: Tensor, light: Tensor) -> Tensor:
+        """Albedo times irradiance; the position has no part in it."""
+        return sh_lambert(normal, albedo, light)
+
+    def shading(self, normal: Tensor, position: Tensor, light: Tensor) -> Tensor:
+        """The irradiance."""
+        return sh_irradiance(normal, light)
 
 
 def _check(who: str, normal: Tensor, light: Tensor, albedo: Tensor | None = None) -> None:

@@ -61,7 +61,7 @@ def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None
         # distance and of its weight, whose sums are linear in them: exact for any distance.
         photo, known = known_photo(photo, valid)
         weight = rendering.mask.detach()[:, 0] * known[:, 0]  # [B, H, W]
-        inside = rendering.albedo * rendering.shading
+        inside = rendering.image if rendering.interior is None else rendering.interior
         distance = color_distance(inside, photo, dim=1) * weight
         total = sum_pixels(rendering.outline.attach(torch.stack([distance, weight], dim=1)))
         return total[:, 0] / total[:, 1].clamp(min=1.0)

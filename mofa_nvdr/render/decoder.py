@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import total_light
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
-from mofa_nvdr.shaders.sh_lambert import sh_lambert
+from mofa_nvdr.shaders.shader import Shader
 
 RENDER_MODES = ("raster", "vertex")
 
@@ -32,13 +33,13 @@ class Geometry:
 
     Attributes:
         vertices: [B, V, 3] mm. normals: [B, V, 3] unit. albedo: [B, V, 3].
-        light: [B, 9, 3] with the ambient offset.
+        light: [B, 9, 3] with the ambient offset; of a decoder with another shader: what that one takes.
     """
 
     vertices: Tensor
     normals: Tensor
     albedo: Tensor
-    light: Tensor
+    light: Any
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,9 @@ class FaceDecoder(nn.Module):
             whole mesh.
         dr: module with nvdiffrast's verbs; `mofa_nvdr.dr.reference` for float64.
         outline: raster mode's gradient at outlines, "none" or "edges" (renderer.FaceRenderer).
+        shader: what colours pixels and vertices (renderer.FaceRenderer); None: `ShLambert()`, which takes
+            the light of codes. For another: `rasterize` or `sample_vertices` of a `geometry` with its
+            light, dataclasses.replace(decoder.geometry(code), light=...).
 
     Raises:
         ValueError: unknown render mode, gradient or outline.
@@ -97,13 +101,14 @@ class FaceDecoder(nn.Module):
         frontal_only: bool = True,
         dr: ModuleType = default_dr,
         outline: str = "none",
+        shader: Shader | None = None,
     ) -> None:
         super().__init__()
         _check_mode(render_mode)
         self.model = model
         self.render_mode = render_mode
         self.camera = camera or Camera(image_size=image_size)
-        self.renderer = FaceRenderer(self.camera, gradient, dr, outline)
+        self.renderer = FaceRenderer(self.camera, gradient, dr, outline, shader)
         self.frontal_only = frontal_only
         triangles = model.frontal_triangles if frontal_only else model.triangles
         self.triangles: Tensor
@@ -158,12 +163,14 @@ class FaceDecoder(nn.Module):
 
     def sample_vertices(self, geometry: Geometry) -> VertexFace:
         """Vertex mode: F_i = [u_i, c_i] per vertex (Eq. 5)."""
-        facing = (geometry.normals * geometry.vertices).sum(-1) < 0  # the camera is at the origin
+        shader, vertices = self.renderer.shader, geometry.vertices
+        light = shader.check("FaceDecoder", geometry.light, vertices)
+        facing = (geometry.normals * vertices).sum(-1) < 0  # the camera is at the origin
         if self.frontal_only:
             facing = facing & self.model.frontal_mask
         return VertexFace(
             positions=self.camera.project(geometry.vertices),
-            colors=sh_lambert(geometry.normals, geometry.albedo, geometry.light),
+            colors=shader.colors(geometry.normals, geometry.albedo, vertices, **light),
             front_facing=facing.detach(),
             landmarks=self.landmarks(geometry),
         )

@@ -1,7 +1,7 @@
-"""FaceRenderer: any mesh with albedo under spherical-harmonics light -> G-buffer -> image.
+"""FaceRenderer: any mesh with albedo under the light of a shader -> G-buffer -> image.
 
 camera-space vertices -> clip space -> shaders.gbuffer:
-    dr.rasterize -> dr.interpolate (normal, albedo, depth) -> sh_lambert per pixel -> image
+    dr.rasterize -> dr.interpolate (normal, albedo, depth) -> a shader's colours per pixel -> image
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from mofa_nvdr.render.surface_motion import SurfaceMotion
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.shaders.gbuffer import GBuffer, draw_mesh, make_gbuffer, shade_mesh
+from mofa_nvdr.shaders.sh_lambert import ShLambert
+from mofa_nvdr.shaders.shader import Shader
 
 RASTER_GRADIENTS = ("rendering", "surface")
 OUTLINE_GRADIENTS = ("none", "edges")
@@ -39,7 +41,8 @@ class Rendering:
         image: [B, 3, H, W] shaded colour, not clamped.
         mask: [B, 1, H, W] 1 where a triangle covers the pixel's centre, else 0; no gradient but that of
             the outline.
-        albedo: [B, 3, H, W]. normal: [B, 3, H, W] unit, camera space. shading: [B, 3, H, W] irradiance.
+        albedo: [B, 3, H, W]. normal: [B, 3, H, W] unit, camera space. shading: [B, 3, H, W] what
+            multiplies the albedo: irradiance.
         depth: [B, 1, H, W] distance along the viewing axis in mm.
         triangle_ids: [B, H, W] int64 index into the triangles, -1 where empty.
         surface_position: [B, 2, H, W] pixels; where the surface point seen by each pixel projects. Its
@@ -49,7 +52,8 @@ class Rendering:
             gradient is the divergence of the surface's screen motion. Only with gradient="surface".
         motion: what makes surface_position and log_area. Only with gradient="surface".
         outline: where outlines pass between pixels. Only with outline="edges"; image and mask then carry
-            its gradient, the other buffers don't (albedo * shading is the image without it).
+            its gradient, the other buffers don't.
+        interior: [B, 3, H, W] the image without the outline's gradient. Only with outline="edges".
 
     albedo, normal, shading, depth and triangle_ids are made when one of them is first asked for, and so are
     surface_position and log_area, differentiable as if they had been made with the image.
@@ -60,6 +64,7 @@ class Rendering:
     make_gbuffer: Callable[[], GBuffer] = field(repr=False)
     motion: SurfaceMotion | None = field(default=None, repr=False)
     outline: Outline | None = None
+    interior: Tensor | None = field(default=None, repr=False)
 
     @cached_property
     def _planes(self) -> tuple[Tensor | None, Tensor | None]:
@@ -116,7 +121,7 @@ class Rendering:
 
 
 class FaceRenderer(nn.Module):
-    """Render meshes under spherical-harmonics light, differentiably, on the device of the tensors.
+    """Render meshes under a shader's light, differentiably, on the device of the tensors.
 
     Args:
         camera: pinhole camera; its image size is the size of the rendering.
@@ -127,9 +132,12 @@ class FaceRenderer(nn.Module):
         dr: the module with nvdiffrast's verbs; `mofa_nvdr.dr.reference` for float64.
         outline: "none", or "edges": image and mask also carry the gradient of moving outlines (module
             outline), on meshes of any density. Only with gradient="rendering".
+        shader: what makes colours of normals, albedo and light (shaders.shader); None: spherical harmonics,
+            `ShLambert()`.
 
     Raises:
         ValueError: unknown gradient or outline, or "edges" with gradient="surface".
+        TypeError: the shader is none.
     """
 
     def __init__(
@@ -138,6 +146,7 @@ class FaceRenderer(nn.Module):
         gradient: str = "rendering",
         dr: ModuleType = default_dr,
         outline: str = "none",
+        shader: Shader | None = None,
     ) -> None:
         super().__init__()
         if gradient not in RASTER_GRADIENTS:
@@ -155,10 +164,15 @@ class FaceRenderer(nn.Module):
                 "FaceRenderer: outline is 'edges' with gradient 'surface', expected gradient "
                 "'rendering'; 'surface' has its own term for the outline"
             )
+        if shader is not None and not isinstance(shader, Shader):
+            raise TypeError(
+                f"FaceRenderer: shader is {shader!r}, expected an object of a class that derives from Shader"
+            )
         self.camera = camera or Camera()
         self.gradient = gradient
         self.outline = outline
         self.dr = dr
+        self.shader = shader or ShLambert()
         self._context = default_dr.RasterizeContext()
 
     def forward(
@@ -166,7 +180,7 @@ class FaceRenderer(nn.Module):
         vertices: Tensor,
         triangles: Tensor,
         albedo: Tensor,
-        light: Tensor,
+        light: Any,
         normals: Tensor | None = None,
     ) -> Rendering:
         """Render a batch of meshes of one topology.
@@ -175,8 +189,9 @@ class FaceRenderer(nn.Module):
             vertices: [B, V, 3] camera space, mm: x right, y up, looking down -z.
             triangles: [T, 3] int32.
             albedo: [B, V, 3] or [V, 3] reflectance.
-            light: [B, 9, 3] SH coefficients of the incoming radiance in camera space, complete (the
-                ambient offset of face codes is added by the caller: lighting.total_light).
+            light: what the shader takes. Of ShLambert: [B, 9, 3] SH coefficients of the incoming radiance in
+                camera space, complete (the ambient offset of face codes is added by the caller:
+                lighting.total_light). Of Phong: a PhongLight.
             normals: [B, V, 3] unit normals in camera space; None: area-weighted vertex normals.
 
         Returns:
@@ -184,24 +199,29 @@ class FaceRenderer(nn.Module):
 
         Raises:
             ValueError: shapes disagree.
+            TypeError: the light is not the shader's, or has another dtype than the vertices.
         """
-        _check_shapes(vertices, triangles, albedo, light, normals)
+        _check_shapes(vertices, triangles, albedo, normals)
+        values = self.shader.check("FaceRenderer", light, vertices)
         batch, size = vertices.shape[0], self.camera.size
         if normals is None:
             normals = vertex_normals(vertices, triangles)
         albedo = albedo.expand(batch, -1, -1)
         surface = self.gradient == "surface"
         drawn = vertices.detach() if surface else vertices
-        outline = None
-        # Eq. 4 at every pixel. nvdiffrast's row 0 is at the bottom, the image's at the top.
+        outline = interior = None
+        # Eq. 4, or the equation of another shader, at every pixel.
+        # nvdiffrast's row 0 is at the bottom, the image's at the top.
         if (
             self.dr is default_dr
             and self.outline == "none"
-            and compiles(vertices, normals, albedo, light)
+            and self.shader.kernels is not None
+            and compiles(vertices, normals, albedo, *values.values())
         ):
             image, mask, rast = draw_mesh(
-                drawn, triangles, normals, albedo, light, size, self.camera.clip_coefficients
-            )
+                drawn, triangles, normals, albedo, values, size, self.camera.clip_coefficients,
+                self.shader, vertices,
+            )  # fmt: skip
         else:
             pos = self.camera.clip_space(drawn).contiguous()
             rast, _ = self.dr.rasterize(self._context, pos, triangles, size, grad_db=False)
@@ -210,7 +230,9 @@ class FaceRenderer(nn.Module):
                 if rast.requires_grad:
                     keep = ~outline.grazing[..., None]
                     rast.register_hook(lambda gradient: gradient * keep)
-            image, mask = shade_mesh(normals, albedo, rast, triangles, light, self.dr)
+            image, mask = shade_mesh(
+                normals, albedo, rast, triangles, values, self.dr, self.shader, vertices
+            )
         motion = None
         if surface:
             motion = SurfaceMotion(
@@ -219,14 +241,16 @@ class FaceRenderer(nn.Module):
                 torch.is_grad_enabled(),
             )  # fmt: skip
         if outline is not None:
+            interior = image
             image, mask = outline.attach(torch.cat([image, mask], dim=1)).split([3, 1], dim=1)
-        buffers = (normals, albedo, vertices, rast, triangles, light, self.dr)
+        buffers = (normals, albedo, vertices, rast, triangles, values, self.dr, self.shader)
         return Rendering(
             image=image,
             mask=mask,
             make_gbuffer=partial(_make_gbuffer, torch.is_grad_enabled(), *buffers),
             motion=motion,
             outline=outline,
+            interior=interior,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -248,7 +272,7 @@ def _make_gbuffer(with_gradient: bool, *buffers: Any) -> GBuffer:
 
 
 def _check_shapes(
-    vertices: Tensor, triangles: Tensor, albedo: Tensor, light: Tensor, normals: Tensor | None
+    vertices: Tensor, triangles: Tensor, albedo: Tensor, normals: Tensor | None
 ) -> None:
     if vertices.ndim != 3 or vertices.shape[2] != 3:
         raise ValueError(f"FaceRenderer: vertices is {list(vertices.shape)}, expected [B, V, 3]")
@@ -262,11 +286,6 @@ def _check_shapes(
         raise ValueError(
             f"FaceRenderer: albedo is {list(albedo.shape)}, expected [B, V, 3] or [V, 3] with "
             f"B = {batch}, V = {num_vertices} (from vertices)"
-        )
-    if light.shape != (batch, 9, 3):
-        raise ValueError(
-            f"FaceRenderer: light is {list(light.shape)}, expected [B, 9, 3] with B = {batch} "
-            "(from vertices)"
         )
     if normals is not None and normals.shape != vertices.shape:
         raise ValueError(
