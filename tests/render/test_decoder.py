@@ -1,11 +1,13 @@
 """FaceDecoder: both image formations, the pose's conventions, and every gradient in float64."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mofa_nvdr.shaders.phong import Phong, PhongLight, phong
 from mofa_nvdr.shaders.sh_lambert import sh_lambert, sh_lambert_ref
 from torch.autograd import gradcheck
 
@@ -364,6 +366,52 @@ class TestVertexMode:
         # Shading bends at the vertices, by little on this mesh. Measured: 0.0015 (AMD Zen 4).
         assert difference.max() < 0.005
         assert (vertices.colors[0, inner].amax(0) - vertices.colors[0, inner].amin(0)).min() > 0.1
+
+
+class TestShader:
+    """A decoder with another shader: its light comes by the geometry."""
+
+    @staticmethod
+    def scene(device="cpu"):
+        decoder = FaceDecoder(small_face(), 48, shader=Phong()).to(device)
+        geometry = decoder.geometry(some_code(decoder.model.layout, 2).to(device))
+        num_vertices = geometry.vertices.shape[1]
+        generator = torch.Generator().manual_seed(0)
+        light = PhongLight(
+            positions=torch.tensor(
+                [[[600.0, 0.0, -800.0]], [[-600.0, 90.0, -800.0]]], device=device
+            ),
+            colors=torch.ones(2, 1, 3, device=device),
+            ambient=torch.full((2, 3), 0.1, device=device),
+            specular=0.3 * torch.rand(2, num_vertices, 3, generator=generator).to(device),
+            shininess=torch.tensor([5.0, 9.0], device=device),
+        )
+        return decoder, replace(geometry, light=light)
+
+    def test_vertex_mode_uses_the_same_function(self, device):
+        decoder, geometry = self.scene(device)
+        face = decoder.sample_vertices(geometry)
+        want = phong(geometry.normals, geometry.albedo, geometry.vertices, geometry.light)
+        assert torch.equal(face.colors, want)
+
+    def test_raster_mode(self, device):
+        decoder, geometry = self.scene(device)
+        face = decoder.rasterize(geometry)
+        rendering = decoder.renderer(
+            geometry.vertices, decoder.triangles, geometry.albedo, geometry.light, geometry.normals
+        )
+        assert isinstance(face, RasterFace) and torch.equal(face.image, rendering.image)
+        # Light from the picture's right, and from its left.
+        left, right = face.image.mean((1, 2))[:, :24].sum(1), face.image.mean((1, 2))[:, 24:].sum(1)
+        assert right[0] > left[0] and left[1] > right[1]
+
+    @pytest.mark.parametrize("mode", ["raster", "vertex"])
+    def test_the_light_of_a_code_is_no_phong_light(self, mode):
+        decoder, geometry = self.scene()
+        with pytest.raises(
+            TypeError, match="light is Tensor, expected an object or mapping with pos"
+        ):
+            decoder(decoder.code_zero(), mode)
 
 
 class TestPose:
