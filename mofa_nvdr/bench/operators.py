@@ -8,6 +8,7 @@ to a 2048 x 2048 x 2048 float32 matrix product on one thread of the same machine
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -23,12 +24,15 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr import __version__, dr
+from mofa_nvdr.device import resolve_device
 from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.files import replacing
 from mofa_nvdr.losses.mofa import photometric_raster, photometric_vertex
 from mofa_nvdr.render.decoder import FaceDecoder, RasterFace
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
+from mofa_nvdr.shaders.phong import Phong, PhongLight, phong
 from mofa_nvdr.shaders.sh_lambert import sh_lambert
 from mofa_nvdr.system.device import resolve_device
 from mofa_nvdr.system.files import replacing
@@ -185,6 +189,8 @@ def operator_cases(scene: Scene) -> dict[str, tuple[Callable[[], Tensor], list[T
     normals = torch.nn.functional.normalize(normals + 1e-6, dim=-1).requires_grad_()
     albedo = albedo.contiguous().requires_grad_()
     light = scene.light.clone().requires_grad_()
+    position = dr.interpolate(scene.vertices, rast, triangles)[0].requires_grad_()
+    lamps = some_lamps(len(pos), 1, pos.device)
     return {
         "rasterize": (lambda: dr.rasterize(context, pos, triangles, size)[0], [pos]),
         "interpolate, 6 channels": (
@@ -200,7 +206,26 @@ def operator_cases(scene: Scene) -> dict[str, tuple[Callable[[], Tensor], list[T
             lambda: sh_lambert(normals, albedo, light),
             [normals, albedo, light],
         ),
+        "phong, every pixel, 1 light": (
+            lambda: phong(normals, albedo, position, lamps),
+            [normals, albedo, position, *vars(lamps).values()],
+        ),
     }
+
+
+def some_lamps(batch: int, num_lights: int, device: torch.device) -> PhongLight:
+    """Point lights in front of a face and at its sides, with highlights; everything wants a gradient."""
+    generator = torch.Generator().manual_seed(0)
+    place = 400 * torch.randn(batch, num_lights, 3, generator=generator)
+    place[..., 2].abs_().neg_().div_(4)
+    parts = (
+        place,
+        torch.rand(batch, num_lights, 3, generator=generator),
+        torch.full((batch, 3), 0.2),
+        torch.full((batch, 3), 0.3),
+        torch.full((batch,), 15.0),
+    )
+    return PhongLight(*(part.to(device).requires_grad_() for part in parts))
 
 
 def decoder_cases(
@@ -212,6 +237,12 @@ def decoder_cases(
     values = 0.1 * torch.randn(batch, model.layout.size, generator=generator)
     code = values.to(device).requires_grad_()
     photo = torch.rand(batch, 3, resolution, resolution, generator=generator).to(device)
+    lamps = some_lamps(batch, 1, device)
+    phong_decoder = FaceDecoder(model, resolution, shader=Phong()).to(device)
+
+    def phong_step() -> Tensor:
+        geometry = dataclasses.replace(phong_decoder.geometry(code), light=lamps)
+        return photometric_raster(phong_decoder.rasterize(geometry), photo)
 
     def step(mode: str, gradient: str) -> Callable[[], Tensor]:
         decoder = FaceDecoder(model, resolution, mode, gradient).to(device)
@@ -227,6 +258,7 @@ def decoder_cases(
     return {
         "decoder step, raster, rendering": (step("raster", "rendering"), [code]),
         "decoder step, raster, surface": (step("raster", "surface"), [code]),
+        "decoder step, raster, phong": (phong_step, [code, *vars(lamps).values()]),
         "decoder step, vertex": (step("vertex", "rendering"), [code]),
     }
 

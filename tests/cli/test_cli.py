@@ -155,7 +155,7 @@ class TestBench:
         for row in facts["rows"]:
             assert row["operator"] in printed
             assert row["forward_best"] > 0 and row["backward_best"] > 0 and row["ratio"] > 0
-        assert len(facts["rows"]) == 8
+        assert len(facts["rows"]) == 10
 
     def test_wrong_size(self, capsys):
         assert main(["bench", "--repeats", "0"]) == 2
