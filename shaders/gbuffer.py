@@ -13,9 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mofa_nvdr.shaders.gbuffer_kernels import camera_to_clip, clip_to_camera
-from mofa_nvdr.shaders.sh_lambert import ShLambert
-from mofa_nvdr.shaders.shader import Kernels, Shader
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -25,6 +22,9 @@ from mofa_nvdr.dr.context import check_triangles, common_device
 from mofa_nvdr.dr.parallel import compiles, run
 from mofa_nvdr.dr.rasterize_kernels import rasterize_band
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
+from mofa_nvdr.shaders.gbuffer_kernels import camera_to_clip, clip_to_camera
+from mofa_nvdr.shaders.sh_lambert import ShLambert
+from mofa_nvdr.shaders.shader import Kernels, Shader
 
 _COLUMNS = 8  # of a vertex's sums: six numbers, and two that fill its cache line
 _SH_LAMBERT = ShLambert()

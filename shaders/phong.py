@@ -19,6 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mofa_nvdr.dr.parallel import compiles, run
 from mofa_nvdr.shaders.phong_kernels import (
     NO_LENGTH,
     NO_SHINE,
@@ -28,10 +32,6 @@ from mofa_nvdr.shaders.phong_kernels import (
     phong_rows_backward,
 )
 from mofa_nvdr.shaders.shader import Kernels, Parameter, Shader, at_points
-from torch import Tensor
-from torch.autograd.function import once_differentiable
-
-from mofa_nvdr.dr.parallel import compiles, run
 
 
 @dataclass(frozen=True, eq=False)

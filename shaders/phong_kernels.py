@@ -11,6 +11,9 @@ ambient light and, with highlights, specular colour and shininess of the image.
 # mypy: disallow-untyped-defs=False, check-untyped-defs=False
 
 import numpy as np
+
+from mofa_nvdr.dr.parallel import jit
+from mofa_nvdr.dr.rasterize_kernels import PIXELS, TABLE, add_pixels
 from mofa_nvdr.shaders.gbuffer_kernels import (
     ALBEDO,
     BLOCK,
@@ -25,9 +28,6 @@ from mofa_nvdr.shaders.gbuffer_kernels import (
     normalize_backward,
     put_pixel,
 )
-
-from mofa_nvdr.dr.parallel import jit
-from mofa_nvdr.dr.rasterize_kernels import PIXELS, TABLE, add_pixels
 
 _ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
 # Squared length (mm^2) up to which a vector has no direction; reflection . view up to which nothing

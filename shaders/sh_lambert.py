@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from mofa_nvdr.shaders.gbuffer_kernels import shade_rows, shade_rows_backward
-from mofa_nvdr.shaders.sh_kernels import irradiance, irradiance_backward
-from mofa_nvdr.shaders.shader import Kernels, Parameter, Shader
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.parallel import run
 from mofa_nvdr.scene.lighting import LAMBERT_CONSTANTS, sh_basis
+from mofa_nvdr.shaders.gbuffer_kernels import shade_rows, shade_rows_backward
+from mofa_nvdr.shaders.sh_kernels import irradiance, irradiance_backward
+from mofa_nvdr.shaders.shader import Kernels, Parameter, Shader
 
 # Rows: the monomials 1, x, y, z, xy, yz, z^2, xz, x^2 - y^2. Columns: the coefficients of a light.
 _TO_QUADRIC = torch.zeros(9, 9, dtype=torch.float64)

@@ -24,9 +24,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr import __version__, dr
-from mofa_nvdr.device import resolve_device
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.files import replacing
 from mofa_nvdr.losses.mofa import photometric_raster, photometric_vertex
 from mofa_nvdr.render.decoder import FaceDecoder, RasterFace
 from mofa_nvdr.scene.camera import Camera

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from mofa_nvdr.shaders.sh_lambert import sh_lambert
 from PIL import Image
 
 from mofa_nvdr import dr
@@ -25,6 +24,7 @@ from mofa_nvdr.render.texture_baking import bake, pad
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import directional_light, linear_to_srgb
 from mofa_nvdr.scene.normals import vertex_normals
+from mofa_nvdr.shaders.sh_lambert import sh_lambert
 from tests.helpers.small_face import small_face, textured_face
 
 LEVEL = 1 / 255

@@ -12,12 +12,12 @@ import statistics
 import time
 
 import torch
-from mofa_nvdr.shaders.phong import Phong
 
 from mofa_nvdr.bench.operators import machine_facts, some_lamps
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.renderer import FaceRenderer
+from mofa_nvdr.shaders.phong import Phong
 
 BATCH, WARM_UP = 5, 3
 

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from mofa_nvdr.shaders.gbuffer import GBuffer
 
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.dr import reference
@@ -25,6 +24,7 @@ from mofa_nvdr.losses.mofa import (
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.renderer import Rendering
 from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.shaders.gbuffer import GBuffer
 from tests.helpers.small_face import small_face
 
 

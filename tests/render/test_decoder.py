@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mofa_nvdr.shaders.phong import Phong, PhongLight, phong
-from mofa_nvdr.shaders.sh_lambert import sh_lambert, sh_lambert_ref
 from torch.autograd import gradcheck
 
 from mofa_nvdr.data.photographs import Photographs
@@ -21,6 +19,8 @@ from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, LAMBERT_CONSTANTS, total_light
 from mofa_nvdr.scene.normals import vertex_normals, vertex_normals_ref
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
+from mofa_nvdr.shaders.phong import Phong, PhongLight, phong
+from mofa_nvdr.shaders.sh_lambert import sh_lambert, sh_lambert_ref
 from tests.helpers.small_face import small_face
 
 # The head's centre 1 m in front of the camera at code zero, on its axis: numbers for hands.

@@ -4,7 +4,6 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from mofa_nvdr.shaders.gbuffer import GBuffer
 
 from mofa_nvdr.render.pictures import (
     PANEL_COLUMNS,
@@ -15,6 +14,7 @@ from mofa_nvdr.render.pictures import (
     write_png,
 )
 from mofa_nvdr.render.renderer import Rendering
+from mofa_nvdr.shaders.gbuffer import GBuffer
 
 PAPER = 33  # 0.13 * 255, rounded
 

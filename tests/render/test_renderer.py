@@ -7,14 +7,14 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
-from mofa_nvdr.shaders.phong import Phong, PhongLight, phong_ref
-from mofa_nvdr.shaders.sh_lambert import ShLambert, sh_irradiance_ref
 
 from mofa_nvdr.dr import reference
 from mofa_nvdr.render.renderer import FaceRenderer
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import LAMBERT_CONSTANTS
 from mofa_nvdr.scene.normals import vertex_normals
+from mofa_nvdr.shaders.phong import Phong, PhongLight, phong_ref
+from mofa_nvdr.shaders.sh_lambert import ShLambert, sh_irradiance_ref
 from tests.helpers.small_face import small_face
 
 # 0.2 px/mm at a depth of 500 mm; the principal point is (24, 16).

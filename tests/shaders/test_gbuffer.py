@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from mofa_nvdr.shaders.gbuffer import draw_mesh, make_gbuffer, shade_mesh, shade_mesh_ref
 from torch import Tensor
 from torch.autograd import gradcheck
 
 from mofa_nvdr import dr
 from mofa_nvdr.dr import reference
 from mofa_nvdr.scene.lighting import LAMBERT_CONSTANTS
+from mofa_nvdr.shaders.gbuffer import draw_mesh, make_gbuffer, shade_mesh, shade_mesh_ref
 
 
 def scene(

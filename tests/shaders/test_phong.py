@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from mofa_nvdr.shaders.gbuffer import draw_mesh, make_gbuffer, shade_mesh, shade_mesh_ref
-from mofa_nvdr.shaders.phong import Phong, PhongLight, phong, phong_ref
 from torch import Tensor
 from torch.autograd import gradcheck
 
 from mofa_nvdr import dr
 from mofa_nvdr.dr import reference
+from mofa_nvdr.shaders.gbuffer import draw_mesh, make_gbuffer, shade_mesh, shade_mesh_ref
+from mofa_nvdr.shaders.phong import Phong, PhongLight, phong, phong_ref
 
 NAMES = ("positions", "colors", "ambient", "specular", "shininess")
 # Highlights for each image, and one or both of their parts for each point; none at all.

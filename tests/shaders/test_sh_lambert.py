@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+
+from mofa_nvdr.scene.lighting import ambient_light, directional_light, rotate_sh
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.sh_lambert import (
     sh_irradiance,
     sh_irradiance_ref,
     sh_lambert,
     sh_lambert_ref,
 )
-
-from mofa_nvdr.scene.lighting import ambient_light, directional_light, rotate_sh
-from mofa_nvdr.scene.pose import axis_angle_to_matrix
 
 
 def random_inputs(*shape: int, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import pytest
 import torch
 import torch.nn.functional as F
-from mofa_nvdr.shaders.gbuffer import draw_mesh, shade_mesh
-from mofa_nvdr.shaders.phong import Phong, PhongLight
-from mofa_nvdr.shaders.sh_lambert import ShLambert, sh_irradiance, sh_lambert
-from mofa_nvdr.shaders.shader import Parameter, Shader, at_points
 from torch import Tensor
 
 from mofa_nvdr import dr
 from mofa_nvdr.dr import reference
 from mofa_nvdr.render.renderer import FaceRenderer
 from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.shaders.gbuffer import draw_mesh, shade_mesh
+from mofa_nvdr.shaders.phong import Phong, PhongLight
+from mofa_nvdr.shaders.sh_lambert import ShLambert, sh_irradiance, sh_lambert
+from mofa_nvdr.shaders.shader import Parameter, Shader, at_points
 from tests.small_face import small_face
 
 
