@@ -14,7 +14,7 @@ from mofa_nvdr.cli import main
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint
-from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.config import load_config, replace_options
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.training.loop import train
@@ -48,13 +48,17 @@ def photos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(models, photos, tmp_path_factory) -> Path:
     """A run on photographs, with a warm start on rendered faces, with the odd model."""
-    return _train(models["odd"], tmp_path_factory.mktemp("runs") / "run", data=str(photos))
+    return _train(
+        models["odd"], tmp_path_factory.mktemp("runs") / "run", **{"data.path": str(photos)}
+    )
 
 
 def _train(model: Path, out: Path, **changes: object) -> Path:
     config = load_config("smoke")
-    changes = {"warm_start_steps": 2, **changes}
-    return train(dataclasses.replace(config, face_model=str(model), out=str(out), **changes))
+    changes = {"schedule.warm_start_steps": 2, **changes}
+    return train(
+        replace_options(config, {"run.face_model": str(model), "run.out": str(out), **changes})
+    )
 
 
 @pytest.fixture
@@ -82,9 +86,16 @@ class TestOtherSizes:
     def test_trains(self, name, mode, gradient, outline, models, photos, tmp_path):
         rows, modes = SIZES[name]
         run = _train(
-            models[name], tmp_path / "run", render_mode=mode, raster_gradient=gradient,
-            outline_gradient=outline, data=str(photos), weight_photometric=2.0, shape_from_step=3,
-        )  # fmt: skip
+            models[name],
+            tmp_path / "run",
+            **{
+                "render.mode": mode,
+                "render.gradient": gradient,
+                "render.outline": outline,
+                "data.path": str(photos),
+                "loss.photometric": 2.0,
+            },
+        )
         steps = [line["step"] for line in read_log(run / "log.jsonl") if "loss" in line]
         assert steps == [1, 2, 3, 4]  # none was skipped
         tensors, metadata = read_checkpoint(list_checkpoints(run)[-1])
@@ -97,15 +108,15 @@ class TestOtherSizes:
 
     @pytest.mark.parametrize("name", SIZES)
     def test_trains_on_synthetic_faces_and_resumes(self, name, models, tmp_path):
-        run = _train(models[name], tmp_path / "run", data="synthetic")
-        _train(models[name], tmp_path / "run", data="synthetic", steps=6)
+        run = _train(models[name], tmp_path / "run", **{"data.path": "synthetic"})
+        _train(models[name], tmp_path / "run", **{"data.path": "synthetic", "run.steps": 6})
         steps = [line["step"] for line in read_log(run / "log.jsonl") if "loss" in line]
         assert steps == [1, 2, 3, 4, 5, 6]
 
     @pytest.mark.parametrize("name", SIZES)
     def test_reconstruct_and_relight(self, name, models, photos, tmp_path, command):
         """Neither command is told the model: the run and the parameters name it."""
-        run = _train(models[name], tmp_path / "run", data="synthetic")
+        run = _train(models[name], tmp_path / "run", **{"data.path": "synthetic"})
         out = tmp_path / "faces"
         command("reconstruct", photos, "--checkpoint", run, "--out", out)
         face = load_parameters(out / "0.npz")
@@ -196,7 +207,7 @@ class TestFindingTheModel:
         assert "face_model_file is not a text" in command(*arguments, fails=True)
 
     def test_faces_of_two_models_side_by_side(self, run, models, photos, tmp_path, command):
-        other = _train(models["still"], tmp_path / "run", data="synthetic")
+        other = _train(models["still"], tmp_path / "run", **{"data.path": "synthetic"})
         command("reconstruct", photos / "0.png", "--checkpoint", run, "--out", tmp_path / "a")
         command("reconstruct", photos / "0.png", "--checkpoint", other, "--out", tmp_path / "b")
         command(

@@ -1,6 +1,5 @@
 """Nothing is lost: kills at any moment, full disks, read-only folders, half-written checkpoints."""
 
-import dataclasses
 import errno
 import json
 import os
@@ -16,7 +15,7 @@ from mofa_nvdr import cli
 from mofa_nvdr.runs import checkpoint
 from mofa_nvdr.runs import folder as run_folder
 from mofa_nvdr.runs.checkpoint import BEST, CheckpointError, list_checkpoints, read_checkpoint
-from mofa_nvdr.runs.config import ConfigError, load_config
+from mofa_nvdr.runs.config import ConfigError, load_config, replace_options
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
@@ -38,8 +37,14 @@ def cap(tmp_path_factory) -> str:
 def small(cap, tmp_path, monkeypatch):
     """A configuration of a second, for `train` in this process."""
     monkeypatch.setattr(training, "make_encoder", small_encoder)
-    return dataclasses.replace(
-        load_config("smoke"), face_model=cap, out=str(tmp_path / "run"), steps=8, val_images=2
+    return replace_options(
+        load_config("smoke"),
+        {
+            "run.face_model": cap,
+            "run.out": str(tmp_path / "run"),
+            "run.steps": 8,
+            "report.val_images": 2,
+        },
     )
 
 
@@ -62,7 +67,15 @@ def same_state(a: Path, b: Path) -> bool:
 
 def _arguments(config) -> list[str]:
     """A command like `small`."""
-    return ["train", "--config", "smoke", "--face-model", config.face_model, "--out", config.out]
+    return [
+        "train",
+        "--config",
+        "smoke",
+        "--face-model",
+        config.run.face_model,
+        "--out",
+        config.run.out,
+    ]
 
 
 class TestKills:
@@ -91,7 +104,7 @@ class TestDamagedCheckpoints:
     @pytest.mark.parametrize("kept", [0, 5, 300, -20_000, -1])
     def test_half_written_gives_way_to_the_one_before(self, small, tmp_path, capsys, kept):
         """However much of it is there; negative: so many bytes are missing."""
-        whole = train(dataclasses.replace(small, out=str(tmp_path / "whole")))
+        whole = train(replace_options(small, {"run.out": str(tmp_path / "whole")}))
         run = train(small)
         newest = list_checkpoints(run)[-1]
         newest.write_bytes(newest.read_bytes()[:kept])
@@ -120,7 +133,7 @@ class TestDamagedCheckpoints:
         assert "resuming after step 6" in printed.out
 
     def test_the_best_is_the_last_resort(self, small, tmp_path, capsys):
-        whole = train(dataclasses.replace(small, out=str(tmp_path / "whole")))
+        whole = train(replace_options(small, {"run.out": str(tmp_path / "whole")}))
         run = train(small)
         older, newest = list_checkpoints(run)
         checkpoint.keep_best(older)
@@ -138,7 +151,7 @@ class TestDamagedCheckpoints:
         (run / "config.yaml").unlink()
         before = sorted(run.iterdir())
         with pytest.raises(ConfigError, match="holds a run with another --encoder; give another"):
-            train(dataclasses.replace(small, encoder="compact"))
+            train(replace_options(small, {"encoder.network": "compact"}))
         assert sorted(run.iterdir()) == before
         train(small)
         assert (run / "config.yaml").read_text() == text
@@ -178,7 +191,9 @@ class TestKept:
             lambda *_: {"photometric": next(errors), "photometric_vertex": 0.0, "landmark_px": 9.0,
                         "mask_fraction": 0.5, "scale": 1.0},
         )  # fmt: skip
-        run = train(dataclasses.replace(small, val_every=2, best_measure="photometric"))
+        run = train(
+            replace_options(small, {"report.val_every": 2, "report.best_measure": "photometric"})
+        )
         assert [path.name for path in list_checkpoints(run)] == [
             "checkpoint-00000006.safetensors", "checkpoint-00000008.safetensors",
         ]  # fmt: skip
@@ -238,7 +253,7 @@ class TestKept:
 class TestDisk:
     def test_a_checkpoint_that_does_not_fit(self, small, tmp_path, monkeypatch, capfd):
         """A limit on the size of files stands in for a full disk: the write ends half way."""
-        whole = train(dataclasses.replace(small, out=str(tmp_path / "whole")))
+        whole = train(replace_options(small, {"run.out": str(tmp_path / "whole")}))
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         step_of = training.train_step
 
@@ -282,7 +297,7 @@ class TestDisk:
             train(small)
         monkeypatch.setattr(run_folder.JsonLog, "write", write)
         train(small)
-        whole = train(dataclasses.replace(small, out=str(tmp_path / "whole")))
+        whole = train(replace_options(small, {"run.out": str(tmp_path / "whole")}))
         assert curve(tmp_path / "run") == curve(whole)
 
     def test_read_only_folder(self, small, tmp_path, monkeypatch, capsys):
@@ -341,12 +356,12 @@ class TestCorpus:
         rng = np.random.default_rng(0)
         for k in range(8):
             iio.imwrite(folder / f"{k}.png", rng.integers(0, 255, (64, 64, 3)).astype(np.uint8))
-        config = dataclasses.replace(small, data=str(folder), steps=4)
+        config = replace_options(small, {"data.path": str(folder), "run.steps": 4})
         run = train(config)
         state = read_checkpoint(list_checkpoints(run)[-1])[1]["sampler"]
         assert state == {"num_train": 7, "epoch": 1, "position": 1}  # after 4 steps of 2
         iio.imwrite(folder / "8.png", rng.integers(0, 255, (64, 64, 3)).astype(np.uint8))
-        train(dataclasses.replace(config, steps=6))
+        train(replace_options(config, {"run.steps": 6}))
         words = (
             "has 8 training photographs, it had 7 at the checkpoint: the run goes on, with another"
         )

@@ -17,13 +17,14 @@ from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.runs.build import make_decoder, make_encoder
-from mofa_nvdr.runs.config import ConfigError, TrainConfig, check_config
+from mofa_nvdr.runs.config import ConfigError, TrainConfig, check_config, replace_options
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import peak_memory, resolve_device
-from mofa_nvdr.training.batches import Corpus
+from mofa_nvdr.training.batches import TrainingData
+from mofa_nvdr.training.objective import Objective
 from mofa_nvdr.training.optimizer import make_optimizer
 from mofa_nvdr.training.stages import STAGES, StageClock
-from mofa_nvdr.training.step import train_step
+from mofa_nvdr.training.step import Trainer, train_step
 from mofa_nvdr.training.teacher import Teacher, with_teacher
 
 _WARM_UP = 3
@@ -33,7 +34,7 @@ _PICTURES = 40
 def bench_train(config: TrainConfig, repeats: int = 20, out: str = "") -> dict[str, Any]:
     """Time the stages of training steps, print the table, write it as JSON.
 
-    The steps are those of training.train past the warm start, with everything free.
+    The steps are those of training past the warm start.
 
     Args:
         config: of the run; with an empty `data` throw-away JPEGs stand in for photographs.
@@ -52,16 +53,16 @@ def bench_train(config: TrainConfig, repeats: int = 20, out: str = "") -> dict[s
     if repeats < 1:
         raise ConfigError(f"--repeats is {repeats}, expected at least 1")
     check_config(config)
-    device = resolve_device(config.device)
+    device = resolve_device(config.run.device)
     if out:
         Path(out).touch()  # rather now than after minutes of work
     with (
         tempfile.TemporaryDirectory() as folder,
-        distributed.processes(device.type, config.threads),
+        distributed.processes(device.type, config.run.threads),
     ):
-        if not config.data:
+        if not config.data.path:
             _write_pictures(Path(folder))
-            config = dataclasses.replace(config, data=folder, weight_landmark=0.0, landmark_steps=0)
+            config = replace_options(config, {"data.path": folder, "loss.landmark": 0.0})
         rows, threads = _run(config, device, repeats), torch.get_num_threads()
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else peak_memory()
     medians = {
@@ -89,15 +90,16 @@ def _run(
     config: TrainConfig, device: torch.device, repeats: int
 ) -> dict[str, list[dict[str, float]]]:
     """Times of each step, ms: "wall_ms" and "cpu_ms"."""
-    torch.manual_seed(config.seed)
-    model = FaceModel.load(config.face_model)
+    torch.manual_seed(config.run.seed)
+    model = FaceModel.load(config.run.face_model)
     decoder = make_decoder(config, model).to(device)
     encoder = make_encoder(config, model.layout).to(device).train()
     optimizer = make_optimizer(config, encoder)
     clock = StageClock(device)
-    teacher = Teacher(encoder) if config.weight_anchor > 0 else None
-    first = max(config.warm_start_steps, config.pose_from_step, config.shape_from_step)
-    stream = Corpus(config, decoder).train(first)
+    trainer = Trainer(config, encoder, Objective(config, decoder), optimizer, clock)
+    teacher = Teacher(encoder) if config.loss.anchor > 0 else None
+    first = config.schedule.warm_start_steps
+    stream = TrainingData(config, decoder).train(first)
     rows: dict[str, list[dict[str, float]]] = {"wall_ms": [], "cpu_ms": []}
     try:
         for step in range(first + 1, first + 1 + _WARM_UP + repeats):
@@ -105,7 +107,7 @@ def _run(
             batch = next(stream)
             clock.lap("data")
             batch = with_teacher(batch, teacher)
-            train_step(config, encoder, decoder, optimizer, batch, step, clock)
+            train_step(trainer, batch, step)
             for kind, stages in zip(rows, clock.take()):
                 total = sum(stages.values())
                 rest = total - stages["optimizer"]
@@ -128,8 +130,9 @@ def _print(config: TrainConfig, result: dict[str, Any]) -> None:
         if name in result:
             print(f"{name}: {result[name]}")
     print(
-        f"{config.encoder}, {config.render_mode} mode, batch {config.batch_size}, {config.image_size} px, "
-        f"{config.optimizer}, {result['threads']} threads\n"
+        f"{config.encoder.network}, {config.render.mode} mode, batch {config.data.batch_size}, "
+        f"{config.data.image_size} px, "
+        f"{config.optimizer.name}, {result['threads']} threads\n"
         f"{'stage':20} {'wall: median':>14} {'best':>8} {'CPU: median':>12}  ms"
     )
     for name in (*STAGES, "without_optimizer", "step"):
@@ -140,5 +143,5 @@ def _print(config: TrainConfig, result: dict[str, Any]) -> None:
     step = result["wall_ms"]["step"]
     print(
         f"decoder's share without the optimizer: {100 * result['decoder_share']:.1f} %\n"
-        f"{1000 * config.batch_size / step:.1f} images/s; peak memory {result['peak_mb']:.0f} MB"
+        f"{1000 * config.data.batch_size / step:.1f} images/s; peak memory {result['peak_mb']:.0f} MB"
     )

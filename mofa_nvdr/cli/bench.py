@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated
 
 import tyro
 
 from mofa_nvdr.cli import parse
-from mofa_nvdr.cli.train import take_configs
-from mofa_nvdr.runs.config import TrainConfig, load_config
+from mofa_nvdr.cli.train import refuse_former_flags, take_configs
+from mofa_nvdr.runs.config import TrainConfig, load_config, replace_options
 
 
 def run(args: list[str]) -> None:
@@ -25,8 +24,9 @@ def bench_train(args: list[str]) -> None:
     names, rest = take_configs(args)
     names = names or ["mofa_alexnet"]
     base = load_config(*names)
-    if base.data == "synthetic" and names == ["mofa_alexnet"]:
-        base = dataclasses.replace(base, data="")
+    refuse_former_flags(rest)
+    if base.data.path == "synthetic" and names == ["mofa_alexnet"]:
+        base = replace_options(base, {"data.path": ""})
 
     def options(
         config: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME|FILE")] = tuple(names),

@@ -8,13 +8,15 @@ from typing import Annotated
 import tyro
 
 from mofa_nvdr.cli import parse
-from mofa_nvdr.runs.config import ConfigError, TrainConfig, load_config, shipped_configs
+from mofa_nvdr.runs.config import ConfigError, TrainConfig, flag, load_config, shipped_configs
+from mofa_nvdr.runs.former_options import RENAMED, RETIRED
 
 
 def run(args: list[str]) -> None:
     """Parse options and train."""
     names, rest = take_configs(args)
     base = load_config(*names)
+    refuse_former_flags(rest)
 
     def options(
         config: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME|FILE")] = tuple(names),
@@ -24,8 +26,8 @@ def run(args: list[str]) -> None:
 
     options.__doc__ = (
         "Train the face autoencoder. Options override the configuration file, which overrides the "
-        f"paper's recipe. Shipped configurations: {', '.join(shipped_configs())}. The same command "
-        "again resumes a stopped run."
+        f"defaults. Shipped configurations: {', '.join(shipped_configs())}. The same command again "
+        "resumes a stopped run."
     )
     config = parse("train", options, rest)
     if not names and not args:
@@ -36,7 +38,7 @@ def run(args: list[str]) -> None:
     from mofa_nvdr.training.loop import train
 
     keep_freed_memory()
-    train(config, "-".join([Path(names[-1]).stem if names else "mofa", config.render_mode]))
+    train(config, "-".join([Path(names[-1]).stem if names else "mofa", config.render.mode]))
 
 
 def take_configs(args: list[str]) -> tuple[list[str], list[str]]:
@@ -55,3 +57,21 @@ def take_configs(args: list[str]) -> tuple[list[str], list[str]]:
     if pending:
         raise ConfigError(f"--config: give a .yaml file or one of {', '.join(shipped_configs())}")
     return names, rest
+
+
+def refuse_former_flags(args: list[str]) -> None:
+    """Say what a flag of before the groups is called now.
+
+    Raises:
+        ConfigError: one is there.
+    """
+    for arg in args:
+        if not arg.startswith("--"):
+            continue
+        key = arg[2:].partition("=")[0].removeprefix("no-").replace("-", "_")
+        if key in RENAMED and flag(RENAMED[key]) != key.replace("_", "-"):
+            raise ConfigError(f"--{key.replace('_', '-')} is --{flag(RENAMED[key])} now")
+        if key in RETIRED:
+            raise ConfigError(
+                f"--{key.replace('_', '-')} is retired; what replaces it: {RETIRED[key][1]}"
+            )

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.landmarks import MIRROR
+from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.system import distributed
 
 # One unit of drift of the batch's mean: pixels at 240, logarithm of the size, radians.
@@ -34,6 +36,12 @@ class Placement:
     landmarks: Tensor
     points: Tensor
     rotation: Tensor
+
+    @staticmethod
+    def of(decoder: FaceDecoder, code: FaceCode) -> Placement:
+        """Of face codes, by the decoder's landmarks."""
+        points = decoder.points(code, decoder.model.landmarks.long())
+        return Placement(decoder.camera.project(points), points, code.rotation)
 
 
 def placement_units(face: Placement, image_size: int) -> Tensor:

@@ -10,6 +10,11 @@ from torch import Tensor
 
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.losses.consistency import huber_distance
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.scene.lighting import icosahedron, sh_basis, total_light
+
+# Next to the landmarks this many vertices, evenly spaced over the mesh, say where a known face is.
+_MORE_POINTS = 252
 
 # What counts as one unit of error in each part of a code, and how much the part weighs: the pose of
 # portraits spreads over a few such units; shape, expression and albedo are hard to see and weigh less.
@@ -57,6 +62,27 @@ class FacePoints:
     albedo: Tensor
     irradiance: Tensor
 
+    @staticmethod
+    def of(decoder: FaceDecoder, code: FaceCode) -> FacePoints:
+        """Of face codes: the landmarks, and vertices evenly spaced over the mesh."""
+        model = decoder.model
+        landmarks = model.landmarks.long()
+        stride = max(1, model.num_vertices // _MORE_POINTS)
+        spaced = torch.arange(0, model.num_vertices, stride, device=landmarks.device)
+        index = torch.cat([landmarks, spaced])
+        form = model.vertices(code.shape, code.expression, index)
+        points = decoder.place(code, form)
+        light = total_light(code.light)
+        normals = icosahedron().to(light)
+        return FacePoints(
+            landmarks=decoder.camera.project(points[:, : len(landmarks)]),
+            points=points,
+            form=form,
+            albedo=model.albedo(code.albedo, index),
+            # A camera before the face does not see what turns away.
+            irradiance=sh_basis(normals[normals[:, 2] >= 0]) @ light,
+        )
+
 
 def decoded_distance(predicted: FacePoints, true: FacePoints, image_size: int) -> Tensor:
     """Distance of decoded faces to the true ones: place, depth, form, mimic, skin and light, [B].
@@ -103,3 +129,18 @@ _DECODED_UNITS = _DecodedUnits()
 
 def _centred(points: Tensor) -> Tensor:
     return points - points.mean(1, keepdim=True)
+
+
+def known_face_distance(
+    decoder: FaceDecoder, code: FaceCode, true: FaceCode, decoded_weight: float
+) -> Tensor:
+    """Distance of predicted to known codes of rendered faces, [B].
+
+    `code_distance`, and `decoded_weight` times `decoded_distance` of the landmarks and of vertices evenly
+    spaced over the mesh.
+    """
+    distance = code_distance(code, true)
+    if decoded_weight == 0:
+        return distance
+    predicted, there = FacePoints.of(decoder, code), FacePoints.of(decoder, true)
+    return distance + decoded_weight * decoded_distance(predicted, there, decoder.camera.size[0])

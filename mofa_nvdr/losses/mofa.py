@@ -1,8 +1,9 @@
-"""The loss layer: every term names its paper and equation. To add a term, add it to `mofa_loss`."""
+"""The terms of MoFA's loss (Eqs. 7 to 10), each a plain function that names its equation.
+
+training/objective.py lists them with their weights.
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,17 +21,8 @@ from mofa_nvdr.losses.color_distance import (
 from mofa_nvdr.render.renderer import Rendering
 from mofa_nvdr.system import distributed
 
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of Eq. 7 and Eq. 10, the paper's as defaults; `pose_prior` is ours and off by default."""
-
-    photometric: float = 1.92
-    landmark: float = 0.0
-    regularizer: float = 2.9e-5
-    albedo: float = 1.7e-3
-    expression: float = 0.8
-    pose_prior: float = 0.0
+# Pixels at 240 that count as 1 in the landmark term; the paper does not state its unit.
+LANDMARK_UNIT = 60.0
 
 
 def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -140,9 +132,15 @@ def landmark_error(projected: Tensor, target: Tensor) -> Tensor:
 
 
 def statistical_regularizer(
-    code: FaceCode, albedo_weight: float = 1.7e-3, expression_weight: float = 0.8
+    code: FaceCode, albedo_weight: float, expression_weight: float
 ) -> Tensor:
-    """Statistical plausibility of shape, albedo and expression (Eq. 10), [B]; pose and light are free."""
+    """Statistical plausibility of shape, albedo and expression (Eq. 10), [B]; pose and light are free.
+
+    Args:
+        code: of the faces.
+        albedo_weight: w_beta, 1.7e-3 in the paper.
+        expression_weight: w_delta, 0.8 in the paper.
+    """
     return (
         code.shape.square().sum(1)
         + albedo_weight * code.albedo.square().sum(1)
@@ -162,39 +160,6 @@ def batch_pose_prior(code: FaceCode) -> Tensor:
     rotation, translation = code.rotation / 0.2, code.translation / unit
     mean = distributed.batch_mean(torch.cat([rotation, translation], dim=1).mean(0))
     return mean.square().sum()
-
-
-def mofa_loss(
-    code: FaceCode,
-    photometric: Tensor,
-    landmark: Tensor | None = None,
-    weights: LossWeights | None = None,
-) -> dict[str, Tensor]:
-    """The weighted sum of Eq. 7 and its unweighted terms, all scalars (means over the batch).
-
-    Args:
-        code: what the encoder predicted.
-        photometric: [B] of photometric_raster or photometric_vertex.
-        landmark: [B] of landmark_alignment, or None.
-        weights: None: the paper's.
-
-    Returns:
-        "loss" and one entry for each term: photometric, landmark, regularizer, pose_prior.
-    """
-    w = weights or LossWeights()
-    terms = {
-        "photometric": photometric.mean(),
-        "landmark": landmark.mean() if landmark is not None else photometric.new_zeros(()),
-        "regularizer": statistical_regularizer(code, w.albedo, w.expression).mean(),
-        "pose_prior": batch_pose_prior(code),
-    }
-    loss = (
-        w.photometric * terms["photometric"]
-        + w.landmark * terms["landmark"]
-        + w.regularizer * terms["regularizer"]
-        + w.pose_prior * terms["pose_prior"]
-    )
-    return {"loss": loss, **terms}
 
 
 def _check_photo(photo: Tensor, valid: Tensor | None, shape: torch.Size) -> None:

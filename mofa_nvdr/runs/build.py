@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from mofa_nvdr.face.code import CodeLayout
@@ -16,10 +18,10 @@ from mofa_nvdr.scene.camera import Camera
 
 def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
     """The configured encoder with its output scales and its precision."""
-    size: int | str = config.encoder_size or "default"
-    weights = config.encoder_weights or None
-    encoder = build_encoder(config.encoder, layout, weights, _output_scale(config), size)
-    encoder.precision = getattr(torch, config.encoder_precision)
+    size: int | str = config.encoder.size or "default"
+    weights = config.encoder.weights or None
+    encoder = build_encoder(config.encoder.network, layout, weights, _output_scale(config), size)
+    encoder.precision = getattr(torch, config.encoder.precision)
     return encoder
 
 
@@ -28,7 +30,7 @@ def encoder_spec(
 ) -> EncoderSpec:
     """What a checkpoint says of the encoder of `make_encoder`."""
     return EncoderSpec(
-        config.encoder,
+        config.encoder.network,
         encoder.input_size,
         _output_scale(config),
         encoder.layout,
@@ -38,23 +40,15 @@ def encoder_spec(
 
 
 def _output_scale(config: TrainConfig) -> dict[str, float]:
-    return {
-        "shape": config.scale_shape,
-        "expression": config.scale_expression,
-        "albedo": config.scale_albedo,
-        "rotation": config.scale_rotation,
-        "translation_xy": config.scale_xy,
-        "translation_z": config.scale_z,
-        "light": config.scale_light,
-    }
+    return dataclasses.asdict(config.encoder.scale)
 
 
 def make_decoder(config: TrainConfig, model: FaceModel) -> FaceDecoder:
-    """The configured decoder; with render_mode "both" its own mode is "raster"."""
+    """The configured decoder; with render.mode "both" its own mode is "raster"."""
     return FaceDecoder(
         model,
-        config.image_size,
-        "raster" if config.render_mode == "both" else config.render_mode,
-        config.raster_gradient,
-        outline="edges" if config.outline_gradient else "none",
+        config.data.image_size,
+        "raster" if config.render.mode == "both" else config.render.mode,
+        config.render.gradient,
+        outline="edges" if config.render.outline else "none",
     )

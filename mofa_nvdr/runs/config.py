@@ -1,4 +1,11 @@
-"""Training options and the YAML files that hold them. Imports nothing heavy: `--help` must be quick."""
+"""Training options in groups, and the YAML files that hold them.
+
+Imports nothing heavy: `--help` must be quick.
+
+An option has one name everywhere: `loss.mirror` in messages, `--loss.mirror` on the command line, `mirror`
+under `loss` in YAML, `config.loss.mirror` in Python. Those of the group `run`, `--data` and `--render-mode`
+need no group on the command line.
+"""
 
 from __future__ import annotations
 
@@ -6,160 +13,204 @@ import dataclasses
 import difflib
 import importlib.resources
 import typing
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import tyro
 import yaml
+
+from mofa_nvdr.runs.former_options import modern_name, of_before, translate
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Everything a training run depends on. The defaults are the paper's recipe (MoFA, section 6 and 7)."""
+class RunOptions:
+    """What runs, where and for how long."""
 
-    # --- main
-    data: str = "synthetic"
-    """folder of face crops or of their tar shards, or 'synthetic' (faces rendered from random codes)"""
-    render_mode: Literal["raster", "vertex", "both"] = "raster"
-    """photometric loss over rasterized pixels, over front-facing vertices as in the paper, or both"""
-    raster_gradient: Literal["rendering", "surface"] = "rendering"
-    """backward formula in raster mode: the picture moves under the pixels, or points are followed"""
-    outline_gradient: bool = False
-    """add the moving outline's part to raster_gradient 'rendering'; 'surface' has its own"""
-    encoder: Literal[
-        "alexnet", "vgg_face", "resnet18", "resnet50", "mobilenet_v3_large", "compact"
-    ] = "alexnet"
-    """network from image to code"""
-    encoder_weights: str = ""
-    """weights file of the encoder's trunk (.safetensors or .pth, torchvision's names); empty: random"""
-    encoder_size: int = 0
-    """side in pixels to which the encoder shrinks its input; 0: the encoder's own choice"""
-    encoder_precision: Literal["float32", "bfloat16"] = "float32"
-    """numbers that the encoder's trunk computes with in training; its weights and the rest stay float32"""
-    face_model: str = "default"
-    """'default' (built in) or a .safetensors face model"""
     steps: int = 200_000
     """number of gradient steps"""
-    seed: int = 0
-    """seed of initial weights, order of images and augmentation"""
     out: str = ""
     """run folder; empty: runs/NNNNN-NAME, and the same command again resumes it"""
+    face_model: str = "default"
+    """'default' (built in) or a .safetensors face model"""
+    seed: int = 0
+    """seed of initial weights, order of images and augmentation"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """'auto' takes a CUDA GPU where torch and nvdiffrast can use one, else the CPU"""
     threads: int = 0
-    """CPU threads a process; 0: torch's choice, or the cores shared among torchrun's processes"""
+    """CPU threads of a process; 0: torch's choice, or the cores shared among torchrun's processes"""
+    stop_after_skips: int = 5
+    """steps in a row with a loss or gradient that is not finite, each skipped, before the run stops"""
 
-    # --- batches
-    batch_size: int = 5
-    """images a step, over all processes"""
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """How a decoded face meets the photograph."""
+
+    mode: Annotated[
+        Literal["raster", "vertex", "both"],
+        tyro.conf.arg(name="render-mode", prefix_name=False),
+    ] = "raster"
+    """photometric loss over rasterized pixels, over front-facing vertices as in the paper, or the mean of
+    both"""
+    gradient: Literal["rendering", "surface"] = "rendering"
+    """backward formula in raster mode: the picture moves under the pixels, or points are followed"""
+    outline: bool = False
+    """add the moving outline's part to the gradient 'rendering'; 'surface' has its own"""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Photographs and how many of them make a step."""
+
+    path: Annotated[str, tyro.conf.arg(name="data", prefix_name=False)] = "synthetic"
+    """folder of face crops or of their tar shards, or 'synthetic' (faces rendered from random codes)"""
     image_size: int = 240
     """side of the images in pixels"""
+    batch_size: int = 5
+    """images in a step, over all processes"""
     flip: bool = True
     """mirror half of the photographs"""
-    augment_color: float = 0.0
-    """largest relative change of gain, contrast, saturation and gamma, in input and target; 0: off"""
-    augment_blur: float = 0.0
-    """share of the encoder's inputs that are blurred; the photometric target stays sharp"""
-    augment_noise: float = 0.0
-    """largest standard deviation of noise in the encoder's input"""
-    augment_jpeg: float = 0.0
-    """share of the encoder's inputs that are compressed as JPEG"""
-    augment_occlude: float = 0.0
-    """share of the encoder's inputs with an occluding patch; the photometric target has none"""
-    synthetic_surroundings: bool = True
-    """rendered faces have heads, hair, occluders and a camera's faults; off: faces on backgrounds"""
-    synthetic_pose: float = 1.0
-    """spread of the rendered faces' poses, 1: that of portraits, less is easier to learn"""
-    synthetic_size: int = 0
-    """side in pixels of rendered faces with known codes beside photographs; 0: that of the images"""
-    synthetic_lights: str = ""
-    """folder of .hdr light probes for half of the rendered faces; empty: lights drawn from the prior"""
-    warm_start_steps: int = 0
-    """steps at the start on rendered faces with known codes, before the photographs; not in the paper"""
 
-    # --- optimizer
-    optimizer: Literal["adadelta", "adam", "adamw"] = "adadelta"
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """Changes of the pictures at random; the photometric target stays clean, but for color."""
+
+    color: float = 0.0
+    """largest relative change of gain, contrast, saturation and gamma, in input and target; 0: off"""
+    blur: float = 0.0
+    """share of the encoder's inputs that are blurred"""
+    noise: float = 0.0
+    """largest standard deviation of noise in the encoder's input"""
+    jpeg: float = 0.0
+    """share of the encoder's inputs that are compressed as JPEG"""
+    occlude: float = 0.0
+    """share of the encoder's inputs with an occluding patch"""
+
+
+@dataclass(frozen=True)
+class SyntheticOptions:
+    """Rendered faces whose codes are known: of the warm start, and next to photographs (loss.synthetic)."""
+
+    surroundings: bool = True
+    """faces have heads, hair, occluders and a camera's faults; off: faces on backgrounds"""
+    pose: float = 1.0
+    """spread of the poses; 1: that of portraits, less is easier to learn"""
+    size: int = 0
+    """side in pixels of rendered faces next to photographs; 0: that of the images"""
+    lights: str = ""
+    """folder of .hdr light probes for half of the faces; empty: lights drawn from the prior"""
+
+
+@dataclass(frozen=True)
+class ScaleOptions:
+    """What one unit of the encoder's last layer means: the size of a part's steps next to the others'."""
+
+    shape: float = 1.0
+    """standard deviations"""
+    expression: float = 1.0
+    """standard deviations"""
+    albedo: float = 1.0
+    """standard deviations"""
+    rotation: float = 1.0
+    """radians"""
+    translation_xy: float = 10.0
+    """mm, sideways and up"""
+    translation_z: float = 10.0
+    """mm, in depth"""
+    light: float = 1.0
+    """SH coefficients"""
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """The network from image to code."""
+
+    network: Literal[
+        "alexnet", "vgg_face", "resnet18", "resnet50", "mobilenet_v3_large", "compact"
+    ] = "alexnet"
+    """the convolutional trunk"""
+    weights: str = ""
+    """weights file of the trunk (.safetensors or .pth, torchvision's names); empty: random"""
+    size: int = 0
+    """side in pixels to which the encoder shrinks its input; 0: the trunk's own choice"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """numbers that the trunk computes with in training; its weights and the rest stay float32"""
+    scale: ScaleOptions = field(default_factory=ScaleOptions)
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """The update rule."""
+
+    name: Literal["adadelta", "adam", "adamw"] = "adadelta"
     """update rule"""
-    weight_decay: float = 0.0
-    """optimizer 'adamw': decay of the trunk's matrices and filters, times the learning rate"""
     learning_rate: float = 0.1
     """base learning rate"""
     translation_z_rate: float = 0.0005
     """learning rate of the outputs that move the face in depth; 0: the base rate"""
+    weight_decay: float = 0.0
+    """with 'adamw': decay of the trunk's matrices and filters, times the learning rate"""
+    clip_gradient: float = 0.0
+    """largest norm of the whole gradient; 0: no clipping"""
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """What changes over the steps."""
+
+    warm_start_steps: int = 0
+    """steps at the start on rendered faces with known codes, before the photographs; not in the paper"""
     rate_after_warm_start: float = 1.0
     """factor on all learning rates once the warm start is over"""
     freeze_norm: bool = False
     """BatchNorm keeps the averages of the warm start once it is over"""
-    schedule: Literal["constant", "cosine"] = "constant"
+    decay: Literal["constant", "cosine"] = "constant"
     """learning rate over the warm start, and over the rest; cosine falls to a tenth in each"""
     warmup_steps: int = 0
     """steps over which the learning rate rises from zero"""
-    clip_gradient: float = 0.0
-    """largest norm of the whole gradient; 0: no clipping"""
-    stop_after_skips: int = 5
-    """steps in a row with a loss or gradient that is not finite, each skipped, before the run stops"""
-    pose_from_step: int = 0
-    """first step at which rotation and translation are free; light and albedo are from the start"""
-    shape_from_step: int = 0
-    """first step at which shape and expression are free"""
 
-    # --- scale of the encoder's outputs, per unit of its last layer
-    scale_shape: float = 1.0
-    """standard deviations"""
-    scale_expression: float = 1.0
-    """standard deviations"""
-    scale_albedo: float = 1.0
-    """standard deviations"""
-    scale_rotation: float = 1.0
-    """radians"""
-    scale_xy: float = 10.0
-    """mm, translation sideways and up"""
-    scale_z: float = 10.0
-    """mm, translation in depth"""
-    scale_light: float = 1.0
-    """SH coefficients"""
 
-    # --- loss (Eqs. 7 and 10)
-    weight_photometric: float = 1.92
+@dataclass(frozen=True)
+class LossOptions:
+    """Weights of the terms that a step minimises (Eqs. 7 and 10), and factors of their gradients."""
+
+    photometric: float = 1.92
     """w_photo"""
-    weight_raster: float = 0.5
-    """render_mode 'both': share of the term over pixels in the photometric term"""
-    weight_vertex: float = 0.5
-    """render_mode 'both': share of the term over vertices"""
-    gain_shape: float = 1.0
-    """factor of the gradient with which photographs pull their shapes apart from the batch's mean; not in the
-    paper"""
-    gain_expression: float = 1.0
-    """the same of expressions, whose pull is weak beside that of place and colour"""
-    weight_landmark: float = 0.0
+    landmark: float = 0.0
     """w_land: 0 without landmarks (the default), 1 with"""
-    landmark_steps: int = 0
-    """last step with the landmark term, for a start with landmarks; 0: it stays to the end"""
-    weight_regularizer: float = 2.9e-5
+    regularizer: float = 2.9e-5
     """w_reg"""
-    weight_albedo: float = 1.7e-3
+    albedo: float = 1.7e-3
     """w_beta within the regularizer"""
-    weight_expression: float = 0.8
+    expression: float = 0.8
     """w_delta within the regularizer"""
-    weight_pose_prior: float = 0.0
-    """weight of the batch's mean pose, against common drift; not in the paper"""
-    weight_anchor: float = 0.0
+    pose_prior: float = 0.0
+    """the batch's mean pose, against common drift; not in the paper"""
+    anchor: float = 0.0
     """holds the batch's mean place, size and rotation where the warm start left them; not in the paper"""
     anchor_photographs: int = 0
-    """so many photographs whose mean place and size by the warm start the anchor moves to code zero's, where
-    crops in the training framing have theirs; 0: it holds the warm start's"""
-    weight_mirror: float = 0.0
+    """for this many photographs the mean place and size by the warm start is moved to code zero's, where
+    crops in the training framing have theirs; 0: the anchor holds the warm start's"""
+    mirror: float = 0.0
     """a mirrored photograph must have the mirrored face; not in the paper"""
-    weight_decoded: float = 0.0
-    """weight of the decoded faces' distance beside the codes', of rendered faces; not in the paper"""
-    synthetic_share: float = 0.0
-    """rendered faces with known codes for each image of a batch after the warm start; not in the paper"""
-    weight_synthetic: float = 0.0
-    """weight of the loss of these rendered faces"""
-    landmark_unit: float = 60.0
-    """pixels at 240 that count as 1 in the landmark term; the paper does not state its unit"""
+    synthetic: float = 0.0
+    """rendered faces with known codes, half as many as photographs, after the warm start; 0: none"""
+    decoded: float = 0.0
+    """for rendered faces: the decoded faces' distance next to the codes'; not in the paper"""
+    gain_shape: float = 1.0
+    """factor of the gradient with which photographs pull their shapes apart from the batch's mean; not in
+    the paper"""
+    gain_expression: float = 1.0
+    """the same for expressions, whose pull is weak next to that of place and colour"""
 
-    # --- reports and files
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a run writes, and how often."""
+
     log_every: int = 20
     """steps between training lines in log.jsonl"""
     val_every: int = 1000
@@ -176,18 +227,45 @@ class TrainConfig:
     """validation measure of the best checkpoint; 'auto': landmark_px where there are landmarks"""
 
 
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that a training run depends on.
+
+    The defaults have the paper's optimizer, encoder and weights, on rendered faces and in raster mode;
+    `mofa_alexnet` is the paper's recipe.
+    """
+
+    run: Annotated[RunOptions, tyro.conf.arg(name="")] = field(default_factory=RunOptions)
+    render: RenderOptions = field(default_factory=RenderOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    synthetic: SyntheticOptions = field(default_factory=SyntheticOptions)
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+    report: ReportOptions = field(default_factory=ReportOptions)
+
+
 # Options that may change between the first command and one that resumes it.
 RESUME_MAY_CHANGE = (
-    "out", "steps", "device", "threads", "log_every", "val_every", "val_images", "sheet_every",
-    "checkpoint_every", "keep_checkpoints", "best_measure", "stop_after_skips",
+    "run.out", "run.steps", "run.device", "run.threads", "run.stop_after_skips",
+    *(f"report.{option.name}" for option in dataclasses.fields(ReportOptions)),
 )  # fmt: skip
 # And where --out names the run: the ways out of losses that are not finite. Without --out another rate
 # means another run.
-OUT_MAY_CHANGE = ("learning_rate", "clip_gradient")
+OUT_MAY_CHANGE = ("optimizer.learning_rate", "optimizer.clip_gradient")
 
-_POSITIVE = ("batch_size", "image_size", "log_every", "val_every", "sheet_every", "checkpoint_every",
-             "keep_checkpoints", "stop_after_skips", "landmark_unit", "learning_rate",
-             "rate_after_warm_start", "synthetic_pose")  # fmt: skip
+_POSITIVE = (
+    "data.batch_size", "data.image_size", "report.log_every", "report.val_every", "report.sheet_every",
+    "report.checkpoint_every", "report.keep_checkpoints", "run.stop_after_skips",
+    "optimizer.learning_rate", "schedule.rate_after_warm_start", "synthetic.pose",
+)  # fmt: skip
+_SHARES = ("augment.color", "augment.blur", "augment.jpeg", "augment.occlude")
+_SHORT = {
+    "data.path": "data",
+    "render.mode": "render-mode",
+}  # flags; the group run has none before it
 
 _LARGEST = 1e30  # of any float: half of float32's exponents, and no infinity
 _MOST_THREADS = 256  # of one process
@@ -204,7 +282,7 @@ def shipped_configs() -> list[str]:
 
 
 def load_config(*names_or_paths: str) -> TrainConfig:
-    """The paper's defaults overlaid by YAML files in turn: shipped names or paths.
+    """The defaults overlaid by YAML files in turn: shipped names or paths.
 
     A file's key `base` names another one, which it changes: its keys come on top of that file's.
 
@@ -214,81 +292,152 @@ def load_config(*names_or_paths: str) -> TrainConfig:
     """
     config = TrainConfig()
     for name in names_or_paths:
-        config = dataclasses.replace(config, **_read_yaml(name))
+        config = replace_options(config, _read_yaml(name))
     return config
+
+
+def load_run_config(path: Path) -> TrainConfig:
+    """The config.yaml of a run; one that is flat, from before the groups, is translated.
+
+    Raises:
+        ConfigError: as `load_config`; or the run was trained with an option that is retired, and the
+            message names it and what replaces it.
+    """
+    values = _yaml_of(str(path), path.read_text(encoding="utf-8"))
+    return config_of(values, str(path))
+
+
+def config_of(values: Mapping[str, Any], where: str) -> TrainConfig:
+    """A configuration from the options that a run kept, in groups or flat; `where` begins messages.
+
+    Raises:
+        ConfigError: as `load_run_config`.
+    """
+    if of_before(values):
+        try:
+            return replace_options(TrainConfig(), _checked(where, translate(values)))
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    return replace_options(TrainConfig(), _checked(where, _flat(where, values)))
+
+
+def options(config: TrainConfig) -> dict[str, Any]:
+    """Every option by its name ("loss.mirror"), in order."""
+    return dict(_walk(config))
+
+
+def replace_options(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration with other values of some options: {"loss.mirror": 0.1}.
+
+    Raises:
+        ConfigError: no option of that name.
+    """
+    known = options(config)
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"no option {name!r}{_hint(name)}")
+    return _replace(config, values)
 
 
 def check_config(config: TrainConfig) -> None:
     """Raise ConfigError for values that no run can use."""
-    for key in _POSITIVE:
-        if not getattr(config, key) > 0:
-            raise ConfigError(f"--{flag(key)} is {getattr(config, key)}, expected more than 0")
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
+    values = options(config)
+
+    def say(name: str) -> str:
+        value = values[name]
+        return (
+            f"--{flag(name)} is {value:g}"
+            if isinstance(value, float)
+            else f"--{flag(name)} is {value}"
+        )
+
+    for name in _POSITIVE:
+        if not values[name] > 0:
+            raise ConfigError(f"--{flag(name)} is {values[name]}, expected more than 0")
+    for name, value in values.items():
         if isinstance(value, (int, float)) and not value >= 0:
-            raise ConfigError(f"--{flag(field.name)} is {value}, expected 0 or more")
+            raise ConfigError(f"--{flag(name)} is {value}, expected 0 or more")
         if isinstance(value, float) and value > _LARGEST:
-            raise ConfigError(f"--{flag(field.name)} is {value}, expected at most {_LARGEST:g}")
-    if config.threads > _MOST_THREADS:
-        raise ConfigError(f"--threads is {config.threads}, expected at most {_MOST_THREADS}")
-    for key in ("augment_color", "augment_blur", "augment_jpeg", "augment_occlude"):
-        if getattr(config, key) > 1:
-            raise ConfigError(f"--{flag(key)} is {getattr(config, key)}, expected 0 to 1")
-    if config.outline_gradient and (
-        config.render_mode == "vertex" or config.raster_gradient != "rendering"
-    ):
+            raise ConfigError(f"--{flag(name)} is {value}, expected at most {_LARGEST:g}")
+    if config.run.threads > _MOST_THREADS:
+        raise ConfigError(f"{say('run.threads')}, expected at most {_MOST_THREADS}")
+    for name in _SHARES:
+        if values[name] > 1:
+            raise ConfigError(f"--{flag(name)} is {values[name]}, expected 0 to 1")
+    render, schedule = config.render, config.schedule
+    if render.outline and (render.mode == "vertex" or render.gradient != "rendering"):
         raise ConfigError(
-            "--outline-gradient needs --render-mode raster or both, and --raster-gradient rendering; "
-            f"got {config.render_mode} and {config.raster_gradient}"
+            "--render.outline needs --render-mode raster or both, and --render.gradient rendering; "
+            f"got {render.mode} and {render.gradient}"
         )
-    if config.render_mode == "both" and config.weight_raster + config.weight_vertex == 0:
-        raise ConfigError("--weight-raster and --weight-vertex are both 0; give one of them more")
-    if config.landmark_steps > 0 and config.weight_landmark == 0:
+    if config.optimizer.weight_decay > 0 and config.optimizer.name != "adamw":
         raise ConfigError(
-            f"--landmark-steps is {config.landmark_steps}, but --weight-landmark is 0; give it 1"
+            f"{say('optimizer.weight_decay')}, but --optimizer.name is {config.optimizer.name}; give adamw"
         )
-    if config.weight_decay > 0 and config.optimizer != "adamw":
+    if config.loss.anchor > 0 and schedule.warm_start_steps == 0:
         raise ConfigError(
-            f"--weight-decay is {config.weight_decay:g}, but --optimizer is {config.optimizer}; give adamw"
+            f"{say('loss.anchor')}, but --schedule.warm-start-steps is 0 and there is nothing to hold on "
+            "to; give a warm start, or --loss.anchor 0"
         )
-    if config.weight_anchor > 0 and config.warm_start_steps == 0:
+    if schedule.freeze_norm and schedule.warm_start_steps == 0:
         raise ConfigError(
-            f"--weight-anchor is {config.weight_anchor:g}, but --warm-start-steps is 0 and there is nothing "
-            "to hold on to; give a warm start, or --weight-anchor 0"
+            "--schedule.freeze-norm, but --schedule.warm-start-steps is 0 and BatchNorm has no averages "
+            "to keep; give a warm start"
         )
-    if config.freeze_norm and config.warm_start_steps == 0:
-        raise ConfigError(
-            "--freeze-norm, but --warm-start-steps is 0 and BatchNorm has no averages to keep; give a "
-            "warm start"
-        )
-    if config.synthetic_share > 1:
-        raise ConfigError(f"--synthetic-share is {config.synthetic_share:g}, expected 0 to 1")
-    if (config.synthetic_share > 0) != (config.weight_synthetic > 0):
-        raise ConfigError(
-            f"--synthetic-share is {config.synthetic_share:g} and --weight-synthetic is "
-            f"{config.weight_synthetic:g}; give both, or neither"
-        )
-    for key in ("image_size", "synthetic_size"):
-        if getattr(config, key) < 16 and not (
-            key == "synthetic_size" and config.synthetic_size == 0
-        ):
-            raise ConfigError(f"--{flag(key)} is {getattr(config, key)}, expected 16 or more")
+    for name in ("data.image_size", "synthetic.size"):
+        if values[name] < 16 and not (name == "synthetic.size" and values[name] == 0):
+            raise ConfigError(f"--{flag(name)} is {values[name]}, expected 16 or more")
 
 
 def count_synthetic(config: TrainConfig) -> int:
-    """Rendered faces beside a batch after the warm start, over all processes: at least one if any."""
-    if config.synthetic_share == 0:
-        return 0
-    return max(1, round(config.synthetic_share * config.batch_size))
+    """Rendered faces next to a batch after the warm start, over all processes: half of it, or none."""
+    return max(1, round(config.data.batch_size / 2)) if config.loss.synthetic > 0 else 0
 
 
 def dump_config(config: TrainConfig) -> str:
-    """The configuration as YAML, one key a line, in the order of the options."""
+    """The configuration as YAML, one option a line below its group."""
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
 
 
+def flag(name: str) -> str:
+    """An option's flag, without its first hyphens: "loss.mirror", but "data" and "steps"."""
+    return _SHORT.get(name, name.removeprefix("run.").replace("_", "-"))
+
+
+def _walk(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    for entry in dataclasses.fields(group):
+        value, name = getattr(group, entry.name), f"{above}{entry.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _walk(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _replace(group: Any, values: Mapping[str, Any]) -> Any:
+    """A group with other values, by names below it."""
+    own: dict[str, Any] = {}
+    below: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        first, _, rest = name.partition(".")
+        if rest:
+            below.setdefault(first, {})[rest] = value
+        else:
+            own[first] = value
+    own |= {first: _replace(getattr(group, first), some) for first, some in below.items()}
+    return dataclasses.replace(group, **own)
+
+
+def _types(group: type, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Name -> type of every option."""
+    for key, hint in typing.get_type_hints(group).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _types(typing.cast(type, hint), f"{above}{key}.")
+        else:
+            yield f"{above}{key}", hint
+
+
 def _read_yaml(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The keys of a file over those of its bases; `above`: the files that it is a base of."""
+    """The options of a file over those of its bases; `above`: the files that it is a base of."""
     if name in above:
         raise ConfigError(f"{name}: it is its own base, by way of {' and '.join(above)}")
     path = Path(name)
@@ -303,30 +452,60 @@ def _read_yaml(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         raise ConfigError(
             f"--config {name}: neither a .yaml file nor one of {', '.join(shipped_configs())}"
         )
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{name}: expected 'key: value' lines, got a {type(values).__name__}")
-    hints = typing.get_type_hints(TrainConfig)
+    values = _yaml_of(name, text)
     result = {}
     if (base := values.pop("base", None)) is not None:
         if not isinstance(base, str):
             raise ConfigError(f"{name}: base is {base!r}, expected the name of a configuration")
         result = _read_yaml(base, (*above, name))
+    return result | _checked(name, _flat(name, values))
+
+
+def _yaml_of(name: str, text: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{name}: expected groups of 'key: value' lines, got a {type(values).__name__}"
+        )
+    return values
+
+
+def _flat(where: str, values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested groups as option names."""
+    result: dict[str, Any] = {}
     for key, value in values.items():
-        field = str(key).replace("-", "_")
-        if field not in hints:
-            near = difflib.get_close_matches(field, hints, n=1)
-            hint = f"; perhaps you meant {near[0]!r}" if near else ""
-            raise ConfigError(f"{name}: unknown key {key!r}{hint}")
-        result[field] = _convert(name, field, value, hints[field])
+        name = f"{above}{key}".replace("-", "_")
+        if isinstance(value, dict):
+            result |= _flat(where, value, f"{name}.")
+        elif not above and (now := modern_name(name)):
+            raise ConfigError(f"{where}: {now}")
+        else:
+            result[name] = value
     return result
 
 
+def _checked(where: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    hints = dict(_types(TrainConfig))
+    for name in values:
+        if name not in hints:
+            raise ConfigError(f"{where}: unknown key {name!r}{_hint(name)}")
+    return {name: _convert(where, name, value, hints[name]) for name, value in values.items()}
+
+
+def _hint(name: str) -> str:
+    """The nearest option's name: by the whole name, or by its last part in another group."""
+    known = [option for option, _ in _types(TrainConfig)]
+    near = difflib.get_close_matches(name, known, n=1)
+    last = name.rpartition(".")[2]
+    near = near or [option for option in known if option.rpartition(".")[2] == last]
+    return f"; perhaps you meant {near[0]!r}" if near else ""
+
+
 def _convert(name: str, key: str, value: Any, hint: Any) -> Any:
-    """The YAML value as the field's type; YAML reads 1e-4 as a string, so numbers are converted."""
+    """The YAML value as the option's type; YAML reads 1e-4 as a string, so numbers are converted."""
     if typing.get_origin(hint) is Literal:
         if value in typing.get_args(hint):
             return value
@@ -345,8 +524,3 @@ def _convert(name: str, key: str, value: Any, hint: Any) -> Any:
         except (TypeError, ValueError, OverflowError):
             pass
     raise ConfigError(f"{name}: {key} is {value!r}, expected {hint.__name__}")
-
-
-def flag(key: str) -> str:
-    """The option of a key, without its hyphens."""
-    return key.replace("_", "-")

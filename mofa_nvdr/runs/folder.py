@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -17,9 +16,11 @@ from mofa_nvdr.runs.config import (
     RESUME_MAY_CHANGE,
     ConfigError,
     TrainConfig,
+    config_of,
     dump_config,
     flag,
-    load_config,
+    load_run_config,
+    options,
 )
 from mofa_nvdr.system.files import cannot_write, read_json_lines, write_text
 
@@ -34,20 +35,20 @@ def open_run(
 ) -> Path:
     """The folder of this run: the one to resume, or a new one. Nothing in it is changed: see keep_config.
 
-    With `config.out` the folder is that one. Without, it is the newest folder below `root` whose
+    With `config.run.out` the folder is that one. Without, it is the newest folder below `root` whose
     configuration equals this one (apart from config.RESUME_MAY_CHANGE), else a new runs/NNNNN-NAME.
 
     Args:
         config: of the run.
-        name: used in the folder's name without `config.out`.
-        root: where folders are made without `config.out`.
+        name: used in the folder's name without `config.run.out`.
+        root: where folders are made without `config.run.out`.
         warn: hears of options that were others before (config.OUT_MAY_CHANGE).
 
     Raises:
-        ConfigError: `config.out` holds a run with another configuration, or cannot be made.
+        ConfigError: `config.run.out` holds a run with another configuration, or cannot be made.
     """
-    if config.out:
-        folder = Path(config.out)
+    if config.run.out:
+        folder = Path(config.run.out)
         before = _config_of(folder)
         different = _differences(config, before) if before else []
         refused = [key for key in different if key not in OUT_MAY_CHANGE]
@@ -57,7 +58,7 @@ def open_run(
                 "give another folder, or the same options to resume"
             )
         for key in different:
-            was, value = getattr(before, key), getattr(config, key)
+            was, value = options(before)[key], options(config)[key]
             warn(f"WARNING: {folder}: goes on with --{flag(key)} {value:g}, it was {was:g}")
     else:
         found = [f for f in _run_folders(root) if _is_same(config, f)]
@@ -138,7 +139,7 @@ def _is_same(config: TrainConfig, folder: Path) -> bool:
     if not (folder / "config.yaml").is_file():
         return False
     try:
-        return not _differences(config, load_config(str(folder / "config.yaml")))
+        return not _differences(config, load_run_config(folder / "config.yaml"))
     except ConfigError:
         return False  # a run of another version
 
@@ -146,19 +147,24 @@ def _is_same(config: TrainConfig, folder: Path) -> bool:
 def _config_of(folder: Path) -> TrainConfig | None:
     """The configuration of the run in a folder, from its newest checkpoint where config.yaml is gone."""
     if (folder / "config.yaml").is_file():
-        return load_config(str(folder / "config.yaml"))
+        return load_run_config(folder / "config.yaml")
     for path in reversed(list_checkpoints(folder)):
         try:
-            return TrainConfig(**read_metadata(path)["config"])
-        except (CheckpointError, KeyError, TypeError):  # damaged, or of another version
+            metadata = read_metadata(path)
+        except CheckpointError:
             continue
+        kept = metadata.get(
+            "options", metadata.get("config")
+        )  # "config": flat, of before the groups
+        if isinstance(kept, dict):
+            return config_of(kept, str(path))
     return None
 
 
 def _differences(config: TrainConfig, other: TrainConfig) -> list[str]:
+    before = options(other)
     return [
-        field.name
-        for field in dataclasses.fields(TrainConfig)
-        if field.name not in RESUME_MAY_CHANGE
-        and getattr(config, field.name) != getattr(other, field.name)
+        name
+        for name, value in options(config).items()
+        if name not in RESUME_MAY_CHANGE and value != before[name]
     ]

@@ -20,7 +20,7 @@ from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.system import distributed
 
 
-class Corpus:
+class TrainingData:
     """Training and validation batches of photographs or of synthetic faces; each process its share.
 
     Raises:
@@ -31,17 +31,17 @@ class Corpus:
         self.config = config
         self.device = decoder.triangles.device
         self.synthetic: SyntheticFaces | None = None
-        prior = CodePrior().with_pose(config.synthetic_pose)
-        rendering: dict[str, Any] = {"plain": not config.synthetic_surroundings, "prior": prior}
-        if config.synthetic_lights:
-            rendering["lights"] = load_lights(config.synthetic_lights)
-        if config.data == "synthetic":
+        prior = CodePrior().with_pose(config.synthetic.pose)
+        rendering: dict[str, Any] = {"plain": not config.synthetic.surroundings, "prior": prior}
+        if config.synthetic.lights:
+            rendering["lights"] = load_lights(config.synthetic.lights)
+        if config.data.path == "synthetic":
             self.faces = self.synthetic = SyntheticFaces(decoder, **rendering)
             return
-        if not config.data:  # the working directory, if it were a path
+        if not config.data.path:  # the working directory, if it were a path
             raise DataError("--data is empty; give a folder of face crops, or 'synthetic'")
-        self.train_set = open_corpus(config.data, "train", config.image_size)
-        self.val_set = open_corpus(config.data, "val", config.image_size)
+        self.train_set = open_corpus(config.data.path, "train", config.data.image_size)
+        self.val_set = open_corpus(config.data.path, "val", config.data.image_size)
         if len(self.val_set) == 0:
             way = f"bring at least two, or give some the split 'val' in {INDEX_FILE}"
             if isinstance(self.val_set, Shards):
@@ -49,14 +49,14 @@ class Corpus:
                     "shards called val-*.tar hold them: pack crops of which some have the split 'val' in "
                     f"{INDEX_FILE}, or call no shard train-*.tar and one sample in twenty is taken"
                 )
-            raise DataError(f"{config.data}: no picture to validate on; {way}")
-        if config.weight_landmark > 0 and not self.train_set.has_landmarks:
+            raise DataError(f"{config.data.path}: no picture to validate on; {way}")
+        if config.loss.landmark > 0 and not self.train_set.has_landmarks:
             raise DataError(
-                f"{config.data}: --weight-landmark is {config.weight_landmark:g}, but there is no "
-                f"{LANDMARK_FILE}; bring it, or give --weight-landmark 0"
+                f"{config.data.path}: --loss.landmark is {config.loss.landmark:g}, but there is no "
+                f"{LANDMARK_FILE}; bring it, or give --loss.landmark 0"
             )
-        if config.synthetic_size not in (0, config.image_size):
-            camera = Camera(image_size=config.synthetic_size)
+        if config.synthetic.size not in (0, config.data.image_size):
+            camera = Camera(image_size=config.synthetic.size)
             decoder = FaceDecoder(decoder.model, camera=camera).to(self.device)
         self.faces = SyntheticFaces(decoder, photographs=self.train_set, **rendering)
 
@@ -67,14 +67,12 @@ class Corpus:
 
     def train(self, start_step: int) -> Generator[Batch, None, None]:
         """Batches from `start_step` on, augmented, on the decoder's device."""
-        options = Augmentation(
-            *(getattr(self.config, f"augment_{f.name}") for f in dataclasses.fields(Augmentation))
-        )
+        options = Augmentation(**dataclasses.asdict(self.config.augment))
         with closing(self._train(start_step)) as stream:
             for batch in stream:
-                batch = augment(batch.to(self.device), options, self.config.seed)
+                batch = augment(batch.to(self.device), options, self.config.run.seed)
                 if batch.rendered is not None:
-                    rendered = augment(batch.rendered, options, self.config.seed)
+                    rendered = augment(batch.rendered, options, self.config.run.seed)
                     batch = dataclasses.replace(batch, rendered=rendered)
                 yield batch
 
@@ -82,18 +80,20 @@ class Corpus:
         """Rendered faces while the warm start lasts, then the corpus, rendered faces beside it."""
         c = self.config
         share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
-        warm = self.faces.batches(c.batch_size, c.seed, start_step, **share)
-        yield from itertools.islice(warm, max(0, c.warm_start_steps - start_step))
-        start_step = max(start_step, c.warm_start_steps)
+        warm = self.faces.batches(c.data.batch_size, c.run.seed, start_step, **share)
+        yield from itertools.islice(warm, max(0, c.schedule.warm_start_steps - start_step))
+        start_step = max(start_step, c.schedule.warm_start_steps)
         if self.synthetic is not None:
-            stream = self.synthetic.batches(c.batch_size, c.seed, start_step, **share)
+            stream = self.synthetic.batches(c.data.batch_size, c.run.seed, start_step, **share)
         else:
-            stream = batches(self.train_set, c.batch_size, c.seed, start_step, flip=c.flip, **share)
+            stream = batches(
+                self.train_set, c.data.batch_size, c.run.seed, start_step, flip=c.data.flip, **share
+            )
         count = count_synthetic(c)
         with closing(stream):
             if count == 0:
                 yield from stream
-            beside = self.faces.batches(count, c.seed, start_step, **share, stream=BESIDE)
+            beside = self.faces.batches(count, c.run.seed, start_step, **share, stream=BESIDE)
             for batch, rendered in zip(stream, beside):
                 yield dataclasses.replace(batch, rendered=rendered)
 
@@ -105,15 +105,17 @@ class Corpus:
         Raises:
             DataError: while iterating: none of all processes' images can be read.
         """
-        count = self.config.val_images if limit is None else limit
-        size = self.config.batch_size
+        count = self.config.report.val_images if limit is None else limit
+        size = self.config.data.batch_size
         if self.synthetic is not None:
             return self.synthetic.val_batches(count or 256, size, rank, world_size)
         return self._val(count or None, rank, world_size)
 
     def _val(self, limit: int | None, rank: int, world_size: int) -> Generator[Batch, None, None]:
         found = False
-        for batch in val_batches(self.val_set, self.config.batch_size, limit, rank, world_size):
+        for batch in val_batches(
+            self.val_set, self.config.data.batch_size, limit, rank, world_size
+        ):
             found = True
             yield batch
         if found:
@@ -127,13 +129,13 @@ class Corpus:
         if isinstance(self.val_set, Shards):
             way = f"pack others that have the split 'val' in {INDEX_FILE}"
         raise DataError(
-            f"{self.config.data}: none of {count} pictures to validate on can be read, first "
+            f"{self.config.data.path}: none of {count} pictures to validate on can be read, first "
             f"{self.val_set.skipped[0]}; replace them, or {way}"
         )
 
     def some(self, count: int, rank: int = 0, world_size: int = 1) -> Generator[Batch, None, None]:
         """Training images, evenly spaced and unchanged, or a process's share of them."""
-        size = self.config.batch_size
+        size = self.config.data.batch_size
         if self.synthetic is not None:
             return self.synthetic.val_batches(count, size, rank, world_size)
         return val_batches(self.train_set, size, count, rank, world_size)
@@ -146,7 +148,7 @@ class Corpus:
         """
         if self.synthetic is not None:
             return {}
-        epoch, position = divmod(step * self.config.batch_size, len(self.train_set))
+        epoch, position = divmod(step * self.config.data.batch_size, len(self.train_set))
         return {"num_train": len(self.train_set), "epoch": epoch, "position": position}
 
     def changes_since(self, state: dict[str, Any]) -> str:
@@ -156,7 +158,7 @@ class Corpus:
         if now == then:
             return ""
         return (
-            f"{self.config.data} has {now} training photographs, it had {then} at the checkpoint: the "
+            f"{self.config.data.path} has {now} training photographs, it had {then} at the checkpoint: the "
             "run goes on, with another order of images than an unbroken run would have had"
         )
 

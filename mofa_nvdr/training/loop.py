@@ -1,6 +1,6 @@
 """The training loop: photographs or synthetic faces in, a run folder out.
 
-batch -> encoder -> code -> decoder -> loss (objective.loss_terms) -> one optimizer step
+batch -> encoder -> code -> decoder -> loss (objective.Objective) -> one optimizer step (step.train_step)
 
 Under torchrun several processes do it together (distributed.py); the main one alone writes.
 """
@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,18 +25,19 @@ from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.runs.build import make_decoder, make_encoder
 from mofa_nvdr.runs.checkpoint import list_checkpoints
-from mofa_nvdr.runs.config import ConfigError, TrainConfig, check_config, count_synthetic
+from mofa_nvdr.runs.config import ConfigError, TrainConfig, check_config, count_synthetic, flag
 from mofa_nvdr.runs.folder import keep_config, open_run, remove_leftovers
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import resolve_device
 from mofa_nvdr.system.files import named_errors, write_bytes
-from mofa_nvdr.training.batches import Corpus
+from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.evaluation import validate
 from mofa_nvdr.training.monitoring import Monitor, command_line
+from mofa_nvdr.training.objective import Objective
 from mofa_nvdr.training.optimizer import make_optimizer
 from mofa_nvdr.training.stages import StageClock
 from mofa_nvdr.training.state import TrainingState
-from mofa_nvdr.training.step import train_step
+from mofa_nvdr.training.step import StepResult, Trainer, train_step
 from mofa_nvdr.training.teacher import with_teacher
 
 
@@ -54,8 +56,8 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
 
     Args:
         config: everything the run depends on.
-        name: used in the folder's name when config.out is empty.
-        root: where run folders are made when config.out is empty.
+        name: used in the folder's name when config.run.out is empty.
+        root: where run folders are made when config.run.out is empty.
 
     Raises:
         ValueError: a mistake in the configuration, the data or the files it names.
@@ -64,8 +66,8 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
         Stopped: a signal.
     """
     check_config(config)
-    device = resolve_device(config.device)
-    with distributed.processes(device.type, config.threads), _Signals() as signals:
+    device = resolve_device(config.run.device)
+    with distributed.processes(device.type, config.run.threads), _Signals() as signals:
         distributed.on_main(lambda: _check_share(config))
         return _train(config, name, root, device, signals)
 
@@ -75,132 +77,174 @@ def _warn(text: str) -> None:
 
 
 def _check_share(config: TrainConfig) -> None:
-    if config.batch_size % distributed.world_size():
+    if config.data.batch_size % distributed.world_size():
         raise ConfigError(
-            f"--batch-size is {config.batch_size}, expected a multiple of the "
+            f"--data.batch-size is {config.data.batch_size}, expected a multiple of the "
             f"{distributed.world_size()} processes that share it"
         )
     if count_synthetic(config) % distributed.world_size():
         raise ConfigError(
-            f"--synthetic-share is {config.synthetic_share:g}, {count_synthetic(config)} faces a step, "
-            f"expected a multiple of the {distributed.world_size()} processes that share them"
+            f"--loss.synthetic adds {count_synthetic(config)} rendered faces to a step, expected a multiple "
+            f"of the {distributed.world_size()} processes that share them; give another "
+            "--data.batch-size"
         )
 
 
 def _train(
     config: TrainConfig, name: str, root: Path, device: torch.device, signals: _Signals
 ) -> Path:
-    torch.manual_seed(config.seed)
-    np.random.seed(config.seed % 2**32)
-    random.seed(config.seed)
-    model = FaceModel.load(config.face_model)
+    # What is trained, and on what.
+    _seed(config.run.seed)
+    model = FaceModel.load(config.run.face_model)
     decoder = make_decoder(config, model).to(device)
     encoder = make_encoder(config, model.layout).to(device)
-    corpus = Corpus(config, decoder)
-    run = distributed.on_main(lambda: open_run(config, name, root, _warn))
+    data = TrainingData(config, decoder)
     optimizer = make_optimizer(config, encoder)
-    state = TrainingState(config, run, encoder, optimizer, decoder, corpus)
+
+    # Where it goes: a new folder, or the one of the run that is resumed.
+    run = distributed.on_main(lambda: open_run(config, name, root, _warn))
+    state = TrainingState(config, run, encoder, optimizer, decoder, data)
     done = state.resume(_warn)
     distributed.on_main(lambda: keep_config(run, config))
-    together = distributed.parallel(encoder)  # shares the encoder's parameters
     if distributed.is_main():
         remove_leftovers(run)
         state.facts["commands"].append([done, command_line()])
+
     clock = StageClock(device)
+    together = distributed.parallel(encoder)  # shares the encoder's parameters
+    objective = Objective(config, decoder)
+    trainer = Trainer(config, together, objective, optimizer, clock, signals.came)
+    report = config.report
 
     with (
         named_errors(run, lambda: _safe(run)),
         Monitor(config, run, done, state.facts) as monitor,
+        closing(data.train(done)) as batches,
     ):
-
-        def validation(step: int) -> bool:
-            share = corpus.val(rank=distributed.rank(), world_size=distributed.world_size())
-            line = validate(encoder, decoder, share)
-            improved = state.note_validation(step, line)
-            monitor.validation(step, line, improved)
-            return improved
-
-        def save(step: int, status: str) -> None:
-            monitor.sync()
-            state.save(step)
-            monitor.report(status)
-
-        several = f", {distributed.world_size()} processes" * (distributed.world_size() > 1)
-        monitor.say(
-            f"{run}: {corpus}; {model.name} face model, {config.encoder} on {device.type}{several}"
-            + (f"; resuming after step {done}" if done else "")
-        )
+        monitor.say(_first_line(run, data, model, config, device, done))
         if done == 0:
-            validation(0)
-            monitor.sheet(0, encoder, decoder, corpus)
-            save(0, "begun")
+            _validate(trainer, data, state, monitor, step=0)
+            monitor.sheet(0, encoder, decoder, data)
+            _save(state, monitor, 0, "begun")
         encoder.train()
         monitor.restart_rate()
-        stream = corpus.train(done)
         due = False  # a checkpoint
-        try:
-            for step in range(done + 1, config.steps + 1):
-                reported = step % config.log_every == 0 or step == config.steps
-                clock.start(measure=device.type == "cpu" or reported)
-                batch = next(stream)
-                clock.lap("data")
-                if step > config.warm_start_steps:
-                    batch = with_teacher(batch, state.teacher)
-                result = train_step(
-                    config,
-                    together,
-                    decoder,
-                    optimizer,
-                    batch,
-                    step,
-                    clock,
-                    reported,
-                    signals.came,
-                )
-                monitor.advance()
-                state.keep_teacher(step)
-                if result.trouble:
-                    state.facts["skipped_in_a_row"] += 1
-                    monitor.skipped(step, result.trouble, _save_batch(run, step, batch))
-                    if state.facts["skipped_in_a_row"] >= config.stop_after_skips:
-                        # A process of another machine may not see the folder.
-                        before = [path.name for path in list_checkpoints(run)[-1:]]
-                        raise RuntimeError(
-                            f"step {step}: {result.trouble}, {state.facts['skipped_in_a_row']} steps in a "
-                            f"row; a lower --learning-rate, or --clip-gradient, with --out {run} goes on "
-                            f"from {', '.join(before) or 'the newest checkpoint'}, the last from before; "
-                            "without that file, from the one before it"
-                        )
-                else:
-                    state.facts["skipped_in_a_row"] = 0
-                    if reported:
-                        report = result.report | {"ms": clock.take()[0]}
-                        if unreadable := _skipped(corpus):
-                            report["skipped_images"] = len(unreadable)
-                        monitor.step(step, result.terms, report)
+        for step in range(done + 1, config.run.steps + 1):
+            last = step == config.run.steps
+            reported = last or step % report.log_every == 0
+            clock.start(measure=device.type == "cpu" or reported)
+            batch = next(batches)
+            clock.lap("data")
+            if step > config.schedule.warm_start_steps:
+                batch = with_teacher(batch, state.teacher)
+            result = train_step(trainer, batch, step, reported)
+            monitor.advance()
+            state.keep_teacher(step)
 
-                last = step == config.steps
-                improved = (step % config.val_every == 0 or last) and validation(step)
-                if step % config.sheet_every == 0 or last:
-                    monitor.sheet(step, encoder, decoder, corpus)
-                due = due or step % config.checkpoint_every == 0
-                held = state.facts["skipped_in_a_row"] > 0  # the weights may be broken already
-                if (due and not held) or last or improved or result.stop:
-                    due = False
-                    save(step, "finished" if last else "stopped" if result.stop else "running")
-                    monitor.restart_rate()
-                if result.stop and not last:
-                    raise Stopped(
-                        f"{run}: stopped and saved after step {step}; the same command again resumes",
-                        signals.number or signal.SIGTERM,
-                    )
-        finally:
-            stream.close()
-        if unreadable := _skipped(corpus):
+            if result.trouble:
+                _skip(config, state, monitor, step, batch, result.trouble)
+            else:
+                state.facts["skipped_in_a_row"] = 0
+                if reported:
+                    _report(monitor, data, step, result, clock)
+
+            improved = False
+            if last or step % report.val_every == 0:
+                improved = _validate(trainer, data, state, monitor, step)
+            if last or step % report.sheet_every == 0:
+                monitor.sheet(step, encoder, decoder, data)
+            due = due or step % report.checkpoint_every == 0
+            held = state.facts["skipped_in_a_row"] > 0  # the weights may be broken already
+            if (due and not held) or last or improved or result.stop:
+                due = False
+                status = "finished" if last else "stopped" if result.stop else "running"
+                _save(state, monitor, step, status)
+                monitor.restart_rate()
+            if result.stop and not last:
+                raise Stopped(
+                    f"{run}: stopped and saved after step {step}; the same command again resumes",
+                    signals.number or signal.SIGTERM,
+                )
+        if unreadable := _skipped(data):
             names = ", ".join(unreadable[:5])
             monitor.say(f"{len(unreadable)} unreadable images were skipped: {names}")
-        monitor.say(f"{run}: finished at step {max(done, config.steps)}")
+        monitor.say(f"{run}: finished at step {max(done, config.run.steps)}")
     return run
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def _first_line(
+    run: Path,
+    data: TrainingData,
+    model: FaceModel,
+    config: TrainConfig,
+    device: torch.device,
+    done: int,
+) -> str:
+    count = distributed.world_size()
+    return (
+        f"{run}: {data}; {model.name} face model, {config.encoder.network} on {device.type}"
+        + f", {count} processes" * (count > 1)
+        + f"; resuming after step {done}" * (done > 0)
+    )
+
+
+def _validate(
+    trainer: Trainer, data: TrainingData, state: TrainingState, monitor: Monitor, step: int
+) -> bool:
+    """Measure, and say whether it is the best so far."""
+    share = data.val(rank=distributed.rank(), world_size=distributed.world_size())
+    line = validate(trainer.own_encoder, trainer.objective.decoder, share)
+    improved = state.note_validation(step, line)
+    monitor.validation(step, line, improved)
+    return improved
+
+
+def _save(state: TrainingState, monitor: Monitor, step: int, status: str) -> None:
+    monitor.sync()
+    state.save(step)
+    monitor.report(status)
+
+
+def _report(
+    monitor: Monitor, data: TrainingData, step: int, result: StepResult, clock: StageClock
+) -> None:
+    more = result.report | {"ms": clock.take()[0]}
+    if unreadable := _skipped(data):
+        more["skipped_images"] = len(unreadable)
+    monitor.step(step, result.terms, more)
+
+
+def _skip(
+    config: TrainConfig,
+    state: TrainingState,
+    monitor: Monitor,
+    step: int,
+    batch: Batch,
+    trouble: str,
+) -> None:
+    """Say what was not finite and keep the batch; too many in a row end the run.
+
+    Raises:
+        RuntimeError: they do.
+    """
+    run = state.run
+    state.facts["skipped_in_a_row"] += 1
+    monitor.skipped(step, trouble, _save_batch(run, step, batch))
+    if state.facts["skipped_in_a_row"] >= config.run.stop_after_skips:
+        # A process of another machine may not see the folder.
+        before = [path.name for path in list_checkpoints(run)[-1:]]
+        raise RuntimeError(
+            f"step {step}: {trouble}, {state.facts['skipped_in_a_row']} steps in a row; a lower "
+            f"--{flag('optimizer.learning_rate')}, or --{flag('optimizer.clip_gradient')}, with --out "
+            f"{run} goes on from {', '.join(before) or 'the newest checkpoint'}, the last from before; "
+            "without that file, from the one before it"
+        )
 
 
 def _save_batch(run: Path, step: int, batch: Batch) -> str:
@@ -260,9 +304,9 @@ class _Signals:
         self.number = number
 
 
-def _skipped(corpus: Corpus) -> list[str]:
+def _skipped(data: TrainingData) -> list[str]:
     """What any of the processes found unreadable so far."""
-    return list(dict.fromkeys(itertools.chain(*distributed.gather(corpus.skipped))))
+    return list(dict.fromkeys(itertools.chain(*distributed.gather(data.skipped))))
 
 
 def _safe(run: Path) -> str:

@@ -26,7 +26,7 @@ from mofa_nvdr.runs.folder import JsonLog
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import peak_memory
 from mofa_nvdr.system.files import write_bytes
-from mofa_nvdr.training.batches import Corpus
+from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.report import write_report
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Monitor:
         config: of the run.
         run: its folder.
         done: steps done before.
-        facts: of training_state.TrainingState; "seconds" and "cpu_seconds" are kept up to date here.
+        facts: of state.TrainingState; "seconds" and "cpu_seconds" are kept up to date here.
     """
 
     def __init__(self, config: TrainConfig, run: Path, done: int, facts: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ class Monitor:
         else:
             logger.info("no TensorBoard scalars; pip install 'mofa-nvdr[train]'")
         self._bar = tqdm(
-            total=config.steps,
+            total=config.run.steps,
             initial=done,
             unit="step",
             disable=not self._terminal,
@@ -98,7 +98,7 @@ class Monitor:
 
     def advance(self) -> None:
         """One more step is done."""
-        self._images += self.config.batch_size
+        self._images += self.config.data.batch_size
         self.facts["seconds"] = self._before[0] + time.monotonic() - self._started
         self.facts["cpu_seconds"] = self._before[1] + time.process_time() - self._cpu_started
         if self._active:
@@ -129,16 +129,16 @@ class Monitor:
         single = {name: part for name, part in more.items() if name not in groups}
         train = {**terms, **single, "images_per_second": rate}
         self._scalars(step, {"train": train, **groups})
-        warm = step <= self.config.warm_start_steps
+        warm = step <= self.config.schedule.warm_start_steps
         part = "warm start" if warm else f"photometric {terms['photometric']:.4f}"
         words = f"loss {terms['loss']:.4f}, {part}, {rate:.1f} images/s"
         last = self._last_validation
         if last and math.isfinite(last["landmark_px"]):
             words += f", val {last['landmark_px']:.2f} px"
         self._bar.set_postfix_str(words)
-        if not self._terminal and step % (5 * self.config.log_every) == 0:
-            left = (self.config.steps - step) * self.config.batch_size / rate / 60
-            self.say(f"step {step}/{self.config.steps}: {words}, {left:.0f} min left")
+        if not self._terminal and step % (5 * self.config.report.log_every) == 0:
+            left = (self.config.run.steps - step) * self.config.data.batch_size / rate / 60
+            self.say(f"step {step}/{self.config.run.steps}: {words}, {left:.0f} min left")
 
     def validation(self, step: int, line: dict[str, Any], improved: bool) -> None:
         """Report what evaluation.validate found after a step."""
@@ -165,7 +165,7 @@ class Monitor:
         )
 
     @torch.no_grad()
-    def sheet(self, step: int, encoder: Encoder, decoder: FaceDecoder, corpus: Corpus) -> None:
+    def sheet(self, step: int, encoder: Encoder, decoder: FaceDecoder, data: TrainingData) -> None:
         """sheet-STEP.png: input, overlay, geometry, albedo and shading of some validation images."""
         if not self._active:
             return
@@ -173,7 +173,7 @@ class Monitor:
         encoder.eval()
         device = next(encoder.parameters()).device
         rows = []
-        for batch in corpus.val(_SHEET_FACES):
+        for batch in data.val(_SHEET_FACES):
             images = batch.images.to(device)
             face = decoder.rasterize(decoder.geometry(encoder(images)))
             rows.append(panels(images, face))

@@ -1,9 +1,18 @@
-"""What a training step minimises: encoder -> code -> decoder -> losses.mofa_loss, by the configuration."""
+"""What a training step minimises: a list of terms, built from the options once, and their weighted sum.
+
+    batch -> encoder -> codes -> StepContext (decoded faces, renderings) -> terms -> loss
+
+A term is one line in `photograph_terms`: its name in the log, its weight, and a function of the step's
+context. What it computes is a plain function in losses/.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -11,144 +20,235 @@ from torch import Tensor, nn
 
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.code import CodeLayout, FaceCode
-from mofa_nvdr.losses.consistency import (
-    Placement,
-    mean_placement_anchor,
-    mirror_consistency,
-)
-from mofa_nvdr.losses.known_faces import FacePoints, code_distance, decoded_distance
+from mofa_nvdr.losses.consistency import Placement, mean_placement_anchor, mirror_consistency
+from mofa_nvdr.losses.known_faces import known_face_distance
 from mofa_nvdr.losses.mofa import (
-    LossWeights,
+    LANDMARK_UNIT,
+    batch_pose_prior,
     landmark_alignment,
-    mofa_loss,
     photometric_raster,
     photometric_vertex,
+    statistical_regularizer,
 )
 from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.runs.config import TrainConfig
-from mofa_nvdr.scene.lighting import icosahedron, sh_basis, total_light
+from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
+from mofa_nvdr.runs.config import LossOptions, TrainConfig
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training.stages import StageClock
 
-# Beside the landmarks so many vertices, evenly spaced over the mesh, say where a known face is.
-_MORE_POINTS = 252
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the loss.
+
+    Attributes:
+        name: in log.jsonl and in messages.
+        weight: factor in the loss; 0: computed for the log alone, without a gradient.
+        compute: from the step's context to a scalar.
+        with_mirror: it looks at the codes of the mirrored photographs, `codes["mirror"]`.
+    """
+
+    name: str
+    weight: float
+    compute: Callable[[StepContext], Tensor]
+    with_mirror: bool = False
 
 
-def loss_terms(
-    config: TrainConfig,
-    encoder: nn.Module,
-    decoder: FaceDecoder,
-    batch: Batch,
-    step: int,
-    clock: StageClock | None = None,
-) -> dict[str, Tensor]:
-    """One forward pass: the loss and its terms (losses.mofa_loss) for a batch at a step.
+def photograph_terms(config: TrainConfig) -> list[Term]:
+    """The terms of a step on photographs, in the order of the log. A new term is a line here."""
+    w, size = config.loss, config.data.image_size
+    terms = [
+        *_photometric_terms(config),
+        Term("landmark", w.landmark, lambda c: c.landmark_alignment()),
+        Term("regularizer", w.regularizer, lambda c: c.regularizer(w)),
+        Term("pose_prior", w.pose_prior, lambda c: batch_pose_prior(c.code)),
+    ]
+    more = [
+        Term("anchor", w.anchor, lambda c: mean_placement_anchor(
+            c.placement("photo"), c.placement("teacher"), size, c.batch.teacher_offset)),
+        Term("mirror", w.mirror, lambda c: mirror_consistency(
+            c.placement("photo"), c.placement("mirror"), size).mean(), with_mirror=True),
+        Term("synthetic", w.synthetic, lambda c: known_face_distance(
+            c.decoder, c.unpack("rendered"), c.unpack("known"), w.decoded).mean()),
+    ]  # fmt: skip
+    return terms + [term for term in more if term.weight > 0]
 
-    With render_mode "both", `photometric` is the weighted sum of photometric_raster and
-    photometric_vertex, which are there too. While the warm start lasts the loss is
-    `known_face_distance`, and the terms are NaN. Terms of consistency.py are there where their weights
-    are not 0: "anchor", "mirror", and "synthetic" of the rendered faces beside the batch.
+
+def warm_start_terms(config: TrainConfig) -> list[Term]:
+    """The terms of a step of the warm start: rendered faces, whose codes are known."""
+    decoded = config.loss.decoded
+    return [
+        Term("known_faces", 1.0, lambda c: known_face_distance(
+            c.decoder, c.unpack("photo"), c.unpack("known"), decoded).mean()),
+    ]  # fmt: skip
+
+
+def _photometric_terms(config: TrainConfig) -> list[Term]:
+    raster = Term("photometric_raster", 0.0, lambda c: c.photometric_raster.mean())
+    vertex = Term("photometric_vertex", 0.0, lambda c: c.photometric_vertex.mean())
+    weight = config.loss.photometric
+    if config.render.mode == "raster":
+        return [dataclasses.replace(raster, name="photometric", weight=weight)]
+    if config.render.mode == "vertex":
+        return [dataclasses.replace(vertex, name="photometric", weight=weight)]
+
+    def both(c: StepContext) -> Tensor:
+        return (0.5 * c.photometric_raster + 0.5 * c.photometric_vertex).mean()
+
+    # The two come before their sum: of terms that are not finite the guard names the first.
+    return [raster, vertex, Term("photometric", weight, both)]
+
+
+@dataclass
+class StepContext:
+    """What terms may look at. What is decoded or rendered is made when a term first asks for it.
+
+    Attributes:
+        decoder: codes to faces.
+        batch: this process's share of the step's batch.
+        target: [B, 3, H, W] photographs, on the decoder's device.
+        codes: name -> [N, size]: "photo"; "mirror" of the mirrored photographs; "rendered" of the rendered
+            faces next to them, "known" their true codes; "teacher" of the frozen encoder.
+        loss: gains of the photographs' gradients (gain_shape, gain_expression).
+    """
+
+    decoder: FaceDecoder
+    batch: Batch
+    target: Tensor
+    codes: dict[str, Tensor]
+    loss: LossOptions
+    _placements: dict[str, Placement] = field(default_factory=dict)
+
+    def unpack(self, name: str) -> FaceCode:
+        """Codes by their parts."""
+        return self.layout.unpack(self.codes[name])
+
+    @property
+    def layout(self) -> CodeLayout:
+        """The code's parts."""
+        return self.decoder.model.layout
+
+    @cached_property
+    def code(self) -> FaceCode:
+        """The photographs' codes, through which the terms of Eq. 7 pull; with the gains' gradient."""
+        code = self.unpack("photo")
+        return dataclasses.replace(
+            code,
+            shape=_gain(code.shape, self.loss.gain_shape),
+            expression=_gain(code.expression, self.loss.gain_expression),
+        )
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """The photographs' faces in camera space."""
+        return self.decoder.geometry(self.code)
+
+    @cached_property
+    def rendering(self) -> RasterFace:
+        """The photographs' faces, rasterized."""
+        return self.decoder.rasterize(self.geometry)
+
+    @cached_property
+    def photometric_raster(self) -> Tensor:
+        """[B] losses.mofa.photometric_raster."""
+        return photometric_raster(self.rendering, self.target)
+
+    @cached_property
+    def photometric_vertex(self) -> Tensor:
+        """[B] losses.mofa.photometric_vertex."""
+        v = self.decoder.sample_vertices(self.geometry)
+        return photometric_vertex(v.positions, v.colors, v.front_facing, self.target)
+
+    def landmark_alignment(self) -> Tensor:
+        """Eq. 9, the mean over the batch."""
+        landmarks, confidence = self.batch.landmarks, self.batch.confidence
+        return landmark_alignment(
+            self.decoder.landmarks(self.geometry),
+            landmarks.to(self.target.device),
+            confidence.to(self.target.device),
+            LANDMARK_UNIT * self.decoder.camera.size[0] / 240,
+        ).mean()
+
+    def regularizer(self, weights: LossOptions) -> Tensor:
+        """Eq. 10, the mean over the batch."""
+        return statistical_regularizer(self.code, weights.albedo, weights.expression).mean()
+
+    def placement(self, name: str) -> Placement:
+        """Where the faces of some codes are."""
+        if name not in self._placements:
+            self._placements[name] = Placement.of(self.decoder, self.unpack(name))
+        return self._placements[name]
+
+
+class Objective:
+    """The loss of a training step and its terms.
 
     Args:
-        config: weights, modes, and when what is free.
-        encoder: images to codes.
-        decoder: of `make_decoder`.
-        batch: this process's share of the step's batch; for weight_anchor of `with_teacher`.
-        step: from 1.
-        clock: is told when the encoder is through, and shown the codes.
+        config: weights and modes.
+        decoder: of runs.build.make_decoder.
     """
-    warm = step <= config.warm_start_steps
-    device = next(encoder.parameters()).device
-    photo, target = batch.images.to(device), batch.target.to(device)
-    groups = {"photo": photo}
-    if config.weight_mirror > 0 and not warm:
-        groups["mirror"] = photo.flip(3)
-    if batch.rendered is not None:
-        groups["rendered"] = batch.rendered.images.to(device)
-    codes = _encode_together(encoder, groups)
-    predicted = codes["photo"]
-    if clock is not None:
-        clock.lap("encoder_forward")
-        clock.watch(predicted)
-    layout = decoder.model.layout
-    code = layout.unpack(_hold_back(config, predicted, layout, step))
-    if warm:
-        assert batch.codes is not None
-        true = layout.unpack(batch.codes.to(device))
-        unknown = torch.tensor(math.nan, device=device)  # nothing is rendered
-        names = [*_photometric_names(config), "landmark", "regularizer", "pose_prior"]
-        names += _consistency_weights(config)
-        loss = known_face_distance(config, decoder, code, true).mean()
-        return {"loss": loss, **dict.fromkeys(names, unknown)}
 
-    code = dataclasses.replace(
-        code,
-        shape=_gain(code.shape, config.gain_shape),
-        expression=_gain(code.expression, config.gain_expression),
-    )
-    geometry = decoder.geometry(code)
-    parts: dict[str, Tensor] = {}
-    if config.render_mode in ("raster", "both"):
-        parts["photometric_raster"] = photometric_raster(decoder.rasterize(geometry), target)
-    if config.render_mode in ("vertex", "both"):
-        v = decoder.sample_vertices(geometry)
-        parts["photometric_vertex"] = photometric_vertex(
-            v.positions, v.colors, v.front_facing, target
-        )
-    if config.render_mode == "both":
-        photometric = (
-            config.weight_raster * parts["photometric_raster"]
-            + config.weight_vertex * parts["photometric_vertex"]
-        )
-    else:
-        (photometric,) = parts.values()
+    def __init__(self, config: TrainConfig, decoder: FaceDecoder) -> None:
+        self.config = config
+        self.decoder = decoder
+        self.terms = photograph_terms(config)
+        self.warm_start = warm_start_terms(config)
 
-    unit = config.landmark_unit * config.image_size / 240
-    landmark = landmark_alignment(
-        decoder.landmarks(geometry), batch.landmarks.to(device), batch.confidence.to(device), unit
-    )
-    terms = mofa_loss(code, photometric, landmark, _weights(config, step))
-    if config.render_mode == "both":
-        # Before their sum: of a term that is not finite the guard names the first.
-        terms = {"loss": terms["loss"], **{k: v.mean() for k, v in parts.items()}, **terms}
-    codes = {name: _hold_back(config, vector, layout, step) for name, vector in codes.items()}
-    return _add_consistency(config, decoder, batch, codes, step, terms)
+    def __call__(
+        self, encoder: nn.Module, batch: Batch, step: int, clock: StageClock | None = None
+    ) -> dict[str, Tensor]:
+        """One forward pass: "loss", a scalar, and the terms by their names.
+
+        While the warm start lasts nothing is rendered, and the photographs' terms are NaN.
+
+        Args:
+            encoder: images to codes.
+            batch: this process's share of the step's batch; for loss.anchor of teacher.with_teacher.
+            step: from 1.
+            clock: is told when the encoder is through, and shown the codes.
+        """
+        warm = step <= self.config.schedule.warm_start_steps
+        terms = self.warm_start if warm else self.terms
+        context = self._encode(encoder, batch, terms)
+        if clock is not None:
+            clock.lap("encoder_forward")
+            clock.watch(context.codes["photo"])
+        values = {term.name: term.compute(context) for term in terms}
+        weighted = [term.weight * values[term.name] for term in terms if term.weight > 0]
+        # With all weights at zero the loss still reaches the encoder.
+        loss = sum(weighted[1:], weighted[0]) if weighted else 0 * context.codes["photo"].sum()
+        if warm:
+            nothing = torch.tensor(math.nan, device=loss.device)
+            values = dict.fromkeys((term.name for term in self.terms), nothing)
+        return {"loss": loss, **values}
+
+    def _encode(self, encoder: nn.Module, batch: Batch, terms: list[Term]) -> StepContext:
+        device = next(encoder.parameters()).device
+        photo, target = batch.images.to(device), batch.target.to(device)
+        groups, known = {"photo": photo}, batch.codes
+        if any(term.with_mirror for term in terms):
+            groups["mirror"] = photo.flip(3)
+        if batch.rendered is not None:
+            groups["rendered"] = batch.rendered.images.to(device)
+            known = batch.rendered.codes
+        codes = _encode_together(encoder, groups)
+        if known is not None:
+            codes["known"] = known.to(device)
+        if batch.teacher_codes is not None:
+            codes["teacher"] = batch.teacher_codes.to(device)
+        return StepContext(self.decoder, batch, target, codes, self.config.loss)
 
 
-def known_face_distance(
-    config: TrainConfig, decoder: FaceDecoder, code: FaceCode, true: FaceCode
-) -> Tensor:
-    """Distance of predicted to known codes of rendered faces, [B].
-
-    losses.code_distance, and weight_decoded times consistency.decoded_distance of the landmarks and of
-    vertices evenly spaced over the mesh.
-    """
-    distance = code_distance(code, true)
-    if config.weight_decoded == 0:
-        return distance
-    predicted, there = _face_points(decoder, code), _face_points(decoder, true)
-    decoded = decoded_distance(predicted, there, config.image_size)
-    return distance + config.weight_decoded * decoded
-
-
-def _face_points(decoder: FaceDecoder, code: FaceCode) -> FacePoints:
-    landmarks = decoder.model.landmarks.long()
-    stride = max(1, decoder.model.num_vertices // _MORE_POINTS)
-    spaced = torch.arange(0, decoder.model.num_vertices, stride, device=landmarks.device)
-    index = torch.cat([landmarks, spaced])
-    form = decoder.model.vertices(code.shape, code.expression, index)
-    points = decoder.place(code, form)
-    light = total_light(code.light)
-    normals = icosahedron().to(light)
-    return FacePoints(
-        landmarks=decoder.camera.project(points[:, : len(landmarks)]),
-        points=points,
-        form=form,
-        albedo=decoder.model.albedo(code.albedo, index),
-        # A camera before the face does not see what turns away.
-        irradiance=sh_basis(normals[normals[:, 2] >= 0]) @ light,
-    )
+def not_finite(terms: dict[str, Tensor], gradient_norm: Tensor) -> str:
+    """Which term, or else the gradient, is not a finite number; empty: all are."""
+    if torch.isfinite(terms["loss"]) and torch.isfinite(gradient_norm):
+        return ""
+    if torch.isfinite(terms["loss"]):
+        return f"the gradient's norm is {gradient_norm.item()}"
+    # In a warm start only the loss itself is there, the terms are NaN.
+    known = [name for name in terms if name != "loss" and not torch.isfinite(terms[name])]
+    name = known[0] if 0 < len(known) < len(terms) - 1 else "loss"
+    return f"the {name} is {terms[name].item()}"
 
 
 def _encode_together(encoder: nn.Module, groups: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -172,44 +272,6 @@ def _encode_together(encoder: nn.Module, groups: dict[str, Tensor]) -> dict[str,
     return dict(zip(groups, encoder(images)[back].split(counts)))
 
 
-def _add_consistency(
-    config: TrainConfig,
-    decoder: FaceDecoder,
-    batch: Batch,
-    codes: dict[str, Tensor],
-    step: int,
-    terms: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """The terms of `_consistency_weights` and the loss with them, by codes as they are decoded."""
-    weights = _consistency_weights(config)
-    if not weights:
-        return terms
-    layout, more = decoder.model.layout, {}
-    device = codes["photo"].device
-    if "anchor" in weights:
-        assert batch.teacher_codes is not None
-        teacher = _hold_back(config, batch.teacher_codes.to(device), layout, step)
-        more["anchor"] = mean_placement_anchor(
-            _placement(decoder, codes["photo"]),
-            _placement(decoder, teacher),
-            config.image_size,
-            batch.teacher_offset,
-        )
-    if "mirror" in weights:
-        more["mirror"] = mirror_consistency(
-            _placement(decoder, codes["photo"]),
-            _placement(decoder, codes["mirror"]),
-            config.image_size,
-        ).mean()
-    if "synthetic" in weights:
-        assert batch.rendered is not None and batch.rendered.codes is not None
-        true = layout.unpack(batch.rendered.codes.to(device))
-        code = layout.unpack(codes["rendered"])
-        more["synthetic"] = known_face_distance(config, decoder, code, true).mean()
-    loss = terms["loss"] + sum(weights[name] * term for name, term in more.items())
-    return {**terms, "loss": loss, **more}
-
-
 def _gain(x: Tensor, gain: float) -> Tensor:
     """The same values; what sets an image's gradient [B, N] apart from the batch's mean is multiplied.
 
@@ -219,60 +281,3 @@ def _gain(x: Tensor, gain: float) -> Tensor:
         return x
     apart = x - distributed.batch_mean(x.mean(0))
     return x + (gain - 1) * (apart - apart.detach())
-
-
-def _placement(decoder: FaceDecoder, vector: Tensor) -> Placement:
-    code = decoder.model.layout.unpack(vector)
-    points = decoder.points(code, decoder.model.landmarks.long())
-    return Placement(decoder.camera.project(points), points, code.rotation)
-
-
-def _consistency_weights(config: TrainConfig) -> dict[str, float]:
-    """The terms beside losses.mofa_loss that are on, with their weights."""
-    weights = {
-        "anchor": config.weight_anchor,
-        "mirror": config.weight_mirror,
-        "synthetic": config.weight_synthetic,
-    }
-    return {name: weight for name, weight in weights.items() if weight > 0}
-
-
-def not_finite(terms: dict[str, Tensor], gradient_norm: Tensor) -> str:
-    """Which term, or else the gradient, is not a finite number; empty: all are."""
-    if torch.isfinite(terms["loss"]) and torch.isfinite(gradient_norm):
-        return ""
-    if torch.isfinite(terms["loss"]):
-        return f"the gradient's norm is {gradient_norm.item()}"
-    # In a warm start only the loss itself is there, the terms are NaN.
-    known = [name for name in terms if name != "loss" and not torch.isfinite(terms[name])]
-    name = known[0] if 0 < len(known) < len(terms) - 1 else "loss"
-    return f"the {name} is {terms[name].item()}"
-
-
-def _photometric_names(config: TrainConfig) -> list[str]:
-    both = ["photometric_raster", "photometric_vertex"] if config.render_mode == "both" else []
-    return [*both, "photometric"]
-
-
-def _weights(config: TrainConfig, step: int) -> LossWeights:
-    with_landmarks = config.landmark_steps == 0 or step <= config.landmark_steps
-    return LossWeights(
-        photometric=config.weight_photometric,
-        landmark=config.weight_landmark if with_landmarks else 0.0,
-        regularizer=config.weight_regularizer,
-        albedo=config.weight_albedo,
-        expression=config.weight_expression,
-        pose_prior=config.weight_pose_prior,
-    )
-
-
-def _hold_back(config: TrainConfig, vector: Tensor, layout: CodeLayout, step: int) -> Tensor:
-    """Zero the parts of the code that are not free yet: light and albedo first, then pose, then shape."""
-    held = ["rotation", "translation"] if step <= config.pose_from_step else []
-    held += ["shape", "expression"] if step <= config.shape_from_step else []
-    if not held:
-        return vector
-    free = torch.ones_like(vector[:1])
-    for part in held:
-        free[:, layout.slices[part]] = 0
-    return vector * free

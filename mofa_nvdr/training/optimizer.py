@@ -14,19 +14,19 @@ def make_optimizer(config: TrainConfig, encoder: Encoder) -> torch.optim.Optimiz
     """The configured update rule, with a group for each part of Encoder.parameter_groups."""
     groups = []
     for part, parameters in encoder.parameter_groups().items():
-        depth = part == "translation_z" and config.translation_z_rate > 0
-        rate = config.translation_z_rate if depth else config.learning_rate
+        depth = part == "translation_z" and config.optimizer.translation_z_rate > 0
+        rate = config.optimizer.translation_z_rate if depth else config.optimizer.learning_rate
         group = {"lr": rate, "base_rate": rate, "name": part}
-        if config.optimizer == "adamw" and part == "trunk":
+        if config.optimizer.name == "adamw" and part == "trunk":
             # What decays is what maps features to features: no bias, no BatchNorm's gain.
             filters = [p for p in parameters if p.ndim > 1]
-            decay = {"weight_decay": config.weight_decay, "name": "trunk_filters"}
+            decay = {"weight_decay": config.optimizer.weight_decay, "name": "trunk_filters"}
             groups.append({**group, **decay, "params": filters})
             parameters = [p for p in parameters if p.ndim <= 1]
         groups.append({**group, "params": parameters})
-    if config.optimizer == "adam":
+    if config.optimizer.name == "adam":
         return torch.optim.Adam(groups, betas=(0.9, 0.99))
-    if config.optimizer == "adamw":
+    if config.optimizer.name == "adamw":
         return torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0)
     # Caffe's AdaDelta, which the paper used, has 0.95 and 1e-6 as its customary constants.
     return torch.optim.Adadelta(groups, rho=0.95, eps=1e-6)
@@ -37,13 +37,19 @@ def set_rates(config: TrainConfig, optimizer: torch.optim.Optimizer, step: int) 
 
     The warm start has a course of its own: it ends with small steps, whatever comes after it.
     """
-    warm = step <= config.warm_start_steps
-    length = config.warm_start_steps if warm else config.steps - config.warm_start_steps
-    done = step - 1 if warm else step - 1 - config.warm_start_steps
-    factor = min(1.0, (done + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    if config.schedule == "cosine":
+    warm = step <= config.schedule.warm_start_steps
+    length = (
+        config.schedule.warm_start_steps
+        if warm
+        else config.run.steps - config.schedule.warm_start_steps
+    )
+    done = step - 1 if warm else step - 1 - config.schedule.warm_start_steps
+    factor = (
+        min(1.0, (done + 1) / config.schedule.warmup_steps) if config.schedule.warmup_steps else 1.0
+    )
+    if config.schedule.decay == "cosine":
         factor *= 0.1 + 0.45 * (1 + math.cos(math.pi * done / max(length, 1)))
-    if config.warm_start_steps and not warm:
-        factor *= config.rate_after_warm_start
+    if config.schedule.warm_start_steps and not warm:
+        factor *= config.schedule.rate_after_warm_start
     for group in optimizer.param_groups:
         group["lr"] = group["base_rate"] * factor

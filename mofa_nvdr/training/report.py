@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import datetime
 import html
 import io
@@ -15,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from mofa_nvdr import __version__
-from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.runs.config import TrainConfig, options
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.system.files import write_bytes
 from mofa_nvdr.training.charts import line_chart
@@ -59,7 +58,7 @@ def write_report(run: Path, config: TrainConfig, facts: dict[str, Any], status: 
     Args:
         run: folder with log.jsonl and sheet-*.png.
         config: of the run.
-        facts: of training_state.TrainingState.
+        facts: of state.TrainingState.
         status: "running", "finished" or another word for where it stands.
 
     Raises:
@@ -73,7 +72,7 @@ def write_report(run: Path, config: TrainConfig, facts: dict[str, Any], status: 
     now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
     body = [
         f"<h1>{html.escape(run.name)}</h1>",
-        f'<p class="status">{html.escape(status)} at step {last} of {config.steps}, '
+        f'<p class="status">{html.escape(status)} at step {last} of {config.run.steps}, '
         f"{facts['seconds'] / 60:.1f} minutes of training; written {now} by mofa-nvdr {__version__}</p>",
         *_warnings(validations, skipped),
         "<h2>Validation</h2>",
@@ -219,12 +218,12 @@ def _jpeg(file: Path) -> bytes:
 
 
 def _config_table(config: TrainConfig) -> str:
-    """Every option; those that differ from the paper's recipe, the defaults, are bold."""
-    paper = dataclasses.asdict(TrainConfig())
+    """Every option; those that differ from the defaults are bold."""
+    defaults = options(TrainConfig())
     rows = []
-    for key, value in dataclasses.asdict(config).items():
+    for key, value in options(config).items():
         text = html.escape(str(value)) or "-"
-        shown = text if value == paper[key] else f"<b>{text}</b>"
+        shown = text if value == defaults[key] else f"<b>{text}</b>"
         rows.append(f"<tr><td>{key}</td><td>{shown}</td></tr>")
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 

@@ -29,7 +29,7 @@ from mofa_nvdr.runs.checkpoint import (
 )
 from mofa_nvdr.runs.config import TrainConfig
 from mofa_nvdr.system import distributed
-from mofa_nvdr.training.batches import Corpus
+from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.teacher import Teacher
 
 # A run whose faces cover less than this share of what they covered at the start is collapsing: the
@@ -45,7 +45,7 @@ class TrainingState:
             "best" (step, measure and value), "skipped_in_a_row", "seconds" and (of the
             main process) "cpu_seconds" of training so far,
             "commands" (step and command line of every start).
-        teacher: the encoder as it was at the end of the warm start, for TrainConfig.weight_anchor; None
+        teacher: the encoder as it was at the end of the warm start, for the term `loss.anchor`; None
             without it. Before that end it is the encoder of the beginning and of no use.
     """
 
@@ -56,14 +56,14 @@ class TrainingState:
         encoder: Encoder,
         optimizer: torch.optim.Optimizer,
         decoder: FaceDecoder,
-        corpus: Corpus,
+        data: TrainingData,
     ) -> None:
         self.config = config
         self.run = run
         self.encoder = encoder
         self.optimizer = optimizer
         self.decoder = decoder
-        self.corpus = corpus
+        self.data = data
         self.facts: dict[str, Any] = {
             "skipped_in_a_row": 0,
             "seconds": 0.0,
@@ -71,7 +71,7 @@ class TrainingState:
             "commands": [],
         }
         # Made here, before the processes' layers take the place of the encoder's own.
-        self.teacher = Teacher(encoder) if config.weight_anchor > 0 else None
+        self.teacher = Teacher(encoder) if config.loss.anchor > 0 else None
 
     def resume(self, warn: Callable[[str], None]) -> int:
         """Restore the newest readable checkpoint, on every process; returns the steps done.
@@ -118,14 +118,14 @@ class TrainingState:
             restore_training(self.optimizer, tensors)
             self.facts |= metadata["facts"]
             step = int(metadata["step"])
-            if self.teacher is not None and step >= self.config.warm_start_steps:
+            if self.teacher is not None and step >= self.config.schedule.warm_start_steps:
                 restore_encoder(self.teacher, tensors, "teacher/")
         except (KeyError, TypeError, RuntimeError) as error:  # of another version, or edited
             reason = textwrap.shorten(str(error), 300, placeholder=" ...")
             raise CheckpointError(
                 f"{path}: not a checkpoint that this version can resume ({reason})"
             ) from error
-        changed = self.corpus.changes_since(metadata.get("sampler", {}))
+        changed = self.data.changes_since(metadata.get("sampler", {}))
         if changed and distributed.is_main():
             warn(f"WARNING: {changed}")
         if distributed.is_main() and self.facts.get("best", {}).get("step") == step:
@@ -134,12 +134,12 @@ class TrainingState:
 
     def keep_teacher(self, step: int) -> None:
         """After every step: at the end of the warm start the encoder becomes the teacher."""
-        if self.teacher is None or step != self.config.warm_start_steps:
+        if self.teacher is None or step != self.config.schedule.warm_start_steps:
             return
         self.teacher.follow(self.encoder)
-        if self.config.anchor_photographs > 0:
+        if self.config.loss.anchor_photographs > 0:
             share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
-            photographs = self.corpus.some(self.config.anchor_photographs, **share)
+            photographs = self.data.some(self.config.loss.anchor_photographs, **share)
             self.teacher.centre(self.decoder, photographs)
 
     def save(self, step: int) -> None:
@@ -150,24 +150,24 @@ class TrainingState:
         """
         if not distributed.is_main():
             return
-        reference = ModelReference.of(self.decoder.model, self.config.face_model)
+        reference = ModelReference.of(self.decoder.model, self.config.run.face_model)
         spec = encoder_spec(self.config, self.encoder, reference, self.decoder.camera)
         metadata = {
             "step": step,
             "encoder": spec.to_json(),  # all that using it needs: options come and go
-            "data": self.config.data,
-            "config": dataclasses.asdict(self.config),
-            "sampler": self.corpus.state_dict(step),
+            "data": self.config.data.path,
+            "options": dataclasses.asdict(self.config),
+            "sampler": self.data.state_dict(step),
             "facts": self.facts,
         }
         path = checkpoint_path(self.run, step)
-        kept = self.teacher if step >= self.config.warm_start_steps else None
+        kept = self.teacher if step >= self.config.schedule.warm_start_steps else None
         save_checkpoint(path, self.encoder, self.optimizer, metadata, kept)
         if self.facts.get("best", {}).get("step") == step:
             keep_best(path)
         if self.facts["skipped_in_a_row"]:  # the weights may be why: one from before has to stay
             return
-        for old in list_checkpoints(self.run)[: -self.config.keep_checkpoints]:
+        for old in list_checkpoints(self.run)[: -self.config.report.keep_checkpoints]:
             old.unlink(missing_ok=True)
 
     def note_validation(self, step: int, line: dict[str, Any]) -> bool:
@@ -180,7 +180,7 @@ class TrainingState:
         if line["mask_fraction"] < MASK_ALARM * self.facts["first_mask_fraction"]:
             line["warning"] = "the face vanishes"
             return False
-        measure = self.config.best_measure
+        measure = self.config.report.best_measure
         if measure == "auto":
             measure = "landmark_px" if math.isfinite(line["landmark_px"]) else "photometric"
         value, best = line[measure], self.facts.get("best")

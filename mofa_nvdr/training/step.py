@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.config import TrainConfig
 from mofa_nvdr.system import distributed
-from mofa_nvdr.training.objective import loss_terms, not_finite
+from mofa_nvdr.training.objective import Objective, not_finite
 from mofa_nvdr.training.optimizer import set_rates
 from mofa_nvdr.training.stages import StageClock
 
@@ -30,7 +29,7 @@ class StepResult:
         trouble: which number was not finite, so that the step was skipped; empty: none.
         stop: a process was asked to stop.
         report: of reported steps: "gradient_norm", and groups: "rate" (all parts but the depth have the
-            trunk's), "gradient" by part, and those of monitoring.code_statistics.
+            trunk's), "gradient" by part, and those of `code_statistics`.
     """
 
     terms: dict[str, float]
@@ -39,45 +38,58 @@ class StepResult:
     report: dict[str, Any]
 
 
-def train_step(
-    config: TrainConfig,
-    encoder: nn.Module,
-    decoder: FaceDecoder,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    step: int,
-    clock: StageClock,
-    reported: bool = False,
-    asked_to_stop: Callable[[], bool] = lambda: False,
-) -> StepResult:
+@dataclass(frozen=True)
+class Trainer:
+    """What makes a step.
+
+    Attributes:
+        config: of the run.
+        encoder: of system.distributed.parallel.
+        objective: the loss and its terms.
+        optimizer: of training.optimizer.make_optimizer.
+        clock: measures the stages after "data".
+        asked_to_stop: whether this process was asked to; all hear of it in a step.
+    """
+
+    config: TrainConfig
+    encoder: nn.Module
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    clock: StageClock
+    asked_to_stop: Callable[[], bool] = lambda: False
+
+    @property
+    def own_encoder(self) -> Encoder:
+        """The encoder without DistributedDataParallel."""
+        return cast(Encoder, getattr(self.encoder, "module", self.encoder))
+
+
+def train_step(trainer: Trainer, batch: Batch, step: int, reported: bool = False) -> StepResult:
     """One step of the optimizer, or none where the loss or its gradient is not finite.
 
     Args:
-        config: of the run.
-        encoder: of distributed.parallel.
-        decoder: of objective.make_decoder.
-        optimizer: of training_state.make_optimizer.
+        trainer: encoder, objective and optimizer.
         batch: this process's share.
         step: its number, from 1.
-        clock: measures the stages after "data".
         reported: fill in StepResult.report.
-        asked_to_stop: whether this process was asked to; all hear of it here.
     """
+    config, optimizer, clock, own = (
+        trainer.config, trainer.optimizer, trainer.clock, trainer.own_encoder,
+    )  # fmt: skip
     set_rates(config, optimizer, step)
-    own = cast(Encoder, getattr(encoder, "module", encoder))  # without DistributedDataParallel
-    if config.freeze_norm and step > config.warm_start_steps:
+    if config.schedule.freeze_norm and step > config.schedule.warm_start_steps:
         for layer in own.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 layer.eval()  # each time: a validation puts all layers back into training
     buffers = [buffer.clone() for buffer in own.buffers()]  # BatchNorm's averages
-    terms = loss_terms(config, encoder, decoder, batch, step, clock)
+    terms = trainer.objective(trainer.encoder, batch, step, clock)
     clock.lap("decoder_forward")
     optimizer.zero_grad(set_to_none=True)
     terms["loss"].backward()
     clock.lap("encoder_backward")
 
     # Gradients are those of the whole batch by now: all processes see the same trouble.
-    flag = terms["loss"].new_tensor(float(asked_to_stop())).detach()
+    flag = terms["loss"].new_tensor(float(trainer.asked_to_stop())).detach()
     values = distributed.total(torch.stack([*(term.detach() for term in terms.values()), flag]))
     terms = dict(zip(terms, values / distributed.world_size()))
     report: dict[str, Any] = {}
@@ -87,8 +99,8 @@ def train_step(
         report["gradient"] = gradient_norms(own)
         rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
         report["rate"] = {name: rates[name] for name in ("trunk", "translation_z")}
-        report |= code_statistics(codes, decoder.model.layout)
-    largest = config.clip_gradient if config.clip_gradient > 0 else math.inf
+        report |= code_statistics(codes, own.layout)
+    largest = config.optimizer.clip_gradient if config.optimizer.clip_gradient > 0 else math.inf
     norm = nn.utils.clip_grad_norm_(own.parameters(), largest)
     trouble = not_finite(terms, norm)
     if trouble:

@@ -10,17 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from mofa_nvdr.data.sampling import Batch
-from mofa_nvdr.losses.consistency import (
-    placement_units,
-)
+from mofa_nvdr.losses.consistency import Placement, placement_units
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.system import distributed
-from mofa_nvdr.training.objective import _placement
 
 
 class Teacher(nn.Module):
-    """The encoder as it is, frozen and in the state it validates in, for TrainConfig.weight_anchor.
+    """The encoder as it is, frozen and in the state it validates in, for the term `loss.anchor`.
 
     Attributes:
         encoder: a copy, which learns nothing.
@@ -56,10 +53,14 @@ class Teacher(nn.Module):
             decoder: of the training.
             batches: photographs; of several processes each brings its share.
         """
+
+        def place(codes: Tensor) -> Placement:
+            return Placement.of(decoder, decoder.model.layout.unpack(codes))
+
         size = decoder.camera.size[0]
-        own = [placement_units(_placement(decoder, self(batch.images)), size) for batch in batches]
+        own = [placement_units(place(self(batch.images)), size) for batch in batches]
         rows = torch.cat([row.to(self.offset.device) for row in distributed.gather(torch.cat(own))])
-        there = placement_units(_placement(decoder, decoder.code_zero().pack()), size)[0]
+        there = placement_units(place(decoder.code_zero().pack()), size)[0]
         offset = there.double() - rows.double().mean(0)
         offset[3:] = 0
         self.offset.copy_(offset)

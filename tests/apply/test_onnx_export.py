@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import errno
 import json
 import re
@@ -29,7 +28,7 @@ from mofa_nvdr.networks.encoder import Encoder, build_encoder
 from mofa_nvdr.networks.onnx_encoder import FORMAT, INPUT, OUTPUTS, OnnxEncoder
 from mofa_nvdr.runs.build import encoder_spec, make_encoder
 from mofa_nvdr.runs.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
-from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.config import load_config, replace_options
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.scene.camera import Camera
 from tests.helpers.small_face import small_face
@@ -67,13 +66,15 @@ def cap(tmp_path_factory) -> Path:
 def trained(cap) -> tuple[Encoder, dict]:
     """An encoder as if trained, and what a checkpoint says of it."""
     model = small_face(24)
-    config = dataclasses.replace(load_config("smoke"), face_model=str(cap), image_size=SIZE)
+    config = replace_options(
+        load_config("smoke"), {"run.face_model": str(cap), "data.image_size": SIZE}
+    )
     torch.manual_seed(0)
     encoder = make_encoder(config, model.layout).eval()
     randomize_head(encoder)
     reference = ModelReference(model.name, model.hash, str(cap))
     spec = encoder_spec(config, encoder, reference, Camera(image_size=SIZE))
-    return encoder, {"encoder": spec.to_json(), "data": config.data, "facts": {}}
+    return encoder, {"encoder": spec.to_json(), "data": config.data.path, "facts": {}}
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +267,7 @@ class TestCommand:
         assert " photographs: largest difference: shape " in said
 
     def test_the_runs_own_photographs(self, export, trained, tmp_path, photo):
-        folder = save_run(tmp_path / "run", trained[0], {**trained[1], "data": str(tmp_path)})
+        folder = save_run(tmp_path / "run", trained[0], {**trained[1], "data.path": str(tmp_path)})
         (tmp_path / "b.png").write_bytes(b"no picture")
         status, said, errors = export(folder, "--out", str(tmp_path / "new" / "e.onnx"))
         assert status == 0 and "6 rendered faces, 1 photograph:" in said

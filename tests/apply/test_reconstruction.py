@@ -1,6 +1,5 @@
 """From pictures to parameter files, through the command and through the functions."""
 
-import dataclasses
 import shutil
 
 import imageio.v3 as iio
@@ -16,7 +15,7 @@ from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.pictures import panels
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
-from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.config import load_config, replace_options
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.training.loop import train
 from tests.helpers.small_face import small_face
@@ -35,7 +34,7 @@ def cap(tmp_path_factory) -> str:
 def run(cap, tmp_path_factory):
     """A run of four steps."""
     out = str(tmp_path_factory.mktemp("run") / "run")
-    return train(dataclasses.replace(load_config("smoke"), face_model=cap, out=out))
+    return train(replace_options(load_config("smoke"), {"run.face_model": cap, "run.out": out}))
 
 
 def _picture(height: int = 80, width: int = 80, seed: int = 0) -> np.ndarray:
@@ -240,15 +239,9 @@ class TestReconstructor:
 
         model = FaceModel.load(cap)
         tensors, metadata = read_checkpoint(list_checkpoints(run)[-1])
-        config = metadata["config"]
-        scale = {
-            "shape": config["scale_shape"], "expression": config["scale_expression"],
-            "albedo": config["scale_albedo"], "rotation": config["scale_rotation"],
-            "translation_xy": config["scale_xy"], "translation_z": config["scale_z"],
-            "light": config["scale_light"],
-        }  # fmt: skip
+        options = metadata["options"]["encoder"]
         encoder = build_encoder(
-            config["encoder"], model.layout, None, scale, config["encoder_size"]
+            options["network"], model.layout, None, options["scale"], options["size"]
         ).eval()
         encoder.load_state_dict(
             {k.removeprefix("encoder/"): v for k, v in tensors.items() if k.startswith("encoder/")}
@@ -268,7 +261,7 @@ class TestReconstructor:
 
     def test_computes_in_float32_whatever_the_training_did(self, run, cap, tmp_path):
         _, metadata = read_checkpoint(list_checkpoints(run)[-1])
-        metadata["config"]["encoder_precision"] = "bfloat16"
+        metadata["options"]["encoder"]["precision"] = "bfloat16"
         path = tmp_path / "other.safetensors"
         save_checkpoint(path, Reconstructor.load(run, cap, "cpu").encoder, None, metadata)
         images = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))

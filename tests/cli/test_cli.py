@@ -182,7 +182,9 @@ class TestBenchTrain:
             )
         assert 0 < result["decoder_share"] < 1 and result["peak_mb"] > 100
         assert "decoder's share without the optimizer" in printed and "peak memory" in printed
-        assert "data" in printed and not Path(result["config"]["data"]).exists()  # thrown away
+        assert (
+            "data" in printed and not Path(result["config"]["data"]["path"]).exists()
+        )  # thrown away
 
     def test_mistakes(self, capsys, tmp_path):
         assert "--repeats is 0, expected at least 1" in _error(

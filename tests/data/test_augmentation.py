@@ -11,7 +11,7 @@ import torch
 from mofa_nvdr.cli import main
 from mofa_nvdr.data.augmentation import Augmentation, augment
 from mofa_nvdr.data.sampling import Batch
-from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.runs.config import TrainConfig, replace_options
 from mofa_nvdr.training.loop import loss_terms
 
 FULL = Augmentation(color=0.3, blur=0.5, noise=0.05, jpeg=0.5, occlude=0.5)
@@ -125,7 +125,10 @@ class TestTraining:
         from mofa_nvdr.networks.encoder import build_encoder
         from mofa_nvdr.render.decoder import FaceDecoder
 
-        config = TrainConfig(image_size=48, encoder="mobilenet_v3_large", encoder_size=64)
+        config = replace_options(
+            TrainConfig(),
+            {"data.image_size": 48, "encoder.network": "mobilenet_v3_large", "encoder.size": 64},
+        )
         decoder = FaceDecoder(face_model, 48)
         encoder = build_encoder("mobilenet_v3_large", face_model.layout, None, None, 64).eval()
         batch = batch_of(2)
@@ -138,10 +141,10 @@ class TestTraining:
 
     def test_command(self, tmp_path: Path, capsys):
         args = ["train", "--config", "smoke", "--steps", "2", "--out", str(tmp_path / "run")]
-        more = ["--augment-noise", "0.05", "--augment-occlude", "0.5", "--augment-jpeg", "0.5"]
+        more = ["--augment.noise", "0.05", "--augment.occlude", "0.5", "--augment.jpeg", "0.5"]
         assert main([*args, *more]) == 0
         assert "finished at step 2" in capsys.readouterr().out
-        assert main([*args, "--augment-jpeg", "1.5"]) == 2
+        assert main([*args, "--augment.jpeg", "1.5"]) == 2
         assert "--augment-jpeg is 1.5, expected 0 to 1" in capsys.readouterr().err
-        assert main([*args, "--augment-noise", "-1"]) == 2
+        assert main([*args, "--augment.noise", "-1"]) == 2
         assert "--augment-noise is -1.0, expected 0 or more" in capsys.readouterr().err

@@ -9,7 +9,6 @@ something.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import random
@@ -24,7 +23,7 @@ import torch
 
 from mofa_nvdr.runs import checkpoint
 from mofa_nvdr.runs import folder as run_folder
-from mofa_nvdr.runs.config import TrainConfig, load_config
+from mofa_nvdr.runs.config import TrainConfig, load_config, replace_options
 from mofa_nvdr.training import loop as training
 from tests.helpers.small_encoder import small_encoder
 
@@ -34,10 +33,19 @@ KINDS = ("save_file", "write", "write_bytes", "train_step", "replace", "fsync", 
 
 def config_of(face_model: str, out: Path) -> TrainConfig:
     """Twelve steps with everything that writes: logs, validations, sheets, reports, checkpoints."""
-    return dataclasses.replace(
-        load_config("smoke"), face_model=face_model, out=str(out), steps=12, checkpoint_every=2,
-        val_every=3, val_images=2, sheet_every=6, warm_start_steps=3,
-    )  # fmt: skip
+    return replace_options(
+        load_config("smoke"),
+        {
+            "run.face_model": face_model,
+            "run.out": str(out),
+            "run.steps": 12,
+            "report.checkpoint_every": 2,
+            "report.val_every": 3,
+            "report.val_images": 2,
+            "report.sheet_every": 6,
+            "schedule.warm_start_steps": 3,
+        },
+    )
 
 
 def die() -> None:
@@ -99,7 +107,7 @@ def start(config: TrainConfig, kind: str = "", count: int = 0) -> int:
 def main(face_model: str, folder: Path, num_kills: int) -> None:
     torch.set_num_threads(1)
     training.make_encoder = small_encoder
-    warm = dataclasses.replace(config_of(face_model, folder / "warm"), steps=4)
+    warm = replace_options(config_of(face_model, folder / "warm"), {"run.steps": 4})
     training.train(warm)  # compiles
     began = time.monotonic()
     os.waitpid(start(config_of(face_model, folder / "whole")), 0)

@@ -26,11 +26,11 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.losses.mofa import batch_pose_prior
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_decoder
-from mofa_nvdr.runs.config import TrainConfig, load_config
+from mofa_nvdr.runs.config import TrainConfig, load_config, replace_options
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training import loop as training
-from mofa_nvdr.training.batches import Corpus
-from mofa_nvdr.training.objective import loss_terms
+from mofa_nvdr.training.batches import TrainingData
+from tests.helpers.objective import loss_terms, use_loss_terms
 from tests.helpers.small_encoder import small_encoder
 
 BAD_STEP = 3
@@ -38,36 +38,51 @@ BAD_STEP = 3
 
 def config_of(face_model: str, out: Path) -> TrainConfig:
     """Eight steps of four images, a warm start and the pose prior among them."""
-    return dataclasses.replace(
-        load_config("smoke"), face_model=face_model, out=str(out), steps=8, batch_size=4, val_images=6,
-        warm_start_steps=2, weight_pose_prior=0.5, render_mode="both", threads=1, weight_decoded=0.5,
-        weight_anchor=0.1, anchor_photographs=6, weight_mirror=0.1, synthetic_share=0.5, weight_synthetic=0.1,
-        gain_shape=2.0, gain_expression=3.0,
-    )  # fmt: skip
+    return replace_options(
+        load_config("smoke"),
+        {
+            "run.face_model": face_model,
+            "run.out": str(out),
+            "run.steps": 8,
+            "data.batch_size": 4,
+            "report.val_images": 6,
+            "schedule.warm_start_steps": 2,
+            "loss.pose_prior": 0.5,
+            "render.mode": "both",
+            "run.threads": 1,
+            "loss.decoded": 0.5,
+            "loss.anchor": 0.1,
+            "loss.anchor_photographs": 6,
+            "loss.mirror": 0.1,
+            "loss.synthetic": 0.1,
+            "loss.gain_shape": 2.0,
+            "loss.gain_expression": 3.0,
+        },
+    )
 
 
 def break_one_share(*arguments: Any) -> dict[str, Tensor]:
-    """objective.loss_terms, except that at BAD_STEP the last process's images are not numbers."""
+    """helpers.objective.loss_terms, except that at BAD_STEP the last process's images are not numbers."""
     config, encoder, decoder, batch, step, clock = arguments
     if step == BAD_STEP and distributed.rank() == distributed.world_size() - 1:
         batch = dataclasses.replace(batch, images=batch.images * torch.nan)
     return loss_terms(config, encoder, decoder, batch, step, clock)
 
 
-class DoubleCorpus(Corpus):
+class DoubleData(TrainingData):
     """The same pictures in float64; rendered faces are drawn by the usual kernels."""
 
     def __init__(self, config: TrainConfig, decoder: FaceDecoder) -> None:
         super().__init__(config, make_decoder(config, copy.deepcopy(decoder.model).float()))
 
     def train(self, *arguments: Any) -> Generator[Batch, None, None]:
-        return (double(batch) for batch in Corpus.train(self, *arguments))
+        return (double(batch) for batch in TrainingData.train(self, *arguments))
 
     def val(self, *arguments: Any, **named: Any) -> Generator[Batch, None, None]:
-        return (double(batch) for batch in Corpus.val(self, *arguments, **named))
+        return (double(batch) for batch in TrainingData.val(self, *arguments, **named))
 
     def some(self, *arguments: Any, **named: Any) -> Generator[Batch, None, None]:
-        return (double(batch) for batch in Corpus.some(self, *arguments, **named))
+        return (double(batch) for batch in TrainingData.some(self, *arguments, **named))
 
 
 def double(batch: Batch) -> Batch:
@@ -90,12 +105,12 @@ def compute_in_doubles(setattr: Callable[..., None]) -> None:
     """
 
     def make_double_decoder(config: TrainConfig, model: FaceModel) -> FaceDecoder:
-        return FaceDecoder(model, config.image_size, dr=reference).double()
+        return FaceDecoder(model, config.data.image_size, dr=reference).double()
 
     make_encoder = training.make_encoder
     setattr(training, "make_encoder", lambda *arguments: make_encoder(*arguments).double())
     setattr(training, "make_decoder", make_double_decoder)
-    setattr(training, "Corpus", DoubleCorpus)
+    setattr(training, "TrainingData", DoubleData)
 
 
 def compare_layers() -> None:
@@ -147,9 +162,9 @@ def together(face_model: str, folder: Path) -> None:
     """Layers; trainings: in one a share is bad, one a signal to one process ends, one is in float64."""
     with distributed.processes("cpu", threads=1):
         compare_layers()
-        training.loss_terms = break_one_share
+        use_loss_terms(setattr, break_one_share)
         training.train(config_of(face_model, folder / "two"))
-        training.loss_terms = loss_terms
+        use_loss_terms(setattr, loss_terms)
 
         step_of = training.train_step
 

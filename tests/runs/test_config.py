@@ -10,20 +10,33 @@ from mofa_nvdr.runs.config import (
     TrainConfig,
     check_config,
     dump_config,
+    flag,
     load_config,
+    options,
+    replace_options,
     shipped_configs,
 )
 
 
-class TestDefaults:
-    def test_are_the_papers(self):
-        """Sections 6 and 7 of the paper; the list of shared constants lives nowhere else."""
-        c = TrainConfig()
-        assert (c.weight_photometric, c.weight_regularizer) == (1.92, 2.9e-5)
-        assert (c.weight_albedo, c.weight_expression) == (1.7e-3, 0.8)
-        assert (c.optimizer, c.learning_rate, c.translation_z_rate) == ("adadelta", 0.1, 0.0005)
-        assert (c.batch_size, c.steps, c.image_size, c.encoder) == (5, 200_000, 240, "alexnet")
-        assert c.weight_landmark == c.weight_pose_prior == 0
+class TestPapersRecipe:
+    @pytest.mark.parametrize("name", [(), ("mofa_alexnet",)])
+    def test_constants(self, name):
+        """Sections 6 and 7 of the paper; the defaults have them too."""
+        c = load_config(*name)
+        assert (c.loss.photometric, c.loss.regularizer) == (1.92, 2.9e-5)
+        assert (c.loss.albedo, c.loss.expression) == (1.7e-3, 0.8)
+        assert (c.optimizer.name, c.optimizer.learning_rate, c.optimizer.translation_z_rate) == (
+            "adadelta",
+            0.1,
+            0.0005,
+        )
+        assert (c.data.batch_size, c.run.steps, c.data.image_size, c.encoder.network) == (
+            5,
+            200_000,
+            240,
+            "alexnet",
+        )
+        assert c.loss.landmark == c.loss.pose_prior == 0
 
 
 class TestShipped:
@@ -46,28 +59,37 @@ class TestShipped:
 
 class TestLoad:
     def test_files_stack_and_dump_reads_back(self, tmp_path):
-        (tmp_path / "a.yaml").write_text("learning-rate: 1e-4\nsteps: 7\n")
-        (tmp_path / "b.yaml").write_text("steps: 8\nflip: false\n")
+        (tmp_path / "a.yaml").write_text("optimizer: {learning-rate: 1e-4}\nrun: {steps: 7}\n")
+        (tmp_path / "b.yaml").write_text("run: {steps: 8}\ndata:\n  flip: false\n")
         config = load_config("smoke", str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"))
-        assert (config.learning_rate, config.steps, config.flip) == (1e-4, 8, False)
-        assert config.image_size == load_config("smoke").image_size
+        assert (config.optimizer.learning_rate, config.run.steps, config.data.flip) == (
+            1e-4,
+            8,
+            False,
+        )
+        assert config.data.image_size == load_config("smoke").data.image_size
         (tmp_path / "c.yaml").write_text(dump_config(config))
         assert load_config(str(tmp_path / "c.yaml")) == config
 
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("render_mod: raster", "unknown key 'render_mod'; perhaps you meant 'render_mode'"),
+            ("render: {mod: raster}", "unknown key 'render.mod'; perhaps you meant 'render.mode'"),
+            ("loss: {flip: true}", "unknown key 'loss.flip'; perhaps you meant"),
+            ("sun: 3", "unknown key 'sun'"),
             (
-                "render_mode: voxels",
-                "render_mode is 'voxels', expected one of raster, vertex, both",
+                "render: {mode: voxels}",
+                "render.mode is 'voxels', expected one of raster, vertex, both",
             ),
-            ("steps: many", "steps is 'many', expected int"),
-            ("steps: 1.5", "steps is 1.5, expected int"),
-            ("steps: true", "steps is True, expected int"),
-            ("flip: 1", "flip is 1, expected bool"),
-            ("data: 3", "data is 3, expected str"),
-            ("- a\n- b", "expected 'key: value' lines, got a list"),
+            ("run: {steps: many}", "run.steps is 'many', expected int"),
+            ("run: {steps: 1.5}", "run.steps is 1.5, expected int"),
+            ("run: {steps: true}", "run.steps is True, expected int"),
+            ("data: {flip: 1}", "data.flip is 1, expected bool"),
+            ("data: {path: 3}", "data.path is 3, expected str"),
+            ("data: faces", "'data' is 'data.path' now"),
+            ("weight_mirror: 1", "'weight_mirror' is 'loss.mirror' now"),
+            ("pose_from_step: 1", "'pose_from_step' is retired; what replaces it: schedule.warm"),
+            ("- a\n- b", "expected groups of 'key: value' lines, got a list"),
             ("a: [", "not valid YAML"),
         ],
     )
@@ -81,8 +103,10 @@ class TestLoad:
 
     def test_a_base_is_changed(self, tmp_path):
         path = tmp_path / "mine.yaml"
-        path.write_text("steps: 3\nbase: mofa_alexnet_landmarks\n")
-        expected = dataclasses.replace(load_config("mofa_alexnet"), weight_landmark=1.0, steps=3)
+        path.write_text("run: {steps: 3}\nbase: mofa_alexnet_landmarks\n")
+        expected = replace_options(
+            load_config("mofa_alexnet"), {"loss.landmark": 1.0, "run.steps": 3}
+        )
         assert load_config(str(path)) == expected
 
     def test_mistakes_about_bases(self, tmp_path):
@@ -116,48 +140,69 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"batch_size": 0}, "--batch-size is 0, expected more than 0"),
-            ({"learning_rate": -1.0}, "--learning-rate is -1.0"),
-            ({"steps": -1}, "--steps is -1"),
-            ({"weight_landmark": -0.5}, "--weight-landmark is -0.5, expected 0 or more"),
-            ({"scale_z": float("nan")}, "--scale-z is nan, expected 0 or more"),
-            ({"learning_rate": float("inf")}, "--learning-rate is inf, expected at most 1e.30"),
-            ({"threads": 4000}, "--threads is 4000, expected at most 256"),
+            ({"data.batch_size": 0}, "--data.batch-size is 0, expected more than 0"),
+            ({"optimizer.learning_rate": -1.0}, "--optimizer.learning-rate is -1.0"),
+            ({"run.steps": -1}, "--steps is -1"),
+            ({"loss.landmark": -0.5}, "--loss.landmark is -0.5, expected 0 or more"),
             (
-                {"rate_after_warm_start": 0.0},
-                "--rate-after-warm-start is 0.0, expected more than 0",
-            ),
-            ({"image_size": 8}, "--image-size is 8, expected 16 or more"),
-            ({"synthetic_size": 8}, "--synthetic-size is 8, expected 16 or more"),
-            (
-                {"weight_decay": 0.1},
-                "--weight-decay is 0.1, but --optimizer is adadelta; give adamw",
+                {"encoder.scale.translation_z": float("nan")},
+                "--encoder.scale.translation-z is nan, expected 0 or more",
             ),
             (
-                {"outline_gradient": True, "raster_gradient": "surface"},
-                "--outline-gradient needs .* --raster-gradient rendering; got raster and surface",
+                {"optimizer.learning_rate": float("inf")},
+                "--optimizer.learning-rate is inf, expected at most 1e.30",
             ),
-            ({"outline_gradient": True, "render_mode": "vertex"}, "got vertex and rendering"),
+            ({"run.threads": 4000}, "--threads is 4000, expected at most 256"),
+            ({"augment.jpeg": 1.5}, "--augment.jpeg is 1.5, expected 0 to 1"),
             (
-                {"render_mode": "both", "weight_raster": 0.0, "weight_vertex": 0.0},
-                "--weight-raster and --weight-vertex are both 0",
+                {"schedule.rate_after_warm_start": 0.0},
+                "--schedule.rate-after-warm-start is 0.0, expected more than 0",
+            ),
+            ({"data.image_size": 8}, "--data.image-size is 8, expected 16 or more"),
+            ({"synthetic.size": 8}, "--synthetic.size is 8, expected 16 or more"),
+            (
+                {"optimizer.weight_decay": 0.1},
+                "--optimizer.weight-decay is 0.1, but --optimizer.name is adadelta; give adamw",
             ),
             (
-                {"weight_anchor": 0.1},
-                "--weight-anchor is 0.1, but --warm-start-steps is 0 .* give a warm start",
+                {"render.outline": True, "render.gradient": "surface"},
+                "--render.outline needs .* --render.gradient rendering; got raster and surface",
             ),
+            ({"render.outline": True, "render.mode": "vertex"}, "got vertex and rendering"),
             (
-                {"synthetic_share": 1.5, "weight_synthetic": 1.0},
-                "--synthetic-share is 1.5, expected 0 to 1",
+                {"loss.anchor": 0.1},
+                "--loss.anchor is 0.1, but --schedule.warm-start-steps is 0 .* give a warm start",
             ),
-            (
-                {"synthetic_share": 0.5},
-                "--synthetic-share is 0.5 and --weight-synthetic is 0; give",
-            ),
-            ({"weight_synthetic": 2.0}, "--synthetic-share is 0 and --weight-synthetic is 2; give"),
-            ({"landmark_steps": 9}, "--landmark-steps is 9, but --weight-landmark is 0"),
+            ({"schedule.freeze_norm": True}, "--schedule.freeze-norm, but --schedule.warm-start"),
         ],
     )
     def test_impossible_values(self, change, message):
         with pytest.raises(ConfigError, match=message):
-            check_config(dataclasses.replace(TrainConfig(), **change))
+            check_config(replace_options(TrainConfig(), change))
+
+
+class TestReplaceOptions:
+    def test_groups_within_groups(self):
+        config = replace_options(
+            TrainConfig(), {"encoder.scale.light": 0.5, "encoder.size": 9, "run.seed": 3}
+        )
+        assert (config.encoder.scale.light, config.encoder.size, config.run.seed) == (0.5, 9, 3)
+        assert config.encoder.scale.shape == TrainConfig().encoder.scale.shape
+        before, after = options(TrainConfig()), options(config)
+        assert {name for name in before if before[name] != after[name]} == {
+            "encoder.scale.light", "encoder.size", "run.seed",
+        }  # fmt: skip
+
+    def test_unknown(self):
+        with pytest.raises(
+            ConfigError, match="no option 'mirror'; perhaps you meant 'loss.mirror'"
+        ):
+            replace_options(TrainConfig(), {"mirror": 1.0})
+
+
+class TestFlag:
+    def test_groups_but_for_what_is_typed_most(self):
+        names = ("data.path", "render.mode", "run.steps", "run.face_model", "loss.gain_shape")
+        assert [flag(name) for name in names] == [
+            "data", "render-mode", "steps", "face-model", "loss.gain-shape",
+        ]  # fmt: skip

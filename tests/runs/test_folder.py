@@ -1,11 +1,10 @@
 """Run folders and logs."""
 
-import dataclasses
 import json
 
 import pytest
 
-from mofa_nvdr.runs.config import ConfigError, TrainConfig, load_config
+from mofa_nvdr.runs.config import ConfigError, TrainConfig, load_config, replace_options
 from mofa_nvdr.runs.folder import JsonLog, keep_config, open_run, read_log
 
 
@@ -16,40 +15,46 @@ class TestOpenRun:
         keep_config(first, config)
         assert first.name == "00000-mofa-raster"
         assert load_config(str(first / "config.yaml")) == config
-        other = open_run(dataclasses.replace(config, seed=1), "mofa-raster", tmp_path)
+        other = open_run(replace_options(config, {"run.seed": 1}), "mofa-raster", tmp_path)
         assert other.name == "00001-mofa-raster"
-        assert open_run(dataclasses.replace(config, learning_rate=3), "x", tmp_path) not in (
+        assert open_run(
+            replace_options(config, {"optimizer.learning_rate": 3}), "x", tmp_path
+        ) not in (
             first,
             other,
         )
-        again = dataclasses.replace(config, steps=9, log_every=3)  # both may change
+        again = replace_options(config, {"run.steps": 9, "report.log_every": 3})  # both may change
         assert open_run(again, "mofa-raster", tmp_path) == first
         keep_config(first, again)
-        assert load_config(str(first / "config.yaml")).steps == 9
+        assert load_config(str(first / "config.yaml")).run.steps == 9
 
     def test_out_is_the_folder(self, tmp_path):
-        config = TrainConfig(out=str(tmp_path / "a" / "b"))
+        config = replace_options(TrainConfig(), {"run.out": str(tmp_path / "a" / "b")})
         assert open_run(config, "x") == tmp_path / "a" / "b"
         keep_config(tmp_path / "a" / "b", config)
-        with pytest.raises(ConfigError, match="holds a run with another --seed, --flip"):
-            open_run(dataclasses.replace(config, seed=3, flip=False), "x")
+        with pytest.raises(ConfigError, match="holds a run with another --seed, --data.flip"):
+            open_run(replace_options(config, {"run.seed": 3, "data.flip": False}), "x")
 
     def test_not_writable(self, tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(ConfigError, match="cannot write there .*; give another folder"):
-            open_run(TrainConfig(out=str(tmp_path / "file" / "run")), "x")
+            open_run(
+                replace_options(TrainConfig(), {"run.out": str(tmp_path / "file" / "run")}), "x"
+            )
         with pytest.raises(ConfigError, match="cannot write there .*; give another folder"):
             keep_config(tmp_path / "missing", TrainConfig())
 
     def test_other_rate_with_out_is_said(self, tmp_path):
-        config = TrainConfig(out=str(tmp_path))
+        config = replace_options(TrainConfig(), {"run.out": str(tmp_path)})
         keep_config(tmp_path, config)
         said: list[str] = []
         assert (
-            open_run(dataclasses.replace(config, clip_gradient=5.0), "x", warn=said.append)
+            open_run(
+                replace_options(config, {"optimizer.clip_gradient": 5.0}), "x", warn=said.append
+            )
             == tmp_path
         )
-        assert said == [f"WARNING: {tmp_path}: goes on with --clip-gradient 5, it was 0"]
+        assert said == [f"WARNING: {tmp_path}: goes on with --optimizer.clip-gradient 5, it was 0"]
 
 
 class TestJsonLog:

@@ -1,6 +1,5 @@
 """Several processes train as one: the same figures, one writer, stops and restarts together."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -12,12 +11,12 @@ import torch
 
 from mofa_nvdr.data.sampling import share_of
 from mofa_nvdr.runs.checkpoint import list_checkpoints
-from mofa_nvdr.runs.config import ConfigError
+from mofa_nvdr.runs.config import ConfigError, replace_options
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
-from mofa_nvdr.training.objective import loss_terms
+from tests.helpers.objective import loss_terms, use_loss_terms
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
 from tests.helpers.two_processes import BAD_STEP, break_one_share, compute_in_doubles, config_of
@@ -78,7 +77,7 @@ class TestTwoProcesses:
         one = alone("one")
         assert_same_curve(alone("stopped"), one)  # the rest of it on one process
 
-        monkeypatch.setattr(training, "loss_terms", break_one_share)
+        use_loss_terms(monkeypatch.setattr, break_one_share)
         bad = alone("one_bad")
         assert_same_curve(folder / "two", bad)
         lines = read_log(folder / "two" / "log.jsonl")
@@ -96,7 +95,7 @@ class TestTwoProcesses:
         assert done.stdout.count(f"{folder / 'two'}: finished at step 8") == 1
         assert len(list((folder / "two").glob("events.*"))) == 1
 
-        monkeypatch.setattr(training, "loss_terms", loss_terms)
+        use_loss_terms(monkeypatch.setattr, loss_terms)
         compute_in_doubles(monkeypatch.setattr)
         one_double = alone("one_doubles")
         assert_same_curve(folder / "two_doubles", one_double, DOUBLE_TOLERANCE)
@@ -119,9 +118,9 @@ class TestMistakes:
     def test_batch_that_cannot_be_shared(self, folder, monkeypatch):
         monkeypatch.setattr(distributed, "world_size", lambda: 2)
         monkeypatch.setattr(distributed.dist, "broadcast_object_list", lambda *_, **__: None)
-        config = dataclasses.replace(config_of("default", folder / "x"), batch_size=5)
+        config = replace_options(config_of("default", folder / "x"), {"data.batch_size": 5})
         with pytest.raises(
-            ConfigError, match="--batch-size is 5, expected a multiple of the 2 proc"
+            ConfigError, match="--data.batch-size is 5, expected a multiple of the 2 proc"
         ):
             train(config)
         with pytest.raises(ValueError, match="batches: 5 images for rank 1 of 2 processes"):
@@ -132,10 +131,10 @@ class TestMistakes:
     def test_rendered_share_that_cannot_be_shared(self, folder, monkeypatch):
         monkeypatch.setattr(distributed, "world_size", lambda: 2)
         monkeypatch.setattr(distributed.dist, "broadcast_object_list", lambda *_, **__: None)
-        config = dataclasses.replace(config_of("default", folder / "x"), synthetic_share=0.75)
+        config = replace_options(config_of("default", folder / "x"), {"data.batch_size": 6})
         with pytest.raises(
             ConfigError,
-            match="--synthetic-share is 0.75, 3 faces a step, expected a multiple of the 2",
+            match="--loss.synthetic adds 3 rendered faces to a step, expected a multiple of the 2",
         ):
             train(config)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.runs.config import TrainConfig, replace_options
 from mofa_nvdr.training import monitoring
 from mofa_nvdr.training.charts import _log_ticks, _number, _thin, _ticks, line_chart
 from mofa_nvdr.training.monitoring import command_line
@@ -91,7 +91,7 @@ class TestReport:
         lines = [
             {"step": 0, "split": "val", "photometric": 0.4, "photometric_vertex": 0.41, "landmark_px": 15.0,
              "mask_fraction": 0.6, "scale": 1.0},
-            {"step": 5, "loss": 0.5, "photometric": 0.3, "gradient_norm": 1.0, "ms": {"data": 1.0},
+            {"step": 5, "loss": 0.5, "photometric": 0.3, "gradient_norm": 1.0, "ms": {"data.path": 1.0},
              "rate": {"trunk": 0.1, "translation_z": 5e-4}, "code_norm": {"shape": 1.0},
              "code_sd": {"shape": 0.0}},
             {"step": 7, "skipped": "the photometric is nan"},
@@ -106,7 +106,9 @@ class TestReport:
             "seconds": 90.0, "best": {"step": 0, "measure": "landmark_px", "value": 15.0},
             "commands": [[0, "mofa-nvdr train --data 'a b'"], [5, "mofa-nvdr train --steps 10 > <x>"]],
         }  # fmt: skip
-        write_report(run, TrainConfig(steps=10, seed=7), facts, "stopped")
+        write_report(
+            run, replace_options(TrainConfig(), {"run.steps": 10, "run.seed": 7}), facts, "stopped"
+        )
         page = (run / "report.html").read_text()
         assert not list(run.glob("*.tmp"))
         assert "<title>00003-a&lt;b</title>" in page and "<x>" not in page
