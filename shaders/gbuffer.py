@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.dr.bands import bands_of_images, forward_bands, gradient_bands
 from mofa_nvdr.dr.context import check_triangles, common_device
-from mofa_nvdr.dr.parallel import compiles, run
+from mofa_nvdr.dr.parallel import compiles, run_on_threads
 from mofa_nvdr.dr.rasterize_kernels import rasterize_band
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 from mofa_nvdr.shaders.gbuffer_kernels import camera_to_clip, clip_to_camera
@@ -291,7 +291,7 @@ class _Draw(torch.autograd.Function):
                 *(a[b] for a in arrays), raster[b], tri, start, stop, image_array[b], mask_array[b]
             )
 
-        run(draw, forward_bands(batch, height))
+        run_on_threads(draw, forward_bands(batch, height))
         ctx.save_for_backward(vertices, *saved)
         ctx.clip_coefficients, ctx.kernels, ctx.count = clip_coefficients, kernels, count
         ctx.mark_non_differentiable(mask)

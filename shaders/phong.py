@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mofa_nvdr.dr.parallel import compiles, run
+from mofa_nvdr.dr.parallel import compiles, run_on_threads
 from mofa_nvdr.shaders.phong_kernels import (
     NO_LENGTH,
     NO_SHINE,
@@ -208,7 +208,7 @@ class _Phong(torch.autograd.Function):
             (*(a[b] for a in arrays), start, stop, colors[b])
             for b, _, start, stop in _halves(saved[0])
         ]
-        run(phong_points, items)
+        run_on_threads(phong_points, items)
         return out
 
     @staticmethod
@@ -223,7 +223,7 @@ class _Phong(torch.autograd.Function):
             (*(a[b] for a in arrays), start, stop, *(o[b] for o in outs), *(t[b, h] for t in sums))
             for b, h, start, stop in _halves(saved[0])
         ]
-        run(phong_points_backward, items)
+        run_on_threads(phong_points_backward, items)
         return (*of_points, *(torch.from_numpy(total.sum(1)).float() for total in sums))
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mofa_nvdr.dr.parallel import run
+from mofa_nvdr.dr.parallel import run_on_threads
 from mofa_nvdr.scene.lighting import LAMBERT_CONSTANTS, sh_basis
 from mofa_nvdr.shaders.gbuffer_kernels import shade_rows, shade_rows_backward
 from mofa_nvdr.shaders.sh_kernels import irradiance, irradiance_backward
@@ -102,7 +102,7 @@ class _CompiledIrradiance(torch.autograd.Function):
         flat = normal.flatten(1, -2).contiguous()
         out = torch.empty_like(flat)
         arrays = [t.detach().numpy() for t in (flat, coefficients, out)]
-        run(
+        run_on_threads(
             irradiance,
             [
                 (arrays[0][b], arrays[1][b], start, stop, arrays[2][b])
@@ -121,7 +121,7 @@ class _CompiledIrradiance(torch.autograd.Function):
         grad_flat = grad.flatten(1, -2).contiguous()
         sums = np.empty((flat.shape[0], 2, 9, 3))
         arrays = [t.detach().numpy() for t in (flat, coefficients, grad_flat, grad_normal)]
-        run(
+        run_on_threads(
             irradiance_backward,
             [
                 (*(a[b] for a in arrays[:3]), start, stop, arrays[3][b], sums[b, half])

@@ -39,7 +39,7 @@ LEAST_MOTION = 0.01
 
 
 @dataclass(frozen=True)
-class Options:
+class ExportOptions:
     """How a face is exported.
 
     Attributes:
@@ -60,7 +60,7 @@ class Options:
     targets: str = "named"
     texture_size: int = 1024
 
-    def resolved(self, out: Path, model: FaceModel) -> Options:
+    def resolved(self, out: Path, model: FaceModel) -> ExportOptions:
         """The same with the format's defaults filled in.
 
         Raises:
@@ -87,13 +87,16 @@ class Options:
             raise ValueError(f"--targets is {self.targets!r}, expected {', '.join(TARGETS)}")
         if not 16 <= self.texture_size <= 4096:
             raise ValueError(f"--texture-size is {self.texture_size}, expected 16 to 4096 texels")
-        return Options(
+        return ExportOptions(
             unit, color, self.lit, self.posed, self.neutral, self.targets, self.texture_size
         )
 
 
 def export_file(
-    source: str | Path, out: str | Path, face_model: str | Path = "", options: Options | None = None
+    source: str | Path,
+    out: str | Path,
+    face_model: str | Path = "",
+    options: ExportOptions | None = None,
 ) -> list[Path]:
     """Export a reconstructed face, or a model's average face, for other programs.
 
@@ -125,7 +128,7 @@ def export_file(
     else:
         model = FaceModel.load(source)
         code, camera, subject = model.layout.zeros(), Camera(), "the average face"
-    options = (options or Options()).resolved(out, model)
+    options = (options or ExportOptions()).resolved(out, model)
     mesh = make_mesh(model, code, camera, options, with_targets=out.suffix.lower() == ".glb")
     contents = _contents(mesh, out, model)
     try:
@@ -145,7 +148,11 @@ def export_file(
 
 @torch.no_grad()
 def make_mesh(
-    model: FaceModel, code: FaceCode, camera: Camera, options: Options, with_targets: bool = True
+    model: FaceModel,
+    code: FaceCode,
+    camera: Camera,
+    options: ExportOptions,
+    with_targets: bool = True,
 ) -> Mesh:
     """The exported mesh of a code [1, ...], in the options' units.
 
@@ -184,7 +191,7 @@ def make_mesh(
     )
 
 
-def _targets(model: FaceModel, expression: Tensor, options: Options) -> dict[str, Tensor]:
+def _targets(model: FaceModel, expression: Tensor, options: ExportOptions) -> dict[str, Tensor]:
     """Displacements [V, 3] in mm, by name; the first leads to the expression that is not shown."""
     directions: dict[str, Tensor] = {}
     if options.targets != "none" and bool(expression.any()):
@@ -204,7 +211,7 @@ def _targets(model: FaceModel, expression: Tensor, options: Options) -> dict[str
     return targets
 
 
-def _colors(geometry: Geometry, options: Options) -> Tensor:
+def _colors(geometry: Geometry, options: ExportOptions) -> Tensor:
     """[V, 3] albedo, or colours under the light, clamped to [0, 1]."""
     colors = geometry.albedo
     if options.lit:
@@ -212,7 +219,7 @@ def _colors(geometry: Geometry, options: Options) -> Tensor:
     return colors[0].clamp(0, 1)
 
 
-def _texture(model: FaceModel, geometry: Geometry, options: Options) -> np.ndarray:
+def _texture(model: FaceModel, geometry: Geometry, options: ExportOptions) -> np.ndarray:
     """uint8 [S, S, 3]; light is computed at every texel, as the renderer does at every pixel."""
     assert model.uv is not None
     corners = model.triangles if model.uv_triangles is None else model.uv_triangles
@@ -232,7 +239,7 @@ def _camera(camera: Camera, scale: float) -> tuple[float, float, float, float]:
     return field, width / height, camera.near * scale, camera.far * scale
 
 
-def _comments(model: FaceModel, options: Options) -> tuple[str, ...]:
+def _comments(model: FaceModel, options: ExportOptions) -> tuple[str, ...]:
     space = (
         "camera space: x right, y up, the camera at the origin looks down -z"
         if options.posed

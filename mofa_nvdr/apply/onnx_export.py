@@ -54,8 +54,8 @@ def export_encoder(
 ) -> Path:
     """Write a checkpoint's encoder as one .onnx file, checked against torch; returns its path.
 
-    The file stands in its place only when ONNX Runtime's code agrees with torch's (see `compare`) on
-    noise of two sizes, on rendered faces and on photographs; else an older file stays.
+    The file stands in its place only when ONNX Runtime's code agrees with torch's (`compare_with_torch`)
+    on noise of two sizes, on rendered faces and on photographs; else an older file stays.
 
     Args:
         run: run folder (its newest checkpoint) or checkpoint file.
@@ -99,7 +99,7 @@ def export_encoder(
         "tolerance": {"absolute": ABSOLUTE, "relative": RELATIVE, "rounding": ROUNDING},
     }
     data = encoder_to_onnx(encoder, size, facts)
-    worst = compare(encoder, OnnxEncoder(data), size, sets)
+    worst = compare_with_torch(encoder, OnnxEncoder(data), size, sets)
     try:
         write_files({target: data})
     except OSError as error:
@@ -150,7 +150,7 @@ def encoder_to_onnx(encoder: Encoder, image_size: int, facts: Mapping[str, Any])
     return model.SerializeToString()
 
 
-def compare(
+def compare_with_torch(
     encoder: Encoder, exported: OnnxEncoder, image_size: int, sets: Mapping[str, Tensor]
 ) -> dict[str, float]:
     """The largest difference of each part over sets of images [B, 3, H, W].

@@ -44,9 +44,9 @@ def export(
     """
 
     def call() -> None:
-        from mofa_nvdr.apply.export import Options, export_file
+        from mofa_nvdr.apply.export import ExportOptions, export_file
 
-        options = Options(units, color, lit, posed, neutral, targets, texture_size)
+        options = ExportOptions(units, color, lit, posed, neutral, targets, texture_size)
         export_file(face, out, face_model, options)
 
     return call

@@ -42,9 +42,9 @@ def preprocess(
     """
 
     def call() -> None:
-        from mofa_nvdr.data.crops.preprocess import Options, preprocess_files
+        from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files
 
-        options = Options(size, smallest, sharpness, turned, score, landmark_model)
+        options = PreprocessOptions(size, smallest, sharpness, turned, score, landmark_model)
         preprocess_files(list(photos), out, options, workers, shards)
 
     return call

@@ -38,9 +38,9 @@ def synthesize(
     """
 
     def call() -> None:
-        from mofa_nvdr.data.synthetic.synthesis import Options, synthesize_files
+        from mofa_nvdr.data.synthetic.synthesis import SynthesisOptions, synthesize_files
 
-        options = Options(seed, size, face_model, backgrounds, lights, plain)
+        options = SynthesisOptions(seed, size, face_model, backgrounds, lights, plain)
         synthesize_files(count, out, options, workers, shards)
 
     return call

@@ -22,7 +22,7 @@ from mofa_nvdr.dr.antialias_kernels import (
 )
 from mofa_nvdr.dr.bands import forward_bands, gradient_bands
 from mofa_nvdr.dr.context import check_tensor, check_triangles, common_device, load_nvdiffrast
-from mofa_nvdr.dr.parallel import run
+from mofa_nvdr.dr.parallel import run_on_threads
 from mofa_nvdr.dr.rasterize import as_array
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 
@@ -216,12 +216,12 @@ class _Antialias(torch.autograd.Function):
              opposite, start, stop, alpha[image], edges[image])
             for image, start, stop in bands
         ]  # fmt: skip
-        run(find_edges_band, items)
+        run_on_threads(find_edges_band, items)
         items = [
             (color_array[image], alpha[image], edges[image], start, stop, out_array[image])
             for image, start, stop in bands
         ]
-        run(blend_band, items)
+        run_on_threads(blend_band, items)
         ctx.save_for_backward(color, rast, pos, tri)
         ctx.pairs = (alpha, edges)
         ctx.boost = pos_gradient_boost
@@ -245,7 +245,7 @@ class _Antialias(torch.autograd.Function):
                  grad_color_array[image])
                 for image, start, stop in bands
             ]  # fmt: skip
-            run(blend_band_backward, items)
+            run_on_threads(blend_band_backward, items)
         if ctx.needs_input_grad[2]:
             pos_array, tri_array = pos.detach().numpy(), tri.numpy()
             rast_array = rast.detach().numpy()

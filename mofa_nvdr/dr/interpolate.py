@@ -19,7 +19,7 @@ from mofa_nvdr.dr.interpolate_kernels import (
     interpolate_band,
     interpolate_band_backward,
 )
-from mofa_nvdr.dr.parallel import run
+from mofa_nvdr.dr.parallel import run_on_threads
 from mofa_nvdr.dr.rasterize import as_array
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 
@@ -142,7 +142,7 @@ class _Interpolate(torch.autograd.Function):
             (attr_array[image], rast_array[image], tri.numpy(), start, stop, out_array[image])
             for image, start, stop in bands
         ]
-        run(interpolate_band, items)
+        run_on_threads(interpolate_band, items)
         if rast_db is not None:
             db_array, indices = rast_db.detach().numpy(), np.array(listed, dtype=np.int64)
             items = [
@@ -150,7 +150,7 @@ class _Interpolate(torch.autograd.Function):
                  start, stop, out_da_array[image])
                 for image, start, stop in bands
             ]  # fmt: skip
-            run(differentiate_band, items)
+            run_on_threads(differentiate_band, items)
         ctx.save_for_backward(attr, rast, tri, rast_db)
         ctx.listed = listed
         ctx.set_materialize_grads(False)

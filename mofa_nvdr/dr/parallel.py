@@ -58,7 +58,7 @@ def compiles(*tensors: torch.Tensor) -> bool:
     return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
 
 
-def run(kernel: Callable[..., None], items: Sequence[tuple[Any, ...]]) -> None:
+def run_on_threads(kernel: Callable[..., None], items: Sequence[tuple[Any, ...]]) -> None:
     """Call `kernel(*item)` for every item, on at most `torch.get_num_threads()` threads.
 
     Args:

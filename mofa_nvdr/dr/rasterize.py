@@ -29,7 +29,7 @@ from mofa_nvdr.dr.context import (
     common_device,
     load_nvdiffrast,
 )
-from mofa_nvdr.dr.parallel import run
+from mofa_nvdr.dr.parallel import run_on_threads
 from mofa_nvdr.dr.rasterize_kernels import rasterize_band, rasterize_band_backward
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 
@@ -243,7 +243,7 @@ class _Rasterize(torch.autograd.Function):
              height, width, start, stop, peeled[image], rast_array[image], db_array[image])
             for image, start, stop in forward_bands(num_images, height)
         ]  # fmt: skip
-        run(rasterize_band, items)
+        run_on_threads(rasterize_band, items)
         ctx.save_for_backward(pos, tri, rast)
         ctx.grad_db = grad_db
         ctx.set_materialize_grads(False)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from mofa_nvdr.dr.bands import Band
-from mofa_nvdr.dr.parallel import jit, run
+from mofa_nvdr.dr.parallel import jit, run_on_threads
 
 _MOST_KEPT = 64 * 2**20  # bytes of zeros that wait for the next call
 _kept: list[np.ndarray] = []
@@ -56,7 +56,7 @@ def sum_by_vertex(
                 place = out[slots[k]] if firsts[k] else other[k - sum(firsts[:k])]
                 _take(sums[group], column, place)
 
-    run(work, [(k,) for k in range(len(bands))])
+    run_on_threads(work, [(k,) for k in range(len(bands))])
     rest = [slot for slot, first in zip(slots, firsts) if not first]
     for out, other in zip(outs, others):
         for slot, share in zip(rest, other):

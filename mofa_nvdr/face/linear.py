@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mofa_nvdr.dr.parallel import compiles, jit, run
+from mofa_nvdr.dr.parallel import compiles, jit, run_on_threads
 
 _MOST_IMAGES = 16  # beyond, a matrix product is faster
 _CHUNK = 9216  # columns an item
 _BLOCK = 512  # columns that stay in the first cache with the rows of all images
 
 
-def affine(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) -> Tensor:
+def linear_model(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) -> Tensor:
     """Mean + sum over the bases of coefficients @ basis (Eqs. 2 and 3 of the paper).
 
     Args:
@@ -32,7 +32,7 @@ def affine(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) -> Ten
         [B, P]; differentiable in the coefficients, and on every path but the compiled one in the rest. The
         same bits for every thread count on the CPU. float32 on the CPU in batches of up to 16, with
         fixed mean and bases, takes one compiled pass (differentiable once), everything else
-        `affine_ref`.
+        `linear_model_ref`.
 
     Raises:
         ValueError: shapes disagree.
@@ -40,7 +40,7 @@ def affine(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) -> Ten
     for basis, weights in zip(bases, coefficients):
         if basis.shape[1:] != mean.shape or weights.shape[1:] != basis.shape[:1]:
             raise ValueError(
-                f"affine: mean is {list(mean.shape)}, a basis {list(basis.shape)} and its "
+                f"linear_model: mean is {list(mean.shape)}, a basis {list(basis.shape)} and its "
                 f"coefficients {list(weights.shape)}, expected [P], [K, P] and [B, K]"
             )
     fixed = [mean, *bases]
@@ -52,19 +52,19 @@ def affine(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) -> Ten
         and not any(t.requires_grad for t in fixed)
     )
     if not compiled:
-        return affine_ref(mean, bases, coefficients)
-    return _Affine.apply(mean, bases, *coefficients)
+        return linear_model_ref(mean, bases, coefficients)
+    return _LinearModel.apply(mean, bases, *coefficients)
 
 
-def affine_ref(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) -> Tensor:
-    """The twin of `affine` in plain torch."""
+def linear_model_ref(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) -> Tensor:
+    """The twin of `linear_model` in plain torch."""
     out = mean.reshape(1, -1)
     for basis, weights in zip(bases, coefficients):
         out = torch.addmm(out, weights, basis)
     return out
 
 
-class _Affine(torch.autograd.Function):
+class _LinearModel(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mean: Tensor, bases: list[Tensor], *coefficients: Tensor) -> Tensor:
         ctx.bases = bases
@@ -78,7 +78,7 @@ class _Affine(torch.autograd.Function):
             for basis, w in zip(vectors, weights):
                 _add_products(basis, w, target, start, stop)
 
-        run(chunk, _chunks(length))
+        run_on_threads(chunk, _chunks(length))
         return out
 
     @staticmethod
@@ -93,7 +93,7 @@ class _Affine(torch.autograd.Function):
             for basis, own in zip(vectors, sums):
                 _products(basis, given, start, stop, own[k])
 
-        run(chunk, [(k, *ends) for k, ends in enumerate(chunks)])
+        run_on_threads(chunk, [(k, *ends) for k, ends in enumerate(chunks)])
         return (None, None, *(torch.from_numpy(own.sum(0)).float() for own in sums))
 
 

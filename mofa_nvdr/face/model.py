@@ -1,4 +1,4 @@
-"""The affine face model of the paper's Eqs. 2 and 3: code parts to vertices and albedo."""
+"""The linear face model of the paper's Eqs. 2 and 3: code parts to vertices and albedo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.face.linear import affine
+from mofa_nvdr.face.linear import linear_model
 from mofa_nvdr.system.files import replacing, usual_mode
 
 FORMAT = "mofa-nvdr face model 1"
@@ -165,7 +165,7 @@ class FaceModel(nn.Module):
             flat = self.mean_shape[index].flatten() + shape @ some[0] + expression @ some[1]
             return flat.view(len(flat), -1, 3)
         bases = [self.shape_basis.flatten(1), self.expression_basis.flatten(1)]
-        flat = affine(self.mean_shape.flatten(), bases, [shape, expression])
+        flat = linear_model(self.mean_shape.flatten(), bases, [shape, expression])
         return flat.view(-1, self.num_vertices, 3)
 
     def albedo(self, albedo: Tensor, index: Tensor | None = None) -> Tensor:
@@ -179,7 +179,7 @@ class FaceModel(nn.Module):
             basis = self.albedo_basis[:, index].flatten(1)
             flat = self.mean_albedo[index].flatten() + albedo @ basis
             return flat.view(len(flat), -1, 3)
-        flat = affine(self.mean_albedo.flatten(), [self.albedo_basis.flatten(1)], [albedo])
+        flat = linear_model(self.mean_albedo.flatten(), [self.albedo_basis.flatten(1)], [albedo])
         return flat.view(-1, self.num_vertices, 3)
 
     @staticmethod

@@ -65,12 +65,12 @@ def build_model(out: str | Path) -> FaceModel:
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     print(f"{model.name} {model.hash}: {out} ({size / 1e6:.2f} MB as a compact file)")
-    for line in compare(rounded, shipped):
+    for line in differences(rounded, shipped):
         print(line)
     return model
 
 
-def compare(arrays: dict[str, np.ndarray], shipped: dict[str, np.ndarray]) -> list[str]:
+def differences(arrays: dict[str, np.ndarray], shipped: dict[str, np.ndarray]) -> list[str]:
     """Lines that say how two products of the recipe differ.
 
     Bases are compared by the covariance that they span, over the same 300 vertices: it doesn't depend on the

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.bands import bands_of_images, gradient_bands
-from mofa_nvdr.dr.parallel import compiles, run
+from mofa_nvdr.dr.parallel import compiles, run_on_threads
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 from mofa_nvdr.losses.color_distance_kernels import (
     pixel_distances,
@@ -193,7 +193,7 @@ def _measure_pixels(
     ctx.inputs.append(_where(valid, ctx.batch))
     bands = gradient_bands(ctx.batch, ctx.height)
     sums = np.empty((len(bands), 2))
-    run(
+    run_on_threads(
         pixel_distances,
         [
             (*(a[b] for a in ctx.inputs), start, stop, sums[band])
@@ -242,7 +242,7 @@ class _MeanOverMask(torch.autograd.Function):
             )
             for b, start, stop in gradient_bands(ctx.batch, ctx.height)
         ]
-        run(pixel_distances_backward, items)
+        run_on_threads(pixel_distances_backward, items)
         return grad_image, None, None, None, grad_position, grad_area
 
 
@@ -312,7 +312,7 @@ class _MeanOverVertices(torch.autograd.Function):
         arrays.append(_where(valid, batch))
         bands = gradient_bands(batch, vertices)
         sums = np.empty((len(bands), 2))
-        run(
+        run_on_threads(
             vertex_distances,
             [
                 (*(a[b] for a in arrays), start, stop, sums[band])
@@ -337,7 +337,7 @@ class _MeanOverVertices(torch.autograd.Function):
             (*(a[b] for a in ctx.inputs), scales[b], start, stop, *(a[b] for a in outs))
             for b, start, stop in gradient_bands(batch, vertices)
         ]
-        run(vertex_distances_backward, items)
+        run_on_threads(vertex_distances_backward, items)
         return grad_positions, grad_colors, None, None, None
 
 

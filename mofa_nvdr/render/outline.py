@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.bands import forward_bands
-from mofa_nvdr.dr.parallel import run
+from mofa_nvdr.dr.parallel import run_on_threads
 from mofa_nvdr.render.outline_kernels import find_band, project_vertices
 
 _MAX_TABLES = 4
@@ -169,7 +169,7 @@ def _find(
     def work(place: int, *arguments: Any) -> None:
         counts[place] = find_band(*arguments)
 
-    run(work, [(place, *item) for place, item in enumerate(items)])
+    run_on_threads(work, [(place, *item) for place, item in enumerate(items)])
     images_of_records = np.repeat(images, counts)
     index = np.concatenate([item[-2][:count] for item, count in zip(items, counts)])
     number = np.concatenate([item[-1][:count] for item, count in zip(items, counts)])

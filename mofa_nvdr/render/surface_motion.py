@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.dr.bands import forward_bands, gradient_bands
-from mofa_nvdr.dr.parallel import compiles, run
+from mofa_nvdr.dr.parallel import compiles, run_on_threads
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 from mofa_nvdr.render.surface_motion_kernels import move_rows, move_rows_backward
 
@@ -164,7 +164,7 @@ class _SurfaceMotion(torch.autograd.Function):
             )
             for b, start, stop in forward_bands(batch, height)
         ]
-        run(move_rows, items)
+        run_on_threads(move_rows, items)
         ctx.save_for_backward(pos, triangles, rast)
         ctx.constants = near, area_floor
         return position, log_area

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.bands import forward_bands
-from mofa_nvdr.dr.parallel import jit, run
+from mofa_nvdr.dr.parallel import jit, run_on_threads
 
 # Squared length (mm^4) up to which the sum of a vertex's face normals counts as no normal at all.
 _NO_NORMAL = 1e-30
@@ -143,7 +143,7 @@ class _VertexNormals(torch.autograd.Function):
              out_lengths[k])
             for k, start, stop in forward_bands(*vertices.shape[:2])
         ]  # fmt: skip
-        run(_normals_of_vertices, items)
+        run_on_threads(_normals_of_vertices, items)
         ctx.save_for_backward(vertices, normals, lengths)
         ctx.table = table
         return normals
@@ -170,7 +170,7 @@ class _VertexNormals(torch.autograd.Function):
             )
             for k, start, stop in forward_bands(*vertices.shape[:2])
         ]
-        run(_normals_of_vertices_backward, items)
+        run_on_threads(_normals_of_vertices_backward, items)
         return grad_vertices, None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.bands import bands_of_images, forward_bands, gradient_bands
-from mofa_nvdr.dr.parallel import compiles, jit, run
+from mofa_nvdr.dr.parallel import compiles, jit, run_on_threads
 
 
 def transform_points(points: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class _TransformPoints(torch.autograd.Function):
         out = torch.empty_like(points)
         xyz, m, t, target = (x.detach().contiguous().numpy() for x in (points, matrix, shift, out))
         bands = forward_bands(*points.shape[:2])
-        run(_transform, [(xyz[b, i:k], m[b], t[b], target[b, i:k]) for b, i, k in bands])
+        run_on_threads(_transform, [(xyz[b, i:k], m[b], t[b], target[b, i:k]) for b, i, k in bands])
         ctx.save_for_backward(points, matrix)
         return out
 
@@ -62,7 +62,7 @@ class _TransformPoints(torch.autograd.Function):
             (xyz[b, i:k], m[b], given[b, i:k], target[b, i:k], own)
             for (b, i, k), own in zip(bands, sums)
         ]
-        run(_transform_backward, items)
+        run_on_threads(_transform_backward, items)
         totals = np.stack([sums[own].sum(0) for own in bands_of_images(bands)]).astype(np.float32)
         grad_matrix, grad_shift = torch.from_numpy(totals).split([3, 1], dim=-1)
         return grad_points, grad_matrix, grad_shift[..., 0]

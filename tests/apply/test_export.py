@@ -14,7 +14,7 @@ import trimesh
 from PIL import Image
 
 from mofa_nvdr import dr
-from mofa_nvdr.apply.export import LEAST_MOTION, Options, export_file
+from mofa_nvdr.apply.export import LEAST_MOTION, ExportOptions, export_file
 from mofa_nvdr.apply.mesh_files import Mesh, glb_bytes, obj_bytes, ply_bytes, split_at_seams
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.cli import main
@@ -191,7 +191,7 @@ class TestGlb:
     def test_morph_targets(self, face_model, tmp_path):
         """Every named expression within a hundredth of a millimetre, and the way back to neutral."""
         face = _some_face(face_model, tmp_path / "face.npz", modest=0.5)
-        options = Options(color="none")
+        options = ExportOptions(color="none")
         export_file(tmp_path / "face.npz", tmp_path / "face.glb", options=options)
         glb = Glb((tmp_path / "face.glb").read_bytes())
         targets = glb.targets
@@ -222,7 +222,7 @@ class TestGlb:
     def test_vertex_colours_are_linear(self, cap, tmp_path):
         """sRGB 0.5 is 0.2140 in linear light; and the whole face comes back."""
         model, model_file, face, face_file = cap
-        export_file(face_file, tmp_path / "a.glb", model_file, Options(color="vertex"))
+        export_file(face_file, tmp_path / "a.glb", model_file, ExportOptions(color="vertex"))
         glb = Glb((tmp_path / "a.glb").read_bytes())
         accessor = glb.json["accessors"][glb.primitive["attributes"]["COLOR_0"]]
         assert accessor["normalized"] and accessor["type"] == "VEC4"
@@ -239,13 +239,13 @@ class TestGlb:
 
     def test_modes_as_targets(self, cap, tmp_path):
         model, model_file, face, face_file = cap
-        export_file(face_file, tmp_path / "a.glb", model_file, Options(targets="modes"))
+        export_file(face_file, tmp_path / "a.glb", model_file, ExportOptions(targets="modes"))
         targets = Glb((tmp_path / "a.glb").read_bytes()).targets
         assert list(targets) == ["neutral", "mode 1", "mode 2", "mode 3"]
         for k in range(3):
             off = np.abs(targets[f"mode {k + 1}"] * 1000 - model.expression_basis[k].numpy())
             assert off.max() < LEAST_MOTION + 1e-4
-        export_file(face_file, tmp_path / "b.glb", model_file, Options(targets="none"))
+        export_file(face_file, tmp_path / "b.glb", model_file, ExportOptions(targets="none"))
         assert "targets" not in Glb((tmp_path / "b.glb").read_bytes()).primitive
 
     def test_target_that_moves_nothing(self):
@@ -257,7 +257,7 @@ class TestGlb:
     def test_neutral(self, cap, tmp_path):
         """The expression becomes a target that leads back to it."""
         model, model_file, face, face_file = cap
-        export_file(face_file, tmp_path / "a.glb", model_file, Options(neutral=True))
+        export_file(face_file, tmp_path / "a.glb", model_file, ExportOptions(neutral=True))
         glb = Glb((tmp_path / "a.glb").read_bytes())
         neutral = model.vertices(face.code.shape, torch.zeros_like(face.code.expression))[0]
         np.testing.assert_allclose(glb.attribute("POSITION") * 1000, neutral.numpy(), atol=1e-4)
@@ -277,7 +277,7 @@ class TestGlb:
     def test_posed(self, cap, tmp_path):
         """In camera space, with the camera: projecting by its field of view gives the decoder's pixels."""
         model, model_file, face, face_file = cap
-        export_file(face_file, tmp_path / "a.glb", model_file, Options(posed=True))
+        export_file(face_file, tmp_path / "a.glb", model_file, ExportOptions(posed=True))
         glb = Glb((tmp_path / "a.glb").read_bytes())
         geometry = FaceDecoder(model, camera=face.camera).geometry(face.code)
         places = glb.attribute("POSITION").astype(float)
@@ -297,7 +297,7 @@ class TestGlb:
     def test_rendered_back(self, face_model, tmp_path):
         """Lit and posed, read by trimesh and drawn with its own texture: the decoder's picture."""
         face = _some_face(face_model, tmp_path / "face.npz", modest=0.5)
-        options = Options(lit=True, posed=True, targets="none")
+        options = ExportOptions(lit=True, posed=True, targets="none")
         export_file(tmp_path / "face.npz", tmp_path / "face.glb", options=options)
         read = _geometry_of(tmp_path / "face.glb")
         camera = face.camera
@@ -345,7 +345,7 @@ class TestObj:
 
     def test_vertex_colours_and_metres(self, cap, tmp_path):
         model, model_file, face, face_file = cap
-        options = Options(color="vertex", units="m")
+        options = ExportOptions(color="vertex", units="m")
         assert export_file(face_file, tmp_path / "a.obj", model_file, options) == [
             tmp_path / "a.obj"
         ]
@@ -372,7 +372,9 @@ class TestObj:
         model.save(tmp_path / "b.safetensors")
         for ending in ("obj", "ply"):
             export_file(
-                tmp_path / "b.safetensors", tmp_path / f"b.{ending}", options=Options(color="none")
+                tmp_path / "b.safetensors",
+                tmp_path / f"b.{ending}",
+                options=ExportOptions(color="none"),
             )
             assert len(_geometry_of(tmp_path / f"b.{ending}").vertices) == model.num_vertices
 
@@ -381,7 +383,9 @@ class TestPly:
     @pytest.mark.parametrize("units", ["mm", "m"])
     def test_reads_back(self, face_model, tmp_path, units):
         face = _some_face(face_model, tmp_path / "face.npz", modest=0.5)
-        export_file(tmp_path / "face.npz", tmp_path / "face.ply", options=Options(units=units))
+        export_file(
+            tmp_path / "face.npz", tmp_path / "face.ply", options=ExportOptions(units=units)
+        )
         vertices, normals, albedo = _shown(face_model, face)
         read = _geometry_of(tmp_path / "face.ply")
         scale = {"mm": 1, "m": 1000}[units]
@@ -403,7 +407,7 @@ class TestColours:
     def test_lit(self, cap, tmp_path, posed):
         """Light belongs to the pose, whether the mesh is placed in it or not."""
         model, model_file, face, face_file = cap
-        options = Options(color="vertex", lit=True, posed=posed)
+        options = ExportOptions(color="vertex", lit=True, posed=posed)
         export_file(face_file, tmp_path / "a.ply", model_file, options)
         geometry = FaceDecoder(model, camera=face.camera).geometry(face.code)
         lit = sh_lambert(geometry.normals, geometry.albedo, geometry.light)[0].clamp(0, 1).numpy()
@@ -442,7 +446,7 @@ class TestSeams:
     def test_glb_doubles_vertices(self, cut, tmp_path):
         """Each corner of each triangle has its place, its uv, its colour and its motion."""
         model, path = cut
-        export_file(path, tmp_path / "a.glb", options=Options(texture_size=512))
+        export_file(path, tmp_path / "a.glb", options=ExportOptions(texture_size=512))
         glb = Glb((tmp_path / "a.glb").read_bytes())
         corners = glb.array(glb.primitive["indices"]).reshape(-1, 3)
         mine, rows = model.triangles.long().numpy(), model.uv_triangles.long().numpy()
@@ -464,7 +468,7 @@ class TestSeams:
 
     def test_obj_keeps_the_mesh_whole(self, cut, tmp_path):
         model, path = cut
-        export_file(path, tmp_path / "a.obj", options=Options(texture_size=64))
+        export_file(path, tmp_path / "a.obj", options=ExportOptions(texture_size=64))
         lines = (tmp_path / "a.obj").read_text().splitlines()
         assert sum(line.startswith("v ") for line in lines) == model.num_vertices
         assert sum(line.startswith("vt ") for line in lines) == len(model.uv)

@@ -224,7 +224,7 @@ class TestAgreement:
             encoder, 72, {"face_model": {"name": "", "hash": ""}, "camera": {}, "step": 0}
         )
         sets = {"noise": torch.rand(3, 3, 72, 72), "of another size": torch.rand(1, 3, 99, 60)}
-        worst = onnx_export.compare(encoder, OnnxEncoder(data), 72, sets)
+        worst = onnx_export.compare_with_torch(encoder, OnnxEncoder(data), 72, sets)
         assert set(worst) == set(OUTPUTS) and 0 < max(worst.values()) < 1e-3
 
     @pytest.mark.parametrize("times", [1, 20])
@@ -248,12 +248,17 @@ class TestAgreement:
             return (want + times * (exact - want))[: len(some)].float()
 
         if times == 1:
-            assert onnx_export.compare(encoder, other, SIZE, {"noise": images})["translation"] > 0
+            assert (
+                onnx_export.compare_with_torch(encoder, other, SIZE, {"noise": images})[
+                    "translation"
+                ]
+                > 0
+            )
         else:
             with pytest.raises(
                 RuntimeError, match="translation differs from torch by .* on noise, al"
             ):
-                onnx_export.compare(encoder, other, SIZE, {"noise": images})
+                onnx_export.compare_with_torch(encoder, other, SIZE, {"noise": images})
 
 
 class TestCommand:

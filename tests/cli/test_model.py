@@ -289,11 +289,11 @@ class TestBuild:
 
     def test_another_mesh(self):
         shipped = recipe.load_product()
-        (line,) = rebuild.compare({**shipped, "uv": shipped["uv"][:5]}, shipped)
+        (line,) = rebuild.differences({**shipped, "uv": shipped["uv"][:5]}, shipped)
         count = len(shipped["uv"])
         assert line == f"unlike the shipped product: uv is [5, 2], shipped [{count}, 2]"
         del shipped["uv"]
-        (line,) = rebuild.compare(recipe.load_product(), shipped)
+        (line,) = rebuild.differences(recipe.load_product(), shipped)
         assert line == "unlike the shipped product: only one has uv"
 
     def test_mistakes(self, tmp_path, capsys, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from mofa_nvdr.face.linear import affine, affine_ref
+from mofa_nvdr.face.linear import linear_model, linear_model_ref
 
 
 def model(length=2500, modes=(7, 3), batch=5, dtype=torch.float32):
@@ -18,17 +18,17 @@ def model(length=2500, modes=(7, 3), batch=5, dtype=torch.float32):
     return normal(length), bases, [normal(batch, k).requires_grad_() for k in modes]
 
 
-class TestAffine:
+class TestLinearModel:
     def test_by_hand(self):
         mean, basis = torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 0.0], [0.0, 10.0]])
-        out = affine(mean, [basis], [torch.tensor([[2.0, 3.0], [0.0, -1.0]])])
+        out = linear_model(mean, [basis], [torch.tensor([[2.0, 3.0], [0.0, -1.0]])])
         assert out.tolist() == [[3, 32], [1, -8]]
 
     @pytest.mark.parametrize("modes", [(8, 4), (7, 3), (1, 0)])
     @pytest.mark.parametrize("batch", [1, 5, 40])
     def test_is_its_twin(self, modes, batch):
         results = []
-        for function in (affine, affine_ref):
+        for function in (linear_model, linear_model_ref):
             mean, bases, coefficients = model(modes=modes, batch=batch)
             out = function(mean, bases, coefficients)
             out.square().sum().backward()
@@ -42,19 +42,19 @@ class TestAffine:
     def test_the_model_stays_as_it_is(self, batch):
         mean, bases, coefficients = model(batch=batch)
         before = mean.clone()
-        affine(mean, bases, coefficients)
+        linear_model(mean, bases, coefficients)
         assert torch.equal(mean, before)
 
     def test_float64_gradcheck(self):
         mean, bases, coefficients = model(length=9, dtype=torch.float64)
-        assert gradcheck(lambda *c: affine(mean, bases, list(c)), coefficients)
+        assert gradcheck(lambda *c: linear_model(mean, bases, list(c)), coefficients)
 
     def test_gradients_of_mean_and_bases(self):
         """A model that is learned goes through plain torch."""
         mean, bases, coefficients = model(length=6)
         mean.requires_grad_()
         bases[0].requires_grad_()
-        affine(mean, bases, coefficients).sum().backward()
+        linear_model(mean, bases, coefficients).sum().backward()
         assert mean.grad.tolist() == [5.0] * 6
         torch.testing.assert_close(
             bases[0].grad, coefficients[0].detach().sum(0)[:, None].expand(7, 6)
@@ -66,7 +66,7 @@ class TestAffine:
             for num_threads in (1, 2, 4):
                 torch.set_num_threads(num_threads)
                 mean, bases, coefficients = model(length=40_000)
-                out = affine(mean, bases, coefficients)
+                out = linear_model(mean, bases, coefficients)
                 results.append(out.detach())
         finally:
             torch.set_num_threads(before)
@@ -76,6 +76,6 @@ class TestAffine:
     def test_wrong_coefficients(self, wrong):
         mean, bases, coefficients = model(length=9)
         with pytest.raises(
-            ValueError, match=r"affine: mean is \[9\], a basis \[7, 9\] and its coeff"
+            ValueError, match=r"linear_model: mean is \[9\], a basis \[7, 9\] and its coeff"
         ):
-            affine(mean, bases, [wrong, coefficients[1]])
+            linear_model(mean, bases, [wrong, coefficients[1]])

@@ -1,4 +1,4 @@
-"""The affine face model and its file."""
+"""The linear face model and its file."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Points through affine maps: by hand, against the plain twin, gradients, the same bits always."""
+"""Points through rigid maps: by hand, against the plain twin, gradients, the same bits always."""
 
 import math
 

@@ -67,7 +67,7 @@ _MOST_APART = 0.35
 
 
 @dataclass(frozen=True)
-class Options:
+class PreprocessOptions:
     """How crops are made and which are left out.
 
     Attributes:
@@ -90,7 +90,7 @@ class Options:
 def preprocess_files(
     inputs: Sequence[str],
     out: str,
-    options: Options | None = None,
+    options: PreprocessOptions | None = None,
     workers: int = 2,
     shards: float = 0.0,
 ) -> Path:
@@ -119,7 +119,7 @@ def preprocess_files(
         RuntimeError: OpenCV or dlib is needed and missing.
         OSError: the folder cannot be written any more; the crops that are done are whole.
     """
-    o = options or Options()
+    o = options or PreprocessOptions()
     values = {**asdict(o), "workers": workers, "shards": shards}
     for name, (least, most) in _RANGES.items():
         if not least <= values[name] <= most:
@@ -218,7 +218,7 @@ def _free_names(name: str, count: int, taken: set[str]) -> list[str]:
 def _process(
     source: _Source,
     known: list[np.ndarray] | None,
-    o: Options,
+    o: PreprocessOptions,
     detectors: _Detectors,
     model: LandmarkModel | None,
 ) -> tuple[dict[str, Any], list[bytes]]:
@@ -280,7 +280,7 @@ def _apart(crop: Crop, other: Crop) -> bool:
     return bool(shift > _MOST_APART * other.side or abs(crop.side / other.side - 1) > _MOST_APART)
 
 
-def _reason(crop: Crop, inside: Crop, landmarks: np.ndarray | None, o: Options) -> str:
+def _reason(crop: Crop, inside: Crop, landmarks: np.ndarray | None, o: PreprocessOptions) -> str:
     """Why a face is left out by its place; empty: it is not."""
     if crop.side < o.smallest:
         return "too small"
@@ -294,7 +294,7 @@ def _reason(crop: Crop, inside: Crop, landmarks: np.ndarray | None, o: Options) 
 class _Detectors:
     """One detector for each thread, made when the first photograph without landmarks comes."""
 
-    def __init__(self, o: Options) -> None:
+    def __init__(self, o: PreprocessOptions) -> None:
         self._options = o
         self._local = threading.local()
         self._lock = threading.Lock()  # two first imports of OpenCV at once see half of it
@@ -368,7 +368,7 @@ def _utf8(text: str, most: int = 0) -> str:
     return text.encode("utf-8", "surrogateescape")[-most:].decode("utf-8", "replace")
 
 
-def _read_log(folder: Path, o: Options) -> dict[str, dict[str, Any]]:
+def _read_log(folder: Path, o: PreprocessOptions) -> dict[str, dict[str, Any]]:
     """Place -> the record of each photograph that is done, and a log that can be written on.
 
     A half-written last line of a killed process does not count, and of two lines for one photograph the

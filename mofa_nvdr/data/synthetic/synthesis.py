@@ -44,7 +44,7 @@ _HIDDEN = 128  # grey of the face's pixels behind something, in masks
 
 
 @dataclass(frozen=True)
-class Options:
+class SynthesisOptions:
     """What the faces depend on.
 
     Attributes:
@@ -65,7 +65,11 @@ class Options:
 
 
 def synthesize_files(
-    count: int, out: str, options: Options | None = None, workers: int = 1, shards: float = 0.0
+    count: int,
+    out: str,
+    options: SynthesisOptions | None = None,
+    workers: int = 1,
+    shards: float = 0.0,
 ) -> Path:
     """Write a corpus of rendered faces; the command `mofa-nvdr synthesize`.
 
@@ -84,7 +88,7 @@ def synthesize_files(
         RuntimeError: a worker died.
         OSError: the folder cannot be written any more; the faces that are done are whole.
     """
-    o = options or Options()
+    o = options or SynthesisOptions()
     for name, value, least in (("count", count, 1), ("size", o.size, 16), ("workers", workers, 1)):
         if value < least:
             raise ValueError(f"synthesize: {name} is {value}, expected at least {least}")
@@ -100,7 +104,12 @@ def synthesize_files(
 
 
 def _synthesize(
-    folder: Path, count: int, o: Options, facts: dict[str, Any], workers: int, shards: float
+    folder: Path,
+    count: int,
+    o: SynthesisOptions,
+    facts: dict[str, Any],
+    workers: int,
+    shards: float,
 ) -> None:
     _check_options(folder, o, facts)
     for left in folder.glob("*/*.tmp"):  # of a process that was killed while it wrote
@@ -126,7 +135,7 @@ def _synthesize(
 class Renderer:
     """Renders and writes chunks of a corpus; one in each process."""
 
-    def __init__(self, folder: str, o: Options) -> None:
+    def __init__(self, folder: str, o: SynthesisOptions) -> None:
         self.folder = Path(folder)
         self.seed = o.seed
         model = FaceModel.load(o.face_model)
@@ -167,7 +176,7 @@ def face_name(number: int) -> str:
 _renderer: Renderer | None = None  # of a worker's process
 
 
-def _start(folder: str, o: Options) -> None:
+def _start(folder: str, o: SynthesisOptions) -> None:
     global _renderer
     torch.set_num_threads(1)
     with plain_warnings():
@@ -182,7 +191,7 @@ def _work(item: tuple[int, int]) -> int:
 
 @contextmanager
 def _rendering(
-    folder: str, o: Options, workers: int, todo: list[tuple[int, int]]
+    folder: str, o: SynthesisOptions, workers: int, todo: list[tuple[int, int]]
 ) -> Iterator[Iterator[int]]:
     """Numbers of faces as chunks are done, in the order of the chunks."""
     if not todo:
@@ -210,7 +219,7 @@ def _rendering(
             pool.shutdown(cancel_futures=True)
 
 
-def _check_inputs(o: Options) -> dict[str, Any]:
+def _check_inputs(o: SynthesisOptions) -> dict[str, Any]:
     """What the faces depend on beside the options; mistakes show before any worker starts."""
     facts: dict[str, Any] = {"model_hash": FaceModel.load(o.face_model).hash}
     if o.backgrounds:
@@ -220,7 +229,7 @@ def _check_inputs(o: Options) -> dict[str, Any]:
     return facts
 
 
-def _check_options(folder: Path, o: Options, facts: dict[str, Any]) -> None:
+def _check_options(folder: Path, o: SynthesisOptions, facts: dict[str, Any]) -> None:
     now = {**asdict(o), **facts}
     path = folder / OPTIONS_FILE
     if path.is_file():
@@ -255,7 +264,7 @@ def _num_done(folder: Path, chunk: int) -> int:
         return 0
 
 
-def _write_tables(folder: Path, count: int, o: Options, facts: dict[str, Any]) -> None:
+def _write_tables(folder: Path, count: int, o: SynthesisOptions, facts: dict[str, Any]) -> None:
     """index.csv, landmarks68.npz and codes.npz of all faces; parts may hold more than are asked for."""
     parts: dict[str, list[np.ndarray]] = {"codes": [], "lm68": []}
     for chunk in range(-(-count // CHUNK)):

@@ -24,7 +24,7 @@ from mofa_nvdr.data.crops.framing import (
     sharpness,
     turned_away,
 )
-from mofa_nvdr.data.crops.preprocess import Options, preprocess_files
+from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files
 from mofa_nvdr.data.images import read_image
 from mofa_nvdr.data.photographs import Photographs
 
@@ -156,7 +156,9 @@ class TestPreprocess:
         else:
             comma = ", " if kind == ".csv" else " "
             path.with_suffix(kind).write_text("\n".join(f"{x}{comma}{y}" for x, y in points))
-        out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"), Options(size=100))
+        out = preprocess_files(
+            [str(tmp_path / "in")], str(tmp_path / "out"), PreprocessOptions(size=100)
+        )
         (row,) = rows_of(out)
         assert row["found_by"] == "68 landmarks"
         crop = crop_from_landmarks(points)
@@ -557,7 +559,9 @@ class TestMistakes:
         np.savetxt(photograph(tmp_path).with_suffix(".txt"), POINTS_5)
         preprocess_files([str(tmp_path / "face.png")], str(tmp_path / "out"))
         with pytest.raises(ValueError, match="out: was made with other options .*another --out"):
-            preprocess_files([str(tmp_path / "face.png")], str(tmp_path / "out"), Options(size=64))
+            preprocess_files(
+                [str(tmp_path / "face.png")], str(tmp_path / "out"), PreprocessOptions(size=64)
+            )
 
     def test_table_that_does_not_fit(self, tmp_path):
         photograph(tmp_path / "in")
@@ -660,7 +664,7 @@ class TestLandmarkModel:
 
     def test_landmarks_and_framing(self, tmp_path, model):
         photograph(tmp_path / "in")
-        options = Options(size=100, landmark_model=model)
+        options = PreprocessOptions(size=100, landmark_model=model)
         out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"), options)
         (row,) = rows_of(out)
         assert row["found_by"] == "detector, 68 landmarks" and float(row["score"]) == 7
@@ -675,14 +679,14 @@ class TestLandmarkModel:
 
     def test_landmarks_beside_the_photograph_go_first(self, tmp_path, model):
         np.savetxt(photograph(tmp_path / "in").with_suffix(".txt"), POINTS_5)
-        options = Options(landmark_model=model)
+        options = PreprocessOptions(landmark_model=model)
         out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"), options)
         assert rows_of(out)[0]["found_by"] == "5 landmarks"
 
     def test_landmarks_off_the_face(self, tmp_path, model, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, "dlib", FakeDlib(offset=60))
         photograph(tmp_path / "in")
-        options = Options(landmark_model=model)
+        options = PreprocessOptions(landmark_model=model)
         out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"), options)
         assert rows_of(out) == []
         assert "1 left out as landmarks off the face" in capsys.readouterr().out

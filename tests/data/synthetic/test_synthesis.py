@@ -19,7 +19,7 @@ import torch
 
 from mofa_nvdr.cli import main
 from mofa_nvdr.data import Photographs, open_corpus
-from mofa_nvdr.data.synthetic.synthesis import CHUNK, Options, synthesize_files
+from mofa_nvdr.data.synthetic.synthesis import CHUNK, SynthesisOptions, synthesize_files
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 from tests.helpers.small_face import small_face
@@ -36,8 +36,8 @@ def model(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def options(model) -> Options:
-    return Options(seed=3, size=SIZE, face_model=model)
+def options(model) -> SynthesisOptions:
+    return SynthesisOptions(seed=3, size=SIZE, face_model=model)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ class TestCorpus:
         assert rows[7]["source"] == "synthetic seed 3 face 7"
         assert {row["split"] for row in rows} == {"train", "val"}
 
-    def test_truth_is_the_decoders(self, corpus: Path, options: Options):
+    def test_truth_is_the_decoders(self, corpus: Path, options: SynthesisOptions):
         """Decoding a stored code gives the stored landmarks, mask and colours."""
         from mofa_nvdr.face.model import FaceModel
 
@@ -102,11 +102,11 @@ class TestCorpus:
 
 
 class TestSameBytes:
-    def test_for_two_workers(self, corpus: Path, options: Options, tmp_path: Path):
+    def test_for_two_workers(self, corpus: Path, options: SynthesisOptions, tmp_path: Path):
         synthesize_files(20, str(tmp_path), options, workers=2)
         assert contents(tmp_path) == contents(corpus)
 
-    def test_after_a_stop(self, corpus: Path, options: Options, tmp_path: Path):
+    def test_after_a_stop(self, corpus: Path, options: SynthesisOptions, tmp_path: Path):
         """Killed within the second chunk, with a damaged part, and asked for fewer faces at first."""
         synthesize_files(11, str(tmp_path), options)
         (tmp_path / "parts" / "000001.npz").unlink()
@@ -115,14 +115,14 @@ class TestSameBytes:
         synthesize_files(20, str(tmp_path), options)
         assert contents(tmp_path) == contents(corpus)
 
-    def test_what_is_done_is_not_done_again(self, options: Options, tmp_path: Path):
+    def test_what_is_done_is_not_done_again(self, options: SynthesisOptions, tmp_path: Path):
         synthesize_files(9, str(tmp_path), options)
         image = tmp_path / "images" / "0000002.jpg"
         image.write_bytes(b"not made again")
         synthesize_files(17, str(tmp_path), options)
         assert image.read_bytes() == b"not made again"
 
-    def test_killed_process(self, corpus: Path, options: Options, tmp_path: Path):
+    def test_killed_process(self, corpus: Path, options: SynthesisOptions, tmp_path: Path):
         """kill -9 while it works; the same command ends with the same bytes."""
         command = [sys.executable, "-m", "mofa_nvdr", "synthesize", "--count", "20", "--seed", "3"]
         command += ["--size", str(SIZE), "--face-model", options.face_model, "--out", str(tmp_path)]
@@ -137,22 +137,24 @@ class TestSameBytes:
         synthesize_files(20, str(tmp_path), options)
         assert contents(tmp_path) == contents(corpus)
 
-    def test_seed_and_place_decide(self, corpus: Path, options: Options, tmp_path: Path):
+    def test_seed_and_place_decide(self, corpus: Path, options: SynthesisOptions, tmp_path: Path):
         codes = np.load(corpus / "codes.npz")["codes"]
         assert len({row.tobytes() for row in codes}) == 20
-        synthesize_files(8, str(tmp_path), Options(4, SIZE, options.face_model))
+        synthesize_files(8, str(tmp_path), SynthesisOptions(4, SIZE, options.face_model))
         other = np.load(tmp_path / "codes.npz")["codes"]
         assert not (other == codes[:8]).all(1).any()
 
 
 class TestOptions:
-    def test_plain_backgrounds_and_shards(self, options: Options, model: str, tmp_path: Path):
+    def test_plain_backgrounds_and_shards(
+        self, options: SynthesisOptions, model: str, tmp_path: Path
+    ):
         (tmp_path / "walls").mkdir()
         for k in range(3):
             iio.imwrite(
                 tmp_path / "walls" / f"{k}.png", np.full((60, 60, 3), (0, 200, 0), np.uint8)
             )
-        o = Options(0, SIZE, model, backgrounds=str(tmp_path / "walls"), plain=True)
+        o = SynthesisOptions(0, SIZE, model, backgrounds=str(tmp_path / "walls"), plain=True)
         out = synthesize_files(8, str(tmp_path / "out"), o, shards=1)
         images = [iio.imread(path) for path in sorted((out / "images").iterdir())]
         masks = [iio.imread(path) for path in sorted((out / "masks").iterdir())]
@@ -196,11 +198,15 @@ class TestMistakes:
         assert message in error and error.count("\n") == 1
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
-    def test_other_options_than_before(self, corpus: Path, options: Options, tmp_path: Path):
+    def test_other_options_than_before(
+        self, corpus: Path, options: SynthesisOptions, tmp_path: Path
+    ):
         with pytest.raises(
             ValueError, match="another plain, seed; use the options of before, or an"
         ):
-            synthesize_files(20, str(corpus), Options(5, SIZE, options.face_model, plain=True))
+            synthesize_files(
+                20, str(corpus), SynthesisOptions(5, SIZE, options.face_model, plain=True)
+            )
 
     def test_unreadable_background_is_a_line(self, model: str, tmp_path: Path, capfd):
         """Of workers too, whose warnings no one else could show."""
@@ -218,7 +224,7 @@ class TestMistakes:
         assert all(line.startswith("warning: skipped picture 1: ") for line in lines)
 
     @pytest.mark.parametrize("content", [b"half of", b"[1]", b"\xff\xfe"])
-    def test_damaged_options_file(self, options: Options, tmp_path: Path, content: bytes):
+    def test_damaged_options_file(self, options: SynthesisOptions, tmp_path: Path, content: bytes):
         path = tmp_path / "synthesize.json"
         path.write_bytes(content)
         message = (
@@ -228,7 +234,7 @@ class TestMistakes:
             synthesize_files(2, str(tmp_path), options)
         assert path.read_bytes() == content
 
-    def test_full_disk(self, options: Options, tmp_path: Path, monkeypatch):
+    def test_full_disk(self, options: SynthesisOptions, tmp_path: Path, monkeypatch):
         def full(self, data):
             raise OSError(28, "No space left on device")
 
@@ -241,7 +247,7 @@ class TestMistakes:
             synthesize_files(2, str(tmp_path), options)
         assert not list(tmp_path.rglob("*.tmp")) and not list((tmp_path / "parts").iterdir())
 
-    def test_a_worker_that_dies(self, options: Options, tmp_path: Path, monkeypatch):
+    def test_a_worker_that_dies(self, options: SynthesisOptions, tmp_path: Path, monkeypatch):
         monkeypatch.setattr("mofa_nvdr.data.synthetic.synthesis._work", _die)
         with pytest.raises(
             RuntimeError, match="synthesize: a worker died .* the same command again"
