@@ -6,6 +6,10 @@ are cut, so that no thread waits for another's last image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 
 Band = tuple[int, int, int]
@@ -41,6 +45,30 @@ def bands_of_images(bands: list[Band]) -> list[slice]:
     images = [image for image, _, _ in bands]
     starts = [images.index(image) for image in range(images[-1] + 1)]
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(images)])]
+
+
+def band_items(
+    bands: Sequence[Band],
+    inputs: Sequence[np.ndarray],
+    constants: Sequence[Any],
+    outputs: Sequence[np.ndarray],
+) -> list[tuple[Any, ...]]:
+    """The arguments of a kernel for every band: inputs of its image, constants, its rows, outputs.
+
+    Args:
+        bands: of `forward_bands` or `gradient_bands`.
+        inputs: [N, ...] each.
+        constants: the same for all bands.
+        outputs: [N, ...] each, of which a band fills its rows.
+
+    Returns:
+        for each band (*inputs[image], *constants, start, stop, *outputs[image]), as
+        `parallel.run_on_threads` takes them.
+    """
+    return [
+        (*(a[image] for a in inputs), *constants, start, stop, *(a[image] for a in outputs))
+        for image, start, stop in bands
+    ]
 
 
 def _pieces(image: int, height: int, count: int) -> list[Band]:

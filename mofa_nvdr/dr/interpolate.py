@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mofa_nvdr.dr.bands import forward_bands, gradient_bands
+from mofa_nvdr.dr.bands import band_items, forward_bands, gradient_bands
 from mofa_nvdr.dr.context import check_tensor, check_triangles, common_device, load_nvdiffrast
 from mofa_nvdr.dr.interpolate_kernels import (
     differentiate_band,
@@ -137,19 +137,11 @@ class _Interpolate(torch.autograd.Function):
         attr_array, rast_array = _per_image(attr, num_images), rast.detach().numpy()
         out_array, out_da_array = out.numpy(), out_da.numpy()
         bands = forward_bands(num_images, height)
-        items: list[tuple[Any, ...]]
-        items = [
-            (attr_array[image], rast_array[image], tri.numpy(), start, stop, out_array[image])
-            for image, start, stop in bands
-        ]
-        run_on_threads(interpolate_band, items)
+        arrays, tri_array = [attr_array, rast_array], tri.numpy()
+        run_on_threads(interpolate_band, band_items(bands, arrays, [tri_array], [out_array]))
         if rast_db is not None:
             db_array, indices = rast_db.detach().numpy(), np.array(listed, dtype=np.int64)
-            items = [
-                (attr_array[image], rast_array[image], db_array[image], tri.numpy(), indices,
-                 start, stop, out_da_array[image])
-                for image, start, stop in bands
-            ]  # fmt: skip
+            items = band_items(bands, [*arrays, db_array], [tri_array, indices], [out_da_array])
             run_on_threads(differentiate_band, items)
         ctx.save_for_backward(attr, rast, tri, rast_db)
         ctx.listed = listed

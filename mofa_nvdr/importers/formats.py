@@ -24,7 +24,7 @@ class Format:
 
     Attributes:
         what: for people.
-        module: in mofa_nvdr.importers; its reader and sniffer are named by `read` and `looks_like`.
+        module: in mofa_nvdr.importers.readers; its reader and sniffer are named by `read` and `looks_like`.
         takes: options that name a further file, which this format knows.
     """
 
@@ -113,7 +113,7 @@ def import_model(
 
 def _call(key: str, what: str, *args: Any) -> Any:
     form = FORMATS[key]
-    module = importlib.import_module(f"mofa_nvdr.importers.{form.module}")
+    module = importlib.import_module(f"mofa_nvdr.importers.readers.{form.module}")
     function: Callable[..., Any] = getattr(module, form.read if what == "read" else form.looks_like)
     if what == "looks_like" and args[0].is_dir() and key != "ict":
         return False

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mofa_nvdr.dr.bands import bands_of_images, gradient_bands
+from mofa_nvdr.dr.bands import band_items, bands_of_images, gradient_bands
 from mofa_nvdr.dr.parallel import compiles, run_on_threads
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 from mofa_nvdr.losses.color_distance_kernels import (
@@ -231,17 +231,8 @@ class _MeanOverMask(torch.autograd.Function):
         nothing = np.empty((ctx.batch, 0, 0, 0), np.float32)
         outs = [nothing if t is None else t.numpy() for t in (grad_image, grad_position, grad_area)]
         scales = grad.double().numpy() / ctx.counts
-        items = [
-            (
-                *(a[b] for a in ctx.inputs),
-                ctx.means[b],
-                scales[b],
-                start,
-                stop,
-                *(a[b] for a in outs),
-            )
-            for b, start, stop in gradient_bands(ctx.batch, ctx.height)
-        ]
+        bands = gradient_bands(ctx.batch, ctx.height)
+        items = band_items(bands, [*ctx.inputs, ctx.means, scales], [], outs)
         run_on_threads(pixel_distances_backward, items)
         return grad_image, None, None, None, grad_position, grad_area
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr import dr as default_dr
-from mofa_nvdr.dr.bands import forward_bands, gradient_bands
+from mofa_nvdr.dr.bands import band_items, forward_bands, gradient_bands
 from mofa_nvdr.dr.parallel import compiles, run_on_threads
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 from mofa_nvdr.render.surface_motion_kernels import move_rows, move_rows_backward
@@ -150,21 +150,11 @@ class _SurfaceMotion(torch.autograd.Function):
             pos.new_empty(batch, 2, height, width),
             pos.new_empty(batch, 1, height, width),
         )
-        arrays = [t.detach().numpy() for t in (pos, rast, position, log_area)]
-        tri = triangles.numpy()
-        items = [
-            (
-                *(a[b] for a in arrays[:2]),
-                tri,
-                near,
-                area_floor,
-                start,
-                stop,
-                *(a[b] for a in arrays[2:]),
-            )
-            for b, start, stop in forward_bands(batch, height)
-        ]
-        run_on_threads(move_rows, items)
+        inputs = [t.detach().numpy() for t in (pos, rast)]
+        outputs = [position.numpy(), log_area.numpy()]
+        constants = (triangles.numpy(), near, area_floor)
+        bands = forward_bands(batch, height)
+        run_on_threads(move_rows, band_items(bands, inputs, constants, outputs))
         ctx.save_for_backward(pos, triangles, rast)
         ctx.constants = near, area_floor
         return position, log_area

@@ -231,5 +231,50 @@ def interleaved(path: Path, name: str, value: np.ndarray, modes: bool) -> np.nda
     return result if modes else result[0]
 
 
+def scaled_modes(
+    path: Path, names: tuple[str, str], basis: np.ndarray, scale: np.ndarray, variances: bool
+) -> np.ndarray:
+    """Unit modes in interleaved columns [3 V, K] times their standard deviations -> [K, V, 3].
+
+    Args:
+        path: the file, for messages.
+        names: of the basis and of the scale in the file.
+        basis: as it was read, cut to the wanted number of columns.
+        scale: one number for each column, or more.
+        variances: the scale holds variances, not deviations.
+
+    Raises:
+        ModelFileError: a column without a number of at least 0, or rows that are no multiple of three.
+    """
+    scale = np.asarray(scale, np.float64).ravel()
+    if basis.ndim != 2 or len(scale) < basis.shape[1] or not (scale >= 0).all():
+        raise ModelFileError(
+            f"{path}: {names[1]} does not hold a {'variance' if variances else 'deviation'} of 0 or more "
+            f"for each of the {list(basis.shape)} entries of {names[0]}"
+        )
+    scale = scale[: basis.shape[1]]
+    deviations = (np.sqrt(scale) if variances else scale).astype(np.float32)
+    return interleaved(path, names[0], basis * deviations, modes=True)
+
+
+def triangle_table(path: Path, name: str, value: Any) -> np.ndarray:
+    """Triangles stored as [T, 3] or [3, T] -> int64 [T, 3].
+
+    Raises:
+        ModelFileError: another shape, or numbers that are no vertex indices.
+    """
+    table = whole(path, name, value)
+    if table.ndim == 2 and table.shape[0] == 3 and table.shape[1] != 3:
+        table = table.T
+    if table.ndim != 2 or table.shape[1] != 3:
+        raise ModelFileError(f"{path}: {name} is {list(table.shape)}, expected triangles [T, 3]")
+    return table
+
+
+def unit_colors(mean: np.ndarray, modes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Albedo and its modes in [0, 1], of files with 0 to 255 or with 0 to 1."""
+    return (mean / 255, modes / 255) if mean.max() > 2 else (mean, modes)
+
+
 def _words(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from mofa_nvdr.importers.files.containers import H5File, interleaved, open_h5, whole
+from mofa_nvdr.importers.files.containers import (
+    H5File,
+    interleaved,
+    open_h5,
+    scaled_modes,
+    triangle_table,
+    unit_colors,
+)
 from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError
 from mofa_nvdr.importers.landmark_points import known_landmarks
 
@@ -41,13 +48,8 @@ def read(path: Path, options: ImportOptions) -> ForeignModel:
     """
     with open_h5(path) as file:
         mean, shape = _model(file, "shape", options.shape_modes)
-        cells = whole(path, "shape/representer/cells", file.read("shape/representer/cells"))
-        if cells.ndim == 2 and cells.shape[0] == 3 and cells.shape[1] != 3:
-            cells = cells.T
-        if cells.ndim != 2 or cells.shape[1] != 3:
-            raise ModelFileError(
-                f"{path}: shape/representer/cells is {list(cells.shape)}, expected [3, T]"
-            )
+        name = "shape/representer/cells"
+        cells = triangle_table(path, name, file.read(name))
         expression = None
         if file.has("expression/model/mean"):
             offset, expression = _model(file, "expression", options.expression_modes)
@@ -60,8 +62,7 @@ def read(path: Path, options: ImportOptions) -> ForeignModel:
             space = file.text("color/representer/colorspace")
             if space and space.upper() not in ("RGB", "SRGB"):
                 raise ModelFileError(f"{path}: colours are {space!r}, expected RGB")
-            if mean_albedo.max() > 2:  # 0 to 255
-                mean_albedo, albedo = mean_albedo / 255, albedo / 255
+            mean_albedo, albedo = unit_colors(mean_albedo, albedo)
         if options.albedo is not None:
             mean_albedo, albedo = read_albedo(options.albedo, options.albedo_modes, len(mean))
         landmarks = known_landmarks("bfm2017", len(mean), options.landmarks)
@@ -100,15 +101,9 @@ def read_albedo(path: Path, modes: int, count: int) -> tuple[np.ndarray, np.ndar
 def _model(file: H5File, part: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     path, tree = file.path, f"{part}/model"
     mean = interleaved(path, f"{tree}/mean", file.read(f"{tree}/mean").reshape(-1), modes=False)
-    basis = file.read(f"{tree}/pcaBasis", columns=count)
-    variances = file.read(f"{tree}/pcaVariance").reshape(-1).astype(np.float64)
-    if basis.ndim != 2 or len(variances) < basis.shape[1] or not (variances >= 0).all():
-        raise ModelFileError(
-            f"{path}: {tree}/pcaVariance does not hold a variance for each of the "
-            f"{list(basis.shape)} entries of pcaBasis"
-        )
-    scale = np.sqrt(variances[: basis.shape[1]]).astype(np.float32)
-    return mean, interleaved(path, f"{tree}/pcaBasis", basis * scale, modes=True)
+    names = f"{tree}/pcaBasis", f"{tree}/pcaVariance"
+    basis = file.read(names[0], columns=count)
+    return mean, scaled_modes(path, names, basis, file.read(names[1]), variances=True)
 
 
 def _same(path: Path, part: str, one: np.ndarray, other: np.ndarray) -> None:

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mofa_nvdr.importers.files.containers import interleaved, mat_names, numbers, read_mat, whole
+from mofa_nvdr.importers.files.containers import (
+    interleaved,
+    mat_names,
+    numbers,
+    read_mat,
+    scaled_modes,
+    triangle_table,
+    unit_colors,
+    whole,
+)
 from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError
 from mofa_nvdr.importers.landmark_points import known_landmarks
 from mofa_nvdr.importers.readers.basel_h5 import read_albedo
@@ -54,7 +63,7 @@ def read_bfm2009(path: Path, options: ImportOptions) -> ForeignModel:
         source="Basel Face Model 2009",
         mean=mean,
         shape=shape,
-        polygons=_from_one(path, "tl", data["tl"]),
+        polygons=triangle_table(path, "tl", data["tl"]) - 1,
         mean_albedo=mean_albedo,
         albedo=albedo,
         landmarks=known_landmarks("bfm2009", len(mean), options.landmarks),
@@ -81,7 +90,7 @@ def read_deep3d(path: Path, options: ImportOptions) -> ForeignModel:
         source="Deep3DFaceRecon BFM_model_front.mat, from the Basel Face Model 2009",
         mean=mean,
         shape=_first(path, "idBase", data, options.shape_modes) * decimetre,
-        polygons=_from_one(path, "tri", data["tri"]),
+        polygons=triangle_table(path, "tri", data["tri"]) - 1,
         expression=_first(path, "exBase", data, options.expression_modes) * decimetre,
         mean_albedo=interleaved(path, "meantex", data["meantex"], modes=False) / 255,
         albedo=_first(path, "texBase", data, options.albedo_modes) / 255,
@@ -104,15 +113,14 @@ def read_lyhm(path: Path, options: ImportOptions) -> ForeignModel:
         texture = _structure(path, "tex", data["tex"], ("mu", "eigVec", "eigVal"))
         mean_albedo = interleaved(path, "tex.mu", texture["mu"].reshape(-1), modes=False)
         albedo = _by_variance(path, "tex", texture, options.albedo_modes)
-        if mean_albedo.max() > 2:  # 0 to 255
-            mean_albedo, albedo = mean_albedo / 255, albedo / 255
+        mean_albedo, albedo = unit_colors(mean_albedo, albedo)
     return ForeignModel(
         name="lyhm",
         licence="Liverpool-York Head Model licence (research, by request)",
         source="Liverpool-York Head Model",
         mean=mean,
         shape=_by_variance(path, "shp", shape, options.shape_modes),
-        polygons=_from_one(path, "tri.faces", faces),
+        polygons=triangle_table(path, "tri.faces", faces) - 1,
         mean_albedo=mean_albedo,
         albedo=albedo,
         landmarks=known_landmarks("lyhm", len(mean), options.landmarks),
@@ -121,14 +129,9 @@ def read_lyhm(path: Path, options: ImportOptions) -> ForeignModel:
 
 def _scaled(path: Path, part: str, data: dict, count: int) -> np.ndarray:
     """The first modes of unit bases times their standard deviations, [K, V, 3]."""
-    basis = numbers(path, f"{part}PC", data[f"{part}PC"], (None, None))[:, :count]
-    deviations = np.asarray(data[f"{part}EV"], np.float32).ravel()
-    if len(deviations) < basis.shape[1] or not (deviations >= 0).all():
-        raise ModelFileError(
-            f"{path}: {part}EV holds {len(deviations)} deviations for {basis.shape[1]} modes, or "
-            "negative ones"
-        )
-    return interleaved(path, f"{part}PC", basis * deviations[: basis.shape[1]], modes=True)
+    names = f"{part}PC", f"{part}EV"
+    basis = numbers(path, names[0], data[names[0]], (None, None))[:, :count]
+    return scaled_modes(path, names, basis, data[names[1]], variances=False)
 
 
 def _first(path: Path, name: str, data: dict, count: int) -> np.ndarray:
@@ -136,12 +139,9 @@ def _first(path: Path, name: str, data: dict, count: int) -> np.ndarray:
 
 
 def _by_variance(path: Path, name: str, part: dict[str, np.ndarray], count: int) -> np.ndarray:
-    basis = numbers(path, f"{name}.eigVec", part["eigVec"], (None, None))[:, :count]
-    variances = np.asarray(part["eigVal"], np.float64).ravel()
-    if len(variances) < basis.shape[1] or not (variances >= 0).all():
-        raise ModelFileError(f"{path}: {name}.eigVal does not hold a variance for each mode")
-    scale = np.sqrt(variances[: basis.shape[1]]).astype(np.float32)
-    return interleaved(path, f"{name}.eigVec", basis * scale, modes=True)
+    names = f"{name}.eigVec", f"{name}.eigVal"
+    basis = numbers(path, names[0], part["eigVec"], (None, None))[:, :count]
+    return scaled_modes(path, names, basis, part["eigVal"], variances=True)
 
 
 def _structure(
@@ -153,13 +153,3 @@ def _structure(
         return {field: np.asarray(getattr(inner, field)) for field in fields}
     except (AttributeError, IndexError):
         raise ModelFileError(f"{path}: {name} is no structure with {', '.join(fields)}") from None
-
-
-def _from_one(path: Path, name: str, value: object) -> np.ndarray:
-    """Triangles [T, 3] counted from 0; stored as [T, 3] or [3, T], counted from 1."""
-    table = whole(path, name, value)
-    if table.ndim == 2 and table.shape[0] == 3 and table.shape[1] != 3:
-        table = table.T
-    if table.ndim != 2 or table.shape[1] != 3:
-        raise ModelFileError(f"{path}: {name} is {list(table.shape)}, expected triangles [T, 3]")
-    return table - 1

@@ -12,7 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mofa_nvdr.importers.files.containers import interleaved
+from mofa_nvdr.importers.files.containers import (
+    interleaved,
+    scaled_modes,
+    unit_colors,
+)
 from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError, check_size
 from mofa_nvdr.importers.landmark_points import known_landmarks
 from mofa_nvdr.importers.modes import blendshape_modes
@@ -51,7 +55,8 @@ def read(path: Path, options: ImportOptions) -> ForeignModel:
     if motions:
         modes, _ = blendshape_modes(motions, options.expression_modes)
     has_color = len(color_mean) > 0
-    factor = 1 / 255 if has_color and color_mean.max() > 2 else 1.0
+    if has_color:
+        color_mean, color = unit_colors(color_mean, color)
     return ForeignModel(
         name="eos",
         licence="that of the model in the file (Surrey Face Model: non-commercial)",
@@ -61,8 +66,8 @@ def read(path: Path, options: ImportOptions) -> ForeignModel:
         polygons=triangles,
         expression=modes,
         named_expressions=motions,
-        mean_albedo=color_mean * factor if has_color else None,
-        albedo=color * factor if has_color else None,
+        mean_albedo=color_mean if has_color else None,
+        albedo=color if has_color else None,
         landmarks=known_landmarks("eos", len(mean), options.landmarks),
         uv=uv,
     )
@@ -72,21 +77,19 @@ def _pca(reader: _Reader, part: str, count: int) -> tuple[np.ndarray, np.ndarray
     """Mean [V, 3], modes [K, V, 3] and triangles [T, 3] of one PCA model; an empty one has no vertices."""
     mean = reader.matrix(f"the {part} mean")
     basis = reader.matrix(f"the {part} basis")
-    values = reader.matrix(f"the {part} eigenvalues").ravel().astype(np.float64)
+    values = reader.matrix(f"the {part} eigenvalues")
     length = reader.integer("<Q", f"the number of {part} triangles")
     triangles = reader.array(f"the {part} triangles", "<i4", (length, 3))
     if mean.size == 0:
         none = np.zeros((0, 3), np.float32)
         return none, none[None][:0], triangles
-    basis = basis[:, :count]
-    if len(basis) != mean.size or len(values) < basis.shape[1] or not (values >= 0).all():
+    if len(basis) != mean.size:
         raise ModelFileError(
-            f"{reader.path}: the {part} basis is {list(basis.shape)} with {len(values)} eigenvalues for "
-            f"a mean of {mean.size} numbers"
+            f"{reader.path}: the {part} basis is {list(basis.shape)} for a mean of {mean.size} numbers"
         )
-    scaled = basis * np.sqrt(values[: basis.shape[1]]).astype(np.float32)
+    names = f"the {part} basis", f"the {part} eigenvalues"
     points = interleaved(reader.path, f"the {part} mean", mean.ravel(), modes=False)
-    modes = interleaved(reader.path, f"the {part} basis", scaled, modes=True)
+    modes = scaled_modes(reader.path, names, basis[:, :count], values, variances=True)
     return points, modes, triangles
 
 

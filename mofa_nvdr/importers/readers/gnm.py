@@ -10,8 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mofa_nvdr.importers.files.containers import npz_names, numbers, read_npz, whole
-from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError
+from mofa_nvdr.importers.files.containers import (
+    npz_names,
+    numbers,
+    read_npz,
+    triangle_table,
+)
+from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions
 from mofa_nvdr.importers.landmark_points import known_landmarks
 from mofa_nvdr.importers.modes import principal_modes
 
@@ -36,9 +41,7 @@ def read(path: Path, options: ImportOptions) -> ForeignModel:
     mean = numbers(path, _WANTED[0], data[_WANTED[0]], (None, 3)) * _MM
     identity = numbers(path, _WANTED[1], data[_WANTED[1]], (None, len(mean), 3))
     expression = numbers(path, _WANTED[2], data[_WANTED[2]], (None, len(mean), 3))
-    triangles = whole(path, "triangles", data["triangles"])
-    if triangles.ndim != 2 or triangles.shape[1] != 3:
-        raise ModelFileError(f"{path}: triangles is {list(triangles.shape)}, expected [T, 3]")
+    triangles = triangle_table(path, "triangles", data["triangles"])
     gone = _left_behind(path, data, len(mean))
     if triangles.size and 0 <= triangles.min() and triangles.max() < len(mean):
         triangles = triangles[~gone[triangles].any(1)]
