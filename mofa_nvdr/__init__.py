@@ -25,10 +25,17 @@ _PUBLIC = {
     "FaceRenderer": "render.renderer",
     "Phong": "shaders.phong",
     "PhongLight": "shaders.phong",
+    "Reconstructor": "runs.trained",
     "ShLambert": "shaders.sh_lambert",
     "Shader": "shaders.shader",
+    "TrainConfig": "runs.config",
     "build_encoder": "networks.encoder",
+    "light_presets": "scene.light_sources",
+    "load_config": "runs.config",
+    "load_light": "scene.light_sources",
+    "replace_options": "runs.config",
     "sh_lambert": "shaders.sh_lambert",
+    "train": "training.loop",
 }
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
