@@ -45,3 +45,24 @@ def face_model():  # noqa: ANN201
     from mofa_nvdr.face.model import FaceModel
 
     return FaceModel.load("default")
+
+
+@pytest.fixture(scope="session")
+def cap(tmp_path_factory) -> str:  # noqa: ANN001
+    """The file of a small face model."""
+    from tests.helpers.small_face import small_face
+
+    path = tmp_path_factory.mktemp("model") / "cap.safetensors"
+    small_face(24).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def small(cap, tmp_path, monkeypatch):  # noqa: ANN001, ANN201
+    """A configuration of a second, for `train` in this process."""
+    from mofa_nvdr.training import loop
+    from tests.helpers.small_encoder import small_encoder
+    from tests.helpers.training import small_config
+
+    monkeypatch.setattr(loop, "make_encoder", small_encoder)
+    return small_config(cap, tmp_path / "run", **{"run.steps": 8, "report.val_images": 2})

@@ -10,7 +10,6 @@ from mofa_nvdr.dr import reference
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.landmarks import PAPER_46
 from mofa_nvdr.losses.color_distance import color_distance
-from mofa_nvdr.losses.known_faces import code_distance
 from mofa_nvdr.losses.mofa import (
     batch_pose_prior,
     landmark_alignment,
@@ -291,25 +290,6 @@ class TestLandmarks:
         error = landmark_error(projected, target)
         assert error[0].item() == pytest.approx(math.sqrt(2))
         assert error[1].isnan()
-
-
-class TestCodeDistance:
-    def test_by_hand(self):
-        true = CodeLayout(2, 2, 2).zeros(2)
-        code = true.replace(
-            rotation=torch.tensor(
-                [[0.05, 0.0, 0.0], [0.0, 0.0, 0.0]]
-            ),  # half a unit: 1/8, of 3 numbers
-            translation=torch.tensor([[0.0, 0.0, 0.0], [0.0, 16.0, 0.0]]),  # two units: 3/2, of 3
-            shape=torch.tensor([[0.0, 0.0], [1.0, 1.0]]),  # one unit each: 1/2, weight 0.2
-        )
-        torch.testing.assert_close(code_distance(code, true), torch.tensor([1 / 24, 0.5 + 0.1]))
-
-    def test_a_part_without_numbers_costs_nothing(self):
-        """A face model without expressions: the mean over no numbers would be NaN."""
-        true = CodeLayout(2, 0, 2).zeros()
-        code = true.replace(shape=torch.ones(1, 2))  # one unit each: 1/2, weight 0.2
-        torch.testing.assert_close(code_distance(code, true), torch.tensor([0.1]))
 
 
 class TestTotal:

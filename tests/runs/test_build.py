@@ -1,0 +1,56 @@
+"""From options to encoder and decoder, and what a checkpoint says of them."""
+
+from __future__ import annotations
+
+import torch
+
+from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.runs.build import encoder_spec, make_decoder, make_encoder
+from mofa_nvdr.runs.config import load_config, replace_options
+from mofa_nvdr.scene.camera import Camera
+from tests.helpers.small_face import small_face
+
+
+def config():
+    return replace_options(
+        load_config("smoke"),
+        {
+            "encoder.network": "compact", "encoder.size": 48, "encoder.precision": "bfloat16",
+            "encoder.scale.translation_z": 60.0, "render.mode": "both", "render.outline": True,
+            "data.image_size": 72,
+        },
+    )  # fmt: skip
+
+
+class TestMakeEncoder:
+    def test_options_arrive(self):
+        encoder = make_encoder(config(), small_face(8).layout)
+        assert encoder.input_size == 48 and encoder.precision == torch.bfloat16
+        depth = encoder.layout.slices["translation"].stop - 1
+        assert encoder.head.scale[depth] == 60 and encoder.head.scale[0] == 1
+
+    def test_size_of_the_networks_own_choice(self):
+        own = replace_options(config(), {"encoder.size": 0})
+        assert make_encoder(own, small_face(8).layout).input_size == 128
+
+
+class TestMakeDecoder:
+    def test_options_arrive(self):
+        decoder = make_decoder(config(), small_face(8))
+        assert decoder.camera.size == (72, 72)
+        assert (decoder.render_mode, decoder.renderer.outline) == ("raster", "edges")
+        vertex = replace_options(config(), {"render.mode": "vertex", "render.outline": False})
+        assert make_decoder(vertex, small_face(8)).render_mode == "vertex"
+
+
+class TestEncoderSpec:
+    def test_builds_the_same_encoder(self):
+        model = small_face(8)
+        encoder = make_encoder(config(), model.layout)
+        reference = ModelReference(model.name, model.hash, "default")
+        spec = encoder_spec(config(), encoder, reference, Camera(72))
+        again = spec.build()
+        assert again.precision == torch.float32  # what saves time in training is not asked for
+        again.load_state_dict(encoder.state_dict())
+        assert torch.equal(again.head.scale, encoder.head.scale)
+        assert (again.input_size, again.layout) == (encoder.input_size, encoder.layout)

@@ -1,0 +1,120 @@
+"""What a run trains and validates on, and what is said where there is none of it."""
+
+import warnings
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from mofa_nvdr.cli import main
+from mofa_nvdr.data import write_shards
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint
+from mofa_nvdr.runs.config import replace_options
+from mofa_nvdr.training.batches import TrainingData
+from mofa_nvdr.training.loop import train
+from tests.helpers.training import small_config
+
+
+class TestMistakes:
+    def test_nothing_to_validate_on(self, cap, tmp_path):
+        (tmp_path / "photos").mkdir()
+        iio.imwrite(tmp_path / "photos" / "only.png", np.full((64, 64, 3), 90, np.uint8))
+        with pytest.raises(
+            ValueError, match="photos: no picture to validate on; bring at least two"
+        ):
+            train(small_config(cap, tmp_path / "run", **{"data.path": str(tmp_path / "photos")}))
+
+    def test_shards_without_any(self, cap, tmp_path):
+        (tmp_path / "photos").mkdir()
+        iio.imwrite(tmp_path / "photos" / "only.png", np.full((64, 64, 3), 90, np.uint8))
+        write_shards(tmp_path / "photos", str(tmp_path / "shards"))
+        with pytest.raises(
+            ValueError, match=r"shards: no picture to validate on; shards called val-\*\.tar hold "
+        ):
+            train(small_config(cap, tmp_path / "run", **{"data.path": str(tmp_path / "shards")}))
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_none_to_validate_on_is_readable(self, cap, tmp_path, packed):
+        """On several processes too: one whose share alone is unreadable goes on."""
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        for k in range(8):
+            iio.imwrite(folder / f"{k}.png", np.full((64, 64, 3), 90, np.uint8))
+        names = [f"{k}.png,{'val' if k % 2 else 'train'}" for k in range(8)]
+        (folder / "index.csv").write_text("\n".join(["file,split", *names]) + "\n")
+
+        def corpus() -> TrainingData:
+            data = folder
+            if packed:
+                data = tmp_path / "shards"
+                write_shards(folder, str(data))
+            decoder = FaceDecoder(FaceModel.load(cap), image_size=64)
+            return TrainingData(
+                small_config(
+                    cap, tmp_path / "run", **{"data.path": str(data), "report.val_images": 3}
+                ),
+                decoder,
+            )
+
+        warnings.simplefilter("ignore")
+        for k in (1, 3, 5):
+            (folder / f"{k}.png").write_bytes(b"no picture")
+        shares = [[len(b.images) for b in corpus().val(None, rank, 4)] for rank in range(4)]
+        assert sum(map(len, shares)) <= 1 and [] in shares  # and nothing is raised
+        (folder / "7.png").write_bytes(b"no picture")
+        for world in (1, 2):
+            with pytest.raises(
+                ValueError,
+                match=r"none of 3 pictures to validate on can be read, first \S+; replace them, or "
+                + ("pack others that have the" if packed else "give others the")
+                + " split 'val' in index.csv",
+            ):
+                list(corpus().val(None, 0, world))
+
+    @pytest.mark.parametrize("given", [["--data", ""], ["--data="]])
+    def test_empty_name(self, capsys, tmp_path, monkeypatch, given):
+        """It would be the working directory."""
+        monkeypatch.chdir(tmp_path)
+        for k in range(8):
+            iio.imwrite(f"{k}.png", np.full((64, 64, 3), 90, np.uint8))
+        assert main(["train", "--config", "smoke", *given]) == 2
+        said = capsys.readouterr().err
+        assert said == ("mofa-nvdr: --data is empty; give a folder of face crops, or 'synthetic'\n")
+        assert not Path("runs").exists()
+
+    def test_landmarks_that_are_not_there(self, cap, tmp_path):
+        (tmp_path / "photos").mkdir()
+        for k in range(8):
+            iio.imwrite(tmp_path / "photos" / f"{k}.png", np.full((64, 64, 3), 90, np.uint8))
+        config = small_config(
+            cap, tmp_path / "run", **{"data.path": str(tmp_path / "photos"), "loss.landmark": 1.0}
+        )
+        with pytest.raises(
+            ValueError, match="--weight-landmark is 1, but there is no landmarks68.npz; bring it"
+        ):
+            train(config)
+
+
+class TestChanges:
+    def test_a_folder_that_changed_is_said(self, small, tmp_path, capsys):
+        import imageio.v3 as iio
+        import numpy as np
+
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        for k in range(8):
+            iio.imwrite(folder / f"{k}.png", rng.integers(0, 255, (64, 64, 3)).astype(np.uint8))
+        config = replace_options(small, {"data.path": str(folder), "run.steps": 4})
+        run = train(config)
+        state = read_checkpoint(list_checkpoints(run)[-1])[1]["sampler"]
+        assert state == {"num_train": 7, "epoch": 1, "position": 1}  # after 4 steps of 2
+        iio.imwrite(folder / "8.png", rng.integers(0, 255, (64, 64, 3)).astype(np.uint8))
+        train(replace_options(config, {"run.steps": 6}))
+        words = (
+            "has 8 training photographs, it had 7 at the checkpoint: the run goes on, with another"
+        )
+        assert words in capsys.readouterr().err
