@@ -10,7 +10,7 @@ import torch
 
 from mofa_nvdr import dr
 from mofa_nvdr.dr import reference
-from tests.dr.test_rasterize import random_scene, triangles_of
+from tests.helpers.triangles import random_scene, triangles_of
 
 SIZE = (37, 41)
 # The slope W/2 of a row's sum in NDC x, as it comes out with 1e-3 px added to an edge of 6 px.

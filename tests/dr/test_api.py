@@ -1,18 +1,13 @@
-"""The names and signatures of nvdiffrast.torch, and this package in its place."""
+"""The names and signatures of nvdiffrast.torch."""
 
 from __future__ import annotations
 
 import inspect
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from mofa_nvdr import dr
 
-ROOT = Path(__file__).resolve().parents[2]
 SIGNATURES = {
     "rasterize": "glctx pos tri resolution ranges=None grad_db=True",
     "interpolate": "attr rast tri rast_db=None diff_attrs=None",
@@ -27,19 +22,6 @@ SIGNATURES = {
     "get_log_level": "",
     "set_log_level": "level",
 }
-# nvdiffrast may be installed where the tests run.
-HIDE = "import sys; sys.modules['nvdiffrast'] = None\n"
-PROGRAM = """
-import torch
-import nvdiffrast
-import nvdiffrast.torch as dr
-
-pos = torch.tensor([[[-1, -1, 0, 1], [1, -1, 0, 1], [-1, 1, 0, 1.0]]])
-tri = torch.tensor([[0, 1, 2]], dtype=torch.int32)
-rast, _ = dr.rasterize(dr.RasterizeCudaContext(), pos, tri, resolution=[4, 4])
-color, _ = dr.interpolate(torch.ones(3, 3), rast, tri)
-print(nvdiffrast.__version__, round(dr.antialias(color, rast, pos, tri).sum().item()))
-"""
 
 
 class TestNames:
@@ -52,94 +34,3 @@ class TestNames:
         ]
         assert " ".join(words) == SIGNATURES[name]
         assert name == "RasterizeCudaContext" or name in dr.__all__
-
-
-class TestLogLevel:
-    def test_keeps_the_level(self):
-        assert dr.get_log_level() == 1
-        try:
-            dr.set_log_level(3)
-            assert dr.get_log_level() == 3
-        finally:
-            dr.set_log_level(1)
-
-    def test_unknown(self):
-        with pytest.raises(ValueError, match="level is 4, expected 0, 1, 2 or 3"):
-            dr.set_log_level(4)
-
-
-class TestInstall:
-    def run(self, program: str, *folders: Path) -> subprocess.CompletedProcess:
-        path = os.pathsep.join(map(str, (*folders, ROOT)))
-        return subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-
-    @pytest.fixture
-    def real(self, tmp_path) -> Path:
-        """A folder with something that is installed as nvdiffrast."""
-        (tmp_path / "nvdiffrast").mkdir()
-        (tmp_path / "nvdiffrast" / "__init__.py").write_text("__version__ = 'real'\n")
-        (tmp_path / "nvdiffrast" / "torch.py").write_text("")
-        return tmp_path
-
-    def test_programs_run_unchanged(self):
-        done = self.run(f"{HIDE}from mofa_nvdr import dr\nassert dr.install() is True\n{PROGRAM}")
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.split() == ["0.4.0", "27"]  # half of the square, three channels
-        assert done.stderr == ""
-
-    def test_twice_is_once(self):
-        done = self.run(f"{HIDE}from mofa_nvdr import dr\nassert dr.install() and dr.install()")
-        assert done.returncode == 0, done.stderr
-
-    def test_the_real_one_stays(self, real):
-        program = (
-            "from mofa_nvdr import dr\nassert dr.install() is False\n"
-            "import nvdiffrast\nprint(nvdiffrast.__version__)"
-        )
-        done = self.run(program, real)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip() == "real"
-        assert "nvdiffrast is installed and stays in charge; install(force=True)" in done.stderr
-        assert len(done.stderr.splitlines()) == 1
-
-    @pytest.mark.parametrize("first", ["", "import nvdiffrast\n"])
-    def test_a_folder_of_its_name_is_not_it(self, tmp_path, first):
-        """Who cloned nvdiffrast to read it has a folder of that name, perhaps the current one."""
-        (tmp_path / "nvdiffrast" / "samples").mkdir(parents=True)
-        done = self.run(
-            f"{first}from mofa_nvdr import dr\nassert dr.install()\n{PROGRAM}", tmp_path
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.split() == ["0.4.0", "27"]
-
-    def test_sources_that_were_not_installed_are_not_it(self, real):
-        (real / "nvdiffrast" / "__init__.py").write_text(
-            "from importlib.metadata import version\nversion('nvdiffrast')\n"
-        )
-        done = self.run(f"from mofa_nvdr import dr\nassert dr.install()\n{PROGRAM}", real)
-        if "nvdiffrast is installed" in done.stderr:
-            pytest.skip("nvdiffrast is installed here")
-        assert done.returncode == 0, done.stderr
-
-    @pytest.mark.parametrize("first", ["", "import nvdiffrast.torch\n"])
-    def test_force(self, real, first):
-        done = self.run(
-            f"{first}from mofa_nvdr import dr\nassert dr.install(force=True)\n{PROGRAM}", real
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.split() == ["0.4.0", "27"]
-
-    def test_cuda_tensors_still_find_no_backend(self):
-        program = (
-            f"{HIDE}from mofa_nvdr import dr\nfrom mofa_nvdr.dr.context import load_nvdiffrast\n"
-            "dr.install()\nload_nvdiffrast('rasterize')"
-        )
-        done = self.run(program)
-        assert "RuntimeError: rasterize: the tensors are on CUDA" in done.stderr
-        assert "mofa_nvdr.dr.install put this package in its place" in done.stderr

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mofa_nvdr.dr.cuda_on_cpu import CudaOnCpu, is_cuda
-from tests.dr.test_api import HIDE
+from tests.helpers.programs import HIDE
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mofa_nvdr import dr
-from tests.dr.test_rasterize import RIGHT_TRIANGLE, random_scene, triangles_of
+from tests.helpers.triangles import RIGHT_TRIANGLE, random_scene, triangles_of
 
 SIZE = (24, 20)
 

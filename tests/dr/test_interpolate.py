@@ -7,7 +7,7 @@ import torch
 
 from mofa_nvdr import dr
 from mofa_nvdr.dr import reference
-from tests.dr.test_rasterize import RIGHT_TRIANGLE, random_scene, triangles_of
+from tests.helpers.triangles import RIGHT_TRIANGLE, random_scene, triangles_of
 
 SIZE = (37, 41)
 
@@ -223,10 +223,6 @@ class TestInterpolateErrors:
         arguments = {"attr": torch.zeros(7, 2), "rast": self.RAST, "tri": self.TRI, **change}
         with pytest.raises(TypeError, match="interpolate: " + message):
             verbs.interpolate(**arguments)
-
-    def test_reference_takes_one_dtype_at_a_time(self):
-        with pytest.raises(RuntimeError, match="rast is torch.float32, but attr is torch.float64"):
-            reference.interpolate(torch.zeros(7, 2).double(), self.RAST, self.TRI)
 
     def test_float64_names_the_reference(self):
         with pytest.raises(RuntimeError, match="attr is float64, .*dr.reference takes float64"):

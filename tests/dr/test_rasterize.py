@@ -10,30 +10,8 @@ import torch
 
 from mofa_nvdr import dr
 from mofa_nvdr.dr import reference
-
-RIGHT_TRIANGLE = [(-1, -1, -0.5, 1), (1, -1, 0.5, 1), (-1, 1, 0, 1)]  # half of a 4 x 4 image
-
-
-def random_scene(seed: int, crosses_planes: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two images of 20 unconnected triangles, some 40 % covered; or wild ones through all planes."""
-    generator = torch.Generator().manual_seed(seed)
-    num_images, num_triangles = 2, 20
-    if crosses_planes:
-        pos = torch.randn(num_images, 3 * num_triangles, 4, generator=generator)
-        pos = pos + torch.tensor([0, 0, 0, 0.8])
-    else:
-        centre = torch.rand(num_images, num_triangles, 1, 2, generator=generator) * 1.6 - 0.8
-        spread = 0.35 * torch.randn(num_images, num_triangles, 3, 2, generator=generator)
-        xy = (centre + spread).reshape(num_images, -1, 2)
-        z = torch.rand(num_images, 3 * num_triangles, 1, generator=generator) * 1.6 - 0.8
-        w = torch.rand(num_images, 3 * num_triangles, 1, generator=generator) * 2 + 0.5
-        pos = torch.cat([xy * w, z * w, w], dim=-1)
-    tri = torch.arange(3 * num_triangles, dtype=torch.int32).reshape(-1, 3)
-    return pos, tri
-
-
-def triangles_of(*rows: tuple[int, int, int]) -> torch.Tensor:
-    return torch.tensor(rows, dtype=torch.int32)
+from mofa_nvdr.dr.rasterize_kernels import decode_id
+from tests.helpers.triangles import RIGHT_TRIANGLE, random_scene, triangles_of
 
 
 def ids_of(rast: torch.Tensor) -> list[list[int]]:
@@ -395,3 +373,25 @@ class TestRasterizeErrors:
         (first,) = torch.autograd.grad(rast[..., 0].square().sum(), pos, create_graph=True)
         with pytest.raises(RuntimeError, match="once_differentiable"):
             first.sum().backward()
+
+
+class TestIds:
+    @pytest.mark.parametrize("number", [1, 2**24 - 1, 2**24, 2**24 + 1, 2**25 + 3])
+    def test_numbers_above_2_to_24_survive_float32(self, number):
+        # nvdiffrast counts on in the bit pattern of 2^24 as float32.
+        bits = 0x4B800000 + number - 2**24
+        stored = torch.tensor([bits], dtype=torch.int32).view(torch.float32)
+        if number <= 2**24:
+            stored = torch.tensor([float(number)])
+        assert decode_id(stored.numpy()[0]) == number
+
+    def test_range_mode_beyond_2_to_24(self):
+        # 201 MB of indices to nothing, and one triangle after them.
+        tri = torch.full((2**24 + 2, 3), -1, dtype=torch.int32)
+        tri[-1] = torch.tensor([0, 1, 2])
+        ranges = torch.tensor([[2**24, 2]], dtype=torch.int32)
+        pos = torch.tensor(RIGHT_TRIANGLE, dtype=torch.float32)
+        rast, _ = dr.rasterize(dr.RasterizeContext(), pos, tri, (4, 4), ranges=ranges)
+        assert int(rast[0, 0, 0, 3].view(torch.int32)) == 0x4B800000 + 2
+        out, _ = dr.interpolate(torch.ones(3, 1), rast, tri)
+        assert int((out == 1).sum()) == 6

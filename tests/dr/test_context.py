@@ -1,4 +1,4 @@
-"""Which backend a call goes to, and what it says when there is none; contexts, threads, forks, caches."""
+"""Which backend a call goes to, and what it says when there is none; contexts, checks, the log level."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ import pickle
 import subprocess
 import sys
 import types
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 from mofa_nvdr import dr
-from mofa_nvdr.dr import parallel
-from mofa_nvdr.dr.rasterize_kernels import decode_id
-from tests.dr.test_rasterize import RIGHT_TRIANGLE, random_scene, triangles_of
+from mofa_nvdr.dr.context import check_tensor, common_device
+from tests.helpers.triangles import RIGHT_TRIANGLE, random_scene, triangles_of
 
 ROOT = Path(__file__).resolve().parents[2]
 POS = torch.tensor([RIGHT_TRIANGLE], dtype=torch.float32)
@@ -120,6 +118,11 @@ class TestCuda:
         assert same.float().mean() > 0.999
         assert (grads[0] - grads[1]).norm() < 1e-2 * grads[0].norm()
 
+    def test_import_leaves_nvdiffrast_alone(self):
+        program = "import sys, mofa_nvdr.dr; sys.exit('nvdiffrast' in sys.modules)"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env=environment)
+
 
 class TestDevices:
     def test_mixed_devices_name_both(self):
@@ -174,101 +177,59 @@ class TestContexts:
             assert len(twin._cuda_contexts) == 0 and twin.device is None
 
 
-class TestIds:
-    @pytest.mark.parametrize("number", [1, 2**24 - 1, 2**24, 2**24 + 1, 2**25 + 3])
-    def test_numbers_above_2_to_24_survive_float32(self, number):
-        # nvdiffrast counts on in the bit pattern of 2^24 as float32.
-        bits = 0x4B800000 + number - 2**24
-        stored = torch.tensor([bits], dtype=torch.int32).view(torch.float32)
-        if number <= 2**24:
-            stored = torch.tensor([float(number)])
-        assert decode_id(stored.numpy()[0]) == number
-
-    def test_range_mode_beyond_2_to_24(self):
-        # 201 MB of indices to nothing, and one triangle after them.
-        tri = torch.full((2**24 + 2, 3), -1, dtype=torch.int32)
-        tri[-1] = TRI[0]
-        ranges = torch.tensor([[2**24, 2]], dtype=torch.int32)
-        rast, _ = dr.rasterize(dr.RasterizeContext(), POS[0], tri, (4, 4), ranges=ranges)
-        assert int(rast[0, 0, 0, 3].view(torch.int32)) == 0x4B800000 + 2
-        out, _ = dr.interpolate(torch.ones(3, 1), rast, tri)
-        assert int((out == 1).sum()) == 6
-
-
-class TestParallel:
-    def test_errors_come_through(self):
-        def fail(k):
-            raise ValueError(f"item {k}")
-
-        before = torch.get_num_threads()
+class TestLogLevel:
+    def test_keeps_the_level(self):
+        assert dr.get_log_level() == 1
         try:
-            for num_threads in (1, 3):
-                torch.set_num_threads(num_threads)
-                with pytest.raises(ValueError, match="item"):
-                    parallel.run(fail, [(k,) for k in range(4)])
+            dr.set_log_level(3)
+            assert dr.get_log_level() == 3
         finally:
-            torch.set_num_threads(before)
+            dr.set_log_level(1)
 
-    def test_every_item_once(self):
-        before, seen = torch.get_num_threads(), []
-        try:
-            torch.set_num_threads(4)
-            parallel.run(seen.append, [(k,) for k in range(100)])
-        finally:
-            torch.set_num_threads(before)
-        assert sorted(seen) == list(range(100))
+    def test_unknown(self):
+        with pytest.raises(ValueError, match="level is 4, expected 0, 1, 2 or 3"):
+            dr.set_log_level(4)
 
-    def test_several_threads_at_once(self):
-        """Programs that draw from threads of their own get what one thread gets."""
 
-        def draw(seed: int) -> tuple[torch.Tensor, ...]:
-            pos, tri = random_scene(seed)
-            pos.requires_grad_()
-            rast, rast_db = dr.rasterize(dr.RasterizeContext(), pos, tri, (50, 40))
-            attr = torch.rand(pos.shape[1], 3, generator=torch.Generator().manual_seed(seed))
-            out, out_da = dr.interpolate(attr.requires_grad_(), rast, tri, rast_db, "all")
-            out = dr.antialias(out, rast, pos, tri)
-            (out.square().sum() + out_da.square().sum()).backward()
-            return out.detach(), pos.grad, attr.grad
+class TestCommonDevice:
+    def test_none_does_not_count(self):
+        assert common_device("interpolate", rast_db=None, attr=POS) == torch.device("cpu")
 
-        before = torch.get_num_threads()
-        try:
-            torch.set_num_threads(2)
-            alone = [draw(seed) for seed in range(6)]
-            with ThreadPoolExecutor(6) as pool:
-                for _ in range(3):
-                    for one, many in zip(alone, pool.map(draw, range(6))):
-                        assert all(torch.equal(a, b) for a, b in zip(one, many))
-        finally:
-            torch.set_num_threads(before)
+    def test_what_is_no_tensor(self):
+        with pytest.raises(TypeError, match="rasterize: tri is a list, expected a torch.Tensor"):
+            common_device("rasterize", pos=POS, tri=[[0, 1, 2]])
 
-    def test_works_without_a_place_for_the_cache(self):
-        # A function without a file can't be cached, like one in a folder that can't be written.
-        scope: dict[str, object] = {}
-        exec("def double(x):\n    return 2 * x", scope)
-        assert parallel.jit(scope["double"])(21) == 42
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-    def test_draws_after_a_fork(self):
-        program = """
-import os, sys, warnings
-import torch
-from mofa_nvdr import dr
-warnings.simplefilter("ignore")  # newer Pythons warn of forks with threads; this is what is tested
-torch.set_num_threads(2)
-pos = torch.tensor([[[-1, -1, 0, 1], [1, -1, 0, 1], [-1, 1, 0, 1.0]]])
-tri = torch.tensor([[0, 1, 2]], dtype=torch.int32)
-draw = lambda: int((dr.rasterize(dr.RasterizeContext(), pos, tri, (4, 4))[0] != 0)[..., 3].sum())
-assert draw() == 6
-child = os.fork()
-if child == 0:
-    os._exit(draw())
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 6
-"""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env=environment)
+class TestCheckTensor:
+    """Ints in the shape must match, names stand for any size above 0."""
 
-    def test_import_leaves_nvdiffrast_alone(self):
-        program = "import sys, mofa_nvdr.dr; sys.exit('nvdiffrast' in sys.modules)"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env=environment)
+    def test_fits(self):
+        check_tensor("rasterize", "pos", POS, ("N", "V", 4))
+        check_tensor("rasterize", "tri", TRI, ("T", 3), (torch.int64, torch.int32))
+
+    @pytest.mark.parametrize(
+        ("tensor", "message"),
+        [
+            (torch.zeros(2, 3), r"pos is \[2, 3\], expected \[N, 4\], every size above 0"),
+            (torch.zeros(0, 4), r"pos is \[0, 4\], expected \[N, 4\], every size above 0"),
+            (torch.zeros(1, 2, 4), r"pos is \[1, 2, 4\], expected \[N, 4\]"),
+            (
+                torch.zeros(2, 4).int(),
+                r"pos is int32, expected float32; convert it with .to\(torch.fl",
+            ),
+            (
+                torch.zeros(2, 4).double(),
+                "pos is float64, .*; mofa_nvdr.dr.reference takes float64",
+            ),
+            (torch.zeros(4, 2).T, r"pos is not contiguous; call .contiguous\(\) on it"),
+        ],
+    )
+    def test_refuses(self, tensor, message):
+        with pytest.raises(RuntimeError, match=f"^rasterize: {message}"):
+            check_tensor("rasterize", "pos", tensor, ("N", 4))
+
+    def test_several_dtypes(self):
+        with pytest.raises(
+            RuntimeError, match=r"tri is float32, expected int64 or int32; .*int64\)"
+        ):
+            check_tensor("rasterize", "tri", POS, ("N", "V", 4), (torch.int64, torch.int32))

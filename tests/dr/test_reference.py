@@ -1,0 +1,103 @@
+"""The verbs in plain torch: the same names, float64 to the last digit, and what is this module's own.
+
+What it shares with the kernels is tested with them: `verbs` in the tests of each verb is both.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from mofa_nvdr import dr
+from mofa_nvdr.dr import reference
+from tests.helpers.triangles import RIGHT_TRIANGLE, random_scene, triangles_of
+
+
+class TestNames:
+    @pytest.mark.parametrize("name", reference.__all__)
+    def test_either_module_can_be_passed(self, name):
+        ours, theirs = getattr(reference, name), getattr(dr, name)
+        assert list(inspect.signature(ours).parameters) == list(
+            inspect.signature(theirs).parameters
+        )
+
+
+class TestRasterize:
+    def test_float64_by_hand(self):
+        """Of the pixel whose centre is (-3/4, -3/4): weights 3/4, 1/8, 1/8 and their steps of half a unit."""
+        pos = torch.tensor([RIGHT_TRIANGLE], dtype=torch.float64)
+        rast, rast_db = reference.rasterize(None, pos, triangles_of((0, 1, 2)), (4, 4))
+        assert rast.dtype == rast_db.dtype == torch.float64
+        assert rast[0, 0, 0].tolist() == [0.75, 0.125, -0.3125, 1]
+        assert rast_db[0, 0, 0].tolist() == [-0.25, -0.25, 0.25, 0]
+        assert (rast[0, 3, 3] == 0).all() and (rast_db[0, 3, 3] == 0).all()
+
+    def test_both_dtypes_see_the_same_triangles(self):
+        """Positions apart by less than float32 resolves are on one side of an edge."""
+        pos, tri = random_scene(1)
+        exact = pos.double() * (1 + 1e-9)
+        ids = [reference.rasterize(None, p, tri, (40, 50))[0][..., 3] for p in (pos, exact)]
+        assert torch.equal(ids[0].double(), ids[1]) and (ids[0] > 0).float().mean() > 0.3
+
+    def test_too_many_triangles(self):
+        """Range mode takes more of them to the kernels, which count on in the bits of the number."""
+        tri = torch.empty(2**24 + 1, 3, dtype=torch.int32)  # never read
+        pos, ranges = torch.zeros(3, 4), torch.tensor([[0, 1]], dtype=torch.int32)
+        with pytest.raises(
+            RuntimeError, match="has 16777217 triangles, expected at most 16777216 h"
+        ):
+            reference.rasterize(None, pos, tri, (4, 4), ranges)
+
+
+class TestInterpolate:
+    def test_reference_takes_one_dtype_at_a_time(self):
+        with pytest.raises(RuntimeError, match="rast is torch.float32, but attr is torch.float64"):
+            reference.interpolate(
+                torch.zeros(7, 2).double(), torch.zeros(2, 4, 5, 4), triangles_of((0, 1, 2))
+            )
+
+
+class TestTopologyHash:
+    def test_two_triangles(self):
+        """Edge (1, 2) faces the first vertex of the one and the last of the other."""
+        table = reference.antialias_construct_topology_hash(triangles_of((0, 1, 2), (2, 1, 3)))
+        assert table.tolist() == [[3, -1, -1], [-1, -1, 0]]
+
+    def test_of_three_at_an_edge_the_first_two_count(self):
+        table = reference.antialias_construct_topology_hash(
+            triangles_of((0, 1, 2), (3, 2, 1), (4, 1, 2))
+        )
+        assert table.tolist() == [[3, -1, -1], [0, -1, -1], [-1, -1, -1]]
+
+    def test_a_triangle_that_uses_a_vertex_twice_has_no_neighbours(self):
+        table = reference.antialias_construct_topology_hash(triangles_of((0, 1, 1), (0, 1, 2)))
+        assert (table == -1).all()
+
+    def test_wrong_indices(self):
+        with pytest.raises(RuntimeError, match="topology_hash: tri is int64, expected int32"):
+            reference.antialias_construct_topology_hash(torch.tensor([[0, 1, 2]]))
+
+
+class TestAntialias:
+    def test_without_an_edge_a_copy(self):
+        color, rast = torch.rand(1, 3, 3, 2), torch.zeros(1, 3, 3, 4)
+        pos = torch.tensor([RIGHT_TRIANGLE], dtype=torch.float32)
+        out = reference.antialias(color, rast, pos, triangles_of((0, 1, 2)))
+        assert torch.equal(out, color) and out.data_ptr() != color.data_ptr()
+
+    def test_boost_is_a_factor_of_the_positions_gradient(self):
+        pos, tri = random_scene(0)
+        pos = pos.double()
+        rast, _ = reference.rasterize(None, pos, tri, (16, 16))
+        color = torch.rand(2, 16, 16, 1, generator=torch.Generator().manual_seed(0)).double()
+        outs, grads = [], []
+        for boost in (1.0, 4.0):
+            leaf = pos.clone().requires_grad_()
+            out = reference.antialias(color, rast, leaf, tri, pos_gradient_boost=boost)
+            out.square().sum().backward()
+            outs.append(out.detach())
+            grads.append(leaf.grad)
+        assert torch.equal(*outs) and grads[0].abs().max() > 0
+        torch.testing.assert_close(grads[1], 4 * grads[0])
