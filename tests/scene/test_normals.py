@@ -1,45 +1,16 @@
-"""Vertex normals and topology."""
+"""Vertex normals: by hand, the kernel against its twin, degenerate vertices."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from mofa_nvdr.scene import normals as mesh
+from mofa_nvdr.scene import normals as module
 from mofa_nvdr.scene.normals import vertex_normals, vertex_normals_ref
-from mofa_nvdr.scene.topology import edge_counts, topology
+from tests.helpers.meshes import TETRAHEDRON, sphere
 
 # A tetrahedron with one corner at the origin; triangles counter-clockwise from outside.
 CORNER = torch.tensor([[[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]]])
-TETRAHEDRON = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
-
-
-def sphere(rows: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
-    """A unit sphere of rings and two poles, [1, V, 3] and [T, 3]."""
-    theta = torch.linspace(0, torch.pi, rows + 1)[1:-1]
-    phi = 2 * torch.pi * torch.arange(2 * rows) / (2 * rows)
-    ring = torch.stack(
-        [
-            theta.sin()[:, None] * phi.cos(),
-            theta.sin()[:, None] * phi.sin(),
-            theta.cos()[:, None].expand(-1, 2 * rows),
-        ],
-        dim=-1,
-    ).reshape(-1, 3)
-    vertices = torch.cat([ring, torch.tensor([[0, 0, 1.0], [0, 0, -1.0]])])
-    index = torch.arange(len(ring)).reshape(rows - 1, 2 * rows)
-    right = index.roll(-1, dims=1)
-    a, b, c, d = index[:-1], right[:-1], index[1:], right[1:]
-    top, bottom = torch.full_like(index[0], len(ring)), torch.full_like(index[0], len(ring) + 1)
-    triangles = torch.cat(
-        [
-            torch.stack([a, c, b], -1).reshape(-1, 3),
-            torch.stack([b, c, d], -1).reshape(-1, 3),
-            torch.stack([top, index[0], right[0]], -1),
-            torch.stack([bottom, right[-1], index[-1]], -1),
-        ]
-    )
-    return vertices[None], triangles
 
 
 def random_mesh(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,7 +95,7 @@ class TestVertexNormals:
         vertices, _ = random_mesh()
         for seed in range(10):
             vertex_normals(vertices, random_mesh(seed)[1])
-        assert len(mesh._tables) == 4
+        assert len(module._tables) == 4
 
     def test_same_bits_for_any_thread_count(self):
         vertices, triangles = random_mesh()
@@ -159,66 +130,3 @@ class TestVertexNormals:
     def test_index_outside(self, index):
         with pytest.raises(ValueError, match="holds indices .*, expected 0 to 3"):
             vertex_normals(CORNER, torch.tensor([[0, 1, index]]))
-
-
-class TestEdgeCounts:
-    def test_tetrahedron(self):
-        edges, counts = edge_counts(TETRAHEDRON)
-        assert edges.tolist() == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
-        assert counts.tolist() == [2] * 6
-
-    def test_two_triangles(self):
-        edges, counts = edge_counts(torch.tensor([[0, 1, 2], [2, 1, 5]]))
-        assert dict(zip(map(tuple, edges.tolist()), counts.tolist())) == {
-            (0, 1): 1,
-            (0, 2): 1,
-            (1, 2): 2,
-            (1, 5): 1,
-            (2, 5): 1,
-        }
-
-    def test_errors(self):
-        with pytest.raises(ValueError, match=r"edge_counts: triangles is \[2\]"):
-            edge_counts(torch.tensor([0, 1]))
-
-
-class TestTopology:
-    def test_sphere(self):
-        found = topology(sphere()[1])
-        assert found.euler_number == 2 and found.num_components == 1
-        assert found.is_manifold and found.num_boundary_edges == 0
-
-    def test_disc(self):
-        found = topology(torch.tensor([[0, 1, 2], [0, 2, 3]]))
-        assert (found.num_vertices, found.num_edges, found.num_triangles) == (4, 5, 2)
-        assert found.euler_number == 1 and found.num_boundary_edges == 4 and found.is_manifold
-
-    def test_two_components_and_unused_vertices(self):
-        found = topology(torch.cat([TETRAHEDRON, TETRAHEDRON + 10]))
-        assert found.num_components == 2 and found.euler_number == 4 and found.num_vertices == 8
-        assert found.is_manifold
-
-    def test_three_triangles_at_an_edge(self):
-        found = topology(torch.tensor([[0, 1, 2], [1, 0, 3], [0, 1, 4]]))
-        assert found.max_triangles_per_edge == 3
-        assert not found.is_manifold and not found.is_oriented
-
-    def test_flipped_triangle(self):
-        found = topology(torch.tensor([[0, 1, 2], [0, 3, 2]]))
-        assert not found.is_oriented and not found.is_manifold
-        assert found.max_triangles_per_edge == 2
-
-    def test_bow_tie(self):
-        # Two triangles that touch in a vertex: every edge is fine, the vertex is not.
-        found = topology(torch.tensor([[0, 1, 2], [0, 3, 4]]))
-        assert found.is_oriented and found.max_triangles_per_edge == 1
-        assert found.num_components == 1 and not found.is_manifold
-
-    def test_triangle_that_uses_a_vertex_twice(self):
-        assert not topology(torch.tensor([[0, 1, 1]])).is_oriented
-
-    def test_errors(self):
-        with pytest.raises(ValueError, match=r"topology: triangles is \[0, 3\], expected at least"):
-            topology(torch.zeros(0, 3, dtype=torch.int64))
-        with pytest.raises(ValueError, match="int32 or int64"):
-            topology(TETRAHEDRON.float())
