@@ -1,0 +1,164 @@
+"""Files that appear complete or not at all, and what is said where none can be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from mofa_nvdr.system.files import (
+    cannot_write,
+    check_out,
+    make_folders,
+    named_errors,
+    read_json_lines,
+    replacing,
+    usual_mode,
+    write_bytes,
+    write_files,
+    write_text,
+)
+
+
+class TestReplacing:
+    def test_appears_at_the_end(self, tmp_path):
+        path = tmp_path / "a.txt"
+        path.write_text("before")
+        with replacing(path) as temporary:
+            assert temporary == tmp_path / "a.txt.tmp"
+            temporary.write_text("after")
+            assert path.read_text() == "before"
+        assert path.read_text() == "after" and os.listdir(tmp_path) == ["a.txt"]
+
+    def test_an_error_leaves_the_old_one(self, tmp_path):
+        path = tmp_path / "a.txt"
+        path.write_text("before")
+        with pytest.raises(KeyError), replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyError
+        assert path.read_text() == "before" and os.listdir(tmp_path) == ["a.txt"]
+
+    def test_nothing_written(self, tmp_path):
+        with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt"):
+            pass
+        assert os.listdir(tmp_path) == []
+
+    def test_a_folder_in_its_place(self, tmp_path):
+        (tmp_path / "a.txt").mkdir()
+        with pytest.raises(OSError), replacing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("after")
+        assert os.listdir(tmp_path) == ["a.txt"]
+
+    def test_several_processes_have_names_of_their_own(self, tmp_path):
+        with replacing(tmp_path / "a.txt", several=True) as temporary:
+            assert temporary.name == f"a.txt.{os.getpid()}.tmp"
+            temporary.write_text("after")
+        assert (tmp_path / "a.txt").read_text() == "after"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs modes of POSIX")
+class TestUsualMode:
+    def test_as_other_new_files(self, tmp_path):
+        path = tmp_path / "a.txt"
+        before = os.umask(0o022)
+        try:
+            with usual_mode(path):
+                path.unlink()
+                path.write_text("a library's")
+                path.chmod(0o600)
+        finally:
+            os.umask(before)
+        assert path.stat().st_mode & 0o777 == 0o644 and path.read_text() == "a library's"
+
+
+class TestWriteFiles:
+    def test_all_or_none(self, tmp_path):
+        """The second can't be written: the first doesn't appear, an old one stays as it was."""
+        (tmp_path / "old").write_bytes(b"before")
+        with pytest.raises(OSError, match="nowhere"):
+            write_files({tmp_path / "old": b"after", tmp_path / "nowhere" / "b": b"b"})
+        assert (tmp_path / "old").read_bytes() == b"before"
+        assert [p.name for p in tmp_path.iterdir()] == ["old"]
+        write_files({tmp_path / "old": b"after", tmp_path / "b": b"b"})
+        assert (tmp_path / "old").read_bytes() == b"after"
+
+
+class TestReadJsonLines:
+    def test_objects_in_order(self, tmp_path):
+        path = tmp_path / "log.jsonl"
+        path.write_text('{"step": 1}\n[2]\n\n{"step": 3}\n{"st')  # stopped while writing
+        assert read_json_lines(path) == [{"step": 1}, {"step": 3}]
+
+    def test_bytes_that_are_no_text(self, tmp_path):
+        (tmp_path / "log.jsonl").write_bytes(b'{"a": 1}\n\xff\xfe\n{"b": 2}\n')
+        assert read_json_lines(tmp_path / "log.jsonl") == [{"a": 1}, {"b": 2}]
+
+    def test_missing(self, tmp_path):
+        assert read_json_lines(tmp_path / "log.jsonl") == []
+
+
+class TestMakeFolders:
+    def test_makes_them_once(self, tmp_path):
+        for _ in range(2):
+            folder = make_folders(str(tmp_path / "a" / "b"), "", "images")
+            assert folder == tmp_path / "a" / "b" and (folder / "images").is_dir()
+
+    def test_a_file_in_the_way(self, tmp_path):
+        (tmp_path / "a").write_text("")
+        out = tmp_path / "a" / "b"
+        with pytest.raises(ValueError) as error:
+            make_folders(str(out), "images")
+        said = f"--out {out}: cannot write there (Not a directory); give another folder"
+        assert str(error.value) == said
+
+
+class TestWords:
+    def test_cannot_write(self):
+        said = "--out run: cannot write there ({}); give another folder"
+        full = OSError(errno.ENOSPC, "No space left on device")
+        assert cannot_write(Path("run"), full) == said.format("No space left on device")
+        assert cannot_write(Path("run"), OSError("odd")) == said.format("odd")
+
+    def test_check_out(self):
+        check_out("run")
+        with pytest.raises(ValueError, match="--out is empty, expected a folder"):
+            check_out("")
+
+
+class TestNamedErrors:
+    def test_where_what_is_safe_and_the_way_out(self):
+        safe = []
+        with pytest.raises(OSError) as error, named_errors(Path("run"), lambda: safe[0]):
+            safe.append("step 7 is safe")  # known only later
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert str(error.value) == (
+            "run: cannot write there any more (No space left on device); step 7 is safe; free some "
+            "space or mend the folder, then the same command resumes"
+        )
+
+    @pytest.mark.parametrize("kind", [BrokenPipeError, KeyError])
+    def test_others_pass(self, kind):
+        with pytest.raises(kind) as error, named_errors(Path("run"), str):
+            raise kind("its own")
+        assert error.value.args == ("its own",)
+
+
+class TestWriteText:
+    def test_utf_8_whatever_the_locale(self, tmp_path):
+        write_text(tmp_path / "a.txt", "gr\u00fcn\n")
+        assert (tmp_path / "a.txt").read_bytes() == b"gr\xc3\xbcn\n"
+
+    def test_a_full_disk(self, tmp_path, monkeypatch):
+        def full(self, data):
+            self.touch()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        write_bytes(tmp_path / "a", b"before")
+        monkeypatch.setattr(Path, "write_bytes", full)
+        for write, data in ((write_bytes, b"after"), (write_text, "after")):
+            with pytest.raises(OSError, match="No space left"):
+                write(tmp_path / "a", data)
+        assert (tmp_path / "a").read_bytes() == b"before" and os.listdir(tmp_path) == ["a"]
