@@ -12,7 +12,6 @@ import torch
 from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.cli import main
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.runs.config import load_config, replace_options
 from mofa_nvdr.runs.folder import read_log
@@ -225,17 +224,6 @@ class TestFindingTheModel:
                 tmp_path / "x.png",
             )
             assert np.array_equal(iio.imread(tmp_path / "x.png"), both[:, place])
-
-    def test_built_in(self, face_model, tmp_path):
-        reference = ModelReference.of(face_model, "default")
-        assert reference.file == "default"
-        model, again = reference.load("", tmp_path, "x: trained with")
-        assert model.hash == face_model.hash and again == reference
-        # A file of an earlier version names no place; the built-in face is recognised.
-        assert dataclasses.replace(reference, file="").load("", tmp_path, "x: of")[1] == reference
-        older = dataclasses.replace(reference, hash="0" * 16)
-        with pytest.raises(ValueError, match=r"x: of face model default \(0+\), not of default \("):
-            older.load("", tmp_path, "x: of")
 
 
 def _refer_to(checkpoint: Path, file: str) -> None:

@@ -20,7 +20,6 @@ from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.cli import main
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
-from mofa_nvdr.render.texture_baking import bake, pad
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import directional_light, linear_to_srgb
 from mofa_nvdr.scene.normals import vertex_normals
@@ -481,39 +480,6 @@ class TestSeams:
         vertex, corner, triangles = split_at_seams(mesh)
         assert vertex.tolist() == corner.tolist() == [0, 1, 2]
         assert triangles.tolist() == [[2, 1, 0]]
-
-
-class TestBake:
-    def test_linear_values_by_hand(self):
-        """A square of two triangles with value (u, v): every texel holds its centre."""
-        uv = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-        tri = torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32)
-        texture, covered = bake(uv, tri, uv, tri, 8)
-        centres = (torch.arange(8) + 0.5) / 8
-        assert covered.all()
-        torch.testing.assert_close(texture[..., 0], centres.expand(8, 8), atol=1e-6, rtol=0)
-        torch.testing.assert_close(
-            texture[..., 1], centres.flip(0)[:, None].expand(8, 8), atol=1e-6, rtol=0
-        )
-
-    def test_padding(self):
-        """One white texel: its value goes on for three texels, the rest is the mean; it stays itself."""
-        texture, covered = torch.zeros(11, 11, 1), torch.zeros(11, 11, dtype=torch.bool)
-        texture[5, 5], covered[5, 5] = 0.75, True
-        texture[0, 0] = 9  # not covered: must not leak
-        padded = pad(texture, covered, 3)
-        torch.testing.assert_close(padded, torch.full_like(padded, 0.75), atol=1e-6, rtol=0)
-
-    def test_padding_takes_the_nearest(self):
-        texture, covered = torch.zeros(1, 12, 1), torch.zeros(1, 12, dtype=torch.bool)
-        texture[0, 0], texture[0, 11] = 0.2, 0.8
-        covered[0, 0] = covered[0, 11] = True
-        row = pad(texture, covered, 3)[0, :, 0]
-        expected = torch.tensor([0.2] * 4 + [0.5] * 4 + [0.8] * 4)
-        torch.testing.assert_close(row, expected, atol=1e-6, rtol=0)
-
-    def test_nothing_covered(self):
-        assert (pad(torch.ones(4, 4, 3), torch.zeros(4, 4, dtype=torch.bool), 2) == 0).all()
 
 
 class TestMesh:

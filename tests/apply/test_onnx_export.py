@@ -25,7 +25,7 @@ from mofa_nvdr.data.crops.framing import FRAMING
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder, build_encoder
-from mofa_nvdr.networks.onnx_encoder import FORMAT, INPUT, OUTPUTS, OnnxEncoder
+from mofa_nvdr.networks.onnx_encoder import FORMAT, OUTPUTS, OnnxEncoder
 from mofa_nvdr.runs.build import encoder_spec, make_encoder
 from mofa_nvdr.runs.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
 from mofa_nvdr.runs.config import load_config, replace_options
@@ -488,30 +488,6 @@ class TestReconstruct:
             2, ["mofa-nvdr: onnxruntime: not installed; pip install 'mofa-nvdr[onnx]'"],
         )  # fmt: skip
         assert reconstruct(photo, run, "torch") == (0, [])  # which needs none of it
-
-
-class TestOnnxEncoder:
-    def test_bad_images(self, exported):
-        encoder = OnnxEncoder(exported)
-        for images in (
-            torch.rand(3, 64, 64),
-            torch.rand(1, 64, 64, 3),
-            torch.zeros(1, 3, 8, 8).byte(),
-        ):
-            with pytest.raises(ValueError, match=r"expected floats \[B, 3, H, W\] in \[0, 1\]"):
-                encoder(images)
-
-    def test_failure_in_the_runtime(self, exported, monkeypatch):
-        encoder = OnnxEncoder(exported)
-        with pytest.raises(RuntimeError, match=f"{exported}: ONNX Runtime fails: ") as error:
-            encoder(torch.rand(0, 3, 64, 64).new_empty(1, 3, 0, 0))
-        assert "\n" not in str(error.value)
-
-    def test_double_precision_and_gradients_come_in(self, exported):
-        images = torch.rand(1, 3, SIZE, SIZE, dtype=torch.float64, requires_grad=True)
-        encoder = OnnxEncoder(exported)
-        assert encoder(images).equal(encoder(images.detach().float()))
-        assert INPUT == "image"
 
 
 class TestBenchmark:

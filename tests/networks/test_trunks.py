@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.networks import trunks
+from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.networks.trunks import (
     TRUNKS,
     AlexNet,
@@ -287,3 +290,145 @@ class TestValues:
         x = F.adaptive_avg_pool2d(step(x, "features.16", "hardswish"), 1).flatten(1)
         x = F.hardswish(F.linear(x, w["classifier.0.weight"], w["classifier.0.bias"]))
         self.check(trunk, x, image)
+
+
+class TestTrunks:
+    """Names, shapes and counts are those of torchvision's networks without their last layer."""
+
+    @pytest.mark.parametrize(
+        ("trunk", "num_parameters", "shapes"),
+        [
+            (
+                AlexNet,
+                61_100_840 - 1000 * (4096 + 1),
+                {
+                    "features.0.weight": [64, 3, 11, 11],
+                    "features.3.weight": [192, 64, 5, 5],
+                    "features.10.weight": [256, 256, 3, 3],
+                    "classifier.1.weight": [4096, 9216],
+                    "classifier.4.bias": [4096],
+                },
+            ),
+            (
+                VGGFace,
+                138_357_544 - 1000 * (4096 + 1),
+                {
+                    "features.0.weight": [64, 3, 3, 3],
+                    "features.5.weight": [128, 64, 3, 3],
+                    "features.28.bias": [512],
+                    "classifier.0.weight": [4096, 25088],
+                    "classifier.3.weight": [4096, 4096],
+                },
+            ),
+            (
+                ResNet18,
+                11_689_512 - 1000 * (512 + 1),
+                {
+                    "conv1.weight": [64, 3, 7, 7],
+                    "layer1.0.conv1.weight": [64, 64, 3, 3],
+                    "layer2.0.downsample.0.weight": [128, 64, 1, 1],
+                    "layer4.1.bn2.running_var": [512],
+                },
+            ),
+            (
+                ResNet50,
+                25_557_032 - 1000 * (2048 + 1),
+                {
+                    "bn1.weight": [64],
+                    "layer1.0.conv3.weight": [256, 64, 1, 1],
+                    "layer1.0.downsample.1.bias": [256],
+                    "layer3.5.conv2.weight": [256, 256, 3, 3],
+                    "layer4.0.conv2.weight": [512, 512, 3, 3],
+                },
+            ),
+            (
+                MobileNetV3Large,
+                5_483_032 - 1000 * (1280 + 1),
+                {
+                    "features.0.0.weight": [16, 3, 3, 3],
+                    "features.0.1.running_mean": [16],
+                    "features.1.block.0.0.weight": [16, 1, 3, 3],
+                    "features.4.block.2.fc1.weight": [24, 72, 1, 1],
+                    "features.7.block.1.0.weight": [240, 1, 3, 3],
+                    "features.13.block.2.fc2.weight": [672, 168, 1, 1],
+                    "features.15.block.3.0.weight": [160, 960, 1, 1],
+                    "features.16.0.weight": [960, 160, 1, 1],
+                    "classifier.0.weight": [1280, 960],
+                },
+            ),
+        ],
+    )
+    def test_names_shapes_and_count(self, trunk, num_parameters: int, shapes: dict):
+        with torch.device("meta"):
+            network = trunk()
+        state = network.state_dict()
+        assert {key: list(state[key].shape) for key in shapes} == shapes
+        assert sum(p.numel() for p in network.parameters()) == num_parameters
+
+    @pytest.mark.parametrize("name", TRUNKS)
+    def test_features_at_the_smallest_size_and_at_240(self, name):
+        with torch.device("meta"):
+            trunk = TRUNKS[name]().eval()
+            for size in (trunk.MIN_SIZE, 240):
+                features = trunk(torch.zeros(2, 3, size, size))
+                assert features.shape == (2, trunk.NUM_FEATURES)
+
+    def test_vgg_face_240_is_7_by_7_before_the_linear_layers(self):
+        with torch.device("meta"):
+            assert VGGFace().features(torch.zeros(1, 3, 240, 240)).shape == (1, 512, 7, 7)
+
+    @pytest.mark.parametrize(("trunk", "stride"), [(ResNet18, 32), (ResNet50, 32)])
+    def test_resnet_reduces_by_32(self, trunk, stride):
+        seen = []
+        with torch.device("meta"):
+            network = trunk().eval()
+            network.layer4.register_forward_hook(lambda _, __, out: seen.append(out.shape[2:]))
+            network(torch.zeros(1, 3, 8 * stride, 4 * stride))
+        assert list(seen[0]) == [8, 4]
+
+    def test_residual_blocks_start_as_the_identity(self):
+        torch.manual_seed(0)
+        block = ResNet18().eval().layer1[0]
+        x = torch.rand(1, 64, 5, 5)
+        torch.testing.assert_close(block(x), x)
+
+    def test_vgg_face_sees_the_published_statistics(self):
+        """An image of the mean face's colour is all zeros to the trunk; white is 255 less the mean."""
+        with torch.device("meta"):
+            network = Encoder(VGGFace(), CodeLayout(3, 2, 4))
+        values = torch.tensor([129.1863, 104.7624, 93.5940])
+        mean, std = (torch.tensor(v) for v in (VGGFace.IMAGE_MEAN, VGGFace.IMAGE_STD))
+        torch.testing.assert_close((values / 255 - mean) / std, torch.zeros(3), atol=1e-4, rtol=0)
+        torch.testing.assert_close((torch.ones(3) - mean) / std, 255 - values)
+        assert network.mean.shape == network.std.shape == (3, 1, 1)
+
+    def test_alexnet_240_is_6_by_6_before_the_linear_layers(self):
+        with torch.device("meta"):
+            network, image = AlexNet(), torch.zeros(1, 3, 240, 240)
+            assert network.features(image).shape == (1, 256, 6, 6)
+            assert network(image).shape == (1, 4096)
+
+    def test_smallest_image_works_and_one_less_does_not(self):
+        with torch.device("meta"):
+            network = AlexNet()
+            assert network(torch.zeros(1, 3, 63, 63)).shape == (1, 4096)
+            with pytest.raises(RuntimeError):
+                network(torch.zeros(1, 3, 62, 62))
+
+    def test_mobilenet_trains_on_a_batch_of_one_at_its_smallest(self):
+        size = MobileNetV3Large.MIN_SIZE
+        assert MobileNetV3Large().train()(torch.rand(1, 3, size, size)).isfinite().all()
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            MobileNetV3Large().train()(torch.rand(1, 3, size - 1, size - 1))
+
+    def test_dropout_as_documented(self):
+        with torch.device("meta"):
+            for trunk, expected in ((AlexNet(), 0.5), (MobileNetV3Large(), 0.0)):
+                layers = [m for m in trunk.modules() if isinstance(m, torch.nn.Dropout)]
+                assert layers and all(layer.p == expected for layer in layers)
+
+    def test_squeeze_widths_are_multiples_of_8(self):
+        # 72 / 4 = 18 would round to 16, which is more than 10 % below
+        assert [trunks._divisible_by_8(c // 4) for c in (16, 72, 120, 480, 672, 960)] == [
+            *(8, 24, 32, 120, 168, 240)
+        ]

@@ -1,0 +1,85 @@
+"""A face model by name and content: found again, and refused where it is another."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from mofa_nvdr.face.reference import ModelReference
+from tests.helpers.small_face import small_face
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    """A face model where a run found it."""
+    path = tmp_path / "models" / "cap.safetensors"
+    path.parent.mkdir()
+    small_face().save(path)
+    return path
+
+
+class TestModelReference:
+    def test_of_a_file(self, saved, monkeypatch):
+        monkeypatch.chdir(saved.parent)
+        reference = ModelReference.of(small_face(), saved.name)
+        assert reference == ModelReference("cap", small_face().hash, str(saved))
+        assert str(reference) == f"cap ({small_face().hash})"
+
+    def test_check(self):
+        reference = ModelReference("head", "0" * 16, "/models/head.safetensors")
+        with pytest.raises(ValueError) as error:
+            reference.check(small_face(), "face.npz: parameters of")
+        assert str(error.value) == (
+            "face.npz: parameters of face model head (0000000000000000), which was "
+            f"/models/head.safetensors, not of cap ({small_face().hash}); give theirs as --face-model"
+        )
+        ModelReference("another name", small_face().hash).check(small_face(), "x: of")
+
+    @pytest.mark.parametrize("place", ["models", "run/checkpoints", "run"])
+    def test_looks_where_it_was_beside_and_above(self, saved, tmp_path, place):
+        near = tmp_path / "run" / "checkpoints"
+        near.mkdir(parents=True)
+        reference = ModelReference.of(small_face(), str(saved))
+        moved = saved.rename(tmp_path / place / saved.name)
+        model, found = reference.load("", near, "x: of")
+        assert model.hash == reference.hash
+        assert found == dataclasses.replace(reference, file=str(moved))
+
+    def test_what_is_given_counts(self, saved, tmp_path):
+        other = tmp_path / "other.safetensors"
+        small_face(seed=5).save(other)
+        reference = ModelReference.of(small_face(), str(saved))
+        with pytest.raises(
+            ValueError, match="^x: of face model cap .*; give theirs as --face-model$"
+        ):
+            reference.load(str(other), tmp_path, "x: of")
+        again = saved.rename(tmp_path / "again.safetensors")
+        assert reference.load(str(again), tmp_path, "x: of")[1].file == str(again)
+
+    def test_not_there(self, tmp_path):
+        reference = ModelReference("cap", "0" * 16, "/nowhere/cap.safetensors")
+        with pytest.raises(
+            ValueError,
+            match=r"^x: of face model cap \(0+\), which was /nowhere/cap.safetensors and is not there; "
+            "give it as --face-model$",
+        ):
+            reference.load("", tmp_path, "x: of")
+
+    def test_of_an_earlier_version_and_unknown(self, tmp_path):
+        with pytest.raises(
+            ValueError, match=r"^x: of face model cap \(0+\); give it as --face-model$"
+        ):
+            ModelReference("cap", "0" * 16).load("", tmp_path, "x: of")
+
+    def test_built_in(self, face_model, tmp_path):
+        reference = ModelReference.of(face_model, "default")
+        assert reference.file == "default"
+        model, again = reference.load("", tmp_path, "x: trained with")
+        assert model.hash == face_model.hash and again == reference
+        # A file of an earlier version names no place; the built-in face is recognised.
+        assert dataclasses.replace(reference, file="").load("", tmp_path, "x: of")[1] == reference
+        older = dataclasses.replace(reference, hash="0" * 16)
+        with pytest.raises(ValueError, match=r"x: of face model default \(0+\), not of default \("):
+            older.load("", tmp_path, "x: of")
