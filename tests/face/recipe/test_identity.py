@@ -1,93 +1,58 @@
 """Identity modes: adult variation in millimetres, eyes, lips and the strain of the surface."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy")
-
-from mofa_nvdr.face import recipe
-from mofa_nvdr.face.recipe import anthropometry, identity, tables
-from mofa_nvdr.face.recipe.mean import face_grid
+from mofa_nvdr.face.recipe import identity, tables
+from tests.helpers.random_people import people
 
 
-@pytest.fixture(scope="module")
-def face() -> dict[str, np.ndarray]:
-    return recipe.load_product()
+def flipped_triangles(face: dict[str, np.ndarray], deviations: float, count: int) -> np.ndarray:
+    """Flipped triangles [count] of people with shape codes N(0, deviations^2)."""
+    rng = np.random.default_rng(5)
+    basis = face["shape_basis"].reshape(80, -1)
+
+    def normals(shape: np.ndarray) -> np.ndarray:
+        a, b, c = (shape[face["triangles"][:, k]] for k in range(3))
+        return np.cross(b - a, c - a)
+
+    outwards = normals(face["mean_shape"])
+    flips = []
+    for _ in range(count):
+        moved = (deviations * rng.normal(size=80).astype(np.float32)) @ basis
+        turned = normals(face["mean_shape"] + moved.reshape(-1, 3))
+        flips.append(int(((turned * outwards).sum(1) < 0).sum()))
+    return np.array(flips)
 
 
-@pytest.fixture(scope="module")
-def grid():
-    return face_grid()
+class TestModes:
+    def test_adult_variation(self, face):
+        """Standard deviations in mm: overall a few millimetres a vertex, the first modes strongest."""
+        rms = np.sqrt((face["shape_basis"] ** 2).sum(2).mean(1))
+        assert (np.diff(rms) < 1e-4).all()
+        assert 4 < np.sqrt((rms**2).sum()) < 6.5
 
+    def test_modes_are_smooth(self, face):
+        """No mode tears the mesh: neighbours move alike."""
+        triangles = face["triangles"]
+        edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]]])
+        length = np.linalg.norm(np.diff(face["mean_shape"][edges], axis=1)[:, 0], axis=1)
+        for mode in face["shape_basis"][:40]:
+            stretch = np.linalg.norm(np.diff(mode[edges], axis=1)[:, 0], axis=1)
+            assert (stretch < 1.0 + 1.0 * length).all()
 
-@pytest.fixture(scope="module")
-def mean(face) -> np.ndarray:
-    """The mean [V, 3] in the tables' frame."""
-    return face["mean_shape"].astype(float) + tables.HEAD_CENTRE
-
-
-def people(face, vertices: np.ndarray, deviations: float, count: int) -> np.ndarray:
-    """Some vertices of random people [count, n, 3]."""
-    codes = np.random.default_rng(11).normal(size=(count, 80)).astype(np.float32)
-    moved = np.tensordot(deviations * codes, face["shape_basis"][:, vertices], 1)
-    return face["mean_shape"][vertices] + moved
-
-
-@pytest.fixture(scope="module")
-def measured(face, grid, mean) -> dict[str, np.ndarray]:
-    where = anthropometry.places(mean, grid)
-    used = np.unique(np.concatenate(list(where.values())))
-    row = {name: np.searchsorted(used, vertices) for name, vertices in where.items()}
-    return anthropometry.measure(people(face, used, 1.0, 1000), row)
-
-
-class TestAnthropometry:
-    def test_standard_deviations_over_1000_people(self, measured):
-        """Within a fifth of the published ones, those that nothing was matched to included."""
-        tables_ = (anthropometry.DISTANCES, anthropometry.PROFILE, anthropometry.DERIVED)
-        for name, (_, _, published) in [item for table in tables_ for item in table.items()]:
-            assert measured[name].std() == pytest.approx(published, rel=0.2), name
-
-    def test_plain_figures(self, measured):
-        """The same, against numbers that stand here: mm, adults of both sexes."""
-        for name, low, high in (
-            ("face height", 6.0, 8.5),
-            ("face breadth", 5.3, 8.0),
-            ("jaw breadth", 6.0, 9.0),
-            ("nose breadth", 2.7, 4.5),
-            ("nose height", 3.4, 4.6),
-            ("mouth breadth", 3.3, 4.8),
-            ("inner canthi", 2.3, 3.2),
-            ("pupils", 2.9, 4.0),
-        ):
-            assert low < measured[name].std() < high, name
-
-    def test_large_faces_are_large_all_over(self, measured):
-        """Height and breadth go together, but not much."""
-        assert 0.15 < np.corrcoef(measured["face height"], measured["face breadth"])[0, 1] < 0.6
-        assert np.corrcoef(measured["jaw breadth"], measured["face breadth"])[0, 1] > 0.4
-
-    def test_matching_is_exact_to_first_order_and_leaves_the_rest(self, grid, mean):
-        rng = np.random.default_rng(0)
-        where = anthropometry.places(mean, grid)
-        used = np.unique(np.concatenate(list(where.values())))
-        modes = np.zeros((40, len(mean), 3))
-        modes[:, used] = rng.normal(size=(40, len(used), 3))
-        unseen = next(v for v in range(len(mean)) if v not in used)
-        modes[39], modes[39, unseen] = 0.0, 1.0  # a mode that no measure sees
-        matched = anthropometry.match_deviations(modes, mean, grid)
-        for name, (a, b, published) in anthropometry.PROFILE.items():
-            out = matched[:, where[a], 2].mean(1) - matched[:, where[b], 2].mean(1)
-            assert np.sqrt((out**2).sum()) == pytest.approx(published, rel=1e-6), name
-        assert matched[39] == pytest.approx(modes[39])
+    @pytest.mark.parametrize(("deviations", "most"), [(1, 5), (2, 20)])
+    def test_few_triangles_flip(self, face, deviations, most):
+        """Triangles of 47,542 that look the other way than in the mean, per person; 100 people."""
+        flips = flipped_triangles(face, deviations, 100)
+        # Measured: 0.1 at one, 15.7 at two standard deviations (559 in the worst), 199 at three.
+        assert flips.mean() < most
 
 
 class TestEyesAndLips:
-    def test_pupils_stay_round(self, face, grid, mean):
+    def test_pupils_stay_round(self, face, grid, shipped_mean):
         """Up to a similarity the pupils hardly change at two standard deviations."""
+        mean = shipped_mean
         off = np.hypot(np.abs(mean[:, 0]) - tables.PUPIL_X, mean[:, 1] - tables.PUPIL_Y)
         pupil = np.flatnonzero(grid.eyes & (off < 2.6) & (mean[:, 0] > 0))
         assert len(pupil) > 15
@@ -113,7 +78,8 @@ class TestEyesAndLips:
 
 
 class TestStrain:
-    def test_a_spike_is_smoothed_and_the_rest_kept(self, grid, mean):
+    def test_a_spike_is_smoothed_and_the_rest_kept(self, grid, shipped_mean):
+        mean = shipped_mean
         modes = np.zeros((2, len(mean), 3))
         modes[0, :, 1] = 0.05 * mean[:, 1]  # a stretch of 5 %
         cheek = int(((mean - [40, -40, -15]) ** 2).sum(1).argmin())
@@ -124,18 +90,3 @@ class TestStrain:
         far[grid.pocket_vertices("mouth")] = False  # the mouth's inside follows the lips
         assert limited[0, far] == pytest.approx(modes[0, far])
         assert (limited[1, far] == 0).all()
-
-
-def test_loads_quickly():
-    """Seconds of CPU for the first and a later load in a fresh process; asked: under five and one."""
-    program = (
-        "import time; from mofa_nvdr.face_model import FaceModel\n"
-        "for _ in range(2):\n"
-        "    start = time.process_time(); FaceModel.load('default')\n"
-        "    print(time.process_time() - start)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
-    )
-    cold, warm = (float(line) for line in done.stdout.split())
-    assert cold < 5 and warm < 1  # measured: 0.17 and 0.16

@@ -5,13 +5,8 @@ import pytest
 import torch
 
 from mofa_nvdr import dr
-from mofa_nvdr.face.recipe import layout, load_product
+from mofa_nvdr.face.recipe import layout
 from tests.helpers.small_face import small_face
-
-
-@pytest.fixture(scope="module")
-def face() -> dict[str, np.ndarray]:
-    return load_product()
 
 
 def _doubled_areas(uv: np.ndarray, triangles: np.ndarray) -> np.ndarray:
