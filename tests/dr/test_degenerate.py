@@ -354,10 +354,10 @@ class TestBounds:
         program = """
 import torch
 from mofa_nvdr import dr
-from mofa_nvdr.color_distance import mean_over_mask, mean_over_vertices
 from mofa_nvdr.dr import parallel
+from mofa_nvdr.losses.color_distance import mean_over_mask, mean_over_vertices
+from mofa_nvdr.render.surface_motion import surface_motion
 from mofa_nvdr.shaders.gbuffer import draw_mesh, shade_mesh
-from mofa_nvdr.surface_motion import surface_motion
 generator = torch.Generator().manual_seed(0)
 special = torch.tensor([0.0, 0.5, -1.0, 1.0, 3.0, -2.0, 1e30, float("nan"), float("inf")])
 indices = torch.tensor([-1, 0, 1, 2, 3, 4, 5, 99, 2**31 - 1])
