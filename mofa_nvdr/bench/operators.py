@@ -379,7 +379,7 @@ def _processor() -> str:
 
 def _commit() -> str:
     """The checkout's commit; empty for an installed package."""
-    folder = Path(__file__).resolve().parents[1]
+    folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return ""
     return _output(["git", "-C", str(folder), "describe", "--always", "--dirty"])
