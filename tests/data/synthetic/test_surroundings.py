@@ -1,13 +1,10 @@
-"""Heads, backgrounds and what is before a face: placed as said, each sample from its own generator."""
+"""Backgrounds and what is before a face: placed as said, hidden as drawn."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
-from mofa_nvdr.data.draws import Draws, random_generator
-from mofa_nvdr.data.synthetic.head import CLOTH, HAIR, SKIN, HeadShape, border
 from mofa_nvdr.data.synthetic.surroundings import (
     Layer,
     _beard,
@@ -17,107 +14,7 @@ from mofa_nvdr.data.synthetic.surroundings import (
     photograph_background,
     plain_background,
 )
-from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.scene.normals import vertex_normals
-
-CPU = torch.device("cpu")
-
-
-def draws(count: int, first: int = 0) -> Draws:
-    return Draws([random_generator(7, k) for k in range(first, first + count)], CPU)
-
-
-class TestDraws:
-    def test_each_sample_from_its_own_generator(self):
-        whole, part = draws(5), draws(2, first=3)
-        for name, args in (("uniform", (2, 3)), ("chance", (0.5,)), ("color", (0.1, 0.9, 0.3))):
-            assert torch.equal(getattr(whole, name)(*args)[3:], getattr(part, name)(*args))
-        assert torch.equal(whole.noise(2, 3)[3:], part.noise(2, 3))
-        assert torch.equal(whole.random(4)[3:], part.random(4))
-
-    def test_ranges(self):
-        d = draws(2000)
-        assert 2 <= (x := d.uniform(2, 3)).min() and x.max() < 3
-        assert d.chance(0.25).mean().item() == pytest.approx(0.25, abs=0.04)
-        color = d.color(0.5, 0.5, 0.2)
-        assert color.min() >= 0.4 - 1e-6 and color.max() <= 0.6 + 1e-6
-
-
-class TestBorder:
-    def test_a_square_with_a_hole(self):
-        """3 x 3 cells, the middle one missing: the outer loop of 12 vertices, not the inner of 4."""
-        index = np.arange(16).reshape(4, 4)
-        triangles = []
-        for r in range(3):
-            for c in range(3):
-                if (r, c) != (1, 1):
-                    a, b, d, e = index[r, c], index[r, c + 1], index[r + 1, c], index[r + 1, c + 1]
-                    triangles += [(a, d, b), (b, d, e)]
-        loop = border(np.array(triangles))
-        assert sorted(loop) == [0, 1, 2, 3, 4, 7, 8, 11, 12, 13, 14, 15]
-        steps = np.abs(np.diff(loop, append=loop[0]))
-        assert set(steps) <= {1, 4}  # neighbours
-
-    def test_closed(self):
-        tetrahedron = np.array([[0, 1, 2], [0, 3, 1], [1, 3, 2], [2, 3, 0]])
-        with pytest.raises(ValueError, match="mesh is closed, .* without surroundings"):
-            border(tetrahedron)
-
-
-@pytest.fixture(scope="module")
-def head(face_model):
-    decoder = FaceDecoder(face_model, 64)
-    shape = HeadShape(face_model, decoder.camera)
-    code = decoder.code_zero(6)
-    geometry = decoder.geometry(code)
-    return decoder, shape, geometry, shape(code, geometry, face_model, draws(6))
-
-
-class TestHeadShape:
-    def test_parts(self, head):
-        _, shape, _, drawn = head
-        assert {SKIN, HAIR, CLOTH} == set(shape.part.tolist())
-        assert len(shape.part) == len(shape.triangles)
-        assert shape.triangles.max() == drawn.vertices.shape[1] - 1
-        assert torch.isfinite(drawn.vertices).all()
-        assert 0 <= drawn.albedo.min() and drawn.albedo.max() <= 1
-
-    def test_skull_goes_on_from_the_border(self, head):
-        """The mesh's border lies between its first two rings; the colours are the border's."""
-        _, shape, geometry, drawn = head
-        ring = geometry.vertices[:, shape._loop]
-        count = ring.shape[1]
-        first, second = drawn.vertices[:, :count], drawn.vertices[:, count : 2 * count]
-        way = second - first
-        place = ((ring - first) * way).sum(2) / way.square().sum(2)
-        assert 0 < place.min() and place.max() < 0.6
-        away = (first + place[..., None] * way - ring).norm(dim=2)
-        assert away.max() < 9  # mm from the line between the rings; measured 5.5
-        torch.testing.assert_close(drawn.albedo[:, :count], geometry.albedo[:, shape._loop])
-
-    def test_faces_outwards(self, head):
-        """The back of the skull looks away from the camera, the shoulders' front to it."""
-        _, shape, _, drawn = head
-        normals = vertex_normals(drawn.vertices, shape.triangles)
-        skull = slice(0, 144 * 10)
-        middle = drawn.vertices[:, skull].mean(1, keepdim=True)
-        outward = (normals[:, skull] * (drawn.vertices[:, skull] - middle)).sum(2)
-        assert (outward > 0).float().mean() > 0.95
-
-    def test_covers_no_face_but_with_hair(self, head):
-        from mofa_nvdr.render.renderer import FaceRenderer
-
-        decoder, shape, geometry, drawn = head
-        whole = FaceDecoder(decoder.model, 64, frontal_only=False).rasterize(geometry)
-        rendering = FaceRenderer(decoder.camera)(
-            drawn.vertices, shape.triangles, drawn.albedo, geometry.light
-        )
-        nearer = (rendering.mask * whole.mask > 0)[:, 0] & (rendering.depth < whole.depth)[:, 0]
-        part = shape.part[rendering.triangle_ids.clamp(min=0)]
-        frontal = FaceDecoder(decoder.model, 64).rasterize(geometry).mask[:, 0] > 0
-        assert (nearer & frontal & (part == CLOTH)).sum() == 0
-        assert (nearer & frontal & (part == SKIN)).float().sum() < 0.01 * frontal.sum()
-        assert (rendering.mask.sum() > 1.2 * whole.mask.sum()).item()
+from tests.helpers.random_draws import draws
 
 
 class TestBackgrounds:
