@@ -1,0 +1,113 @@
+"""mofa-nvdr preprocess: options, and one line for those that cannot be meant."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mofa_nvdr.cli import main
+from mofa_nvdr.data import (
+    open_corpus,
+    val_batches,
+)
+from mofa_nvdr.data.images import read_image
+from tests.helpers.landmarked_photographs import POINTS_5, photograph
+
+
+class TestCommand:
+    def test_command(self, tmp_path, capsys):
+        np.savetxt(photograph(tmp_path).with_suffix(".txt"), POINTS_5)
+        out = tmp_path / "out"
+        assert (
+            main(["preprocess", str(tmp_path / "face.png"), "--out", str(out), "--size", "64"]) == 0
+        )
+        assert "1 faces from 1 photographs" in capsys.readouterr().out
+        assert read_image(out / "images" / "face.jpg").shape == (64, 64, 3)
+
+    def test_preprocess_and_train(self, tmp_path: Path, capsys):
+        folder = tmp_path / "in"
+        folder.mkdir()
+        points = np.array([[80.0, 90], [120, 90], [100, 115], [85, 140], [115, 140]])
+        for i in range(6):
+            pixels = np.random.default_rng(i).integers(0, 255, (240, 240, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+            np.savetxt(folder / f"{i}.txt", points)
+        out = tmp_path / "out"
+        args = ["preprocess", str(folder), "--out", str(out), "--size", "48"]
+        assert main([*args, "--shards", "-1"]) == 2
+        assert "--shards is -1.0, expected 0 to 1000000" in capsys.readouterr().err
+        assert main([*args, "--shards", "0.01"]) == 0
+        assert f"shards: {out / 'shards'}" in capsys.readouterr().out
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = sum(len(open_corpus(out / "shards", s, 48)) for s in ("train", "val"))
+            list(val_batches(open_corpus(out / "shards", "val", 48), 2))
+        assert found == 6
+        config = ["--config", "smoke", "--steps", "2", "--out", str(tmp_path / "run")]
+        truncated = sorted((out / "shards").glob("train-*.tar"))[0]
+        truncated.write_bytes(truncated.read_bytes()[:-9000])
+        warnings.simplefilter("default")  # in tests warnings are errors
+        assert main(["train", *config, "--data", str(out / "shards")]) == 0
+        printed = capsys.readouterr()
+        assert "1 unreadable images were skipped" in printed.out
+        assert re.fullmatch(
+            r"warning: skipped picture 1: \S+train-\d+\.tar: the shard is cut short [^\n]+\n",
+            printed.err,
+        )
+        lines = [json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+        assert [x["skipped_images"] for x in lines if x.get("split") != "val"] == [1, 1]
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("option", "value", "expected"),
+        [
+            ("size", "0", "is 0, expected 16 to 16384"),
+            ("size", "99999", "is 99999, expected 16 to 16384"),
+            ("smallest", "0", "is 0, expected 1 to 16384"),
+            ("smallest", "999999", "is 999999, expected 1 to 16384"),
+            ("sharpness", "inf", "is inf, expected 0 to 1000000"),
+            ("turned", "-1", "is -1.0, expected 0 to 1000"),
+            ("score", "nan", "is nan, expected -100 to 100"),
+            ("workers", "0", "is 0, expected 1 to 1024"),
+            ("workers", "4000", "is 4000, expected 1 to 1024"),
+            ("shards", "-2", "is -2.0, expected 0 to 1000000"),
+            ("shards", "inf", "is inf, expected 0 to 1000000"),
+        ],
+    )
+    def test_numbers_out_of_their_range(self, tmp_path, capsys, option, value, expected):
+        args = ["preprocess", str(photograph(tmp_path)), "--out", str(tmp_path / "o")]
+        assert main([*args, f"--{option}", value]) == 2
+        assert capsys.readouterr().err == f"mofa-nvdr: --{option} {expected}\n"
+        assert not (tmp_path / "o").exists()
+
+    @pytest.mark.parametrize(
+        ("photos", "out", "message"),
+        [
+            ("", "o", "preprocess: an input is empty, expected a photograph or a folder"),
+            ("face.png", "", "--out is empty, expected a folder"),
+            ("face.png", "face.png", "--out face.png: cannot write there (Not a directory); give"),
+            ("images", ".", "images: lies in images, where crops go; give another --out"),
+            ("images/own.png", ".", "images/own.png: lies in images, where crops go; give another"),
+            ("face.png", ".", "--out .: its images/ holds files, and no preprocess.jsonl says of"),
+        ],
+    )
+    def test_folders_that_cannot_be_meant(
+        self, tmp_path, monkeypatch, capsys, photos, out, message
+    ):
+        """Nothing is searched or written over that was not named."""
+        monkeypatch.chdir(tmp_path)
+        photograph(tmp_path)
+        own = photograph(tmp_path / "images", "own.png").read_bytes()
+        before = sorted(tmp_path.rglob("*"))
+        assert main(["preprocess", photos, "--out", out]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+        assert sorted(tmp_path.rglob("*")) == before
+        assert (tmp_path / "images" / "own.png").read_bytes() == own

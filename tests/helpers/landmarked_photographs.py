@@ -1,0 +1,33 @@
+"""Photographs of noise with landmarks of faces that are not there, for the tests of crops."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+
+# Right eye, left eye, nose, mouth corners of a face that looks ahead.
+POINTS_5 = np.array([[80.0, 90], [120, 90], [100, 115], [85, 140], [115, 140]])
+
+
+def points_68(seed: int = 0) -> np.ndarray:
+    """Landmarks whose box is 60 to 140 across and 50 to 150 down."""
+    points = np.random.default_rng(seed).uniform([60, 50], [140, 150], (68, 2))
+    points[:2] = [[60, 50], [140, 150]]
+    points[36:42], points[42:48], points[30] = [80, 80], [120, 80], [100, 100]
+    return points
+
+
+def photograph(folder: Path, name: str = "face.png", size: int = 240) -> Path:
+    """Noise, which is sharp."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(name)).integers(0, 255, (size, size, 3)).astype(np.uint8)
+    iio.imwrite(folder / name, pixels)
+    return folder / name
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "index.csv", newline="") as file:
+        return list(csv.DictReader(file))
