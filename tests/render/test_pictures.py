@@ -7,6 +7,7 @@ import torch
 
 from mofa_nvdr.render.pictures import (
     PANEL_COLUMNS,
+    captioned,
     geometry_picture,
     panels,
     sheet,
@@ -124,3 +125,15 @@ class TestWritePng:
     def test_no_such_folder(self, tmp_path):
         with pytest.raises(OSError):
             write_png(tmp_path / "no" / "a.png", np.zeros((5, 7, 3), np.uint8))
+
+
+class TestCaptioned:
+    def test_caption(self):
+        picture = captioned(np.zeros((20, 100, 3), np.uint8), "jawOpen")
+        assert picture.shape == (34, 100, 3)
+        assert picture[20:].max() > 150 and picture[20:, 90:].max() < 60
+        long = captioned(
+            np.zeros((20, 100, 3), np.uint8), "a caption of more words than one line holds"
+        )
+        assert long.shape[0] >= 20 + 3 * 14 and long.shape[1] == 100
+        assert (long[20:].reshape(-1, 14, 100, 3).max((1, 2, 3)) > 150).all()  # text in every line
