@@ -1,61 +1,26 @@
-"""Export: what other programs read back is what was written. The independent readers are trimesh and, for
-what it leaves out (morph targets, sparse accessors, extras), forty lines of our own below."""
+"""Export: other programs read back what was written; the readers are tests/helpers/mesh_readers.py."""
 
-import io
-import json
 import math
-import os
-import struct
 
 import numpy as np
 import pytest
 import torch
-import trimesh
-from PIL import Image
+from mofa_nvdr.shaders.sh_lambert import sh_lambert
 
 from mofa_nvdr import dr
-from mofa_nvdr.apply.export import LEAST_MOTION, ExportOptions, export_file
-from mofa_nvdr.apply.mesh_files import Mesh, glb_bytes, obj_bytes, ply_bytes, split_at_seams
+from mofa_nvdr.apply.export import LEAST_MOTION, Options, export_file
+from mofa_nvdr.apply.mesh_files import Mesh, glb_bytes
 from mofa_nvdr.apply.parameters import FaceParameters
-from mofa_nvdr.cli import main
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
-from mofa_nvdr.scene.camera import Camera
-from mofa_nvdr.scene.lighting import directional_light, linear_to_srgb
+from mofa_nvdr.render.texture_baking import bake, pad
+from mofa_nvdr.scene.lighting import linear_to_srgb
 from mofa_nvdr.scene.normals import vertex_normals
-from mofa_nvdr.shaders.sh_lambert import sh_lambert
-from tests.helpers.small_face import small_face, textured_face
+from tests.helpers.exported_faces import some_face
+from tests.helpers.mesh_readers import Glb, geometry_of
+from tests.helpers.small_face import textured_face
 
 LEVEL = 1 / 255
-
-
-def _error(capsys, *args: str) -> str:
-    assert main(list(args)) == 2
-    text = capsys.readouterr().err.strip()
-    assert text.startswith("mofa-nvdr: ") and len(text.splitlines()) == 1, text
-    return text
-
-
-def _some_face(model: FaceModel, path, seed: int = 0, modest: float = 0.7) -> FaceParameters:
-    """A parameter file of a turned, smiling, one-sidedly lit person."""
-    generator = torch.Generator().manual_seed(seed)
-    layout = model.layout
-
-    def normal(size: int) -> torch.Tensor:
-        return modest * torch.randn(1, size, generator=generator)
-
-    code = layout.zeros().replace(
-        shape=normal(layout.num_shape),
-        expression=normal(layout.num_expression),
-        albedo=normal(layout.num_albedo),
-        rotation=torch.tensor([[0.1, 0.35, 0.05]]),
-        translation=torch.tensor([[10.0, 5.0, 20.0]]),
-        light=0.5 * directional_light(torch.tensor([[-1.0, 0.5, 0.8]])),
-    )
-    crop = np.array([0, 0, 240.0])
-    face = FaceParameters(code, Camera(240), crop, (model.name, model.hash), "someone.jpg")
-    face.save(path)
-    return face
 
 
 @pytest.fixture
@@ -63,79 +28,8 @@ def cap(tmp_path):
     """(model, its file, a face, its file): the small cap, with named expressions and a layout."""
     model = textured_face()
     model.save(tmp_path / "cap.safetensors")
-    face = _some_face(model, tmp_path / "face.npz")
+    face = some_face(model, tmp_path / "face.npz")
     return model, str(tmp_path / "cap.safetensors"), face, str(tmp_path / "face.npz")
-
-
-class Glb:
-    """A .glb read by hand, from the specification."""
-
-    def __init__(self, data: bytes) -> None:
-        magic, version, length = struct.unpack_from("<III", data)
-        assert magic == 0x46546C67 and version == 2 and length == len(data)
-        size, kind = struct.unpack_from("<II", data, 12)
-        assert kind == 0x4E4F534A and size % 4 == 0
-        self.json = json.loads(data[20 : 20 + size])
-        count, kind = struct.unpack_from("<II", data, 20 + size)
-        assert kind == 0x004E4942 and count % 4 == 0
-        self.data = data[28 + size :]
-        assert len(self.data) == count >= self.json["buffers"][0]["byteLength"]
-
-    def view(self, index: int) -> bytes:
-        view = self.json["bufferViews"][index]
-        assert view["byteOffset"] % 4 == 0
-        return self.data[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
-
-    def array(self, index: int) -> np.ndarray:
-        accessor = self.json["accessors"][index]
-        dtype = {5126: "<f4", 5123: "<u2", 5125: "<u4"}[accessor["componentType"]]
-        width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}[accessor["type"]]
-        values = np.zeros((accessor["count"], width), dtype)
-        if "bufferView" in accessor:
-            values = np.frombuffer(self.view(accessor["bufferView"]), dtype).reshape(-1, width)
-            assert len(values) == accessor["count"]
-        if "sparse" in accessor:
-            sparse = accessor["sparse"]
-            rows = np.frombuffer(self.view(sparse["indices"]["bufferView"]), "<u4")
-            assert len(rows) == sparse["count"] and (np.diff(rows.astype(int)) > 0).all()
-            values = values.copy()
-            values[rows] = np.frombuffer(self.view(sparse["values"]["bufferView"]), dtype).reshape(
-                -1, width
-            )
-        if "min" in accessor:
-            assert values.min(0).tolist() == accessor["min"]
-            assert values.max(0).tolist() == accessor["max"]
-        return values
-
-    @property
-    def primitive(self) -> dict:
-        return self.json["meshes"][0]["primitives"][0]
-
-    def attribute(self, name: str) -> np.ndarray:
-        return self.array(self.primitive["attributes"][name])
-
-    @property
-    def targets(self) -> dict[str, np.ndarray]:
-        names = self.json["meshes"][0]["extras"]["targetNames"]
-        return {
-            name: self.array(target["POSITION"])
-            for name, target in zip(names, self.primitive["targets"], strict=True)
-        }
-
-    @property
-    def texture(self) -> np.ndarray:
-        image = self.json["images"][0]
-        with Image.open(io.BytesIO(self.view(image["bufferView"]))) as picture:
-            return np.asarray(picture.convert("RGB"))
-
-
-def _geometry_of(path) -> trimesh.Trimesh:
-    with open(path, "rb") as stream:
-        resolver = trimesh.resolvers.FilePathResolver(os.path.dirname(path))
-        loaded = trimesh.load(
-            stream, file_type=str(path).rsplit(".", 1)[1], process=False, resolver=resolver
-        )
-    return next(iter(loaded.geometry.values())) if isinstance(loaded, trimesh.Scene) else loaded
 
 
 def _sampled(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
@@ -171,11 +65,11 @@ def _shown(model: FaceModel, face: FaceParameters) -> tuple[np.ndarray, np.ndarr
 class TestGlb:
     def test_reads_back(self, face_model, tmp_path):
         """The built-in face, by trimesh and by hand: places, triangles, normals, texture."""
-        face = _some_face(face_model, tmp_path / "face.npz", modest=0.5)
+        face = some_face(face_model, tmp_path / "face.npz", modest=0.5)
         written = export_file(tmp_path / "face.npz", tmp_path / "face.glb")
         assert written == [tmp_path / "face.glb"]
         vertices, normals, albedo = _shown(face_model, face)
-        read = _geometry_of(tmp_path / "face.glb")
+        read = geometry_of(tmp_path / "face.glb")
         glb = Glb((tmp_path / "face.glb").read_bytes())
         # float32 metres: 1e-8
         np.testing.assert_allclose(read.vertices, vertices / 1000, atol=2e-8)
@@ -189,8 +83,8 @@ class TestGlb:
 
     def test_morph_targets(self, face_model, tmp_path):
         """Every named expression within a hundredth of a millimetre, and the way back to neutral."""
-        face = _some_face(face_model, tmp_path / "face.npz", modest=0.5)
-        options = ExportOptions(color="none")
+        face = some_face(face_model, tmp_path / "face.npz", modest=0.5)
+        options = Options(color="none")
         export_file(tmp_path / "face.npz", tmp_path / "face.glb", options=options)
         glb = Glb((tmp_path / "face.glb").read_bytes())
         targets = glb.targets
@@ -229,7 +123,7 @@ class TestGlb:
         assert (colors[:, 3] == 1).all()
         again = linear_to_srgb(torch.from_numpy(colors[:, :3])).numpy()
         np.testing.assert_allclose(again, _shown(model, face)[2], atol=0.1 * LEVEL)
-        read = _geometry_of(tmp_path / "a.glb").visual.vertex_attributes["color"]
+        read = geometry_of(tmp_path / "a.glb").visual.vertex_attributes["color"]
         assert (read == glb.attribute("COLOR_0")).all()
         grey = Mesh(np.eye(3), np.array([[0, 1, 2]]), np.eye(3), colors=np.full((3, 3), 0.5))
         assert Glb(glb_bytes(grey)).attribute("COLOR_0")[0, 0] / 65535 == pytest.approx(
@@ -246,12 +140,6 @@ class TestGlb:
             assert off.max() < LEAST_MOTION + 1e-4
         export_file(face_file, tmp_path / "b.glb", model_file, ExportOptions(targets="none"))
         assert "targets" not in Glb((tmp_path / "b.glb").read_bytes()).primitive
-
-    def test_target_that_moves_nothing(self):
-        mesh = Mesh(
-            np.eye(3), np.array([[0, 1, 2]]), np.eye(3), targets={"still": np.zeros((3, 3))}
-        )
-        assert (Glb(glb_bytes(mesh)).targets["still"] == 0).all()
 
     def test_neutral(self, cap, tmp_path):
         """The expression becomes a target that leads back to it."""
@@ -295,10 +183,10 @@ class TestGlb:
 
     def test_rendered_back(self, face_model, tmp_path):
         """Lit and posed, read by trimesh and drawn with its own texture: the decoder's picture."""
-        face = _some_face(face_model, tmp_path / "face.npz", modest=0.5)
-        options = ExportOptions(lit=True, posed=True, targets="none")
+        face = some_face(face_model, tmp_path / "face.npz", modest=0.5)
+        options = Options(lit=True, posed=True, targets="none")
         export_file(tmp_path / "face.npz", tmp_path / "face.glb", options=options)
-        read = _geometry_of(tmp_path / "face.glb")
+        read = geometry_of(tmp_path / "face.glb")
         camera = face.camera
         decoder = FaceDecoder(face_model, camera=camera, frontal_only=False)
         expected = face_image(decoder(face.code), 0.0)[0].permute(1, 2, 0)
@@ -321,12 +209,12 @@ class TestGlb:
 class TestObj:
     def test_reads_back(self, face_model, tmp_path):
         """The built-in face with its texture, by trimesh."""
-        face = _some_face(face_model, tmp_path / "face.npz", modest=0.5)
+        face = some_face(face_model, tmp_path / "face.npz", modest=0.5)
         written = export_file(tmp_path / "face.npz", tmp_path / "my face.obj")
         # Names without spaces inside the files: many readers cut them there.
         assert [p.name for p in written] == ["my_face_texture.png", "my_face.mtl", "my face.obj"]
         vertices, normals, albedo = _shown(face_model, face)
-        read = _geometry_of(tmp_path / "my face.obj")
+        read = geometry_of(tmp_path / "my face.obj")
         np.testing.assert_allclose(read.vertices, vertices, atol=1e-4)  # mm
         assert (read.faces == face_model.triangles.numpy()).all()
         np.testing.assert_allclose(read.vertex_normals, normals, atol=2e-5)
@@ -349,20 +237,11 @@ class TestObj:
             tmp_path / "a.obj"
         ]
         vertices, normals, albedo = _shown(model, face)
-        read = _geometry_of(tmp_path / "a.obj")
+        read = geometry_of(tmp_path / "a.obj")
         np.testing.assert_allclose(read.vertices, vertices / 1000, atol=1e-7)
         assert (read.faces == model.triangles.numpy()).all()
         np.testing.assert_allclose(read.vertex_normals, normals, atol=2e-5)
         np.testing.assert_allclose(read.visual.vertex_colors[:, :3] / 255, albedo, atol=LEVEL)
-
-    def test_lines(self):
-        colors = np.array([[0, 0.5, 1], [2, -1, 0.25], [0, 0, 0]])
-        text = obj_bytes(Mesh(np.eye(3) / 3, np.array([[0, 1, 2]]), np.eye(3), colors)).decode()
-        assert text.splitlines()[:2] == ["v 0.3333333 0 0 0 0.5 1", "v 0 0.3333333 0 1 0 0.25"]
-        assert text.splitlines()[3:] == [
-            "vn 1.00000 0.00000 0.00000", "vn 0.00000 1.00000 0.00000", "vn 0.00000 0.00000 1.00000",
-            "f 1//1 2//2 3//3",
-        ]  # fmt: skip
 
     def test_a_licence_of_two_lines_adds_none(self, cap, tmp_path):
         """Whatever a model file's metadata holds, it can't write vertices of its own."""
@@ -375,30 +254,22 @@ class TestObj:
                 tmp_path / f"b.{ending}",
                 options=ExportOptions(color="none"),
             )
-            assert len(_geometry_of(tmp_path / f"b.{ending}").vertices) == model.num_vertices
+            assert len(geometry_of(tmp_path / f"b.{ending}").vertices) == model.num_vertices
 
 
 class TestPly:
     @pytest.mark.parametrize("units", ["mm", "m"])
     def test_reads_back(self, face_model, tmp_path, units):
-        face = _some_face(face_model, tmp_path / "face.npz", modest=0.5)
-        export_file(
-            tmp_path / "face.npz", tmp_path / "face.ply", options=ExportOptions(units=units)
-        )
+        face = some_face(face_model, tmp_path / "face.npz", modest=0.5)
+        export_file(tmp_path / "face.npz", tmp_path / "face.ply", options=Options(units=units))
         vertices, normals, albedo = _shown(face_model, face)
-        read = _geometry_of(tmp_path / "face.ply")
+        read = geometry_of(tmp_path / "face.ply")
         scale = {"mm": 1, "m": 1000}[units]
         np.testing.assert_allclose(read.vertices * scale, vertices, atol=1e-4)
         assert (read.faces == face_model.triangles.numpy()).all()
         np.testing.assert_allclose(read.vertex_normals, normals, atol=1e-5)
         off = read.visual.vertex_colors[:, :3] / 255 - albedo
         assert np.abs(off).max() < 0.51 * LEVEL
-
-    def test_without_colours(self):
-        data = ply_bytes(Mesh(np.eye(3), np.array([[0, 1, 2]]), np.eye(3), comments=("größe",)))
-        assert b"red" not in data and b"comment gr??e" in data
-        read = trimesh.load(io.BytesIO(data), file_type="ply", process=False)
-        assert (read.vertices == np.eye(3)).all() and read.faces.tolist() == [[0, 1, 2]]
 
 
 class TestColours:
@@ -410,14 +281,14 @@ class TestColours:
         export_file(face_file, tmp_path / "a.ply", model_file, options)
         geometry = FaceDecoder(model, camera=face.camera).geometry(face.code)
         lit = sh_lambert(geometry.normals, geometry.albedo, geometry.light)[0].clamp(0, 1).numpy()
-        read = _geometry_of(tmp_path / "a.ply").visual.vertex_colors[:, :3] / 255
+        read = geometry_of(tmp_path / "a.ply").visual.vertex_colors[:, :3] / 255
         np.testing.assert_allclose(read, lit, atol=0.51 * LEVEL)
         assert np.abs(lit - _shown(model, face)[2]).max() > 0.1
 
     def test_average_face_of_a_model(self, cap, tmp_path):
         model, model_file, _, _ = cap
         export_file(model_file, tmp_path / "a.ply")
-        read = _geometry_of(tmp_path / "a.ply")
+        read = geometry_of(tmp_path / "a.ply")
         np.testing.assert_allclose(read.vertices, model.mean_shape.numpy(), atol=1e-4)
         np.testing.assert_allclose(
             read.visual.vertex_colors[:, :3] / 255, model.mean_albedo.numpy(), atol=0.51 * LEVEL
@@ -462,7 +333,7 @@ class TestSeams:
         )
         colors = _sampled(glb.texture, uv[corners].reshape(-1, 2)).reshape(-1, 3, 3)
         assert np.abs(colors - model.mean_albedo.numpy()[mine]).max() < 6 * LEVEL
-        faces = _geometry_of(tmp_path / "a.glb").faces
+        faces = geometry_of(tmp_path / "a.glb").faces
         assert (faces == corners).all()
 
     def test_obj_keeps_the_mesh_whole(self, cut, tmp_path):
@@ -475,96 +346,35 @@ class TestSeams:
         a, i = model.triangles[0, 0] + 1, model.uv_triangles[0, 0] + 1
         assert first.split()[1] == f"{a}/{i}/{a}"
 
-    def test_without_seams_nothing_changes(self):
-        mesh = Mesh(np.eye(3), np.array([[2, 1, 0]]), np.eye(3), uv=np.eye(3)[:, :2])
-        vertex, corner, triangles = split_at_seams(mesh)
-        assert vertex.tolist() == corner.tolist() == [0, 1, 2]
-        assert triangles.tolist() == [[2, 1, 0]]
 
+class TestBake:
+    def test_linear_values_by_hand(self):
+        """A square of two triangles with value (u, v): every texel holds its centre."""
+        uv = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        tri = torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32)
+        texture, covered = bake(uv, tri, uv, tri, 8)
+        centres = (torch.arange(8) + 0.5) / 8
+        assert covered.all()
+        torch.testing.assert_close(texture[..., 0], centres.expand(8, 8), atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            texture[..., 1], centres.flip(0)[:, None].expand(8, 8), atol=1e-6, rtol=0
+        )
 
-class TestMesh:
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            ({"normals": np.eye(4)}, r"normals is \[4, 4\], expected \[3, 3\]"),
-            ({"colors": np.eye(2)}, r"colors is \[2, 2\], expected \[3, 3\]"),
-            ({"targets": {"a": np.eye(2)}}, r"targets\['a'\] is \[2, 2\]"),
-            ({"triangles": np.array([0, 1, 2])}, r"triangles is \[3\], expected \[T, 3\]"),
-            ({"triangles": np.array([[0, 1, 3]])}, "indices 0 to 3, expected 0 to 2"),
-            ({"uv": np.eye(2)}, "uv_triangles holds indices 0 to 2, expected 0 to 1"),
-            (
-                {"uv": np.eye(3)[:, :2], "uv_triangles": np.zeros((2, 3), int)},
-                r"uv_triangles is \[2, 3\], expected \[1, 3\]",
-            ),
-            ({"texture": np.zeros((2, 2, 3), np.uint8)}, "a texture without uv"),
-        ],
-    )
-    def test_wrong(self, change, message):
-        parts = {"vertices": np.eye(3), "triangles": np.array([[0, 1, 2]]), "normals": np.eye(3)}
-        with pytest.raises(ValueError, match=message):
-            Mesh(**{**parts, **change})
+    def test_padding(self):
+        """One white texel: its value goes on for three texels, the rest is the mean; it stays itself."""
+        texture, covered = torch.zeros(11, 11, 1), torch.zeros(11, 11, dtype=torch.bool)
+        texture[5, 5], covered[5, 5] = 0.75, True
+        texture[0, 0] = 9  # not covered: must not leak
+        padded = pad(texture, covered, 3)
+        torch.testing.assert_close(padded, torch.full_like(padded, 0.75), atol=1e-6, rtol=0)
 
+    def test_padding_takes_the_nearest(self):
+        texture, covered = torch.zeros(1, 12, 1), torch.zeros(1, 12, dtype=torch.bool)
+        texture[0, 0], texture[0, 11] = 0.2, 0.8
+        covered[0, 0] = covered[0, 11] = True
+        row = pad(texture, covered, 3)[0, :, 0]
+        expected = torch.tensor([0.2] * 4 + [0.5] * 4 + [0.8] * 4)
+        torch.testing.assert_close(row, expected, atol=1e-6, rtol=0)
 
-class TestCommand:
-    def test_all_formats(self, cap, tmp_path, capsys):
-        _, model_file, _, face_file = cap
-        for ending in ("obj", "ply", "glb"):
-            out = str(tmp_path / f"face.{ending}")
-            args = ["--out", out, "--face-model", model_file, "--lit", "--posed"]
-            assert main(["export", face_file, *args]) == 0
-            said = capsys.readouterr().out
-            assert out in said and "camera space" in said and "(lit)" in said
-            assert ("metres" if ending == "glb" else "millimetres") in said
-            assert len(_geometry_of(out).vertices) == 144
-
-    @pytest.mark.parametrize(
-        ("args", "message"),
-        [
-            (["--out", "face.stl"], "expected a file ending in .obj, .ply, .glb"),
-            (["--out", "face"], "expected a file ending in .obj, .ply, .glb"),
-            (["--out", "no/face.obj"], "no such folder"),
-            (["--out", "face.obj", "--units", "cm"], "--units is 'cm', expected mm or m"),
-            (["--out", "face.glb", "--units", "mm"], "a .glb is in metres by its specification"),
-            (["--out", "face.obj", "--color", "pink"], "expected texture, vertex or none"),
-            (["--out", "face.ply", "--color", "texture"], "a .ply takes vertex or none"),
-            (
-                ["--out", "face.glb", "--targets", "all"],
-                "--targets is 'all', expected named, modes",
-            ),
-            (["--out", "face.obj", "--texture-size", "3"], "--texture-size is 3, expected 16 to"),
-        ],
-    )
-    def test_mistakes(self, cap, tmp_path, capsys, args, message):
-        before = sorted(os.listdir(tmp_path))
-        args[1] = str(tmp_path / args[1])
-        assert message in _error(capsys, "export", cap[3], *args, "--face-model", cap[1])
-        assert sorted(os.listdir(tmp_path)) == before
-
-    def test_no_texture_coordinates(self, tmp_path, capsys):
-        """One line that says the way out; vertex colours only when they are asked for."""
-        small_face().save(tmp_path / "bare.safetensors")
-        model, out = str(tmp_path / "bare.safetensors"), str(tmp_path / "a.glb")
-        message = _error(capsys, "export", model, "--out", out)
-        assert "face model cap has no texture coordinates; use --color vertex" in message
-        assert not os.path.exists(out)
-        assert main(["export", model, "--out", out, "--color", "vertex"]) == 0
-        glb = Glb((tmp_path / "a.glb").read_bytes())
-        assert "COLOR_0" in glb.primitive["attributes"] and "targets" not in glb.primitive
-
-    def test_wrong_input(self, cap, tmp_path, capsys):
-        _, model_file, _, face_file = cap
-        out = ["--out", str(tmp_path / "a.obj")]
-        assert "no such file" in _error(capsys, "export", str(tmp_path / "b.npz"), *out)
-        message = _error(capsys, "export", face_file, *out, "--face-model", "default")
-        assert "parameters of face model cap" in message and "not of default" in message
-        (tmp_path / "c.npz").write_bytes(b"no")
-        assert "not a readable .npz" in _error(capsys, "export", str(tmp_path / "c.npz"), *out)
-        assert not (tmp_path / "a.obj").exists()
-
-    def test_place_that_cannot_be_written(self, cap, tmp_path, capsys):
-        """A folder has the file's name: nothing of the three files stays."""
-        (tmp_path / "face.mtl").mkdir()
-        before = sorted(os.listdir(tmp_path))
-        args = ["export", cap[3], "--out", str(tmp_path / "face.obj"), "--face-model", cap[1]]
-        assert "cannot write there" in _error(capsys, *args)
-        assert sorted(set(os.listdir(tmp_path)) - {"face_texture.png"}) == before
+    def test_nothing_covered(self):
+        assert (pad(torch.ones(4, 4, 3), torch.zeros(4, 4, dtype=torch.bool), 2) == 0).all()

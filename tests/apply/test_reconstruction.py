@@ -1,235 +1,33 @@
-"""From pictures to parameter files, through the command and through the functions."""
+"""From pictures to parameter files: what is an input, what is written, and what a run predicts."""
 
 import shutil
 
 import imageio.v3 as iio
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from mofa_nvdr.apply.parameters import load_parameters
-from mofa_nvdr.apply.reconstruction import reconstruct_files
-from mofa_nvdr.cli import main
+from mofa_nvdr.apply.reconstruction import image_paths, reconstruct_files
 from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.render.pictures import panels
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
-from mofa_nvdr.runs.config import load_config, replace_options
 from mofa_nvdr.runs.trained import Reconstructor
-from mofa_nvdr.training.loop import train
-from tests.helpers.small_face import small_face
-
-SIZE = 64  # of the smoke configuration
+from tests.helpers.photos_to_reconstruct import SIZE, write_photos
 
 
-@pytest.fixture(scope="module")
-def cap(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("model") / "cap.safetensors"
-    small_face(24).save(path)
-    return str(path)
+@pytest.fixture
+def run(smoke_run):
+    return smoke_run[0]
 
 
-@pytest.fixture(scope="module")
-def run(cap, tmp_path_factory):
-    """A run of four steps."""
-    out = str(tmp_path_factory.mktemp("run") / "run")
-    return train(replace_options(load_config("smoke"), {"run.face_model": cap, "run.out": out}))
-
-
-def _picture(height: int = 80, width: int = 80, seed: int = 0) -> np.ndarray:
-    """Smooth colours."""
-    rng = np.random.default_rng(seed)
-    small = Image.fromarray(rng.integers(0, 255, (5, 5, 3)).astype(np.uint8))
-    return np.array(small.resize((width, height), Image.Resampling.BICUBIC))
+@pytest.fixture
+def cap(smoke_run) -> str:
+    return smoke_run[1]
 
 
 @pytest.fixture
 def photos(tmp_path):
-    folder = tmp_path / "photos"
-    (folder / "more").mkdir(parents=True)
-    iio.imwrite(folder / "a.png", _picture(seed=1))
-    iio.imwrite(folder / "b.JPG", _picture(seed=2), extension=".jpg")
-    iio.imwrite(folder / "more" / "c.png", _picture(seed=3))
-    (folder / "notes.txt").write_text("not a picture")
-    (folder / ".hidden.png").write_bytes(b"")
-    return folder
-
-
-@pytest.fixture
-def reconstruct(run, cap, tmp_path, capsys):
-    """Call the command; its exit status, the names in the output folder, and stderr's lines."""
-
-    def call(*inputs, checkpoint=run, out=tmp_path / "out", face_model=cap):
-        capsys.readouterr()
-        status = main(
-            ["reconstruct", *map(str, inputs), "--checkpoint", str(checkpoint), "--out", str(out),
-             "--face-model", face_model, "--device", "cpu"]
-        )  # fmt: skip
-        names = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
-        return status, names, capsys.readouterr().err.splitlines()
-
-    return call
-
-
-class TestReconstructCommand:
-    def test_folders_and_files(self, reconstruct, photos, tmp_path):
-        iio.imwrite(tmp_path / "d.png", _picture(seed=4))
-        status, names, errors = reconstruct(photos, tmp_path / "d.png")
-        assert status == 0 and errors == []
-        assert names == [f"{n}{end}" for n in "abcd" for end in (".npz", "_panel.png")]
-        face = load_parameters(tmp_path / "out" / "b.npz")
-        assert face.source == "b.JPG" and face.camera.size == (SIZE, SIZE)
-
-    def test_panel(self, reconstruct, photos, tmp_path, run, cap):
-        reconstruct(photos / "a.png")
-        panel = iio.imread(tmp_path / "out" / "a_panel.png")
-        assert panel.shape == (SIZE, 5 * SIZE, 3)
-        square = resize_square(iio.imread(photos / "a.png"), SIZE)
-        assert np.array_equal(panel[:, :SIZE], square)
-        decoder = Reconstructor.load(run, cap, "cpu").decoder
-        with torch.no_grad():
-            face = decoder(load_parameters(tmp_path / "out" / "a.npz").code)
-        image = torch.from_numpy(square).permute(2, 0, 1)[None] / 255
-        assert np.array_equal(panel, panels(image, face)[0])
-
-    def test_same_result_again_and_in_other_company(self, reconstruct, photos, tmp_path):
-        reconstruct(photos, out=tmp_path / "one")
-        reconstruct(photos / "b.JPG", out=tmp_path / "two")
-        for name in ("b.npz", "b_panel.png"):
-            assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-
-    def test_results_beside_the_photographs_are_no_inputs(self, reconstruct, photos):
-        first = reconstruct(photos, out=photos)
-        assert first[0] == 0
-        assert reconstruct(photos, out=photos) == first
-
-    def test_kinds_of_pictures(self, reconstruct, tmp_path):
-        grey = _picture()[..., 0]
-        Image.fromarray(grey).save(tmp_path / "grey.png")
-        Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
-        alpha = np.full((80, 80, 1), 255, np.uint8)
-        Image.fromarray(np.concatenate([_picture(), alpha], 2)).save(tmp_path / "rgba.png")
-        Image.fromarray(_picture()).save(tmp_path / "rgb.png")
-        names = ("grey", "sixteen", "rgba", "rgb")
-        status, _, errors = reconstruct(*(tmp_path / f"{n}.png" for n in names))
-        assert status == 0 and errors == []
-        codes = {n: load_parameters(tmp_path / "out" / f"{n}.npz").code.pack() for n in names}
-        assert torch.equal(codes["grey"], codes["sixteen"])
-        assert torch.equal(codes["rgba"], codes["rgb"])
-        assert not torch.equal(codes["grey"], codes["rgb"])
-
-    def test_unreadable_ones_are_skipped_and_named(self, reconstruct, photos):
-        (photos / "cut.jpg").write_bytes((photos / "b.JPG").read_bytes()[:300])
-        iio.imwrite(photos / "dot.png", _picture(1, 1))
-        status, names, errors = reconstruct(photos)
-        assert status == 0 and len(names) == 6
-        assert len(errors) == 2
-        assert errors[0].startswith(f"skipped: {photos / 'cut.jpg'}: cannot read this picture")
-        assert errors[1].startswith(f"skipped: {photos / 'dot.png'}: the picture is 1x1 px")
-
-    def test_two_of_one_name(self, reconstruct, photos, tmp_path):
-        iio.imwrite(tmp_path / "a.jpg", _picture(seed=9))
-        status, names, errors = reconstruct(photos / "a.png", tmp_path / "a.jpg")
-        assert status == 0 and names == ["a.npz", "a_panel.png"]
-        assert errors == [f"skipped: {tmp_path / 'a.jpg'}: another input has the same name"]
-        assert load_parameters(tmp_path / "out" / "a.npz").source == "a.png"
-
-    def test_crop_of_an_oblong_picture_maps_back(self, reconstruct, tmp_path):
-        """A dot of the photograph is found at the place that the crop names."""
-        picture = np.zeros((96, 160, 3), np.uint8)
-        picture[30:33, 100:103] = 255  # its centre is (101.5, 31.5)
-        Image.fromarray(picture).save(tmp_path / "wide.png")
-        assert reconstruct(tmp_path / "wide.png")[0] == 0
-        crop = load_parameters(tmp_path / "out" / "wide.npz").crop
-        assert crop.tolist() == [32, 0, 96]
-        shown = iio.imread(tmp_path / "out" / "wide_panel.png")[:, :SIZE, 0].astype(float)
-        centres = np.arange(SIZE) + 0.5
-        x = (shown.sum(0) * centres).sum() / shown.sum()
-        y = (shown.sum(1) * centres).sum() / shown.sum()
-        assert crop[:2] + np.array([x, y]) * crop[2] / SIZE == pytest.approx([101.5, 31.5], abs=0.1)
-
-
-class TestMistakes:
-    @pytest.fixture
-    def refused(self, reconstruct):
-        def call(*inputs, **options) -> str:
-            status, _, errors = reconstruct(*inputs, **options)
-            assert status == 2 and len(errors) == 1, errors
-            assert errors[0].startswith("mofa-nvdr: ")
-            return errors[0]
-
-        return call
-
-    def test_nothing_readable(self, refused, tmp_path):
-        for name in ("x.png", "y.png", "z.png"):
-            (tmp_path / name).write_bytes(b"nothing")
-        text = refused(*sorted(tmp_path.glob("*.png")))
-        assert f"no readable picture: {tmp_path / 'x.png'}: cannot read" in text
-        assert text.endswith("; and 2 more")
-
-    def test_one_pixel(self, refused, tmp_path):
-        iio.imwrite(tmp_path / "dot.png", _picture(1, 1))
-        text = refused(tmp_path / "dot.png")
-        assert f"{tmp_path / 'dot.png'}: the picture is 1x1 px, too small" in text
-
-    def test_no_input(self, refused):
-        assert "input" in refused().lower()
-
-    def test_missing_input(self, refused, tmp_path):
-        assert f"{tmp_path / 'no'}: no such image or folder" in refused(tmp_path / "no")
-
-    def test_folder_without_pictures(self, refused, tmp_path):
-        (tmp_path / "empty").mkdir()
-        assert f"{tmp_path / 'empty'}: no pictures in this folder" in refused(tmp_path / "empty")
-
-    def test_no_checkpoint(self, refused, photos, tmp_path):
-        text = refused(photos, checkpoint=tmp_path / "no")
-        assert f"--checkpoint {tmp_path / 'no'}: no such run folder" in text
-        assert "no checkpoint-*" in refused(photos, checkpoint=photos)
-
-    def test_truncated_checkpoint(self, refused, photos, run, tmp_path):
-        damaged = tmp_path / "damaged.safetensors"
-        damaged.write_bytes(list_checkpoints(run)[-1].read_bytes()[:-1000])
-        text = refused(photos, checkpoint=damaged)
-        assert f"{damaged}: not a readable checkpoint" in text
-
-    def test_picture_as_checkpoint(self, refused, photos):
-        assert "not a readable checkpoint" in refused(photos, checkpoint=photos / "a.png")
-
-    def test_checkpoint_of_another_model(self, refused, photos, tmp_path):
-        other = tmp_path / "other.safetensors"
-        small_face(24, seed=5).save(other)
-        text = refused(photos, face_model=str(other))
-        assert "trained with face model cap" in text and "--face-model" in text
-
-    @pytest.mark.parametrize("change", ["schema", "encoder", "camera"])
-    def test_checkpoint_of_another_version(self, refused, photos, run, tmp_path, change):
-        _, metadata = read_checkpoint(list_checkpoints(run)[-1])
-        if change == "schema":
-            metadata["encoder"]["schema"] = 2
-        elif change == "camera":
-            del metadata["encoder"]["camera"]
-        encoder = torch.nn.Linear(2, 2)
-        path = tmp_path / "other.safetensors"
-        save_checkpoint(path, encoder, None, metadata)
-        text = refused(photos, checkpoint=path)
-        assert f"{path}: not a checkpoint that this version can read" in text
-
-    def test_out_is_a_file(self, refused, photos, tmp_path):
-        (tmp_path / "file").write_text("")
-        text = refused(photos, out=tmp_path / "file" / "out")
-        assert f"--out {tmp_path / 'file' / 'out'}: cannot write there" in text
-
-    def test_out_cannot_take_the_file(self, refused, photos, tmp_path):
-        (tmp_path / "out" / "a.npz").mkdir(parents=True)
-        assert "cannot write there" in refused(photos / "a.png")
-
-    def test_unknown_device(self, run, cap, photos, capsys):
-        status = main(
-            ["reconstruct", str(photos), "--checkpoint", str(run), "--out", "o", "--device", "tpu"]
-        )
-        assert status == 2 and "--device is 'tpu'" in capsys.readouterr().err
+    return write_photos(tmp_path / "photos")
 
 
 class TestReconstructor:
@@ -272,3 +70,52 @@ class TestReconstructor:
         """A run folder that was carried to another machine."""
         shutil.copytree(run, tmp_path / "moved")
         assert not Reconstructor.load(tmp_path / "moved", cap, "cpu").encoder.training
+
+
+class TestReconstructFiles:
+    def test_what_is_written(self, run, cap, photos, tmp_path, capsys):
+        """The paths of the parameters, in the order of the inputs; those that are no picture are named."""
+        (tmp_path / "bad.png").write_bytes(b"no picture")
+        inputs = [photos / "more", tmp_path / "bad.png", photos / "a.png"]
+        out = tmp_path / "new" / "out"
+        written = reconstruct_files(inputs, run, out, cap, "cpu")
+        assert written == [out / "c.npz", out / "a.npz"]
+        assert sorted(p.name for p in out.iterdir()) == [
+            "a.npz", "a_panel.png", "c.npz", "c_panel.png",
+        ]  # fmt: skip
+        printed = capsys.readouterr()
+        assert f"2 reconstructed, 1 skipped: {out}" in printed.out
+        assert printed.err.startswith(f"skipped: {tmp_path / 'bad.png'}: cannot read this picture")
+        face = load_parameters(written[0])
+        assert face.source == "c.png" and face.face_model_file == cap
+        assert face.crop.tolist() == [0, 0, 80]
+
+    def test_nothing_readable(self, run, cap, tmp_path):
+        for name in ("a.png", "b.png"):
+            (tmp_path / name).write_bytes(b"no picture")
+        with pytest.raises(
+            ValueError, match=r"no readable picture: .*a\.png: cannot read .*; and 1 more$"
+        ):
+            reconstruct_files([tmp_path], run, tmp_path / "out", cap, "cpu")
+
+
+class TestImagePaths:
+    def test_folders_and_files_in_order(self, photos):
+        paths = image_paths([photos / "more", str(photos / "notes.txt"), photos])
+        names = [path.relative_to(photos).as_posix() for path in paths]
+        # A file that is named is an input whatever it is; hidden ones and others in folders are none.
+        assert names == ["more/c.png", "notes.txt", "a.png", "b.JPG", "more/c.png"]
+
+    def test_panels_of_an_earlier_call_are_none(self, photos):
+        (photos / "a_panel.png").write_bytes(b"")
+        assert photos / "a_panel.png" in image_paths([photos])
+        (photos / "a.npz").write_bytes(b"")
+        assert photos / "a_panel.png" not in image_paths([photos])
+
+    def test_mistakes(self, tmp_path):
+        with pytest.raises(ValueError, match="no input; give image files or folders of images"):
+            image_paths([])
+        with pytest.raises(ValueError, match="none: no such image or folder"):
+            image_paths([tmp_path / "none"])
+        with pytest.raises(ValueError, match="no pictures in this folder"):
+            image_paths([tmp_path])

@@ -1,87 +1,24 @@
-"""Relighting: which way lights turn, what stays still, and one line for every mistake."""
+"""Relighting: which way lights turn, and how bright a face is under each."""
 
 import math
-import os
 
-import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageSequence
 
-from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.relighting import relight
-from mofa_nvdr.cli import main
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.light_sources import light_presets, load_light
 from mofa_nvdr.scene.lighting import ambient_light, directional_light, total_light
+from tests.helpers.lit_faces import BACKGROUND, SIZE, lit_face
 from tests.helpers.small_face import small_face
-
-SIZE = 64
-BACKGROUND = 33  # 0.13 * 255, rounded
 
 
 @pytest.fixture(scope="module")
 def model() -> FaceModel:
     return small_face(24)
-
-
-@pytest.fixture(scope="module")
-def cap(model, tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("model") / "cap.safetensors"
-    model.save(path)
-    return str(path)
-
-
-def _face(
-    model: FaceModel, seed: int | None = None, camera: Camera | None = None
-) -> FaceParameters:
-    """Code zero, or a random one of small numbers."""
-    vector = torch.zeros(1, model.layout.size)
-    if seed is not None:
-        generator = torch.Generator().manual_seed(seed)
-        vector = 0.1 * torch.randn(1, model.layout.size, generator=generator)
-    code = model.layout.unpack(vector)
-    crop = np.array([0.0, 0.0, 64.0])
-    return FaceParameters(code, camera or Camera(SIZE), crop, (model.name, model.hash), "a.jpg")
-
-
-@pytest.fixture
-def files(model, tmp_path) -> list[str]:
-    paths = [str(tmp_path / f"{k}.npz") for k in range(3)]
-    for seed, path in enumerate(paths):
-        _face(model, seed).save(path)
-    return paths
-
-
-@pytest.fixture
-def run_relight(cap, capsys):
-    """Call the command; its exit status and stderr's lines."""
-
-    def call(*args, face_model=cap):
-        capsys.readouterr()
-        words = [str(a) for a in args]
-        status = main(["relight", *words, "--face-model", face_model, "--device", "cpu"])
-        return status, capsys.readouterr().err.splitlines()
-
-    return call
-
-
-def _frames(path) -> list[np.ndarray]:
-    with Image.open(path) as gif:
-        return [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(gif)]
-
-
-def _probe(path, rows: int = 16) -> bytes:
-    """An .hdr panorama, flat, white with a bright left half."""
-    pixels = np.full((rows, 2 * rows, 4), (100, 100, 100, 128), np.uint8)
-    pixels[:, :rows, :3] = 250
-    header = f"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y {rows} +X {2 * rows}\n".encode()
-    content = header + pixels.tobytes()
-    path.write_bytes(content)
-    return content
 
 
 class TestRelight:
@@ -91,7 +28,7 @@ class TestRelight:
         return FaceDecoder(model, SIZE, frontal_only=False)
 
     def test_own_light_gives_the_decoders_image(self, model, decoder):
-        face = _face(model, seed=4)
+        face = lit_face(model, seed=4)
         with torch.no_grad():
             rendering = decoder(face.code)
         picture = relight(decoder, face, total_light(face.code.light)[0])
@@ -102,7 +39,7 @@ class TestRelight:
         assert (picture[0][~covered.numpy()] == BACKGROUND).all()
 
     def test_twice_the_light_is_twice_as_bright(self, model, decoder):
-        dim, bright = (relight(decoder, _face(model), ambient_light(e))[0] for e in (0.2, 0.4))
+        dim, bright = (relight(decoder, lit_face(model), ambient_light(e))[0] for e in (0.2, 0.4))
         assert np.abs(2.0 * dim - bright)[dim != BACKGROUND].max() <= 2
 
     @pytest.mark.parametrize(
@@ -111,14 +48,14 @@ class TestRelight:
     def test_light_goes_from_the_front_to_the_pictures_right(self, model, decoder, quarter, side):
         light = directional_light(torch.tensor([0.0, 0.0, 1.0]))
         turns = torch.tensor([0.0, quarter * math.pi / 2])
-        still, turned = relight(decoder, _face(model), light, turns).astype(float).mean(-1)
+        still, turned = relight(decoder, lit_face(model), light, turns).astype(float).mean(-1)
         gain = turned[:, SIZE // 2 :].mean() - turned[:, : SIZE // 2].mean()
         before = still[:, SIZE // 2 :].mean() - still[:, : SIZE // 2].mean()
         assert (gain - before) * side[1] > 5
         assert turned.mean() < still.mean()
 
     def test_turned_light_is_the_light_from_there(self, model, decoder):
-        face = _face(model)
+        face = lit_face(model)
         front = directional_light(torch.tensor([0.0, 0.3, 1.0]))
         right = directional_light(torch.tensor([1.0, 0.3, 0.0]))
         turned = relight(decoder, face, front, torch.tensor([math.pi / 2]))
@@ -126,196 +63,8 @@ class TestRelight:
 
     def test_full_turn_comes_back(self, model, decoder):
         light = light_presets()["key_left"]
-        a, b = relight(decoder, _face(model), light, torch.tensor([0.0, 2 * math.pi]))
+        a, b = relight(decoder, lit_face(model), light, torch.tensor([0.0, 2 * math.pi]))
         assert np.abs(a.astype(int) - b).max() <= 1
-
-
-class TestRelightCommand:
-    @pytest.mark.parametrize("preset", sorted(light_presets()))
-    def test_presets(self, run_relight, files, tmp_path, preset):
-        assert run_relight(files[0], "--light", preset, "--out", tmp_path / "x.png") == (0, [])
-        assert iio.imread(tmp_path / "x.png").shape == (SIZE, SIZE, 3)
-
-    def test_several_faces_side_by_side(self, run_relight, files, tmp_path):
-        assert run_relight(*files, "--light", "front", "--out", tmp_path / "all.png")[0] == 0
-        together = iio.imread(tmp_path / "all.png")
-        assert together.shape == (SIZE, 3 * SIZE, 3)
-        for k, file in enumerate(files):
-            run_relight(file, "--light", "front", "--out", tmp_path / "one.png")
-            one = iio.imread(tmp_path / "one.png")
-            assert np.array_equal(together[:, k * SIZE : (k + 1) * SIZE], one)
-
-    def test_probe(self, run_relight, files, tmp_path, model):
-        _probe(tmp_path / "half.hdr")
-        out = tmp_path / "x.png"
-        assert run_relight(files[0], "--light", tmp_path / "half.hdr", "--out", out) == (0, [])
-        picture = iio.imread(out).astype(float)
-        assert picture[:, : SIZE // 2].mean() > picture[:, SIZE // 2 :].mean() + 5
-        decoder = FaceDecoder(model, SIZE, frontal_only=False)
-        light = load_light(str(tmp_path / "half.hdr"))
-        assert np.array_equal(picture, relight(decoder, _face(model, 0), light)[0])
-
-    def test_light_of_another_face(self, run_relight, files, tmp_path, model):
-        out = tmp_path / "x.png"
-        assert run_relight(files[0], "--light", files[1], "--out", out) == (0, [])
-        lit = model.layout.unpack(_face(model, 0).code.pack())
-        lit = lit.replace(light=_face(model, 1).code.light)
-        decoder = FaceDecoder(model, SIZE, frontal_only=False)
-        with torch.no_grad():
-            face = decoder(lit)
-        inside = face.mask[0, 0].numpy() > 0
-        expected = (face.image[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
-        assert np.array_equal(iio.imread(out)[inside], expected[inside])
-
-    def test_light_of_a_face_of_another_model(self, run_relight, files, tmp_path):
-        other = small_face(16, modes=6)
-        _face(other, 1).save(tmp_path / "other.npz")
-        out = tmp_path / "x.png"
-        assert run_relight(files[0], "--light", tmp_path / "other.npz", "--out", out) == (0, [])
-
-    @pytest.mark.parametrize("size", [96, 128])
-    def test_image_size_scales_the_same_view(self, run_relight, files, tmp_path, size):
-        small, large = tmp_path / "small.png", tmp_path / "large.png"
-        run_relight(files[0], "--light", "key_left", "--out", small)
-        run_relight(files[0], "--light", "key_left", "--out", large, "--image-size", size)
-        a, b = iio.imread(small), iio.imread(large)
-        assert b.shape == (size, size, 3)
-        shrunk = np.array(Image.fromarray(b).resize((SIZE, SIZE), Image.Resampling.BOX))
-        assert (
-            np.abs(a.astype(int) - shrunk).mean() < 2
-        )  # 0.75 of 255 measured: the outline's steps
-
-    def test_faces_of_different_sizes(self, run_relight, files, tmp_path, model):
-        """All are drawn at the largest one's height."""
-        _face(model, 5, Camera(96)).save(tmp_path / "large.npz")
-        out = tmp_path / "x.png"
-        status = run_relight(files[0], tmp_path / "large.npz", "--light", "front", "--out", out)
-        assert status == (0, [])
-        assert iio.imread(out).shape == (96, 192, 3)
-
-    def test_oblong_camera(self, run_relight, tmp_path, model):
-        _face(model, 5, Camera((48, 64))).save(tmp_path / "wide.npz")
-        out = tmp_path / "x.png"
-        arguments = (tmp_path / "wide.npz", "--light", "front", "--out", out)
-        assert run_relight(*arguments, "--image-size", "96") == (0, [])
-        assert iio.imread(out).shape == (96, 128, 3)
-
-    def test_no_temporary_file_is_left(self, run_relight, files, tmp_path):
-        run_relight(files[0], "--light", "front", "--out", tmp_path / "x.png")
-        assert sorted(os.listdir(tmp_path)) == ["0.npz", "1.npz", "2.npz", "x.png"]
-
-
-class TestRotate:
-    def test_one_turn(self, run_relight, files, tmp_path):
-        gif, png = tmp_path / "x.gif", tmp_path / "x.png"
-        arguments = (*files[:2], "--light", "key_left", "--out")
-        assert run_relight(*arguments, gif, "--rotate", "--frames", "12") == (0, [])
-        run_relight(*arguments, png)
-        frames, still = _frames(gif), iio.imread(png)
-        assert len(frames) == 12
-        assert all(frame.shape == (SIZE, 2 * SIZE, 3) for frame in frames)
-        # A GIF frame has 256 colours: 1.6 of 255 was measured on average.
-        assert np.abs(frames[0].astype(int) - still).mean() < 3
-        # The light has gone round once: the first frame follows on the last as the second on the first.
-        steps = [np.abs(frames[k].astype(int) - frames[k - 1]).mean() for k in range(len(frames))]
-        assert max(steps) < 4 * np.median(steps) and min(steps) > 0.5
-
-    def test_face_keeps_still(self, run_relight, files, tmp_path):
-        gif = tmp_path / "x.gif"
-        run_relight(files[0], "--light", "key_left", "--out", gif, "--rotate", "--frames", "8")
-        png = tmp_path / "x.png"
-        run_relight(files[0], "--light", "ambient", "--out", png)
-        outside = (iio.imread(png) == BACKGROUND).all(-1)
-        assert 0.2 < outside.mean() < 0.8
-        for frame in _frames(gif):
-            assert np.abs(frame[outside].astype(int) - BACKGROUND).max() <= 2
-
-    def test_plays_for_ever(self, run_relight, files, tmp_path):
-        gif = tmp_path / "x.gif"
-        run_relight(files[0], "--light", "key_left", "--out", gif, "--rotate", "--frames", "4")
-        with Image.open(gif) as image:
-            assert image.info["loop"] == 0 and image.info["duration"] == 60
-
-
-class TestMistakes:
-    @pytest.fixture
-    def refused(self, run_relight):
-        def call(*args, **options) -> str:
-            status, errors = run_relight(*args, **options)
-            assert status == 2 and len(errors) == 1, errors
-            assert errors[0].startswith("mofa-nvdr: ")
-            return errors[0]
-
-        return call
-
-    def test_endings(self, refused, files, tmp_path):
-        text = refused(files[0], "--light", "front", "--out", tmp_path / "x.jpg")
-        assert f"--out {tmp_path / 'x.jpg'}: expected a .png file" in text
-        text = refused(files[0], "--light", "front", "--out", tmp_path / "x.png", "--rotate")
-        assert "expected a .gif file with --rotate" in text
-
-    def test_unknown_preset(self, refused, files, tmp_path):
-        text = refused(files[0], "--light", "moonlight", "--out", tmp_path / "x.png")
-        assert "moonlight: neither an .hdr light probe nor a preset" in text and "key_left" in text
-
-    def test_half_a_probe(self, refused, files, tmp_path):
-        content = _probe(tmp_path / "half.hdr")
-        (tmp_path / "half.hdr").write_bytes(content[: len(content) // 2])
-        text = refused(files[0], "--light", tmp_path / "half.hdr", "--out", tmp_path / "x.png")
-        assert f"{tmp_path / 'half.hdr'}: ends after row" in text
-        assert not (tmp_path / "x.png").exists()
-
-    @pytest.mark.parametrize("name", ["no.hdr", "no.npz"])
-    def test_missing_light(self, refused, files, tmp_path, name):
-        text = refused(files[0], "--light", tmp_path / name, "--out", tmp_path / "x.png")
-        assert str(tmp_path / name) in text
-
-    def test_missing_or_damaged_parameters(self, refused, files, tmp_path):
-        arguments = ("--light", "front", "--out", tmp_path / "x.png")
-        assert f"{tmp_path / 'no.npz'}: no such file" in refused(tmp_path / "no.npz", *arguments)
-        (tmp_path / "bad.npz").write_bytes(b"nothing")
-        assert "not a readable .npz" in refused(files[0], tmp_path / "bad.npz", *arguments)
-        with np.load(files[0]) as file:
-            arrays = {key: file[key] for key in file.files}
-        arrays["light"][0, 0] = np.nan
-        np.savez(tmp_path / "bad.npz", **arrays)
-        assert "light holds values that are not finite" in refused(tmp_path / "bad.npz", *arguments)
-
-    def test_parameters_of_another_model(self, refused, tmp_path):
-        _face(small_face(24, seed=5), 0).save(tmp_path / "other.npz")
-        text = refused(tmp_path / "other.npz", "--light", "front", "--out", tmp_path / "x.png")
-        assert "parameters of face model cap" in text and "give theirs as --face-model" in text
-
-    def test_parameters_that_do_not_fit_their_model(self, refused, files, tmp_path):
-        with np.load(files[0]) as file:
-            arrays = {key: file[key] for key in file.files}
-        np.savez(tmp_path / "bad.npz", **{**arrays, "shape": np.zeros(9, np.float32)})
-        text = refused(tmp_path / "bad.npz", "--light", "front", "--out", tmp_path / "x.png")
-        assert f"{tmp_path / 'bad.npz'}: FaceCode: shape is [1, 9], expected [1, 4]" in text
-
-    def test_unwritable_out(self, refused, files, tmp_path):
-        for out in (tmp_path / "no" / "x.png", tmp_path / "0.npz" / "x.png"):
-            text = refused(files[0], "--light", "front", "--out", out)
-            assert f"--out {out}: cannot write there" in text
-        (tmp_path / "x.png").mkdir()
-        text = refused(files[0], "--light", "front", "--out", tmp_path / "x.png")
-        assert "cannot write there" in text
-        assert not (tmp_path / "x.png.tmp").exists()
-
-    def test_numbers(self, refused, files, tmp_path):
-        arguments = (files[0], "--light", "key_left", "--out", tmp_path / "x.gif", "--rotate")
-        assert "--frames is 1, expected 2 or more" in refused(*arguments, "--frames", "1")
-        text = refused(*arguments, "--image-size", "-1")
-        assert "--image-size is -1, expected 0 or more pixels" in text
-
-    def test_no_files(self, refused, tmp_path):
-        assert "file" in refused("--light", "front", "--out", tmp_path / "x.png").lower()
-
-    def test_missing_face_model(self, refused, files, tmp_path):
-        text = refused(
-            files[0], "--light", "front", "--out", tmp_path / "x.png", face_model="no.safetensors"
-        )
-        assert "face model 'no.safetensors': no such file" in text
 
 
 class TestExposure:
@@ -324,7 +73,7 @@ class TestExposure:
     def _brightness(self, face_model: FaceModel, light: torch.Tensor) -> tuple[float, float]:
         """Mean brightness of the face, and the share of its pixels that are burnt out."""
         decoder = FaceDecoder(face_model, 96, frontal_only=False)
-        face = _face(face_model, camera=Camera(96))
+        face = lit_face(face_model, camera=Camera(96))
         picture = relight(decoder, face, light)[0]
         with torch.no_grad():
             covered = decoder(face.code).mask[0, 0].numpy() > 0
