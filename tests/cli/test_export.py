@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from mofa_nvdr.apply.export import Options
 from mofa_nvdr.cli import main
-from tests.helpers.commands import error_line
+from tests.helpers.commands import calls_of, error_line, help_words
 from tests.helpers.exported_faces import some_face
 from tests.helpers.mesh_readers import Glb, geometry_of
 from tests.helpers.small_face import small_face, textured_face
@@ -83,3 +84,26 @@ class TestCommand:
         args = ["export", cap[3], "--out", str(tmp_path / "face.obj"), "--face-model", cap[1]]
         assert "cannot write there" in error_line(capsys, *args)
         assert sorted(set(os.listdir(tmp_path)) - {"face_texture.png"}) == before
+
+
+class TestOptions:
+    def test_into_one_call(self, monkeypatch):
+        calls = calls_of(monkeypatch, "mofa_nvdr.apply.export.export_file")
+        assert main(["export", "default", "--out", "a.obj"]) == 0
+        words = ["--face-model", "m.safetensors", "--units", "m", "--color", "vertex"]
+        more = ["--lit", "--posed", "--neutral", "--targets", "modes", "--texture-size", "64"]
+        assert main(["export", "face.npz", "--out", "b.glb", *words, *more]) == 0
+        assert calls == [
+            ("default", "a.obj", "", Options()),
+            (
+                "face.npz",
+                "b.glb",
+                "m.safetensors",
+                Options("m", "vertex", True, True, True, "modes", 64),
+            ),
+        ]
+
+    def test_help_has_units(self, capsys):
+        words = help_words(capsys, "export")
+        assert "m for .glb (its specification), mm else" in words
+        assert "side of the texture in texels" in words

@@ -6,7 +6,8 @@ import pytest
 
 from mofa_nvdr.cli import main
 from mofa_nvdr.face.info import describe
-from tests.helpers.commands import error_line
+from mofa_nvdr.face.model import FaceModel
+from tests.helpers.commands import error_line, help_words
 from tests.helpers.small_face import textured_face
 
 
@@ -36,3 +37,19 @@ class TestInfo:
         assert "not a readable" in error_line(
             capsys, "model", "info", str(tmp_path / "a.safetensors")
         )
+
+
+class TestOptions:
+    def test_the_built_in_face_is_the_default(self, monkeypatch, capsys):
+        monkeypatch.setattr(FaceModel, "load", lambda name: name)
+        monkeypatch.setattr("mofa_nvdr.face.info.describe", lambda model: {"asked": model})
+        for words in ([], ["m.safetensors"]):
+            assert main(["model", "info", *words, "--json"]) == 0
+        lines = capsys.readouterr().out
+        assert lines.index('"default"') < lines.index('"m.safetensors"')
+
+    def test_wrong_one(self, capsys):
+        assert "--yaml" in error_line(capsys, "model", "info", "--yaml")
+
+    def test_help(self, capsys):
+        assert "'default' or a .safetensors file" in help_words(capsys, "model", "info")

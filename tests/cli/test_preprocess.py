@@ -16,7 +16,9 @@ from mofa_nvdr.data import (
     open_corpus,
     val_batches,
 )
+from mofa_nvdr.data.crops.preprocess import Options
 from mofa_nvdr.data.images import read_image
+from tests.helpers.commands import calls_of, error_line, help_words
 from tests.helpers.landmarked_photographs import POINTS_5, photograph
 
 
@@ -111,3 +113,24 @@ class TestMistakes:
         assert message in error and error.count("\n") == 1
         assert sorted(tmp_path.rglob("*")) == before
         assert (tmp_path / "images" / "own.png").read_bytes() == own
+
+
+class TestOptions:
+    def test_into_one_call(self, monkeypatch):
+        calls = calls_of(monkeypatch, "mofa_nvdr.data.crops.preprocess.preprocess_files")
+        assert main(["preprocess", "a", "b.png", "--out", "o"]) == 0
+        numbers = {"size": 64, "smallest": 20, "sharpness": 3.5, "turned": 0.4, "score": 1.5}
+        options = {**numbers, "landmark-model": "m.dat", "workers": 3, "shards": 7.5}
+        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+        assert main(["preprocess", "a", "--out", "o", *words]) == 0
+        assert calls == [
+            (["a", "b.png"], "o", Options(), 2, 0.0),
+            (["a"], "o", Options(64, 20, 3.5, 0.4, 1.5, "m.dat"), 3, 7.5),
+        ]
+
+    def test_help_has_units(self, capsys):
+        words = help_words(capsys, "preprocess")
+        assert "side of the crops in pixels" in words and "shards of about so many MB" in words
+
+    def test_wrong_one(self, capsys):
+        assert "--size" in error_line(capsys, "preprocess", "a", "--out", "o", "--size", "large")

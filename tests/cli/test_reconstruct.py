@@ -12,6 +12,7 @@ from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.render.pictures import panels
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from mofa_nvdr.runs.trained import Reconstructor
+from tests.helpers.commands import calls_of, error_line, help_words
 from tests.helpers.photos_to_reconstruct import SIZE, smooth_picture, write_photos
 from tests.helpers.small_face import small_face
 
@@ -205,3 +206,25 @@ class TestMistakes:
             ["reconstruct", str(photos), "--checkpoint", str(run), "--out", "o", "--device", "tpu"]
         )
         assert status == 2 and "--device is 'tpu'" in capsys.readouterr().err
+
+
+class TestOptions:
+    def test_into_one_call(self, monkeypatch):
+        calls = calls_of(monkeypatch, "mofa_nvdr.apply.reconstruction.reconstruct_files")
+        needed = ["--checkpoint", "runs/a", "--out", "o"]
+        assert main(["reconstruct", "a", "b.png", *needed]) == 0
+        more = ["--face-model", "m.safetensors", "--device", "cpu", "--runtime", "onnx"]
+        assert main(["reconstruct", "a", *needed, *more]) == 0
+        assert calls == [
+            (["a", "b.png"], "runs/a", "o", "", "auto", "torch"),
+            (["a"], "runs/a", "o", "m.safetensors", "cpu", "onnx"),
+        ]
+
+    def test_wrong_ones(self, capsys):
+        assert "--checkpoint" in error_line(capsys, "reconstruct", "a", "--out", "o")
+        words = ["a", "--checkpoint", "c", "--out", "o", "--sise", "3"]
+        assert "--sise" in error_line(capsys, "reconstruct", *words)
+
+    def test_help(self, capsys):
+        words = help_words(capsys, "reconstruct")
+        assert "image files, or folders of images" in words and "auto, cpu or cuda" in words

@@ -14,6 +14,7 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.light_sources import light_presets, load_light
+from tests.helpers.commands import calls_of, help_words
 from tests.helpers.lit_faces import BACKGROUND, SIZE, lit_face
 from tests.helpers.small_face import small_face
 
@@ -252,3 +253,20 @@ class TestMistakes:
             files[0], "--light", "front", "--out", tmp_path / "x.png", face_model="no.safetensors"
         )
         assert "face model 'no.safetensors': no such file" in text
+
+
+class TestOptions:
+    def test_into_one_call(self, monkeypatch):
+        calls = calls_of(monkeypatch, "mofa_nvdr.apply.relighting.relight_files")
+        needed = ["--light", "front", "--out", "x.png"]
+        assert main(["relight", "a.npz", "b.npz", *needed]) == 0
+        more = ["--rotate", "--frames", "9", "--image-size", "96", "--face-model", "m.safetensors"]
+        assert main(["relight", "a.npz", *needed, *more, "--device", "cpu"]) == 0
+        assert calls == [
+            (["a.npz", "b.npz"], "front", "x.png", False, 48, 0, "", "auto"),
+            (["a.npz"], "front", "x.png", True, 9, 96, "m.safetensors", "cpu"),
+        ]
+
+    def test_help_has_units(self, capsys):
+        words = help_words(capsys, "relight")
+        assert "height of the picture in pixels" in words and "pictures in one turn" in words

@@ -167,40 +167,9 @@ class TestOptions:
         shards = open_corpus(out / "shards", "train", SIZE)
         assert shards.has_landmarks and shards[0].code is not None
 
-    def test_command(self, model: str, tmp_path: Path, capsys):
-        args = ["synthesize", "--count", "3", "--size", "32", "--face-model", model]
-        assert main([*args, "--out", str(tmp_path / "out"), "--plain"]) == 0
-        assert f"3 faces: {tmp_path / 'out'}" in capsys.readouterr().out
-        assert iio.imread(tmp_path / "out" / "images" / "0000002.jpg").shape == (32, 32, 3)
-
 
 class TestMistakes:
-    @pytest.mark.parametrize(
-        ("more", "message"),
-        [
-            (["--count", "0"], "synthesize: count is 0, expected at least 1"),
-            (["--size", "8"], "synthesize: size is 8, expected at least 16"),
-            (["--workers", "0"], "synthesize: workers is 0, expected at least 1"),
-            (["--seed", "-1"], "synthesize: seed is -1, expected 0 or more"),
-            (["--shards", "-2"], "synthesize: shards is -2, expected 0 or more"),
-            (["--lights", "none"], "none: no such folder of .hdr light probes"),
-            (["--backgrounds", "none"], "none: no such folder of photographs"),
-            (["--face-model", "none.safetensors"], "none.safetensors"),
-            (["--out", ""], "--out is empty, expected a folder"),
-            (["--out", "file"], "--out file: cannot write there (Not a directory); give another"),
-        ],
-    )
-    def test_one_line(self, tmp_path: Path, monkeypatch, capsys, more, message):
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / "file").touch()
-        assert main(["synthesize", "--count", "2", "--out", "out", *more]) == 2
-        error = capsys.readouterr().err
-        assert message in error and error.count("\n") == 1
-        assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-    def test_other_options_than_before(
-        self, corpus: Path, options: SynthesisOptions, tmp_path: Path
-    ):
+    def test_other_options_than_before(self, corpus: Path, options: Options, tmp_path: Path):
         with pytest.raises(
             ValueError, match="another plain, seed; use the options of before, or an"
         ):
