@@ -6,6 +6,7 @@ import pytest
 
 from mofa_nvdr.cli import main
 from mofa_nvdr.importers.foreign import ImportOptions
+from mofa_nvdr.importers.formats import ALIASES, FORMATS
 from tests.helpers.commands import calls_of, error_line, help_words
 
 
@@ -37,3 +38,10 @@ class TestOptions:
     def test_help_has_units(self, capsys):
         words = help_words(capsys, "model", "import")
         assert "in millimetres and our axes" in words and "vertices from 0" in words
+
+    def test_help_names_every_format(self, capsys):
+        with pytest.raises(SystemExit):
+            main(["model", "import", "--help"])
+        words = capsys.readouterr().out.replace("\n", "").replace("│", "").replace(" ", "")
+        assert ",".join(("ict", "bfm2009")) in words
+        assert all(name in words for name in (*FORMATS, *ALIASES))

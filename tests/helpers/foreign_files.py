@@ -8,6 +8,7 @@ import pickle
 import struct
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ import scipy.io
 import scipy.sparse
 from scipy.spatial import Delaunay
 
+from mofa_nvdr.cli import main
 from mofa_nvdr.face.model import FaceModel
 
 EYES = (range(36, 42), range(42, 48))
@@ -326,3 +328,37 @@ def _paired(triangles: np.ndarray) -> list[list[int]]:
             rows.append(one)
             used.add(i)
     return rows
+
+
+# format -> (writer, name of the file)
+FILES = {
+    "bfm2009": (write_bfm2009, "01_MorphableModel.mat"),
+    "deep3d": (write_deep3d, "BFM_model_front.mat"),
+    "lyhm": (write_lyhm, "lyhm.mat"),
+    "bfm2017": (write_bfm2017, "model2017-1_bfm_nomouth.h5"),
+    "flame": (write_flame, "generic_model.pkl"),
+    "gnm": (write_gnm, "gnm_head.npz"),
+    "eos": (write_eos, "sfm.bin"),
+    "ict": (write_ict, "FaceXModel"),
+}
+
+
+def basis(model: FaceModel, name: str) -> np.ndarray:
+    return getattr(model, f"{name}_basis").numpy()
+
+
+def refused(capsys, out: Path, *args: object) -> str:
+    """An import that must fail with one line and write nothing; the line."""
+    before = sorted(p.name for p in out.parent.iterdir())
+    assert main(["model", "import", *map(str, args), "--out", str(out)]) == 2
+    text = capsys.readouterr().err.strip()
+    assert text.startswith("mofa-nvdr: ") and len(text.splitlines()) == 1, text
+    assert sorted(p.name for p in out.parent.iterdir()) == before
+    return text
+
+
+def with_member(source: Path, target: Path, name: str, body: bytes) -> None:
+    """A copy of a zip archive with one member exchanged."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for member in old.namelist():
+            new.writestr(member, body if member == name else old.read(member))

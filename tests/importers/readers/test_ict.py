@@ -10,9 +10,11 @@ from scipy.spatial import cKDTree
 
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.importers.foreign import ImportOptions
-from mofa_nvdr.importers.formats import import_file
+from mofa_nvdr.importers.formats import import_file, import_model
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.topology import topology
+from tests.helpers import foreign_files as ff
+from tests.helpers.foreign_files import basis, refused
 
 IDENTITIES = 12
 EXPRESSIONS = ("jawOpen", "mouthClose", "mouthSmile_L", "mouthSmile_R", "eyeBlink_L", "eyeBlink_R",
@@ -143,3 +145,64 @@ class TestPublishedTopology:
         spots = pictures[0].landmarks[0].long()
         tone = pictures[0].albedo[0].mean(0)[spots[:, 1], spots[:, 0]]
         assert tone[29] > tone[[51, 57]].mean() and tone[29] > tone[[19, 24]].mean()
+
+
+class TestIct:
+    @pytest.mark.parametrize("quads", [False, True])
+    def test_eyes_are_closed_and_the_rest_is_left(self, quads, foreign, tmp_path, options):
+        from mofa_nvdr.scene.topology import topology
+
+        path = ff.write_ict(tmp_path / "ict", foreign, quads)
+        model, _ = import_model("ict", path, options)
+        facts = topology(model.triangles)
+        assert facts.is_manifold and facts.num_components == 1
+        assert facts.euler_number == 1  # a disc: no hole is left
+        assert float(model.mean_shape[:, 2].min()) > -120  # nothing of the back of the head
+
+    def test_modes_are_orthogonal_and_describe_the_same_faces(self, files, options, foreign):
+        model, _ = import_model("ict", files["ict"], options)
+        flat = basis(model, "shape").reshape(model.layout.num_shape, -1)
+        gram = flat @ flat.T
+        off = gram - np.diag(np.diag(gram))
+        assert np.abs(off).max() < 1e-4 * gram.max()
+        assert (np.diff(np.diag(gram)) < 0).all()
+
+    def test_named_expressions_and_their_halves(self, files, options):
+        model, _ = import_model("ict", files["ict"], options)
+        assert set(model.named_expressions) == {
+            "jawOpen", "mouthClose", "mouthSmile_L", "mouthSmile_R",
+        }  # fmt: skip
+        # jawOpen and mouthClose in two halves each, the smiles: six directions.
+        assert model.layout.num_expression == 6
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda d: (d / "generic_neutral_mesh.obj").unlink(), "not ICT-FaceKit"),
+            (lambda d: [p.unlink() for p in d.glob("identity*")], "no identity000.obj and on"),
+            (lambda d: (d / "jawOpen.obj").write_text("v 1 2 3\n"), "jawOpen.obj: 1 vertices, but"),
+            (lambda d: (d / "jawOpen.obj").write_text("v 1 x 3\n"), "'v' line is not 3 numbers"),
+            (lambda d: (d / "jawOpen.obj").write_text("v 1 nan 3\n"), "numbers that are not finite"),
+            (lambda d: _replace(d, "f 1/1", "f 9999/1"), "points outside the mesh"),
+            (lambda d: _replace(d, "f 1/1", "f 1/9999"), "a texture corner points outside"),
+            (lambda d: _replace(d, "f 1/1", "f 1/1 2/2 3/3 4/4 5/5"), "expected 3 or 4"),
+            (lambda d: _replace(d, "f 1/1", "f one"), "is not a polygon"),
+        ],
+    )  # fmt: skip
+    def test_wrong_files(self, change, message, foreign, tmp_path, capsys, files):
+        folder = ff.write_ict(tmp_path / "ict", foreign)
+        change(folder)
+        landmarks = files["eos"].with_name("landmarks.json")
+        text = refused(capsys, tmp_path / "a.safetensors", "ict", folder, "--landmarks", landmarks)
+        assert message in text
+
+    def test_unknown_topology_needs_landmarks(self, files, tmp_path, capsys):
+        text = refused(capsys, tmp_path / "a.safetensors", "ict", files["ict"])
+        assert "its 68 landmarks are not known; give them as --landmarks FILE" in text
+
+
+def _replace(folder: Path, old: str, new: str) -> None:
+    path = folder / "generic_neutral_mesh.obj"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
