@@ -14,9 +14,9 @@ def principal_modes(modes: np.ndarray, count: int) -> tuple[np.ndarray, float]:
     Returns:
         modes [C, V, 3] float32; the share of the variance that they keep.
     """
-    flat = modes.reshape(len(modes), -1).astype(np.float64)
-    if len(flat) == 0 or count == 0:
+    if len(modes) == 0 or count == 0:
         return modes[:0].astype(np.float32), 0.0
+    flat = modes.reshape(len(modes), -1).astype(np.float64)
     values, vectors = np.linalg.eigh(flat @ flat.T)
     values, vectors = values[::-1], vectors[:, ::-1]
     total = values.clip(0).sum()
