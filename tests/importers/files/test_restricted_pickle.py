@@ -5,7 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy.sparse
 
+from mofa_nvdr.importers.files.restricted_pickle import read_object_npy, read_pickle
+from mofa_nvdr.importers.foreign import ModelFileError
+from tests.helpers import foreign_files as ff
 from tests.helpers.foreign_files import refused
 
 
@@ -47,3 +51,51 @@ class TestHostile:
             tmp_path / "l.npy",
         )  # fmt: skip
         assert "refused" in text and not (tmp_path / "pwned").exists()
+
+
+class TestReadPickle:
+    @pytest.mark.parametrize("protocol", [2, 4])
+    def test_arrays_of_every_kind(self, tmp_path, protocol):
+        matrix = np.arange(6.0).reshape(2, 3)
+        given = {
+            "c": matrix, "fortran": np.asfortranarray(matrix), "big": matrix.astype(">f4"),
+            "integers": np.arange(3, dtype=np.uint32), "number": np.float64(2.5), "text": "words",
+            "inner": {"deeper": matrix}, b"key": 1,
+        }  # fmt: skip
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps(given, protocol=protocol))
+        found = read_pickle(tmp_path / "a.pkl")
+        for name in ("c", "fortran", "big"):
+            assert np.array_equal(found[name], matrix)
+        assert found["integers"].tolist() == [0, 1, 2] and found["integers"].dtype == np.uint32
+        assert found["number"] == 2.5 and found["text"] == "words"
+        assert np.array_equal(found["inner"]["deeper"], matrix)
+
+    @pytest.mark.parametrize("form", [scipy.sparse.csc_matrix, scipy.sparse.csr_matrix])
+    def test_sparse_comes_dense(self, tmp_path, form):
+        dense = np.array([[0, 2.0, 0], [1, 0, 0]])
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"j": form(dense)}, protocol=2))
+        assert np.array_equal(read_pickle(tmp_path / "a.pkl")["j"], dense)
+
+    def test_chumpy_gives_its_numbers(self, tmp_path, foreign):
+        """Without chumpy: an object of its classes keeps its state alone."""
+        path = ff.write_flame(tmp_path / "a.pkl", foreign, chumpy=True)
+        assert b"chumpy" in path.read_bytes()
+        np.testing.assert_allclose(read_pickle(path)["v_template"], foreign.mean / 1e3)
+
+
+class TestReadObjectNpy:
+    def test_dict_or_none(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.array({"x": np.arange(3)}, dtype=object))
+        np.save(tmp_path / "b.npy", np.arange(68))
+        assert read_object_npy(tmp_path / "a.npy")["x"].tolist() == [0, 1, 2]
+        assert read_object_npy(tmp_path / "b.npy") is None
+
+    def test_several_objects(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.array([{}, {}], dtype=object))
+        with pytest.raises(ModelFileError, match=r"a\.npy: refused: .*an array of objects"):
+            read_object_npy(tmp_path / "a.npy")
+
+    def test_no_npy(self, tmp_path):
+        (tmp_path / "a.npy").write_bytes(b"no")
+        with pytest.raises(ModelFileError, match=r"a\.npy: not a readable \.npy file"):
+            read_object_npy(tmp_path / "a.npy")
