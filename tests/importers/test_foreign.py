@@ -1,8 +1,12 @@
 """What every reader hands over: sizes that agree, finite numbers, indices within the mesh."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from mofa_nvdr.importers.foreign import ForeignModel, ModelFileError, check_indices, check_size
 from tests.helpers import foreign_files as ff
 from tests.helpers.foreign_files import FILES, refused
 
@@ -36,3 +40,58 @@ class TestHostile:
         landmarks = files["eos"].with_name("landmarks.json")
         text = refused(capsys, tmp_path / "a.safetensors", key, path, "--landmarks", landmarks)
         assert "outside the mesh" in text
+
+
+def square(**changes: object) -> ForeignModel:
+    """Four vertices, one quad, one mode."""
+    parts = {
+        "mean": np.eye(4)[:, :3], "shape": np.ones((1, 4, 3)), "polygons": np.array([[0, 1, 2, 3]]),
+        **changes,
+    }  # fmt: skip
+    return ForeignModel("square", "own work", "here", **parts)
+
+
+class TestForeignModel:
+    def test_complete(self):
+        square().check(Path("a"))
+        square(polygons=np.array([[0, 1, 2, -1]]), landmarks={8: 3}).check(Path("a"))
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"mean": np.zeros((3, 3))}, "the mean shape is [3, 3], expected [V, 3] with 4 to"),
+            ({"mean": np.zeros((4, 2))}, "the mean shape is [4, 2], expected [V, 3] with 4 to"),
+            ({"shape": np.ones((1, 5, 3))}, "the identity modes are [1, 5, 3], expected [K, 4, 3]"),
+            ({"shape": np.ones((0, 4, 3))}, "no identity mode in this file"),
+            ({"expression": np.ones((1, 3))}, "the expression modes are [1, 3], expected [K, 4, 3]"),
+            ({"mean_albedo": np.ones((5, 3))}, "the mean albedo is [5, 3], expected [4, 3]"),
+            ({"mean_albedo": np.full((4, 3), np.nan)}, "the mean albedo holds numbers that are not"),
+            ({"named_expressions": {"grin": np.full((4, 3), np.inf)}}, "the grin holds numbers that"),
+            ({"polygons": np.array([[0, 1, -1]])}, "a polygon points outside the mesh (vertices -1 to"),
+            ({"polygons": np.array([[0, 1, 2, 4]])}, "a polygon points outside the mesh (vertices 4 to"),
+            ({"polygons": np.array([[0, 1, 2, -2]])}, "a polygon points outside the mesh (vertices -2"),
+            ({"landmarks": {0: 4}}, "a landmark points outside the mesh (vertices 4 to 4"),
+        ],
+    )  # fmt: skip
+    def test_wrong(self, changes, message):
+        with pytest.raises(ModelFileError, match=re.escape(f"a.bin: {message}")):
+            square(**changes).check(Path("a.bin"))
+
+
+class TestCheckIndices:
+    def test_limits(self):
+        check_indices(Path("a"), "f", np.array([[0, 3]]), 4)
+        check_indices(Path("a"), "f", np.zeros((0, 3), int), 0)
+        message = "a: f points outside the mesh (vertices -1 to 4 counted from 0; the mesh has 4)"
+        with pytest.raises(ModelFileError, match=re.escape(message)):
+            check_indices(Path("a"), "f", np.array([-1, 4]), 4)
+
+
+class TestCheckSize:
+    def test_limits(self):
+        """20,000^2 numbers are the most; the product does not overflow."""
+        check_size(Path("a"), "x", (20_000, 20_000))
+        with pytest.raises(ModelFileError, match=r"a: x is \[20001, 20000\]: 4e\+08 numbers, more"):
+            check_size(Path("a"), "x", (20_001, 20_000))
+        with pytest.raises(ModelFileError, match=r"1\.84e\+19 numbers"):
+            check_size(Path("a"), "x", (2**32, 2**32))
