@@ -19,7 +19,15 @@ class TestOptions:
         assert calls == [("runs/a", "", "", ())]
 
     def test_all(self, calls):
-        options = ["--out", "e.onnx", "--face-model", "m.safetensors", "--photographs", "a", "b.png"]
+        options = [
+            "--out",
+            "e.onnx",
+            "--face-model",
+            "m.safetensors",
+            "--photographs",
+            "a",
+            "b.png",
+        ]
         assert main(["export-encoder", "runs/a", *options]) == 0
         assert calls == [("runs/a", "e.onnx", "m.safetensors", ("a", "b.png"))]
 

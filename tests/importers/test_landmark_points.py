@@ -1,8 +1,12 @@
 """The 68 landmarks: published lists, the user's file in every form, and files that are wrong."""
 
+import re
+
+import numpy as np
 import pytest
 
-from mofa_nvdr.importers.landmark_points import known_landmarks
+from mofa_nvdr.importers.foreign import ModelFileError
+from mofa_nvdr.importers.landmark_points import known_landmarks, read_landmarks
 from tests.helpers.foreign_files import refused
 
 
@@ -53,3 +57,43 @@ class TestMistakes:
             capsys, tmp_path / "a.safetensors", "gnm", files["gnm"], "--landmarks", tmp_path / name
         )
         assert f"--landmarks {tmp_path / name}: " in message
+
+
+class TestWrongFiles:
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("l.json", "{", "expected 68 vertex indices counted from 0 (Expecting property name"),
+            (
+                "l.json",
+                '"x"',
+                "expected 68 vertex indices counted from 0 (neither a list nor a table)",
+            ),
+            ("l.json", "[1, 2]", "2 landmarks, expected 68 vertex indices counted from 0"),
+            ("l.json", '{"0": 1}', "1 landmarks, expected 68 vertex indices counted from 0"),
+            (
+                "l.json",
+                "[1, 2, 3, 4, 5, 9.5]",
+                "expected 68 vertex indices counted from 0 (9.5 is no",
+            ),
+            ("l.json", "[1, 2, 3, 4, 5, 100]", "vertex 100 is outside the mesh, which has 100"),
+            ("l.txt", "1 2 3\n4\n", "expected 68 vertex indices counted from 0 (line 1 is neither"),
+            ("l.npy", "no", "expected 68 vertex indices counted from 0 ("),
+        ],
+    )
+    def test_line(self, tmp_path, name, text, message):
+        path = tmp_path / name
+        path.write_text(text)
+        with pytest.raises(ModelFileError, match=re.escape(f"--landmarks {path}: {message}")):
+            read_landmarks(path, 100)
+
+    def test_numbers_that_are_no_indices(self, tmp_path):
+        np.save(tmp_path / "l.npy", np.zeros(68))
+        with pytest.raises(ModelFileError, match=r"\(it holds float64, expected integers\)"):
+            read_landmarks(tmp_path / "l.npy", 100)
+        np.save(tmp_path / "l.npy", np.arange(68)[None])
+        assert read_landmarks(tmp_path / "l.npy", 100) == {k: k for k in range(68)}
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(ModelFileError, match=r"--landmarks .*none\.txt: no such file"):
+            known_landmarks("ict", 100, tmp_path / "none.txt")

@@ -75,7 +75,7 @@ class TestWarp:
         source = rng.normal(size=(30, 3)) * 40
         target = 1.1 * source @ turned(0.2).T + rng.normal(size=(30, 3))
         warp = Warp(source, target)
-        # Smoothed by 1e-6: 1e-6 mm measured
+        # 1.2e-7 mm measured: the smoothing
         np.testing.assert_allclose(warp(source), target, atol=1e-3)
 
     def test_a_similarity_stays_one(self):
@@ -84,7 +84,7 @@ class TestWarp:
         source, others = rng.normal(size=(12, 3)) * 40, rng.normal(size=(50, 3)) * 90
         warp = Warp(source, 0.9 * source @ turned(0.4).T + [5, 0, 0])
         np.testing.assert_allclose(
-            warp(others), 0.9 * others @ turned(0.4).T + [5, 0, 0], atol=1e-6
+            warp(others), 0.9 * others @ turned(0.4).T + [5, 0, 0], atol=1e-9
         )
 
 
@@ -136,9 +136,9 @@ class TestTransferAlbedo:
         mean, modes = transfer_albedo(own, own, 2)
         assert modes.shape == (2, face_model.num_vertices, 3)
         off = np.abs(mean - own["mean_albedo"]).max(1)
-        # Landmarks that coincide bend the face by up to the rounding; 3e-7 at nine in ten was measured.
-        assert np.quantile(off, 0.9) < 1e-3 and off.mean() < 0.005
-        assert np.quantile(np.abs(modes - own["albedo_basis"][:2]), 0.9) < 1e-3
+        # 7e-9 at 99 in a hundred was measured, and 7e-5 on average, which the speckles make.
+        assert np.quantile(off, 0.99) < 1e-6 and off.mean() < 5e-4
+        assert np.quantile(np.abs(modes - own["albedo_basis"][:2]), 0.9) < 1e-6
 
 
 class TestCompleteLandmarks:

@@ -1,11 +1,15 @@
 """FLAME: turns of the jaw, albedo in texture space, embedded landmarks."""
 
+import pickle
+import re
+
 import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr.importers.foreign import ImportOptions
+from mofa_nvdr.importers.foreign import ImportOptions, ModelFileError
 from mofa_nvdr.importers.formats import import_model
+from mofa_nvdr.importers.readers.flame import looks_like, read
 from tests.helpers import foreign_files as ff
 from tests.helpers.foreign_files import basis
 
@@ -54,3 +58,48 @@ class TestRead:
             "flame", files["flame"], ImportOptions(landmarks=tmp_path / "embedding.npy")
         )
         assert model.landmarks.tolist() == list(range(68))
+
+    def test_without_joints(self, foreign, tmp_path):
+        """No turns of the jaw: the identity and expression modes of the file, three to one."""
+        arrays = {k: v for k, v in ff.flame_arrays(foreign).items() if k != "J_regressor"}
+        np.savez(tmp_path / "a.npz", **arrays)
+        model = read(tmp_path / "a.npz", ImportOptions())
+        assert model.notes == ["no joints in this file: its expressions do not open the mouth"]
+        np.testing.assert_allclose(model.shape, foreign.shape, atol=1e-5)
+        np.testing.assert_allclose(model.expression, foreign.expression[:2], atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("f", None, "missing f"),
+            ("f", np.zeros((4, 2), int), "f is [4, 2], expected [T, 3]"),
+            ("f", np.full((4, 3), 900), "f points outside the mesh (vertices 900 to 900"),
+            (
+                "shapedirs",
+                np.zeros((5, 3, 8)),
+                "shapedirs is float64 [5, 3, 8], expected numbers [76, 3",
+            ),
+        ],
+    )
+    def test_wrong(self, foreign, tmp_path, name, value, message):
+        arrays = {**ff.flame_arrays(foreign), name: value}
+        path = tmp_path / "a.pkl"
+        path.write_bytes(pickle.dumps(arrays, protocol=2))
+        with pytest.raises(ModelFileError, match=re.escape(f"{path}: {message}")):
+            read(path, ImportOptions())
+
+    def test_albedo_of_something_else(self, files, tmp_path):
+        np.savez(tmp_path / "a.npz", texture=np.zeros(3))
+        for name, message in (
+            ("a.npz", "neither MU and PC nor mean and tex_dir"),
+            ("b", "no such file"),
+        ):
+            with pytest.raises(ModelFileError, match=f"--albedo .*{name}: {message}"):
+                read(files["flame"], ImportOptions(albedo=tmp_path / name))
+
+
+class TestLooksLike:
+    def test_pickle_or_its_arrays(self, files, foreign, tmp_path):
+        assert looks_like(files["flame"])
+        assert looks_like(ff.write_flame_npz(tmp_path / "a.npz", foreign))
+        assert not looks_like(files["gnm"]) and not looks_like(files["eos"])
