@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mofa_nvdr.runs.config import TrainConfig
+
 ROOT = Path(__file__).resolve().parents[1]
 DATA_DIR = Path(os.environ.get("MOFA_NVDR_DATA", ROOT.parent / "shared" / "data"))
 
@@ -48,16 +50,30 @@ def face_model():  # noqa: ANN201
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def smoke_run(cap: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run of four steps on the small cap, and its face model's file; to be read only."""
-    import dataclasses
-
-    from mofa_nvdr.runs.config import load_config
     from mofa_nvdr.training.loop import train
+    from tests.helpers.training import small_config
+
+    return train(small_config(cap, tmp_path_factory.mktemp("smoke") / "run")), cap
+
+
+@pytest.fixture(scope="session")
+def cap(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file of a small face model."""
     from tests.helpers.small_face import small_face
 
-    folder = tmp_path_factory.mktemp("smoke")
-    small_face(24).save(folder / "cap.safetensors")
-    face_model, out = str(folder / "cap.safetensors"), str(folder / "run")
-    config = dataclasses.replace(load_config("smoke"), face_model=face_model, out=out)
-    return train(config), face_model
+    path = tmp_path_factory.mktemp("model") / "cap.safetensors"
+    small_face(24).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def small(cap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+    """A configuration of a second, for `train` in this process."""
+    from mofa_nvdr.training import loop
+    from tests.helpers.small_encoder import small_encoder
+    from tests.helpers.training import small_config
+
+    monkeypatch.setattr(loop, "make_encoder", small_encoder)
+    return small_config(cap, tmp_path / "run", **{"run.steps": 8, "report.val_images": 2})

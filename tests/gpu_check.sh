@@ -31,7 +31,7 @@ try:
     import nvdiffrast.torch
 except ImportError as error:
     sys.exit(f"gpu_check: nvdiffrast can't be imported ({error}); see the README's GPU section")
-for module in ("pytest", "hypothesis", "mofa_nvdr.benchmark"):
+for module in ("pytest", "hypothesis", "mofa_nvdr.bench.operators"):
     try:
         __import__(module)
     except ImportError as error:

@@ -1,6 +1,5 @@
 """A face model of any size trains, reconstructs and relights; its files find it again, and refuse another."""
 
-import dataclasses
 import shutil
 from pathlib import Path
 

@@ -216,3 +216,22 @@ def test_public_names_resolve():
     assert set(mofa_nvdr.__all__) <= set(dir(mofa_nvdr))
     with pytest.raises(AttributeError, match="no attribute 'FaceRendere'"):
         mofa_nvdr.FaceRendere  # noqa: B018
+
+
+# Kernels whose callers' file has another name.
+_CALLER = {"sh_kernels": "sh_lambert"}
+
+
+def test_every_module_has_a_test_of_its_own_name():
+    """tests/<room>/test_<module>.py; a file of kernels is tested with the functions that call it."""
+    missing = []
+    for path in modules().values():
+        place = path.relative_to(ROOT)
+        parts = place.parts[1:] if place.parts[0] == "mofa_nvdr" else place.parts
+        if len(parts) == 1 or parts[0] in ("configs", "assets") or path.stem.startswith("__"):
+            continue
+        stem = _CALLER.get(path.stem, path.stem).removesuffix("_kernels")
+        test = ROOT / "tests" / Path(*parts[:-1]) / f"test_{stem}.py"
+        if not test.is_file():
+            missing.append(f"{place}: no {test.relative_to(ROOT)}")
+    assert not missing, "\n".join(missing)

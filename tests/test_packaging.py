@@ -14,8 +14,8 @@ ROOMS = ("shaders", "configs", "assets")
 # What a working package must be able to do, wherever it was imported from.
 PROBE = """
 import importlib.resources as r, mofa_nvdr, mofa_nvdr.shaders.sh_lambert
-from mofa_nvdr.config import load_config
-from mofa_nvdr.face_model import FaceModel
+from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.face.model import FaceModel
 assert load_config("smoke").run.steps > 0
 assert FaceModel.load("default").num_vertices > 23_000
 assert (r.files("mofa_nvdr.assets") / "default_face.md").is_file()

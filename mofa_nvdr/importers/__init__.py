@@ -1,1 +1,1 @@
-"""Face models of others: one module for each format, all to mofa_nvdr.face_model.FaceModel."""
+"""Face models of others: one module for each format, all to mofa_nvdr.face.model.FaceModel."""

@@ -183,7 +183,7 @@ def keep_vertices(
 
 
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Unit normals [V, 3] by mofa_nvdr.mesh.vertex_normals, for arrays."""
+    """Unit normals [V, 3] by mofa_nvdr.scene.normals.vertex_normals, for arrays."""
     pose = torch.from_numpy(np.ascontiguousarray(vertices, np.float32))[None]
     return mesh.vertex_normals(pose, torch.from_numpy(triangles.astype(np.int32)))[0].numpy()
 

@@ -5,17 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from mofa_nvdr.shaders.sh_lambert import sh_lambert
 
 from mofa_nvdr import dr
-from mofa_nvdr.apply.export import LEAST_MOTION, Options, export_file
+from mofa_nvdr.apply.export import LEAST_MOTION, ExportOptions, export_file
 from mofa_nvdr.apply.mesh_files import Mesh, glb_bytes
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
-from mofa_nvdr.render.texture_baking import bake, pad
 from mofa_nvdr.scene.lighting import linear_to_srgb
 from mofa_nvdr.scene.normals import vertex_normals
+from mofa_nvdr.shaders.sh_lambert import sh_lambert
 from tests.helpers.exported_faces import some_face
 from tests.helpers.mesh_readers import Glb, geometry_of
 from tests.helpers.small_face import textured_face
@@ -84,7 +83,7 @@ class TestGlb:
     def test_morph_targets(self, face_model, tmp_path):
         """Every named expression within a hundredth of a millimetre, and the way back to neutral."""
         face = some_face(face_model, tmp_path / "face.npz", modest=0.5)
-        options = Options(color="none")
+        options = ExportOptions(color="none")
         export_file(tmp_path / "face.npz", tmp_path / "face.glb", options=options)
         glb = Glb((tmp_path / "face.glb").read_bytes())
         targets = glb.targets
@@ -184,7 +183,7 @@ class TestGlb:
     def test_rendered_back(self, face_model, tmp_path):
         """Lit and posed, read by trimesh and drawn with its own texture: the decoder's picture."""
         face = some_face(face_model, tmp_path / "face.npz", modest=0.5)
-        options = Options(lit=True, posed=True, targets="none")
+        options = ExportOptions(lit=True, posed=True, targets="none")
         export_file(tmp_path / "face.npz", tmp_path / "face.glb", options=options)
         read = geometry_of(tmp_path / "face.glb")
         camera = face.camera
@@ -261,7 +260,9 @@ class TestPly:
     @pytest.mark.parametrize("units", ["mm", "m"])
     def test_reads_back(self, face_model, tmp_path, units):
         face = some_face(face_model, tmp_path / "face.npz", modest=0.5)
-        export_file(tmp_path / "face.npz", tmp_path / "face.ply", options=Options(units=units))
+        export_file(
+            tmp_path / "face.npz", tmp_path / "face.ply", options=ExportOptions(units=units)
+        )
         vertices, normals, albedo = _shown(face_model, face)
         read = geometry_of(tmp_path / "face.ply")
         scale = {"mm": 1, "m": 1000}[units]
@@ -345,36 +346,3 @@ class TestSeams:
         first = next(line for line in lines if line.startswith("f "))
         a, i = model.triangles[0, 0] + 1, model.uv_triangles[0, 0] + 1
         assert first.split()[1] == f"{a}/{i}/{a}"
-
-
-class TestBake:
-    def test_linear_values_by_hand(self):
-        """A square of two triangles with value (u, v): every texel holds its centre."""
-        uv = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-        tri = torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32)
-        texture, covered = bake(uv, tri, uv, tri, 8)
-        centres = (torch.arange(8) + 0.5) / 8
-        assert covered.all()
-        torch.testing.assert_close(texture[..., 0], centres.expand(8, 8), atol=1e-6, rtol=0)
-        torch.testing.assert_close(
-            texture[..., 1], centres.flip(0)[:, None].expand(8, 8), atol=1e-6, rtol=0
-        )
-
-    def test_padding(self):
-        """One white texel: its value goes on for three texels, the rest is the mean; it stays itself."""
-        texture, covered = torch.zeros(11, 11, 1), torch.zeros(11, 11, dtype=torch.bool)
-        texture[5, 5], covered[5, 5] = 0.75, True
-        texture[0, 0] = 9  # not covered: must not leak
-        padded = pad(texture, covered, 3)
-        torch.testing.assert_close(padded, torch.full_like(padded, 0.75), atol=1e-6, rtol=0)
-
-    def test_padding_takes_the_nearest(self):
-        texture, covered = torch.zeros(1, 12, 1), torch.zeros(1, 12, dtype=torch.bool)
-        texture[0, 0], texture[0, 11] = 0.2, 0.8
-        covered[0, 0] = covered[0, 11] = True
-        row = pad(texture, covered, 3)[0, :, 0]
-        expected = torch.tensor([0.2] * 4 + [0.5] * 4 + [0.8] * 4)
-        torch.testing.assert_close(row, expected, atol=1e-6, rtol=0)
-
-    def test_nothing_covered(self):
-        assert (pad(torch.ones(4, 4, 3), torch.zeros(4, 4, dtype=torch.bool), 2) == 0).all()

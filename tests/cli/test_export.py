@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mofa_nvdr.apply.export import Options
+from mofa_nvdr.apply.export import ExportOptions
 from mofa_nvdr.cli import main
 from tests.helpers.commands import calls_of, error_line, help_words
 from tests.helpers.exported_faces import some_face
@@ -94,12 +94,12 @@ class TestOptions:
         more = ["--lit", "--posed", "--neutral", "--targets", "modes", "--texture-size", "64"]
         assert main(["export", "face.npz", "--out", "b.glb", *words, *more]) == 0
         assert calls == [
-            ("default", "a.obj", "", Options()),
+            ("default", "a.obj", "", ExportOptions()),
             (
                 "face.npz",
                 "b.glb",
                 "m.safetensors",
-                Options("m", "vertex", True, True, True, "modes", 64),
+                ExportOptions("m", "vertex", True, True, True, "modes", 64),
             ),
         ]
 

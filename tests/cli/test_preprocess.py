@@ -16,7 +16,7 @@ from mofa_nvdr.data import (
     open_corpus,
     val_batches,
 )
-from mofa_nvdr.data.crops.preprocess import Options
+from mofa_nvdr.data.crops.preprocess import PreprocessOptions
 from mofa_nvdr.data.images import read_image
 from tests.helpers.commands import calls_of, error_line, help_words
 from tests.helpers.landmarked_photographs import POINTS_5, photograph
@@ -124,8 +124,8 @@ class TestOptions:
         words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
         assert main(["preprocess", "a", "--out", "o", *words]) == 0
         assert calls == [
-            (["a", "b.png"], "o", Options(), 2, 0.0),
-            (["a"], "o", Options(64, 20, 3.5, 0.4, 1.5, "m.dat"), 3, 7.5),
+            (["a", "b.png"], "o", PreprocessOptions(), 2, 0.0),
+            (["a"], "o", PreprocessOptions(64, 20, 3.5, 0.4, 1.5, "m.dat"), 3, 7.5),
         ]
 
     def test_help_has_units(self, capsys):

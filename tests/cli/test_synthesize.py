@@ -8,7 +8,7 @@ import imageio.v3 as iio
 import pytest
 
 from mofa_nvdr.cli import main
-from mofa_nvdr.data.synthetic.synthesis import Options
+from mofa_nvdr.data.synthetic.synthesis import SynthesisOptions
 from tests.helpers.commands import calls_of, error_line, help_words
 from tests.helpers.small_face import small_face
 
@@ -62,8 +62,8 @@ class TestOptions:
         words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
         assert main(["synthesize", "--count", "3", "--out", "o", *words, "--plain"]) == 0
         assert calls == [
-            (3, "o", Options(), 1, 0.0),
-            (3, "o", Options(4, 48, "m.safetensors", "b", "l", True), 2, 1.5),
+            (3, "o", SynthesisOptions(), 1, 0.0),
+            (3, "o", SynthesisOptions(4, 48, "m.safetensors", "b", "l", True), 2, 1.5),
         ]
 
     def test_wrong_ones(self, capsys):

@@ -31,7 +31,7 @@ def two_vertices() -> dict[str, np.ndarray]:
 class TestCompare:
     def test_the_same(self, two_vertices):
         again = {name: array.copy() for name, array in two_vertices.items()}
-        (line,) = rebuild.compare(again, two_vertices)
+        (line,) = rebuild.differences(again, two_vertices)
         assert line == "the same as the shipped product, bit for bit"
 
     def test_differences_by_hand(self, two_vertices):
@@ -43,7 +43,7 @@ class TestCompare:
         # Both modes of shape turned by 3-4-5: other modes, the same covariance.
         x, y = two_vertices["shape_basis"]
         other["shape_basis"] = np.stack([0.6 * x + 0.8 * y, 0.8 * x - 0.6 * y])
-        head, *lines = rebuild.compare(other, two_vertices)
+        head, *lines = rebuild.differences(other, two_vertices)
         assert head == "against the shipped product, largest differences:"
         said = dict(line.strip().split(": ") for line in lines)
         off, rest = said.pop("covariance of shape_basis").split(maxsplit=1)
@@ -57,11 +57,11 @@ class TestCompare:
 
     def test_another_mesh(self):
         shipped = recipe.load_product()
-        (line,) = rebuild.compare({**shipped, "uv": shipped["uv"][:5]}, shipped)
+        (line,) = rebuild.differences({**shipped, "uv": shipped["uv"][:5]}, shipped)
         count = len(shipped["uv"])
         assert line == f"unlike the shipped product: uv is [5, 2], shipped [{count}, 2]"
         del shipped["uv"]
-        (line,) = rebuild.compare(recipe.load_product(), shipped)
+        (line,) = rebuild.differences(recipe.load_product(), shipped)
         assert line == "unlike the shipped product: only one has uv"
 
 

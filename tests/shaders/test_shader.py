@@ -17,7 +17,7 @@ from mofa_nvdr.shaders.gbuffer import draw_mesh, shade_mesh
 from mofa_nvdr.shaders.phong import Phong, PhongLight
 from mofa_nvdr.shaders.sh_lambert import ShLambert, sh_irradiance, sh_lambert
 from mofa_nvdr.shaders.shader import Parameter, Shader, at_points
-from tests.small_face import small_face
+from tests.helpers.small_face import small_face
 
 
 class Toon(Shader):

@@ -36,7 +36,7 @@ _STEP_UV = 1 / 32767  # 1/30 of a texel at 1024
 
 
 def build() -> dict[str, np.ndarray]:
-    """Run the recipe: every array of mofa_nvdr.face_model.FaceModel, names of expressions and regions.
+    """Run the recipe: every array of mofa_nvdr.face.model.FaceModel, names of expressions and regions.
 
     Returns:
         float32, int32 and bool arrays; vertices in mm about the head's centre.

@@ -17,7 +17,7 @@ from mofa_nvdr.data.crops.framing import (
     crop_from_landmarks,
     turned_away,
 )
-from mofa_nvdr.data.crops.preprocess import Options, preprocess_files
+from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files
 from mofa_nvdr.data.images import read_image
 from mofa_nvdr.data.photographs import Photographs
 from tests.helpers.landmarked_photographs import POINTS_5, photograph, points_68, rows_of
@@ -119,7 +119,7 @@ class TestLandmarkModel:
 
     def test_landmarks_and_framing(self, tmp_path, model):
         photograph(tmp_path / "in")
-        options = Options(size=100, landmark_model=model)
+        options = PreprocessOptions(size=100, landmark_model=model)
         out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"), options)
         (row,) = rows_of(out)
         assert row["found_by"] == "detector, 68 landmarks" and float(row["score"]) == 7
@@ -134,14 +134,14 @@ class TestLandmarkModel:
 
     def test_landmarks_beside_the_photograph_go_first(self, tmp_path, model):
         np.savetxt(photograph(tmp_path / "in").with_suffix(".txt"), POINTS_5)
-        options = Options(landmark_model=model)
+        options = PreprocessOptions(landmark_model=model)
         out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"), options)
         assert rows_of(out)[0]["found_by"] == "5 landmarks"
 
     def test_landmarks_off_the_face(self, tmp_path, model, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, "dlib", FakeDlib(offset=60))
         photograph(tmp_path / "in")
-        options = Options(landmark_model=model)
+        options = PreprocessOptions(landmark_model=model)
         out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"), options)
         assert rows_of(out) == []
         assert "1 left out as landmarks off the face" in capsys.readouterr().out

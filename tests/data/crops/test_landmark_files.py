@@ -12,7 +12,7 @@ from mofa_nvdr.data.crops.framing import (
     crop_from_landmarks,
 )
 from mofa_nvdr.data.crops.landmark_files import landmarks_next_to, landmarks_of_folders, reason_of
-from mofa_nvdr.data.crops.preprocess import Options, preprocess_files
+from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import Photographs
 from tests.helpers.landmarked_photographs import photograph, points_68, rows_of
@@ -33,7 +33,9 @@ class TestLandmarksNextTo:
         else:
             comma = ", " if kind == ".csv" else " "
             path.with_suffix(kind).write_text("\n".join(f"{x}{comma}{y}" for x, y in points))
-        out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"), Options(size=100))
+        out = preprocess_files(
+            [str(tmp_path / "in")], str(tmp_path / "out"), PreprocessOptions(size=100)
+        )
         (row,) = rows_of(out)
         assert row["found_by"] == "68 landmarks"
         crop = crop_from_landmarks(points)

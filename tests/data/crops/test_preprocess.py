@@ -13,7 +13,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from mofa_nvdr.data.crops.preprocess import Options, preprocess_files
+from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files
 from mofa_nvdr.data.photographs import Photographs
 from tests.helpers.landmarked_photographs import POINTS_5, photograph, points_68, rows_of
 

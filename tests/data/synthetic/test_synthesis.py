@@ -169,7 +169,9 @@ class TestOptions:
 
 
 class TestMistakes:
-    def test_other_options_than_before(self, corpus: Path, options: Options, tmp_path: Path):
+    def test_other_options_than_before(
+        self, corpus: Path, options: SynthesisOptions, tmp_path: Path
+    ):
         with pytest.raises(
             ValueError, match="another plain, seed; use the options of before, or an"
         ):
