@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mofa_nvdr.face.recipe import tables as t
+from mofa_nvdr.face.recipe.covariances import principal, scalar_process
 from mofa_nvdr.face.recipe.grid import Grid, gauss, smooth_step
 from mofa_nvdr.face.recipe.mean import (
     Lids,
@@ -16,7 +17,6 @@ from mofa_nvdr.face.recipe.mean import (
     mouth_seam,
     upper_vermilion,
 )
-from mofa_nvdr.face.recipe.modes import principal, scalar_process
 
 
 def _blend(colors: np.ndarray, target: np.ndarray | list[float], weight: np.ndarray) -> np.ndarray:

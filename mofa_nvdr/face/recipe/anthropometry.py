@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from mofa_nvdr.face.recipe.grid import Grid
-from mofa_nvdr.face.recipe.landmarks import landmark_vertices
+from mofa_nvdr.face.recipe.landmark_vertices import landmark_vertices
 
 Place = int | str  # a landmark (0 to 67), or a name that `places` knows
 # Name -> (place, place, standard deviation of their distance).

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mofa_nvdr.face.recipe.blendshapes import named_expressions
+from mofa_nvdr.face.recipe.covariances import principal, scalar_process, vector_fields
 from mofa_nvdr.face.recipe.grid import Grid, smooth_step
 from mofa_nvdr.face.recipe.mean import eye_axis, eye_position
-from mofa_nvdr.face.recipe.modes import principal, scalar_process, vector_fields
 from mofa_nvdr.face.recipe.soft_tissue import Tissue
 
 # Root mean square weight of a blendshape or a combination in a random expression of one standard deviation.

@@ -6,10 +6,10 @@ import numpy as np
 
 from mofa_nvdr.face.recipe import tables as t
 from mofa_nvdr.face.recipe.anthropometry import match_deviations
+from mofa_nvdr.face.recipe.covariances import principal, scalar_process, vector_fields
 from mofa_nvdr.face.recipe.grid import Grid, gauss, smooth_step
-from mofa_nvdr.face.recipe.landmarks import landmark_vertices
+from mofa_nvdr.face.recipe.landmark_vertices import landmark_vertices
 from mofa_nvdr.face.recipe.mean import Lids, eye_axis, eye_position, lid_crease, mouth_seam
-from mofa_nvdr.face.recipe.modes import principal, scalar_process, vector_fields
 
 # Length in mm and standard deviation of the process's Gaussians: broad differences, a little of fine ones.
 PROCESS_SCALES = ((90.0, 1.4), (45.0, 0.95), (24.0, 0.42), (13.0, 0.14))

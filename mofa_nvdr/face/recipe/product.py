@@ -48,7 +48,7 @@ def build() -> dict[str, np.ndarray]:
     from mofa_nvdr.face.recipe.albedo import albedo_basis, mean_albedo
     from mofa_nvdr.face.recipe.expressions import expression_basis
     from mofa_nvdr.face.recipe.identity import identity_basis
-    from mofa_nvdr.face.recipe.landmarks import frontal_mask, landmark_vertices
+    from mofa_nvdr.face.recipe.landmark_vertices import frontal_mask, landmark_vertices
     from mofa_nvdr.face.recipe.layout import REGION_NAMES, region_labels, texture_layout
     from mofa_nvdr.face.recipe.mean import face_grid, mean_shape
 

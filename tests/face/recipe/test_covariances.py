@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mofa_nvdr.face.recipe.modes import principal, scalar_process, vector_fields
+from mofa_nvdr.face.recipe.covariances import principal, scalar_process, vector_fields
 
 FLIP = np.array([-1, 1, 1], np.float32)
 

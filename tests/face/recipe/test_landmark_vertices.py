@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mofa_nvdr.face.landmarks import MIRROR
-from mofa_nvdr.face.recipe.landmarks import frontal_mask, landmark_vertices
+from mofa_nvdr.face.recipe.landmark_vertices import frontal_mask, landmark_vertices
 
 
 class TestPlaces:
