@@ -49,17 +49,8 @@ def open_run(
     """
     if config.run.out:
         folder = Path(config.run.out)
-        before = _config_of(folder)
-        different = _differences(config, before) if before else []
-        refused = [key for key in different if key not in OUT_MAY_CHANGE]
-        if refused:
-            raise ConfigError(
-                f"--out {folder}: holds a run with another --{', --'.join(map(flag, refused))}; "
-                "give another folder, or the same options to resume"
-            )
-        for key in different:
-            was, value = options(before)[key], options(config)[key]
-            warn(f"WARNING: {folder}: goes on with --{flag(key)} {value:g}, it was {was:g}")
+        if before := _config_of(folder):
+            _check_resumed(folder, config, before, warn)
     else:
         found = [f for f in _run_folders(root) if _is_same(config, f)]
         number = 1 + max((int(f.name[:5]) for f in _run_folders(root)), default=-1)
@@ -69,6 +60,21 @@ def open_run(
     except OSError as error:
         raise ConfigError(cannot_write(folder, error)) from None
     return folder
+
+
+def _check_resumed(
+    folder: Path, config: TrainConfig, before: TrainConfig, warn: Callable[[str], None]
+) -> None:
+    different = _differences(config, before)
+    refused = [key for key in different if key not in OUT_MAY_CHANGE]
+    if refused:
+        raise ConfigError(
+            f"--out {folder}: holds a run with another --{', --'.join(map(flag, refused))}; "
+            "give another folder, or the same options to resume"
+        )
+    for key in different:
+        was, value = options(before)[key], options(config)[key]
+        warn(f"WARNING: {folder}: goes on with --{flag(key)} {value:g}, it was {was:g}")
 
 
 def keep_config(folder: Path, config: TrainConfig) -> None:
