@@ -1,4 +1,4 @@
-"""Print the table of docs/training.md and draw docs/training.svg from run folders.
+"""Print the table of docs/reports/training.md and draw its training.svg from run folders.
 
 python docs/make_training_figures.py NAME=RUN [NAME=RUN ...] [--svg FILE] [--sheet FOLDER] [--parts]
 

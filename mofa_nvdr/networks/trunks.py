@@ -336,7 +336,7 @@ class Compact(nn.Sequential):
     Five convolutions of stride 2, and a linear layer over the whole last map. ResNets and MobileNets
     average their last map over the picture; where the face is must then leak in from the borders. From
     random weights, on rendered faces, this one learns the pose from far fewer samples
-    (docs/training.md). No weights of others fit it.
+    (docs/reports/training.md). No weights of others fit it.
     """
 
     IMAGE_MEAN: ClassVar[tuple[float, float, float]] = _IMAGENET_MEAN
