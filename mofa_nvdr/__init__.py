@@ -12,7 +12,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# A checkout that nobody installed: the rooms shaders/, configs/ and assets/ stand beside the package.
+# A checkout that nobody installed: the rooms shaders/, configs/ and assets/ are next to the package.
 if not (Path(__file__).parent / "shaders").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 

@@ -1,1 +1,1 @@
-"""Shading programs: pure functions of a G-buffer and a light, each beside its plain-torch twin."""
+"""Shading programs: pure functions of a G-buffer and a light, each next to its plain-torch twin."""

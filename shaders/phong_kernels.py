@@ -3,7 +3,7 @@
 As in `gbuffer_kernels` a block of pixels lies in the rows of a small table, and the arithmetic runs along
 the rows; only the power of the highlights goes pixel by pixel, and only where one can be seen.
 
-`extra` holds what is interpolated besides normals and albedo: the position, then specular colour and
+`extra` holds what is interpolated in addition to normals and albedo: the position, then specular colour and
 shininess if they differ from vertex to vertex. `lights` [L, 6] are places and colours. `constants` are the
 ambient light and, with highlights, specular colour and shininess of the image.
 """

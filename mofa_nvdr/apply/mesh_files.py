@@ -100,7 +100,7 @@ def split_at_seams(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def obj_bytes(mesh: Mesh, material_file: str = "") -> bytes:
-    """A Wavefront .obj; with a texture it names `material_file`, else colours stand behind the coordinates.
+    """A Wavefront .obj; with a texture it names `material_file`, else colours follow the coordinates.
 
     Colours there are no part of the format, but MeshLab and Blender write and read them so.
     """
@@ -126,7 +126,7 @@ def obj_bytes(mesh: Mesh, material_file: str = "") -> bytes:
 
 
 def mtl_bytes(texture_file: str) -> bytes:
-    """The .mtl beside an .obj: the texture as it is, without light (illumination model 0)."""
+    """The .mtl next to an .obj: the texture as it is, without light (illumination model 0)."""
     lines = [f"newmtl {MATERIAL}", "Ka 1 1 1", "Kd 1 1 1", "Ks 0 0 0", "d 1", "illum 0"]
     return "\n".join([*lines, f"map_Kd {texture_file}", ""]).encode("utf-8")
 

@@ -35,7 +35,7 @@ PEOPLE_CAPTION = (
     f"{KEY_ANGLE:.0f} degrees of the camera"
 )
 _FILLED = 0.88  # share of a picture's height that the average face takes
-_ROOM = 0.12  # of its height, beside the average face
+_ROOM = 0.12  # of its height, next to the average face
 _BACKGROUND = 0.3
 _BATCH = 12
 

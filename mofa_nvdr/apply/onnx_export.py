@@ -54,12 +54,12 @@ def export_encoder(
 ) -> Path:
     """Write a checkpoint's encoder as one .onnx file, checked against torch; returns its path.
 
-    The file stands in its place only when ONNX Runtime's code agrees with torch's (`compare_with_torch`)
+    The file is kept only if ONNX Runtime's code agrees with torch's (`compare_with_torch`)
     on noise of two sizes, on rendered faces and on photographs; else an older file stays.
 
     Args:
         run: run folder (its newest checkpoint) or checkpoint file.
-        out: .onnx file; empty: encoder.onnx beside the checkpoint.
+        out: .onnx file; empty: encoder.onnx next to the checkpoint.
         face_model: the face model that the run was trained with; empty: found by the run.
         photographs: image files or folders to compare on; empty: those that the run was trained on,
             where they are still there.
@@ -83,7 +83,7 @@ def export_encoder(
 
     spec = dataclasses.replace(
         trained.spec,
-        # Not where it was on this machine: it is looked for beside the file, by its name.
+        # Not where it was on this machine: it is looked for next to the file, by its name.
         face_model=dataclasses.replace(trained.face_model, file=Path(trained.face_model.file).name),
         camera=dataclasses.replace(decoder.camera, focal=decoder.camera.focal_px),
     )

@@ -18,7 +18,7 @@ from mofa_nvdr.system.files import replacing
 _PARTS = ("shape", "expression", "albedo", "rotation", "translation", "light")
 _TEXTS = ("face_model", "face_model_hash", "source")
 _FILE = "face_model_file"  # absent in files of earlier versions
-# Numbers beside the code, and their shapes.
+# Numbers next to the code, and their shapes.
 _NUMBERS: dict[str, tuple[int, ...]] = {
     "image_size": (2,),
     "focal": (),

@@ -2,7 +2,7 @@
 
 The scene is a bumpy ellipsoid cap in a few poses, about as large and as dense as a face. On a CPU
 one thread is timed as process CPU time, which other programs disturb least, and several threads as
-wall time; on CUDA the clock is wall time between synchronisations. Beside each time stands its ratio
+wall time; on CUDA the clock is wall time between synchronisations. Next to each time is its ratio
 to a 2048 x 2048 x 2048 float32 matrix product on one thread of the same machine in the same run.
 """
 

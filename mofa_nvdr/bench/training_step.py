@@ -37,7 +37,7 @@ def bench_train(config: TrainConfig, repeats: int = 20, out: str = "") -> dict[s
     The steps are those of training past the warm start.
 
     Args:
-        config: of the run; with an empty `data` throw-away JPEGs stand in for photographs.
+        config: of the run; with an empty `data` throw-away JPEGs are used instead of photographs.
         repeats: timed steps.
         out: JSON file; empty: none.
 

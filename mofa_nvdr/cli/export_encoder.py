@@ -24,10 +24,10 @@ def export_encoder(
 
     Args:
         run: run folder (its newest checkpoint), or a checkpoint file
-        out: .onnx file; empty: encoder.onnx beside the checkpoint
+        out: .onnx file; empty: encoder.onnx next to the checkpoint
         face_model: the face model that the run was trained with, 'default' or a .safetensors file; empty: the
             one that the run names
-        photographs: face crops, or folders of them, to compare on besides noise and rendered faces;
+        photographs: face crops, or folders of them, to compare on, in addition to noise and rendered faces;
             empty: those that the run was trained on, if they are still there
     """
 

@@ -49,10 +49,10 @@ def import_(
         format: whose model
         path: the model's file; for ict the folder of .obj files
         out: .safetensors file to write; give it as --face-model to the other commands
-        shape_modes: keep at most so many identity modes
-        expression_modes: keep at most so many expression modes
-        albedo_modes: keep at most so many albedo modes; a model without albedo gets the built-in face's
-        vertices: subdivide to about so many vertices; 0: as the format has it (ict: subdivided once)
+        shape_modes: keep at most this many identity modes
+        expression_modes: keep at most this many expression modes
+        albedo_modes: keep at most this many albedo modes; a model without albedo gets the built-in face's
+        vertices: subdivide to about this many vertices; 0: as the format has it (ict: subdivided once)
         albedo: file with the albedo (flame: .npz texture space; bfm: AlbedoMM .h5)
         expressions: file with the blendshapes (eos: .bin)
         landmarks: file with the 68 landmarks' vertices from 0 (.json, .txt, .npy)

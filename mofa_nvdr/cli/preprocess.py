@@ -29,16 +29,16 @@ def preprocess(
     """Find the faces in photographs and crop them for training and reconstruction.
 
     Args:
-        photos: image files, or folders of them; landmarks beside them are used (.pts, .txt, .csv, .npz)
+        photos: image files, or folders of them; landmarks next to them are used (.pts, .txt, .csv, .npz)
         out: folder for images/, index.csv and landmarks68.npz; the same command goes on, others add to it
         size: side of the crops in pixels
         smallest: least side of a face's crop in the photograph, in pixels
         sharpness: least sharpness (variance of the Laplacian at 128 px; good crops have 40 to 400)
         turned: largest turn of the head where landmarks are known (0 frontal, 1 nose beside an eye)
         score: least certainty of the face detector (about 1 to 12)
-        landmark_model: .dat file of a dlib predictor of 68 landmarks, for faces that have none beside them
+        landmark_model: .dat file of a dlib predictor of 68 landmarks, for faces that have none next to them
         workers: photographs at once
-        shards: also pack the crops into tar shards of about so many MB, in OUT/shards; 0: do not
+        shards: also pack the crops into tar shards of about this many MB, in OUT/shards; 0: do not
     """
 
     def call() -> None:

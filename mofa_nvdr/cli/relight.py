@@ -27,7 +27,7 @@ def relight(
     """Render predicted faces under another light.
 
     Args:
-        files: parameter files (.npz) of mofa-nvdr reconstruct; several stand side by side
+        files: parameter files (.npz) of mofa-nvdr reconstruct; several are drawn side by side
         light: an .hdr light probe, the name of a preset, or the .npz whose light to take
         out: picture to write: .png, or .gif with --rotate
         rotate: turn the light once around the face: from the camera to the picture's right, behind

@@ -30,11 +30,11 @@ def synthesize(
         seed: face n is a function of the seed and n, whatever the number of workers
         size: side of the images in pixels
         face_model: 'default' (built in) or a .safetensors face model
-        backgrounds: folder of pictures of which parts stand behind the faces; empty: made-up rooms
+        backgrounds: folder of pictures, parts of which are the backgrounds of the faces; empty: made-up rooms
         lights: folder of .hdr light probes for half of the faces; empty: lights of the prior alone
         plain: faces alone before backgrounds, without heads, hair, occluders and a camera's faults
         workers: processes that render
-        shards: also pack the corpus into tar shards of about so many MB, in OUT/shards; 0: do not
+        shards: also pack the corpus into tar shards of about this many MB, in OUT/shards; 0: do not
     """
 
     def call() -> None:

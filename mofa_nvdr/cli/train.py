@@ -60,7 +60,7 @@ def take_configs(args: list[str]) -> tuple[list[str], list[str]]:
 
 
 def refuse_former_flags(args: list[str]) -> None:
-    """Say what a flag of before the groups is called now.
+    """Say what a flag from before the groups is called now.
 
     Raises:
         ConfigError: one is there.

@@ -2,7 +2,7 @@
 
 What the encoder sees and what the photometric loss compares with part ways here. Colour changes are
 changes of the scene, as another light or skin would be: both have them. Blur, noise, JPEG's marks and
-occluders stand between the scene and the camera: the encoder sees them, the loss does not, so that the
+occluders are between the scene and the camera: the encoder sees them, the loss does not, so that the
 face behind is what is asked for. Mirrors are drawn where pictures are read (`sampling.batches`).
 """
 

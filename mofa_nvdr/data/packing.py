@@ -36,7 +36,7 @@ def write_shards(folder: str | os.PathLike[str], out: str, megabytes: float = 10
 
     Samples lie in an order that depends on their names alone, mixed, so that a program which streams the
     shards sees no runs of one person. The same call again leaves shards alone that hold what they
-    should, and writes the others anew; each appears under its name only when it is whole.
+    should, and writes the others again; each appears under its name only when it is whole.
 
     Args:
         folder: as `Photographs` reads it, and `masks/` for the pictures in `images/` where there are any.
@@ -150,7 +150,7 @@ def _write_shard(path: Path, group: list[_Source]) -> None:
                     members[kind] = (tar.offset + BLOCK, len(data), checksum)
                     tar.addfile(info, io.BytesIO(data))
                 samples.append((key, members))
-        index_path(path).unlink(missing_ok=True)  # never an old index beside a new shard
+        index_path(path).unlink(missing_ok=True)  # never an old index next to a new shard
     write_index(Shard(path, samples, content=digest.hexdigest()))
 
 

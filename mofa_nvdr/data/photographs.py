@@ -1,4 +1,4 @@
-"""A folder of photographs as a data set, with splits and landmarks where they lie beside it."""
+"""A folder of photographs as a data set, with splits and landmarks if there are any next to it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VAL_FRACTION = 0.05
 
 
 class DataError(ValueError):
-    """A folder or a file beside it that cannot be used; the message is one line that names it."""
+    """A folder or a file next to it that cannot be used; the message is one line that names it."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Photographs(Corpus):
         skipped: names of the pictures found unreadable so far, each once.
 
     Raises:
-        DataError: no such folder, no pictures in it, or a file beside them that does not fit. Of
+        DataError: no such folder, no pictures in it, or a file next to them that does not fit. Of
             subfolders that cannot be read a warning tells where there are pictures elsewhere.
         ValueError: another split, or image_size below 1.
     """
@@ -256,7 +256,7 @@ def _find_pictures(folder: Path, base: Path) -> list[str]:
 
 
 def _check_known(path: Path, listed: list[str], names: list[str], folder: Path) -> None:
-    """Every name in a file beside the pictures must be a picture, and come once."""
+    """Every name in a file next to the pictures must be a picture, and occur once."""
     known = set(names)
     unknown = [name for name in listed if name not in known]
     if unknown:

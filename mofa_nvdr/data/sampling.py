@@ -1,6 +1,6 @@
 """Batches of photographs: an order that depends on the step number alone, read ahead by threads.
 
-`EpochSampler` says which sample stands where; `batches` reads them. Where several processes train
+`EpochSampler` says which sample is where; `batches` reads them. Where several processes train
 together, a sampler takes `rank` and `world_size` and gives each process its share of every batch: rank r
 the r-th of world_size equal parts.
 """
@@ -152,7 +152,7 @@ class EpochSampler:
         return indices
 
     def state_dict(self) -> dict[str, int]:
-        """Where the sequence stands; the same on all ranks."""
+        """The position in the sequence; the same on all ranks."""
         return {
             "samples_seen": self.step * self.batch_size,
             "num_samples": self.num_samples,
@@ -169,12 +169,12 @@ class EpochSampler:
             if state[name] != getattr(self, name):
                 raise ValueError(
                     f"EpochSampler: the saved {name} is {state[name]}, this run's is "
-                    f"{getattr(self, name)}; resume with the data and options of before"
+                    f"{getattr(self, name)}; resume with the earlier data and options"
                 )
         if state["samples_seen"] % self.batch_size:
             raise ValueError(
                 f"EpochSampler: {state['samples_seen']} samples seen are no whole steps of "
-                f"{self.batch_size}; resume with the batch size of before"
+                f"{self.batch_size}; resume with the earlier batch size"
             )
         self.step = state["samples_seen"] // self.batch_size
 
@@ -250,7 +250,7 @@ def val_batches(
     Args:
         dataset: the photographs.
         batch_size: pictures a batch.
-        limit: at most so many pictures, evenly spaced over the data set; None takes all.
+        limit: at most this many pictures, evenly spaced over the data set; None takes all.
         rank: of this process, which gets every world_size-th picture.
         world_size: processes that share the pictures.
 

@@ -4,7 +4,7 @@ A shard is a plain USTAR archive in WebDataset's naming. A sample is a run of me
 `KEY.jpg` (the crop as it was), `KEY.json` (its row of index.csv), `KEY.npy` ([68, 3] landmarks: x, y,
 confidence, px of the picture) and, of rendered faces, `KEY.code.npy` and `KEY.mask.png`. Beside
 `train-00000.tar` lies `train-00000.index` with the place of every member. An index that is missing, or
-is not of its shard as it is now, is made anew by reading the shard once.
+does not fit its shard, is made again by reading the shard once.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def read_members(shard: Path, key: str, members: Members) -> dict[str, bytes]:
         if not fits or len(result[kind]) != size:
             raise ImageError(
                 f"{shard}/{key}.{kind}: not where the index says; the shard is damaged or has changed: "
-                f"delete {index_path(shard).name} to have it made anew"
+                f"delete {index_path(shard).name} to have it made again"
             )
     return result
 
@@ -184,7 +184,7 @@ def index_path(shard: Path) -> Path:
 def open_shard(path: Path) -> Shard:
     """What lies where in a shard: from its index, or by reading through the shard if need be.
 
-    A new index is kept beside the shard where that can be written.
+    A new index is kept next to the shard if that can be written.
 
     Raises:
         DataError: the shard cannot be read.
@@ -265,7 +265,7 @@ def read_index(path: Path) -> Shard | None:
 
 
 def write_index(shard: Shard) -> None:
-    """Write the index of a whole shard beside it.
+    """Write the index of a whole shard next to it.
 
     Raises:
         OSError: the folder cannot be written.

@@ -30,7 +30,7 @@ _MAX_TABLES = 4
 
 
 class TopologyHash:
-    """Which vertex stands opposite across each edge; from `antialias_construct_topology_hash`.
+    """Which vertex is opposite across each edge; from `antialias_construct_topology_hash`.
 
     Attributes:
         triangles: a copy of the indices [T, 3] int32 that it was made from.

@@ -101,7 +101,7 @@ def texture(
             ]
         out = uv.new_zeros(*uv.shape[:3], tex.shape[-1])
         for number, image in enumerate(pyramid):
-            # One level after the other over all pixels: simple, and cheap beside the gathers.
+            # One level after the other over all pixels: simple, and cheap compared with the gathers.
             share = (below == number).to(uv.dtype)[..., None]
             if fraction is not None:
                 share = (
@@ -152,7 +152,7 @@ def _check_modes(
     mip_level_bias: Tensor | None,
     max_mip_level: int | None,
 ) -> str:
-    """The filter that "auto" stands for; refuses modes that there are not."""
+    """The filter that "auto" stands for; refuses unknown modes."""
     if boundary_mode not in BOUNDARIES:
         raise ValueError(
             f"texture: boundary_mode is {boundary_mode!r}, expected one of {', '.join(BOUNDARIES)}"
@@ -204,7 +204,7 @@ def _check_shapes(
 
 
 def _pyramid(tex: Tensor, mip: Any, max_mip_level: int | None, cube: bool) -> list[Tensor]:
-    """Levels 1 and up: made from the texture, kept from before, or the caller's own."""
+    """Levels 1 and up: made from the texture, kept from an earlier call, or the caller's own."""
     if mip is None:
         return build_mips(tex, max_mip_level)
     if isinstance(mip, TextureMip):

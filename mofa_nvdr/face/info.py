@@ -75,7 +75,7 @@ def _group(basis: Tensor, unit: str) -> dict[str, Any]:
     variance = basis.double().square().sum((1, 2)).cpu().numpy()
     total, count = float(variance.sum()), len(variance)
     share = np.cumsum(variance) / total if total > 0 else np.zeros(count)
-    # Over 3 coordinates a vertex is displaced by the root of their sum; a channel stands alone.
+    # Over 3 coordinates a vertex is displaced by the root of their sum; a channel is taken alone.
     values = basis.shape[1] if unit else basis[0].numel() if count else 1
     return {
         "count": count,

@@ -33,7 +33,7 @@ _ARRAYS: dict[str, tuple[type, tuple[str | int, ...]]] = {
     "mirror_index": (np.int64, ("V",)),
     "frontal_mask": (np.bool_, ("V",)),
 }
-# What a model may have besides. Left out of the hash: no number of a code or a checkpoint depends on it,
+# What a model may also have. Left out of the hash: no number of a code or a checkpoint depends on it,
 # so a model that gets a texture layout keeps its parameter files and its trained encoders.
 _OPTIONAL: dict[str, tuple[type, tuple[str | int, ...]]] = {
     "uv": (np.float32, ("U", 2)),
@@ -134,7 +134,7 @@ class FaceModel(nn.Module):
 
     @property
     def hash(self) -> str:
-        """Sixteen hex digits that name the model's content; kept beside everything that depends on it."""
+        """Sixteen hex digits that name the model's content; kept with everything that depends on it."""
         if self._hash is None:
             digest = hashlib.sha256()
             for name in _ARRAYS:
@@ -315,7 +315,7 @@ def _check_layout(arrays: dict[str, Any], region_names: tuple[str, ...]) -> None
         if arrays.get("uv_triangles") is None and len(uv) != num_vertices:
             raise ValueError(
                 f"FaceModel: uv is {list(uv.shape)}, expected [{num_vertices}, 2], one a vertex, or "
-                "uv_triangles [T, 3] beside it"
+                "uv_triangles [T, 3] with it"
             )
         if uv.size and not (uv.min() >= 0 and uv.max() <= 1):
             raise ValueError(

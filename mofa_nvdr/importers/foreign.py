@@ -21,8 +21,8 @@ class ImportOptions:
     """What the user chose.
 
     Attributes:
-        shape_modes, expression_modes, albedo_modes: at most so many modes are kept.
-        vertices: subdivide until the mesh has about so many; 0: as the format has it.
+        shape_modes, expression_modes, albedo_modes: at most this many modes are kept.
+        vertices: subdivide until the mesh has about this many; 0: as the format has it.
         albedo: file with the model's albedo where it is a file of its own; None: none given.
         expressions: file with the model's blendshapes where it is a file of its own.
         landmarks: file with the 68 landmarks (landmarks.read_landmarks).

@@ -44,7 +44,7 @@ def blendshape_modes(
 
     Args:
         motions: name -> motion [V, 3] in mm at weight one. Twins end in _L and _R (or Left and Right).
-        count: at most so many modes.
+        count: at most this many modes.
         sides: [V] share of the subject's left side, 0 to 1; with it, motions that have no twin come as two
             halves, so that a face may move on one side alone. None: they stay whole.
 

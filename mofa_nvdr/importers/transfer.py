@@ -144,7 +144,7 @@ def transfer_albedo(
     Args:
         source: mean_shape, triangles, landmarks, mean_albedo, albedo_basis.
         target: mean_shape, triangles, landmarks.
-        count: at most so many modes.
+        count: at most this many modes.
     """
     warp = Warp(
         source["mean_shape"][source["landmarks"]], target["mean_shape"][target["landmarks"]]
@@ -191,7 +191,7 @@ def _speckles(colors: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, sp
 
 
 def _cheeks(face: dict[str, np.ndarray]) -> np.ndarray:
-    """Vertices within 12 mm of the points halfway between the nose's wings and the jaw beside them."""
+    """Vertices within 12 mm of the points halfway between the nose's wings and the jaw next to them."""
     points = face["mean_shape"][face["landmarks"]]
     spots = (0.5 * (points[31] + points[3]), 0.5 * (points[35] + points[13]))
     flat = face["mean_shape"][:, :2]

@@ -87,7 +87,7 @@ class FacePoints:
 def decoded_distance(predicted: FacePoints, true: FacePoints, image_size: int) -> Tensor:
     """Distance of decoded faces to the true ones: place, depth, form, mimic, skin and light, [B].
 
-    The loss of a warm start on rendered faces, beside losses.code_distance: errors of the code that show
+    The loss of a warm start on rendered faces, next to code_distance: errors of the code that show
     in the face weigh more than those that hardly show. A sum of Huber's functions with the units of
     `_DECODED_UNITS`. After the model-space loss of Genova et al. 2018, section 4; not in the MoFA paper.
 

@@ -98,7 +98,7 @@ class EncoderSpec:
 
     @staticmethod
     def of_checkpoint(metadata: Mapping[str, Any], tensors: Mapping[str, Any]) -> EncoderSpec:
-        """The facts of a checkpoint's metadata; of one from before the schema, out of its options.
+        """The facts of a checkpoint's metadata; of one from before the schema, from its options.
 
         Args:
             metadata: of checkpoint.read_checkpoint.

@@ -36,7 +36,7 @@ class AlexNet(nn.Sequential):
     MIN_SIZE: ClassVar[int] = 63
     INPUT_SIZE: ClassVar[int | None] = None  # the photograph's own: 240 in the paper
     DROPOUT: ClassVar[float] = 0.5
-    LAST_LAYER: ClassVar[str] = "classifier.6"  # torchvision's; the code head stands in its place
+    LAST_LAYER: ClassVar[str] = "classifier.6"  # torchvision's; the code head replaces it
 
     def __init__(self, dropout: float = DROPOUT) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ _LINE = 14  # pixels of a line of text
 
 
 def geometry_picture(rendering: Rendering) -> Tensor:
-    """The bare surface as grey clay under a light beside the camera, [B, 3, H, W] in [0, 1]."""
+    """The bare surface as grey clay under a light next to the camera, [B, 3, H, W] in [0, 1]."""
     towards_light = F.normalize(rendering.normal.new_tensor([0.35, 0.45, 1.0]), dim=0)
     cosine = (rendering.normal * towards_light.view(1, 3, 1, 1)).sum(1, keepdim=True).clamp(min=0)
     return (0.12 + 0.75 * cosine).expand(-1, 3, -1, -1)

@@ -84,7 +84,7 @@ def save_checkpoint(
 
 
 def keep_best(path: Path) -> None:
-    """Make best.safetensors beside a checkpoint the same file; it stays when the checkpoint goes.
+    """Make best.safetensors next to a checkpoint the same file; it stays when the checkpoint goes.
 
     Raises:
         OSError: the folder cannot be written.
@@ -107,7 +107,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         header = file.metadata() or {}
         metadata = _metadata(path, header)
         tensors = {key: file.get_tensor(key) for key in file.keys()}
-    # Checkpoints of before have no checksum.
+    # Earlier checkpoints have no checksum.
     if "crc32" in header and header["crc32"] != _checksum(tensors, header["metadata"]):
         raise CheckpointError(f"{path}: not a readable checkpoint (its checksum does not fit)")
     return tensors, metadata
@@ -221,7 +221,7 @@ def _restore_random_states(tensors: dict[str, Tensor]) -> None:
     torch.set_rng_state(tensors["random/torch"])
     if "random/cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random/cuda"])
-    if "random/numpy" in tensors:  # a checkpoint of before has torch's alone
+    if "random/numpy" in tensors:  # an earlier checkpoint has only torch's
         *keys, position = tensors["random/numpy"].tolist()
         version, *words = tensors["random/python"].tolist()
         has_gauss, gauss, has_next, next_gauss = tensors["random/halves"].tolist()

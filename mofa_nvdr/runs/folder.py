@@ -161,7 +161,7 @@ def _config_of(folder: Path) -> TrainConfig | None:
             continue
         kept = metadata.get(
             "options", metadata.get("config")
-        )  # "config": flat, of before the groups
+        )  # "config": flat, from before the groups
         if isinstance(kept, dict):
             return config_of(kept, str(path))
     return None

@@ -1,6 +1,6 @@
-"""Options of before: what each is called now, and what took the place of those that are gone.
+"""Former options: what each is called now, and what replaces those that are gone.
 
-Runs keep their options in config.yaml and in checkpoints. Those of before the groups were flat; they are
+Runs keep their options in config.yaml and in checkpoints. Those from before the groups are flat; they are
 translated here, so that such a run resumes, unless it was trained with an option that no longer exists.
 """
 
@@ -63,7 +63,7 @@ def of_before(values: Mapping[str, Any]) -> bool:
 
 
 def modern_name(key: str) -> str:
-    """For a flat option of before: what it is now, as words; empty: it is none."""
+    """For a former, flat option: what it is now, as words; empty: it was never an option."""
     if key in RENAMED:
         return f"{key!r} is {RENAMED[key]!r} now"
     if key in RETIRED:

@@ -69,7 +69,7 @@ class Reconstructor:
             device: auto, cpu or cuda.
             runtime: "torch", or "onnx": the encoder runs in ONNX Runtime, on the CPU.
 
-        Without `face_model` the model is looked for where it was when the run began, and beside the run.
+        Without `face_model` the model is looked for where it was when the run began, and next to the run.
 
         Raises:
             ValueError: no checkpoint there, not readable, or trained with another face model, or

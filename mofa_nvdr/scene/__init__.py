@@ -1,1 +1,1 @@
-"""What stands before the camera and how it is lit: pose, camera, normals, light."""
+"""What is in front of the camera and how it is lit: pose, camera, normals, light."""

@@ -31,7 +31,7 @@ _LUMINANCE = (0.2126, 0.7152, 0.0722)
 def panorama_directions(height: int, width: int) -> Tensor:
     """Directions of an equirectangular panorama's pixel centres, float64 [H, W, 3].
 
-    Convention: the camera stands in the panorama and looks at its centre. So the centre column lies
+    Convention: the camera is in the middle of the panorama and looks at its centre. So the centre column is
     along -z (behind the face), the left and right edge along +z (behind the camera), the quarter
     right of the centre along +x; row 0 is up, +y.
     """

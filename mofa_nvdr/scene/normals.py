@@ -228,7 +228,7 @@ def _normals_of_vertices_backward(
 ) -> None:
     """Gather d loss/d vertices of some vertices of a pose."""
     num_vertices = vertices.shape[0]
-    # Through the normalisation: only what stands across the normal passes.
+    # Through the normalisation: only what is perpendicular to the normal passes.
     grad_sums = np.empty((num_vertices, 3), np.float32)
     for v in range(num_vertices):
         if lengths[v] == 0.0:  # no product here: an infinite gradient would become NaN

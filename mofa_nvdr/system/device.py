@@ -43,7 +43,7 @@ def peak_memory() -> int:
 def keep_freed_memory() -> bool:
     """Ask glibc to keep freed memory for the next allocation; whether it will.
 
-    By default every large tensor is asked of the system anew, which clears it page by page: a third of
+    By default every large tensor is requested from the system again, which clears it page by page: a third of
     a training step of AlexNet on a CPU (docs/benchmarks.md). For programs of our own, since the whole
     process is affected. Settings in the environment (MALLOC_*, GLIBC_TUNABLES) stay.
     """

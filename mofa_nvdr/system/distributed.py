@@ -217,11 +217,11 @@ def _joined() -> bool:
 def _join(device: str) -> None:
     """Meet the other processes where torchrun's environment says."""
     store, own_rank, count = next(rendezvous("env://"))
-    # After an elastic restart torch 2.13 hands out the store of before, in which the addresses of the
-    # processes that are gone still stand.
+    # After an elastic restart torch 2.13 hands out the earlier store, in which the addresses of the
+    # processes that are gone are still listed.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = dist.PrefixStore(f"attempt {attempt}", store)
-    # What is gathered for reports lies on the CPU, so gloo is there beside nccl.
+    # What is gathered for reports is on the CPU, so gloo is there next to nccl.
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=own_rank, world_size=count)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: Path, several: bool = False) -> Iterator[Path]:
-    """A temporary name beside `path`, which takes its place when the block ends without an error.
+    """A temporary name next to `path`, which is renamed to it when the block ends without an error.
 
     Args:
         path: the file; the folder must exist.
@@ -105,7 +105,7 @@ def named_errors(folder: Path, safe: Callable[[], str]) -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:  # of whoever reads what is printed
+    except BrokenPipeError:  # the reader of what is printed is gone
         raise
     except OSError as error:
         raise OSError(

@@ -1,4 +1,4 @@
-"""Notes and warnings of the package as lines for whoever runs a command.
+"""Notes and warnings of the package as lines for the person who runs a command.
 
 To a program that uses the package they are records of `logging` and `warnings`, to treat as it likes.
 """

@@ -77,7 +77,7 @@ class TrainingData:
                 yield batch
 
     def _train(self, start_step: int) -> Generator[Batch, None, None]:
-        """Rendered faces while the warm start lasts, then the corpus, rendered faces beside it."""
+        """Rendered faces while the warm start lasts, then the corpus, with rendered faces next to it."""
         c = self.config
         share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
         warm = self.faces.batches(c.data.batch_size, c.run.seed, start_step, **share)
@@ -141,7 +141,7 @@ class TrainingData:
         return val_batches(self.train_set, size, count, rank, world_size)
 
     def state_dict(self, step: int) -> dict[str, Any]:
-        """Where the order of the images stands after `step` steps.
+        """The position in the order of the images after `step` steps.
 
         All of it follows from the seed and the step; what is kept here tells a resumed run whether the
         corpus is still the same.

@@ -242,7 +242,7 @@ def _skip(
         raise RuntimeError(
             f"step {step}: {trouble}, {state.facts['skipped_in_a_row']} steps in a row; a lower "
             f"--{flag('optimizer.learning_rate')}, or --{flag('optimizer.clip_gradient')}, with --out "
-            f"{run} goes on from {', '.join(before) or 'the newest checkpoint'}, the last from before; "
+            f"{run} goes on from {', '.join(before) or 'the newest checkpoint'}, the last one before them; "
             "without that file, from the one before it"
         )
 

@@ -184,7 +184,7 @@ class Monitor:
             self._board.add_image("val/faces", picture[::2, ::2], step, dataformats="HWC")
 
     def report(self, status: str) -> None:
-        """Write report.html as things stand; `status` in a few words."""
+        """Write report.html as things are now; `status` in a few words."""
         if self._active:
             write_report(self.run, self.config, self.facts, status)
 

@@ -256,7 +256,7 @@ def _encode_together(encoder: nn.Module, groups: dict[str, Tensor]) -> dict[str,
 
     One, so that BatchNorm has the same statistics for a photograph and its mirror image, and that
     DistributedDataParallel exchanges gradients once. The groups are interleaved evenly: then the images of
-    several processes, one process after the other, stand in the order in which one process has them,
+    several processes, one process after the other, are in the order in which one process has them,
     which Dropout's masks are drawn in.
     """
     if len(groups) == 1:

@@ -59,7 +59,7 @@ def write_report(run: Path, config: TrainConfig, facts: dict[str, Any], status: 
         run: folder with log.jsonl and sheet-*.png.
         config: of the run.
         facts: of state.TrainingState.
-        status: "running", "finished" or another word for where it stands.
+        status: "running", "finished" or another word for its state.
 
     Raises:
         OSError: the folder cannot be written.
@@ -195,7 +195,7 @@ def _sheets(run: Path) -> str:
         step = int(file.stem.split("-")[1])
         try:
             data = _jpeg(file)
-        except OSError:  # half written by another program, say: the curves are worth more
+        except OSError:  # for example half written by another program: the curves matter more
             continue
         encoded = base64.b64encode(data).decode("ascii")
         parts.append(

@@ -70,7 +70,7 @@ class TrainingState:
             "cpu_seconds": 0.0,
             "commands": [],
         }
-        # Made here, before the processes' layers take the place of the encoder's own.
+        # Made here, before the processes' layers replace the encoder's own.
         self.teacher = Teacher(encoder) if config.loss.anchor > 0 else None
 
     def resume(self, warn: Callable[[str], None]) -> int:
@@ -104,7 +104,7 @@ class TrainingState:
             if paths:
                 raise CheckpointError(
                     f"{self.run}: none of its {len(paths)} checkpoints can be read; give another --out to "
-                    "begin anew, or delete them"
+                    "start over, or delete them"
                 )
             return None
 
@@ -165,7 +165,7 @@ class TrainingState:
         save_checkpoint(path, self.encoder, self.optimizer, metadata, kept)
         if self.facts.get("best", {}).get("step") == step:
             keep_best(path)
-        if self.facts["skipped_in_a_row"]:  # the weights may be why: one from before has to stay
+        if self.facts["skipped_in_a_row"]:  # the weights may be why: an earlier one has to stay
             return
         for old in list_checkpoints(self.run)[: -self.config.report.keep_checkpoints]:
             old.unlink(missing_ok=True)

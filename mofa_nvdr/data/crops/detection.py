@@ -42,7 +42,7 @@ class FaceDetector:
         except (ImportError, AttributeError) as error:  # OpenCV 5 has no cascades
             raise RuntimeError(
                 "preprocess: finding faces needs OpenCV 4; pip install 'mofa-nvdr[preprocess]', or give "
-                "landmarks beside the photographs"
+                "landmarks next to the photographs"
             ) from error
         self._cv2 = cv2
         self.smallest, self.score = smallest, score

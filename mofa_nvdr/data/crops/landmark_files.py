@@ -1,4 +1,4 @@
-"""Landmarks that lie beside photographs: .pts, .txt, .csv and .npz files."""
+"""Landmarks next to photographs: .pts, .txt, .csv and .npz files."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class PreprocessOptions:
         sharpness: least `framing.sharpness`.
         turned: largest `framing.turned_away`, where landmarks are known.
         score: least certainty of the detector.
-        landmark_model: .dat file of dlib, for landmarks of faces that have none beside them; empty: none.
+        landmark_model: .dat file of dlib, for landmarks of faces that have none next to them; empty: none.
     """
 
     size: int = 256
@@ -96,7 +96,7 @@ def preprocess_files(
 ) -> Path:
     """Make training crops of all faces in photographs; the command `mofa-nvdr preprocess`.
 
-    Landmarks beside a photograph are used instead of the detector: `NAME.pts` (iBUG, 1-based), `NAME.txt`
+    Landmarks next to a photograph are used instead of the detector: `NAME.pts` (iBUG, 1-based), `NAME.txt`
     or `NAME.csv` (68 or 5 rows of x and y; a .csv may name its columns), `NAME.npz` (`lm68` or `lm5`), or a
     folder's `landmarks68.npz` or `landmarks5.npz` (`files`, and `lm68` or `lm5`; one row a face).
 
@@ -396,7 +396,7 @@ def _read_log(folder: Path, o: PreprocessOptions) -> dict[str, dict[str, Any]]:
         for place, record in done.items()
         if all(uses[face["file"]] == 1 for face in record["faces"])
     }
-    # Written anew, so that nothing is appended to half a line.
+    # Written again, so that nothing is appended to half a line.
     kept = [{"options": asdict(o)}, *done.values()]
     write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
     return done

@@ -30,7 +30,7 @@ class CodePrior:
     shape: float = 0.8  # standard deviations of the face model
     expression: float = 0.7  # of a model without named blendshapes
     neutral: float = 0.3  # share of the faces with a quarter of the expression
-    unnamed: float = 0.3  # deviations beside named blendshapes (data/expressions.py)
+    unnamed: float = 0.3  # deviations, added to named blendshapes (habits.py)
     albedo: float = 1.0
     pitch: float = math.radians(13)
     yaw: float = math.radians(14)

@@ -159,7 +159,7 @@ class SyntheticFaces:
     def _draw(
         self, vertices: Tensor, triangles: Tensor, albedo: Tensor, light: Tensor, normals: Tensor
     ) -> Layer:
-        """As FaceRenderer draws, and what the rasterizer knows beside it."""
+        """As FaceRenderer draws, and what else the rasterizer knows."""
         verbs, camera = self.decoder.renderer.dr, self.decoder.camera
         pos = camera.clip_space(vertices).contiguous()
         rast, _ = verbs.rasterize(self._context, pos, triangles, camera.size, grad_db=False)

@@ -57,7 +57,7 @@ class ExpressionHabits:
 
     Args:
         named: FaceModel.named_expressions, name -> coefficients [E] at weight 1. Names that the table above
-            does not have are never drawn, and what it has beside them draws nothing.
+            does not have are never drawn, and others that it has are not used.
     """
 
     def __init__(self, named: Mapping[str, Tensor]) -> None:

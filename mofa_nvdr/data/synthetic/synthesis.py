@@ -1,7 +1,7 @@
 """Corpora of rendered faces with their truth: images, codes, landmarks and masks; `mofa-nvdr synthesize`.
 
 The output folder is a data set as `data.photographs.Photographs` reads it: `images/`, `index.csv`,
-`landmarks68.npz` and `codes.npz`, and `masks/` beside them. Faces are rendered in chunks of a fixed size,
+`landmarks68.npz` and `codes.npz`, and `masks/` next to them. Faces are rendered in chunks of a fixed size,
 each by one thread: the same bytes whatever the number of workers. `parts/` holds what is known of each chunk
 that is done; the same command again goes on after the last one.
 """
@@ -220,7 +220,7 @@ def _rendering(
 
 
 def _check_inputs(o: SynthesisOptions) -> dict[str, Any]:
-    """What the faces depend on beside the options; mistakes show before any worker starts."""
+    """What the faces depend on besides the options; mistakes show before any worker starts."""
     facts: dict[str, Any] = {"model_hash": FaceModel.load(o.face_model).hash}
     if o.backgrounds:
         facts["num_backgrounds"] = len(Photographs(o.backgrounds, "train", o.size))
@@ -240,13 +240,13 @@ def _check_options(folder: Path, o: SynthesisOptions, facts: dict[str, Any]) -> 
             ]
         except (ValueError, AttributeError):  # not JSON, or not an object
             raise ValueError(
-                f"{path}: damaged, not a JSON object; delete it to go on with the options of before, or "
+                f"{path}: damaged, not a JSON object; delete it to go on with the earlier options, or "
                 "give another --out"
             ) from None
         if different:
             raise ValueError(
-                f"{folder}: was made with another {', '.join(sorted(different))}; use the options of "
-                "before, or another --out"
+                f"{folder}: was made with another {', '.join(sorted(different))}; use the earlier "
+                "options, or another --out"
             )
     write_text(path, json.dumps(now, indent=1) + "\n")
 

@@ -1,6 +1,6 @@
 """Measures of adult faces and their published standard deviations.
 
-Deviations are in mm, rounded, of adults of both sexes and many ancestries together. Distances stand between
+Deviations are in mm, rounded, of adults of both sexes and many ancestries together. Distances are between
 two surveys: Zhuang and Bradtmiller 2005 (3,997 US workers) and Farkas 1994 (young North Americans); their
 deviations within one sex and half the difference of the sexes' means add in quadrature. The profile follows
 soft-tissue cephalometry (Arnett et al. 1999, people of good occlusion; half as much again for people at
@@ -33,7 +33,7 @@ DISTANCES: dict[str, tuple[Place, Place, float]] = {
     "lower vermilion": (66, 57, 1.6),
     "brow above eye": ("left brow", "upper lid", 2.0),
 }
-# Name -> (place, reference, standard deviation of how far the place stands out before the reference).
+# Name -> (place, reference, standard deviation of how far the place is in front of the reference).
 PROFILE: dict[str, tuple[Place, Place, float]] = {
     "upper lip": (51, 33, 1.8),
     "lower lip": (57, 33, 2.3),

@@ -8,7 +8,7 @@ from mofa_nvdr.face.recipe import tables as t
 from mofa_nvdr.face.recipe.grid import Grid
 from mofa_nvdr.face.recipe.mean import lower_vermilion, mouth_seam, upper_vermilion
 
-# (x, y) on the subject's left, from the ear to beside the chin, then the chin itself.
+# (x, y) on the subject's left, from the ear to next to the chin, then the chin itself.
 _JAW = [(75, 2), (75, -14), (73, -32), (69, -50), (62, -68), (52, -84), (38, -99), (20, -112)]
 _CHIN = (0, -118)
 _BROW = [(55, 17.5), (46, 22.5), (35, 24.5), (24, 22), (13, 18.4)]  # outer to inner

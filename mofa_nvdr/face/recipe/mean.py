@@ -14,7 +14,7 @@ from mofa_nvdr.face.recipe.grid import Grid, Loft, build_grid, gauss, smooth_max
 
 @dataclass(frozen=True)
 class Lids:
-    """How the eyes stand: 1 closes (`blink`), widens or narrows them fully."""
+    """How open the eyes are: 1 closes (`blink`), widens or narrows them fully."""
 
     blink: float = 0.0
     wide: float = 0.0
@@ -45,7 +45,7 @@ def eye_position(x: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def eye_axis(s: np.ndarray) -> np.ndarray:
-    """Height of the eye's axis: the outer corner stands a little higher."""
+    """Height of the eye's axis: the outer corner is a little higher."""
     return -1.6 + 3.2 * s
 
 
@@ -115,7 +115,7 @@ def mean_shape(lids: Lids = Lids(), pockets: np.ndarray | None = None) -> np.nda
     """Vertices [V, 3] in the tables' frame.
 
     Args:
-        lids: how the eyes stand; lids slide on the eyeballs because the recipe runs again.
+        lids: how open the eyes are; lids slide on the eyeballs because the recipe runs again.
         pockets: [V, 3] whose pocket vertices to keep: the eyeballs of the open eyes.
     """
     grid = face_grid()
@@ -210,7 +210,7 @@ def _lips(x: np.ndarray, y: np.ndarray, z: np.ndarray, grid: Grid) -> np.ndarray
     way = np.clip((y - t.MOUTH_ROW - mouth_seam(m)) / height, 0, 3)
     splines = _splines()
     profile = np.where(upper, splines["upper_lip"](way), splines["lower_lip"](way))
-    # Only the part that stands out is modulated: the seam's two sides must stay equal.
+    # Only the part that protrudes is modulated: the seam's two sides must stay equal.
     fullness = np.where(upper, 1 + 0.18 * gauss(m, 0.12), 1 + 0.10 * gauss(np.abs(m) - 0.25, 0.15))
     profile = profile * np.where(profile > 0, fullness, 1)
     taper = np.clip(1 - m**2, 0, 1) ** 0.75

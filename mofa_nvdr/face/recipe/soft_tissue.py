@@ -146,7 +146,7 @@ class Tissue:
         return float(self.z[:n][np.argmin(away)])
 
     def drag(self, left: dict[str, Motion], right: dict[str, Motion] | None = None) -> np.ndarray:
-        """Displacements [V, 3] of the skin and the mouth's inside when places move by so many mm.
+        """Displacements [V, 3] of the skin and the mouth's inside when places move by these distances, mm.
 
         Args:
             left: place -> motion of that place on the subject's left: (sideways along +x, up, out).
@@ -179,7 +179,7 @@ class Tissue:
         return smooth_step(self.y, 76, 50) * smooth_step(-self.z, 84, 52)
 
     def line_mouth(self, field: np.ndarray, jaw: np.ndarray | None = None) -> np.ndarray:
-        """Let the mouth's inside follow: its front lines the lips, teeth stand on their bones.
+        """Let the mouth's inside follow: its front lines the lips, teeth stay on their bones.
 
         Args:
             field: [V, 3] whose skin is final; changed in place.
@@ -275,7 +275,7 @@ class Tissue:
         return field
 
     def look(self, sideways: float, up: float) -> np.ndarray:
-        """[V, 3]: irises slide over the eyeballs by so many mm, outwards and up.
+        """[V, 3]: irises slide over the eyeballs by these distances in mm, outwards and up.
 
         The disc that holds iris and pupil moves as a whole, so that it stays round. What lies behind it
         stretches and what lies before it slides under a lid or crowds towards the canthus.

@@ -1,7 +1,7 @@
 """Basel Face Model 2017 and 2019 (.h5 of scalismo and Statismo): full, face12 and head files share one tree.
 
 shape|color|expression/model/{mean, pcaBasis, pcaVariance}, shape/representer/{points, cells}. Bases have
-unit norm, beside variances; millimetres; colour 0 to 1. The neutral face is the sum of both means.
+unit norm, with variances; millimetres; colour 0 to 1. The neutral face is the sum of both means.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def looks_like_lyhm(path: Path) -> bool:
 
 
 def read_bfm2009(path: Path, options: ImportOptions) -> ForeignModel:
-    """01_MorphableModel.mat: micrometres, colours 0 to 255, deviations beside unit bases.
+    """01_MorphableModel.mat: micrometres, colours 0 to 255, deviations next to unit bases.
 
     Raises:
         ModelFileError: not such a file.

@@ -173,7 +173,7 @@ class TestMistakes:
         self, corpus: Path, options: SynthesisOptions, tmp_path: Path
     ):
         with pytest.raises(
-            ValueError, match="another plain, seed; use the options of before, or an"
+            ValueError, match="another plain, seed; use the earlier options, or an"
         ):
             synthesize_files(
                 20, str(corpus), SynthesisOptions(5, SIZE, options.face_model, plain=True)
@@ -199,7 +199,7 @@ class TestMistakes:
         path = tmp_path / "synthesize.json"
         path.write_bytes(content)
         message = (
-            f"{path}: damaged, not a JSON object; delete it to go on with the options of before"
+            f"{path}: damaged, not a JSON object; delete it to go on with the earlier options"
         )
         with pytest.raises(ValueError, match=re.escape(message)):
             synthesize_files(2, str(tmp_path), options)
