@@ -172,9 +172,7 @@ class TestMistakes:
     def test_other_options_than_before(
         self, corpus: Path, options: SynthesisOptions, tmp_path: Path
     ):
-        with pytest.raises(
-            ValueError, match="another plain, seed; use the earlier options, or an"
-        ):
+        with pytest.raises(ValueError, match="another plain, seed; use the earlier options, or an"):
             synthesize_files(
                 20, str(corpus), SynthesisOptions(5, SIZE, options.face_model, plain=True)
             )
@@ -198,9 +196,7 @@ class TestMistakes:
     def test_damaged_options_file(self, options: SynthesisOptions, tmp_path: Path, content: bytes):
         path = tmp_path / "synthesize.json"
         path.write_bytes(content)
-        message = (
-            f"{path}: damaged, not a JSON object; delete it to go on with the earlier options"
-        )
+        message = f"{path}: damaged, not a JSON object; delete it to go on with the earlier options"
         with pytest.raises(ValueError, match=re.escape(message)):
             synthesize_files(2, str(tmp_path), options)
         assert path.read_bytes() == content
