@@ -43,8 +43,8 @@ class ExportOptions:
     """How a face is exported.
 
     Attributes:
-        units: "mm" or "m"; empty: the format's own, metres for .glb and millimetres else.
-        color: "texture", "vertex" or "none"; empty: the format's own, vertex for .ply and texture else.
+        units: "mm" or "m"; empty: the format's own, metres for .glb, else millimetres.
+        color: "texture", "vertex" or "none"; empty: the format's own, vertex for .ply, else texture.
         lit: colours under the face's light, in its pose, as the renderer shows them; else the albedo.
         posed: in camera space, where the photograph shows it (.glb: with the camera); else in model space.
         neutral: without the face's expression.
@@ -255,7 +255,7 @@ def _comments(model: FaceModel, options: ExportOptions) -> tuple[str, ...]:
     ]
     return tuple(
         " ".join(line.split()) for line in lines
-    )  # one line each, whatever the metadata holds
+    )  # one line each, whatever is in the metadata
 
 
 def _contents(mesh: Mesh, out: Path, model: FaceModel) -> dict[Path, bytes]:

@@ -102,7 +102,7 @@ def split_at_seams(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def obj_bytes(mesh: Mesh, material_file: str = "") -> bytes:
     """A Wavefront .obj; with a texture it names `material_file`, else colours follow the coordinates.
 
-    Colours there are no part of the format, but MeshLab and Blender write and read them so.
+    Colours there are not part of the format, but MeshLab and Blender write and read them this way.
     """
     rows = mesh.vertices.astype(np.float64)
     if mesh.texture is None and mesh.colors is not None:
@@ -132,7 +132,7 @@ def mtl_bytes(texture_file: str) -> bytes:
 
 
 def ply_bytes(mesh: Mesh) -> bytes:
-    """A binary .ply with normals, and 8 bit colours where the mesh has them."""
+    """A binary .ply with normals, and 8 bit colours if the mesh has them."""
     fields: list[tuple[str, str]] = [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")]
     if mesh.colors is not None:
         fields += [(name, "u1") for name in ("red", "green", "blue")]

@@ -156,7 +156,7 @@ def modes_sheet(painter: Painter, part: str, limit: int, columns: int = 4) -> np
 def expressions_sheet(painter: Painter, columns: int = 9) -> np.ndarray:
     """Every named expression at full weight, the neutral face first.
 
-    mouthClose is shown on an open jaw: ARKit defines it as the lips closing over jawOpen, and alone it drives
+    mouthClose is shown on an open jaw: ARKit defines it as the lips closing over jawOpen, and alone it pushes
     them through each other.
     """
     model = painter.model
@@ -218,7 +218,7 @@ def show_model(
 
     Args:
         model_name: 'default' or a .safetensors file.
-        out: folder, made when missing.
+        out: folder, made if missing.
         size: height of a picture in pixels; modes are drawn at 0.7 of it, the average face at twice.
         modes: most modes of each kind.
         seed: of the random people.

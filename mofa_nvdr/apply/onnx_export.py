@@ -55,14 +55,14 @@ def export_encoder(
     """Write a checkpoint's encoder as one .onnx file, checked against torch; returns its path.
 
     The file is kept only if ONNX Runtime's code agrees with torch's (`compare_with_torch`)
-    on noise of two sizes, on rendered faces and on photographs; else an older file stays.
+    on noise of two sizes, on rendered faces and on photographs; otherwise an older file stays.
 
     Args:
         run: run folder (its newest checkpoint) or checkpoint file.
         out: .onnx file; empty: encoder.onnx next to the checkpoint.
         face_model: the face model that the run was trained with; empty: found by the run.
         photographs: image files or folders to compare on; empty: those that the run was trained on,
-            where they are still there.
+            if they are still there.
 
     Raises:
         ValueError: a mistake in the checkpoint, the photographs or `out`.
@@ -213,7 +213,7 @@ def _keep_metadata_alone(model: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells about torchvision's absence and about torch's own deprecations."""
+    """The exporter warns that torchvision is missing and about torch's own deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -226,7 +226,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _target(out: str | Path) -> Path:
-    """Where the file goes; a place that can't be is refused before the work."""
+    """Where the file goes; an impossible place is refused before the work."""
     path = Path(out)
     if path.suffix != ".onnx" or path.is_dir():
         raise ValueError(f"--out {out}: expected the name of an .onnx file")
@@ -282,8 +282,8 @@ def _rendered_faces(decoder: FaceDecoder, count: int, generator: torch.Generator
 
 
 def _training_photographs(metadata: Mapping[str, Any]) -> list[str]:
-    """The folder of photographs that the run was trained on, where it is still there."""
-    # Of before the schema: among the options.
+    """The folder of photographs that the run was trained on, if it is still there."""
+    # Before the schema: among the options.
     folder = metadata.get("data", metadata.get("config", {}).get("data", "synthetic"))
     try:
         return [folder] if folder != "synthetic" and image_paths([folder]) else []

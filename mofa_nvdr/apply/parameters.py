@@ -53,7 +53,7 @@ class FaceParameters:
     def save(self, path: str | Path) -> None:
         """Write the .npz, atomically.
 
-        Beside what `load_parameters` reads, it holds the paper's camera pose Phi(v) = T^-1 (v - t)
+        In addition to what `load_parameters` reads, it holds the paper's camera pose Phi(v) = T^-1 (v - t)
         as T [3, 3] and t [3] mm.
 
         Raises:

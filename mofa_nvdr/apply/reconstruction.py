@@ -36,7 +36,7 @@ def reconstruct_files(
             central square is taken).
         checkpoint: run folder or checkpoint file; with runtime "onnx" a run folder with an exported
             encoder, or an .onnx file.
-        out: folder, made when missing.
+        out: folder, made if missing.
         face_model: the model that the run was trained with; empty: found by the run.
         device: auto, cpu or cuda.
         runtime: what the encoder runs in: torch or onnx.

@@ -144,7 +144,7 @@ def _resized(camera: Camera, height: int) -> Camera:
 
 
 def _write(out: Path, pictures: np.ndarray) -> None:
-    """Write pictures [F, H, W, 3] as .png (the first) or .gif (all, for ever), atomically."""
+    """Write pictures [F, H, W, 3] as .png (the first) or .gif (all, in a loop), atomically."""
     with replacing(out) as temporary:
         if out.suffix.lower() == ".gif":
             iio.imwrite(temporary, pictures, extension=".gif", duration=_FRAME_MS, loop=0)

@@ -78,7 +78,7 @@ class Scene:
 def make_scene(
     vertices: int = 24_025, batch: int = 5, resolution: int = 240, device: str = "cpu"
 ) -> Scene:
-    """A bumpy ellipsoid cap of about `vertices` vertices that fills some 60 % of the picture."""
+    """A bumpy ellipsoid cap of about `vertices` vertices that fills about 60 % of the picture."""
     side = max(2, round(math.sqrt(vertices)))
     u, v = torch.meshgrid(
         torch.linspace(-1.25, 1.25, side), torch.linspace(-1.25, 1.25, side), indexing="ij"
@@ -137,7 +137,7 @@ def bench(
             raise ValueError(f"bench: {name} is {tuple(values)}, expected numbers of at least 1")
     target = resolve_device(device)
     if out:
-        Path(out).touch()  # rather now than after minutes of work
+        Path(out).touch()  # better now than after minutes of work
     facts = machine_facts(target)
     for name, value in facts.items():
         print(f"{name}: {value}")

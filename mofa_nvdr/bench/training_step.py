@@ -55,7 +55,7 @@ def bench_train(config: TrainConfig, repeats: int = 20, out: str = "") -> dict[s
     check_config(config)
     device = resolve_device(config.run.device)
     if out:
-        Path(out).touch()  # rather now than after minutes of work
+        Path(out).touch()  # better now than after minutes of work
     with (
         tempfile.TemporaryDirectory() as folder,
         distributed.processes(device.type, config.run.threads),

@@ -1,4 +1,4 @@
-"""The command line: `mofa-nvdr COMMAND [options]`. One module a command: options in, a call out."""
+"""The command line: `mofa-nvdr COMMAND [options]`. One module for each command: options in, a call out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMANDS = {
     "relight": "render predicted faces under another light",
     "export": "write a face as .obj, .ply or .glb for other programs",
     "export-encoder": "write a trained encoder as an ONNX file",
-    "model": "face models: describe, draw, build, import those of others",
+    "model": "face models: describe, draw, build, import from other projects",
     "bench": "time the operators and decoder steps on this machine",
 }
 
@@ -81,7 +81,7 @@ def parse(command: str, function: Callable[..., Any], args: list[str]) -> Any:
 
 
 def _unframed(message: str) -> str:
-    """Make one line of a framed message, less its title, which says the same, and its hints on help."""
+    """Make one line of a framed message, without its title, which says the same, and its hints on help."""
     # Where stdout cannot show boxes the frame is of spaces, and its rules of hyphens.
     lines = [line.strip("╰╯│─ ") for line in message.splitlines()[1:]]
     sections = " ".join(line if line.strip("-") else "\n" for line in lines).split("\n")

@@ -39,7 +39,7 @@ def bench_train(args: list[str]) -> None:
     options.__doc__ = (
         "Time the stages of training steps: data, encoder, decoder, backward, optimizer. Takes every "
         "option of mofa-nvdr train; nothing is trained or kept. With an empty --data throw-away pictures "
-        "stand in for photographs."
+        "are used instead of photographs."
     )
     settings = parse("bench train", options, rest)
     from mofa_nvdr.bench.training_step import bench_train as measure

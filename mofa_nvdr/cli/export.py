@@ -34,8 +34,8 @@ def export(
         out: file to write: .obj, .ply or .glb
         face_model: the face model that the parameters are for: 'default' or a .safetensors file;
             empty: the one that the file names
-        units: mm or m; empty: m for .glb (its specification), mm else
-        color: texture, vertex or none; empty: vertex for .ply, texture else
+        units: mm or m; empty: m for .glb (its specification), else mm
+        color: texture, vertex or none; empty: vertex for .ply, else texture
         lit: colours under the face's light, in its pose; else unlit albedo
         posed: placed as the camera saw it, in camera space; else in model space
         neutral: without the face's expression

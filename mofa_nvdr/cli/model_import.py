@@ -43,7 +43,7 @@ def import_(
     landmarks: str = "",
     name: str = "",
 ) -> object:
-    """Read a face model of others, in millimetres and our axes, into one .safetensors file.
+    """Read a face model of another project, in millimetres and our axes, into one .safetensors file.
 
     Args:
         format: whose model

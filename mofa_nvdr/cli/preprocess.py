@@ -30,7 +30,7 @@ def preprocess(
 
     Args:
         photos: image files, or folders of them; landmarks next to them are used (.pts, .txt, .csv, .npz)
-        out: folder for images/, index.csv and landmarks68.npz; the same command goes on, others add to it
+        out: folder for images/, index.csv and landmarks68.npz; the same command resumes, others add to it
         size: side of the crops in pixels
         smallest: least side of a face's crop in the photograph, in pixels
         sharpness: least sharpness (variance of the Laplacian at 128 px; good crops have 40 to 400)

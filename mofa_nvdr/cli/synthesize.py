@@ -25,14 +25,14 @@ def synthesize(
     """Render random faces that look like rough photographs, with their codes, landmarks and masks.
 
     Args:
-        count: number of faces; more than before adds to the folder
-        out: folder for images/, masks/, index.csv, landmarks68.npz and codes.npz; the same command goes on
-        seed: face n is a function of the seed and n, whatever the number of workers
+        count: number of faces; a larger number adds to the folder
+        out: folder for images/, masks/, index.csv, landmarks68.npz and codes.npz; the same command resumes
+        seed: face n is a function of the seed and n, for any number of workers
         size: side of the images in pixels
         face_model: 'default' (built in) or a .safetensors face model
         backgrounds: folder of pictures, parts of which are the backgrounds of the faces; empty: made-up rooms
-        lights: folder of .hdr light probes for half of the faces; empty: lights of the prior alone
-        plain: faces alone before backgrounds, without heads, hair, occluders and a camera's faults
+        lights: folder of .hdr light probes for half of the faces; empty: only lights drawn from the prior
+        plain: faces alone in front of backgrounds, without heads, hair, occluders and a camera's faults
         workers: processes that render
         shards: also pack the corpus into tar shards of about this many MB, in OUT/shards; 0: do not
     """

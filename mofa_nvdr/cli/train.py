@@ -42,7 +42,7 @@ def run(args: list[str]) -> None:
 
 
 def take_configs(args: list[str]) -> tuple[list[str], list[str]]:
-    """Cut every --config NAME out of the arguments: files are the defaults that the options override."""
+    """Take every --config NAME out of the arguments: files are the defaults that the options override."""
     names, rest, pending = [], [], False
     for arg in args:
         if pending:

@@ -1,9 +1,9 @@
 """Random changes of training pictures, each drawn from the seed and the picture's place in the run.
 
-What the encoder sees and what the photometric loss compares with part ways here. Colour changes are
+What the encoder sees and what the photometric loss compares with are separated here. Colour changes are
 changes of the scene, as another light or skin would be: both have them. Blur, noise, JPEG's marks and
-occluders are between the scene and the camera: the encoder sees them, the loss does not, so that the
-face behind is what is asked for. Mirrors are drawn where pictures are read (`sampling.batches`).
+occluders are between the scene and the camera: the encoder sees them, the loss does not, so the
+face behind is what is wanted. Mirrors are drawn where pictures are read (`sampling.batches`).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ STREAM = 2  # of the seed: 0 draws the order, 1 the mirrors, 3 to 5 rendered fac
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much of each change; zero switches one off. The options `augment_*` of a configuration.
+    """How much of each change; zero switches one off. The options `augment.*`.
 
     Attributes:
         color: largest relative change of gain, contrast, saturation, gamma and (a third of it) the
             balance of the channels; in input and target. Rendered faces with known codes are left
-            out, whose light and albedo would not be true any more.
+            out, because their light and albedo would no longer be true.
         blur: share of the inputs that are blurred, by 0.4 to 1.8 px at 240.
         noise: largest standard deviation of noise in the input; each has its own, from 0 up.
         jpeg: share of the inputs that are compressed, at qualities from 20 to 85.
@@ -81,7 +81,7 @@ def augment(batch: Batch, options: Augmentation, seed: int) -> Batch:
 
 
 def degrade(images: Tensor, options: Augmentation, d: Draws) -> Tensor:
-    """What lies between the scene and the file: blur, noise and JPEG's marks.
+    """What is between the scene and the file: blur, noise and JPEG's marks.
 
     Args:
         images: [B, 3, H, W] in [0, 1].

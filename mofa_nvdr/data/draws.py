@@ -12,7 +12,7 @@ _NUMBERS = 192  # drawn at once for `uniform`: numbers cost little, calls of the
 
 
 def random_words(num: int, *key: int) -> np.ndarray:
-    """Random uint64 [num] that depend on the key alone; NumPy keeps raw bit streams for good."""
+    """Random uint64 [num] that depend on the key alone; NumPy does not change raw bit streams."""
     return np.random.PCG64(np.random.SeedSequence(key)).random_raw(num)
 
 

@@ -1,4 +1,4 @@
-"""Reading one picture from a file, whatever its kind, and bringing it to a square."""
+"""Reading one picture from a file of any kind, and bringing it to a square."""
 
 from __future__ import annotations
 

@@ -32,14 +32,14 @@ _LONGEST_KEY = 80  # characters; USTAR names have 100
 
 
 def write_shards(folder: str | os.PathLike[str], out: str, megabytes: float = 100) -> list[Path]:
-    """Pack a folder of crops into tar shards of about a size; the crops stay where they are.
+    """Pack a folder of crops into tar shards of about one size; the crops stay where they are.
 
-    Samples lie in an order that depends on their names alone, mixed, so that a program which streams the
+    Samples are in a mixed order that depends only on their names, so that a program which streams the
     shards sees no runs of one person. The same call again leaves shards alone that hold what they
     should, and writes the others again; each appears under its name only when it is whole.
 
     Args:
-        folder: as `Photographs` reads it, and `masks/` for the pictures in `images/` where there are any.
+        folder: as `Photographs` reads it, and `masks/` for the pictures in `images/` if there are any.
         out: the folder of the shards.
         megabytes: size (10^6 bytes) at which a shard is full.
 

@@ -58,7 +58,7 @@ class Corpus:
         image_size: side S of the samples, px; see `resize_square`.
 
     Attributes:
-        files: where each sample lies.
+        files: where each sample is.
         has_landmarks: whether there are any landmarks.
         skipped: names of what was found unreadable so far, each once.
 
@@ -116,9 +116,9 @@ class Corpus:
 class Photographs(Corpus):
     """The photographs under a folder, sorted by name; `dataset[i]` reads the i-th as a `Sample`.
 
-    Pictures (jpg, jpeg, png, bmp, webp, tif, tiff) are sought in subfolders too; hidden files are
-    not. Three files in the folder are used when present, or in its parent when the folder is called
-    `images`; they name pictures relative to where they lie:
+    Pictures (jpg, jpeg, png, bmp, webp, tif, tiff) are searched for in subfolders too, hidden files
+    left out. Three files in the folder are used when present, or in its parent when the folder is called
+    `images`; they name pictures relative to their own folder:
 
     * `index.csv`, columns `file` and `split` (and any others): which pictures belong to "train" and
       "val". Pictures not in it, or with another split, are left out. Without it about one picture
@@ -216,7 +216,7 @@ def check_folder_name(folder: str | os.PathLike[str]) -> None:
 
 
 def _find_base(folder: Path) -> Path:
-    """The folder to which the names of pictures are relative: where index and landmarks lie."""
+    """The folder to which the names of pictures are relative: where index and landmarks are."""
     if not folder.exists():
         raise DataError(f"{folder}: no such folder of photographs")
     if not folder.is_dir():

@@ -50,7 +50,7 @@ class Batch:
             `target`.
         rendered: rendered faces with known codes that accompany the images, of any number.
         teacher_codes: [B, size], what a frozen encoder says of `images`.
-        teacher_offset: [6], how far from it the mean placement of all images shall be.
+        teacher_offset: [6], how far from it the mean placement of all images should be.
     """
 
     images: Tensor
@@ -88,17 +88,17 @@ class Batch:
 class EpochSampler:
     """Which samples a process sees at each step: an endless sequence of shuffled epochs, cut exactly.
 
-    Epoch e holds every sample once, in an order drawn from (seed, e); the epochs follow one another.
+    Epoch e holds every sample once, in an order drawn from (seed, e); the epochs follow each other.
     Step k takes the next `batch_size` places of this sequence, rank r the r-th part of them. A step
     may reach from one epoch into the next, so that nothing is padded, repeated or dropped: each sample
-    comes exactly once an epoch over all ranks, whatever the numbers. Several processes see together
+    comes exactly once per epoch over all ranks. Several processes see together
     what one would see, in the same order.
 
     As an iterator it yields a step at a time and remembers where it is.
 
     Args:
         num_samples: size of the data set.
-        batch_size: samples a step, over all processes.
+        batch_size: samples per step, over all processes.
         seed: non-negative.
         rank: of this process.
         world_size: processes that share the batches.
@@ -160,10 +160,10 @@ class EpochSampler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state, with another number of ranks too as long as a step ends there.
+        """Go on from a state, also with another number of ranks if a step ends there.
 
         Raises:
-            ValueError: the state is of another seed or data set, or lies within a step.
+            ValueError: the state is of another seed or data set, or is within a step.
         """
         for name in ("num_samples", "seed"):
             if state[name] != getattr(self, name):
@@ -210,15 +210,15 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """Shuffled training batches without end, from `start_step` on, in the order of `EpochSampler`.
 
-    What a step sees depends on these numbers alone, so a resumed run sees what an unbroken one would,
-    in the middle of an epoch too. In place of an unreadable picture comes the next readable one of
+    What a step sees depends on these numbers alone, so a resumed run sees what an uninterrupted one would,
+    in the middle of an epoch too. Instead of an unreadable picture comes the next readable one of
     the data set; see `Corpus.skipped`.
 
     Closing the iterator ends its threads.
 
     Args:
         dataset: the photographs.
-        batch_size: pictures a step, over all processes.
+        batch_size: pictures per step, over all processes.
         seed: non-negative.
         start_step: number of the first batch.
         flip: mirror half of the pictures, chosen from the seed and the picture's place; left and right
@@ -249,7 +249,7 @@ def val_batches(
 
     Args:
         dataset: the photographs.
-        batch_size: pictures a batch.
+        batch_size: pictures per batch.
         limit: at most this many pictures, evenly spaced over the data set; None takes all.
         rank: of this process, which gets every world_size-th picture.
         world_size: processes that share the pictures.
@@ -269,7 +269,7 @@ def val_batches(
 
 
 def mirror(sample: Sample) -> Sample:
-    """The picture seen in a mirror: x goes to S - x, and left and right landmarks change names.
+    """The picture seen in a mirror: x goes to S - x, and left and right landmarks are swapped.
 
     Its code is unknown: modes of a face model have no mirror images in general.
     """
@@ -331,7 +331,7 @@ def _val_batches(
 
 @dataclass(frozen=True)
 class _Reading:
-    """A sample, None if there was none to be had, and what was passed over on the way to it."""
+    """A sample, None if there was none, and what was skipped on the way to it."""
 
     sample: Sample | None
     passed_over: tuple[tuple[Path, str], ...]

@@ -2,8 +2,8 @@
 
 A shard is a plain USTAR archive in WebDataset's naming. A sample is a run of members of one name:
 `KEY.jpg` (the crop as it was), `KEY.json` (its row of index.csv), `KEY.npy` ([68, 3] landmarks: x, y,
-confidence, px of the picture) and, of rendered faces, `KEY.code.npy` and `KEY.mask.png`. Beside
-`train-00000.tar` lies `train-00000.index` with the place of every member. An index that is missing, or
+confidence, px of the picture) and, for rendered faces, `KEY.code.npy` and `KEY.mask.png`. Next to
+`train-00000.tar` is `train-00000.index` with the position of every member. An index that is missing, or
 does not fit its shard, is made again by reading the shard once.
 """
 
@@ -46,7 +46,7 @@ class Shard:
         path: the .tar file.
         samples: key and members of each sample, in the archive's order.
         damage: what is wrong with the rest of the file; empty: nothing.
-        content: digest of what the shard was written from; empty for a shard of others.
+        content: digest of what the shard was written from; empty for a shard that we did not write.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class Shard:
 def open_corpus(
     path: str | os.PathLike[str], split: str = "train", image_size: int = 240
 ) -> Corpus:
-    """The data set in a folder: `Shards` where .tar files lie in it, else `Photographs`.
+    """The data set in a folder: `Shards` if there are .tar files in it, else `Photographs`.
 
     Raises:
         DataError: no such folder, or nothing in it that can be used.
@@ -73,7 +73,7 @@ class Shards(Corpus):
     Shards named `train-*` and `val-*` are the splits; of others about one sample in twenty, chosen by a
     hash of its key, is val. Samples are read at their place, each by one read of the file: any order is
     as good as another, and processes need not share shards out among them. A shard that ends early, or
-    is damaged, is named and counted in `skipped`; what lies before the damage is used.
+    is damaged, is named and counted in `skipped`; what is before the damage is used.
 
     Args:
         path: the folder.
@@ -146,7 +146,7 @@ def read_members(shard: Path, key: str, members: Members) -> dict[str, bytes]:
     """Kind -> bytes of a sample's members, by one read.
 
     Raises:
-        ImageError: the file cannot be read, or other members than expected lie there.
+        ImageError: the file cannot be read, or other members than expected are there.
     """
     start = min(offset for offset, _, _ in members.values()) - BLOCK
     end = max(offset + size for offset, size, _ in members.values())
@@ -177,12 +177,12 @@ def header_checksum(header: bytes) -> int:
 
 
 def index_path(shard: Path) -> Path:
-    """Where the index of a shard lies."""
+    """The file of the index of a shard."""
     return shard.with_suffix(".index")
 
 
 def open_shard(path: Path) -> Shard:
-    """What lies where in a shard: from its index, or by reading through the shard if need be.
+    """What is where in a shard: from its index, or by reading through the shard if necessary.
 
     A new index is kept next to the shard if that can be written.
 
@@ -242,7 +242,7 @@ def scan_shard(path: Path) -> Shard:
 
 
 def read_index(path: Path) -> Shard | None:
-    """The shard by its index; None: there is none, or it is not of the file as it is now."""
+    """The shard by its index; None: there is none, or it does not fit the file."""
     try:
         lines = index_path(path).read_text(encoding="utf-8").splitlines()
         header = json.loads(lines[0])

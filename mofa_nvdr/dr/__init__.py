@@ -3,7 +3,7 @@
 CPU tensors go to our own kernels (Numba), CUDA tensors to nvdiffrast, with the same results up to
 rounding and nvdiffrast's conventions throughout: y is up, row 0 of an image is its bottom row,
 images are [N, H, W, C]. `mofa_nvdr.dr.reference` holds the same verbs in plain torch, float64 too;
-the two modules can be exchanged for each other, but for the topology hash.
+the two modules can replace each other, except for the topology hash.
 
 What differs from nvdiffrast 0.4.0 on CPU tensors, all else being the same up to rounding:
 

@@ -1,4 +1,4 @@
-"""How a batch of images is dealt out to threads: whole images, and bands of rows of the odd ones.
+"""How a batch of images is shared out to threads: whole images, and bands of rows of the odd ones.
 
 A band is (image, first row, end row). Whole images are least work; the images that don't divide evenly
 are cut, so that no thread waits for another's last image.

@@ -41,7 +41,7 @@ def install(force: bool = False, cuda_to_cpu: bool = False) -> bool:
         return True
     if has_nvdiffrast() and not force:
         print(
-            "mofa_nvdr.dr.install: nvdiffrast is installed and stays in charge; "
+            "mofa_nvdr.dr.install: nvdiffrast is installed and stays in use; "
             "install(force=True) takes its place",
             file=sys.stderr,
         )

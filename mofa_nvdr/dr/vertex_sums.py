@@ -92,7 +92,7 @@ def zeros(*shape: int) -> Iterator[np.ndarray]:
 
 
 def _forget() -> None:
-    """A forked child has what the parent's threads were just writing to, and perhaps a lock for ever."""
+    """A forked child has what the parent's threads were just writing to, and perhaps a held lock."""
     global _lock
     _lock = threading.Lock()
     _kept.clear()

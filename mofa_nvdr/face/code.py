@@ -42,7 +42,7 @@ class CodeLayout:
 
     @property
     def slices(self) -> dict[str, slice]:
-        """Where each part lies in the code vector."""
+        """The slice of each part in the code vector."""
         result, start = {}, 0
         for name, size in self.sizes.items():
             result[name] = slice(start, start + size)

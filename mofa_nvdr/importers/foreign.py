@@ -25,7 +25,7 @@ class ImportOptions:
         vertices: subdivide until the mesh has about this many; 0: as the format has it.
         albedo: file with the model's albedo where it is a file of its own; None: none given.
         expressions: file with the model's blendshapes where it is a file of its own.
-        landmarks: file with the 68 landmarks (landmarks.read_landmarks).
+        landmarks: file with the 68 landmarks (landmark_points.read_landmarks).
         name: name of the model; empty: the format's.
     """
 

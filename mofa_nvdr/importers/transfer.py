@@ -39,7 +39,7 @@ class Warp:
         )
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Where points [N, 3] come to lie."""
+        """Where points [N, 3] are mapped to."""
         moved = self._similar(points)
         return moved + self._spline(moved)
 
@@ -139,7 +139,7 @@ def transfer_albedo(
     """Mean albedo [V, 3] and the first `count` modes [A, V, 3] of one face on another's mesh.
 
     The source is bent onto the target by their landmarks, then each vertex of the target takes the
-    colour of the closest point. Where the source ends, plain skin goes on.
+    colour of the closest point. Where the source ends, plain skin continues.
 
     Args:
         source: mean_shape, triangles, landmarks, mean_albedo, albedo_basis.

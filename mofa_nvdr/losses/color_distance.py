@@ -38,7 +38,7 @@ def color_distance(a: Tensor, b: Tensor, dim: int) -> Tensor:
 
 def known_photo(photo: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
     """The photograph [B, 3, H, W] with zeros for NaN, and where it exists [B, 1, H, W] bool."""
-    known = photo.sum(1, keepdim=True).isfinite()  # a sum is cheaper than three tests a pixel
+    known = photo.sum(1, keepdim=True).isfinite()  # a sum is cheaper than three tests per pixel
     if valid is not None:
         known = known & (valid > 0)
     return torch.where(known, photo, torch.zeros_like(photo)), known
@@ -262,7 +262,7 @@ class _MeanOverSurface(torch.autograd.Function):
         grad_vertices = vertices.new_empty(vertices.shape)
         coefficients = ctx.motion.clip_coefficients
         of_image = grad_image.numpy()
-        # A band's gradients go on to the vertices while they are hot.
+        # A band's gradients go on to the vertices while they are in the cache.
         of_planes = np.empty((ctx.batch, 3, ctx.height, ctx.width), np.float32)
         scales = grad.double().numpy() / ctx.counts
         bands = gradient_bands(ctx.batch, ctx.height)

@@ -69,7 +69,7 @@ def mean_placement_anchor(
         student: of the encoder in training.
         teacher: of the encoder as it was after its warm start, for the same photographs; detached here.
         image_size: height of the pictures in pixels.
-        offset: [6] how far from the teacher the mean shall be, as in `placement_units`; None: not at all.
+        offset: [6] how far from the teacher the mean should be, as in `placement_units`; None: not at all.
 
     Returns:
         A scalar: 1 for a mean drift of 2 px at 240, of 3 % in size, or of 0.04 rad.

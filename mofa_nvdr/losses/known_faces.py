@@ -79,13 +79,13 @@ class FacePoints:
             points=points,
             form=form,
             albedo=model.albedo(code.albedo, index),
-            # A camera before the face does not see what turns away.
+            # A camera in front of the face does not see what turns away.
             irradiance=sh_basis(normals[normals[:, 2] >= 0]) @ light,
         )
 
 
 def decoded_distance(predicted: FacePoints, true: FacePoints, image_size: int) -> Tensor:
-    """Distance of decoded faces to the true ones: place, depth, form, mimic, skin and light, [B].
+    """Distance of decoded faces to the true ones: place, depth, form, expression, skin and light, [B].
 
     The loss of a warm start on rendered faces, next to code_distance: errors of the code that show
     in the face weigh more than those that hardly show. A sum of Huber's functions with the units of

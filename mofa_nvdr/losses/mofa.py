@@ -42,7 +42,7 @@ def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None
         valid: [B, 1, H, W] bool, where the photograph exists; None: everywhere.
 
     Returns:
-        [B], one value an image; 0 where no pixel counts.
+        [B], one value per image; 0 where no pixel counts.
 
     Raises:
         ValueError: photograph and rendering differ in size.
@@ -89,7 +89,7 @@ def photometric_vertex(
         valid: [B, 1, H, W] bool or None.
 
     Returns:
-        [B], one value an image; 0 where no vertex counts.
+        [B], one value per image; 0 where no vertex counts.
 
     Raises:
         ValueError: shapes disagree.

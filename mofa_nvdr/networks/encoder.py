@@ -1,4 +1,4 @@
-"""Encoders: photograph to code vector, by a convolutional trunk (networks.py) and a linear layer per part."""
+"""Encoders: photograph to code vector, by a convolutional trunk (trunks.py) and a linear layer per part."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
     trained with (`IMAGE_MEAN`, `IMAGE_STD`).
 
     Args:
-        trunk: one of `networks.TRUNKS`.
+        trunk: one of `trunks.TRUNKS`.
         layout: the code's parts.
         output_scale: see `CodeHead`.
         input_size: side in pixels to which images are resized (bilinear, antialiased) before the
@@ -187,7 +187,7 @@ def build_encoder(
     """Build an encoder by name, its trunk from a weights file or at random.
 
     Args:
-        name: of networks.TRUNKS: "alexnet" and "vgg_face" (the paper's), "resnet18", "resnet50",
+        name: of trunks.TRUNKS: "alexnet" and "vgg_face" (the paper's), "resnet18", "resnet50",
             "mobilenet_v3_large" (light, for CPUs), or "compact" (lighter, learns the pose from scratch).
         layout: the code's parts; the built-in face model's by default.
         weights: file with torchvision's keys, .safetensors or .pth (no pickled code is run). Its

@@ -84,7 +84,7 @@ class OnnxEncoder:
             self._session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # ONNX Runtime has a dozen kinds of its own
+        except Exception as error:  # ONNX Runtime has a dozen exceptions of its own
             raise ValueError(f"{self._name}: not a readable ONNX model ({_line(error)})") from None
         texts = self._session.get_modelmeta().custom_metadata_map
         self.metadata, spec = self._read_facts(texts)

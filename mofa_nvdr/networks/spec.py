@@ -1,7 +1,7 @@
 """What one must know to use a trained encoder, apart from the options of its training.
 
-Checkpoints and exported encoders keep these facts under a schema number of their own, so that a run can be
-opened for good, whatever becomes of the options that it was trained with.
+Checkpoints and exported encoders keep these facts under a schema number of their own, so that a run can
+always be opened, whatever happens to the options that it was trained with.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class EncoderSpec:
     """A trained encoder without its weights.
 
     Attributes:
-        trunk: name of the network (networks.TRUNKS).
+        trunk: name of the network (trunks.TRUNKS).
         input_size: side in pixels at which the trunk sees the image; None: the image's own.
         output_scale: part of encoder.HEAD_PARTS -> what one unit of the last layer's output means.
         layout: the code's parts.

@@ -7,7 +7,7 @@ Every trunk states the input its weights were trained with, as a normalisation o
 (image - IMAGE_MEAN) / IMAGE_STD, channels in the order red, green, blue. For ImageNet's files these
 are the usual statistics; VGGFace's make values of 0 to 255 less the mean face colour. A file made for
 channels in the order blue, green, red (as converted from Caffe) must have the input channels of its
-first layer turned round: weight[:, [2, 1, 0]].
+first layer reversed: weight[:, [2, 1, 0]].
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class AlexNet(nn.Sequential):
     """The trunk of AlexNet (Krizhevsky 2014): images [B, 3, H, W] to features [B, 4096].
 
     This is torchvision's single-tower variant (64 first filters, no response normalisation), for
-    which weights are to be had; the paper's Caffe AlexNet has 96 in two groups. Dropout as in both.
+    which weights are available; the paper's Caffe AlexNet has 96 in two groups. Dropout as in both.
     """
 
     IMAGE_MEAN: ClassVar[tuple[float, float, float]] = _IMAGENET_MEAN
@@ -336,7 +336,7 @@ class Compact(nn.Sequential):
     Five convolutions of stride 2, and a linear layer over the whole last map. ResNets and MobileNets
     average their last map over the picture; where the face is must then leak in from the borders. From
     random weights, on rendered faces, this one learns the pose from far fewer samples
-    (docs/reports/training.md). No weights of others fit it.
+    (docs/reports/training.md). There are no published weights for it.
     """
 
     IMAGE_MEAN: ClassVar[tuple[float, float, float]] = _IMAGENET_MEAN

@@ -1,4 +1,4 @@
-"""Weights files of others into a trunk: read without running them, compared key by key."""
+"""Published weights files into a trunk: read without running them, compared key by key."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Geometry:
 
     Attributes:
         vertices: [B, V, 3] mm. normals: [B, V, 3] unit. albedo: [B, V, 3].
-        light: [B, 9, 3] with the ambient offset; of a decoder with another shader: what that one takes.
+        light: [B, 9, 3] with the ambient offset; for a decoder with another shader: what that one takes.
     """
 
     vertices: Tensor

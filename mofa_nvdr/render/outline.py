@@ -98,9 +98,9 @@ def find_outline(pos: Tensor, triangles: Tensor, rast: Tensor, pixel_angle: floa
     """Find the pairs of neighbouring pixels that an outline separates.
 
     Outlines are the mesh's borders and folds against what lies behind, the background or the mesh
-    itself, and curves where surfaces intersect. What the picture's frame cuts is none. A pixel whose
-    triangle reaches behind the camera takes no part. Outlines that lie closer together than a pixel
-    count as the nearest one. A jump in depth that fits the slopes of the two pixels' triangles is
+    itself, and curves where surfaces intersect. Where the picture's frame cuts the mesh there is none.
+    A pixel whose triangle reaches behind the camera is left out. Outlines that are closer together than a
+    pixel count as the nearest one. A jump in depth that fits the slopes of the two pixels' triangles is
     taken for one surface.
 
     Args:

@@ -128,16 +128,16 @@ class FaceRenderer(nn.Module):
         gradient: how images move under geometry. "rendering": through the interpolated attributes, as
             nvdiffrast gives it: the picture moves under fixed pixels (no term for the outline).
             "surface": attributes are held at fixed surface points, and `surface_position` and `log_area`
-            carry the motion for a loss that follows the points (losses.photometric_raster).
+            carry the motion for a loss that follows the points (losses.mofa.photometric_raster).
         dr: the module with nvdiffrast's verbs; `mofa_nvdr.dr.reference` for float64.
         outline: "none", or "edges": image and mask also carry the gradient of moving outlines (module
             outline), on meshes of any density. Only with gradient="rendering".
-        shader: what makes colours of normals, albedo and light (shaders.shader); None: spherical harmonics,
+        shader: what makes colours from normals, albedo and light (shaders.shader); None: spherical harmonics,
             `ShLambert()`.
 
     Raises:
         ValueError: unknown gradient or outline, or "edges" with gradient="surface".
-        TypeError: the shader is none.
+        TypeError: the shader is not one.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ def surface_motion(
 
 @dataclass(frozen=True)
 class SurfaceMotion:
-    """The arguments of `surface_motion`, for who may need the gradient of its planes but not their values.
+    """The arguments of `surface_motion`, for callers that may need the planes' gradient but not their values.
 
     Attributes:
         vertices: [B, V, 3] camera space.

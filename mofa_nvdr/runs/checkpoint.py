@@ -36,7 +36,7 @@ class CheckpointError(ValueError):
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint after `step` steps lies in a run folder."""
+    """The file of the checkpoint after `step` steps in a run folder."""
     return folder / f"checkpoint-{step:08d}.safetensors"
 
 
@@ -231,7 +231,7 @@ def _restore_random_states(tensors: dict[str, Tensor]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power failure, where the system can."""
+    """Make a rename survive a power failure, if the system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

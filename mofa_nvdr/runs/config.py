@@ -76,7 +76,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """Changes of the pictures at random; the photometric target stays clean, but for color."""
+    """Changes of the pictures at random; the photometric target stays clean, except for color."""
 
     color: float = 0.0
     """largest relative change of gain, contrast, saturation and gamma, in input and target; 0: off"""
@@ -308,7 +308,7 @@ def load_run_config(path: Path) -> TrainConfig:
 
 
 def config_of(values: Mapping[str, Any], where: str) -> TrainConfig:
-    """A configuration from the options that a run kept, in groups or flat; `where` begins messages.
+    """A configuration from the options that a run kept, in groups or flat; messages begin with `where`.
 
     Raises:
         ConfigError: as `load_run_config`.

@@ -42,7 +42,7 @@ def open_run(
         config: of the run.
         name: used in the folder's name without `config.run.out`.
         root: where folders are made without `config.run.out`.
-        warn: hears of options that were others before (config.OUT_MAY_CHANGE).
+        warn: is told of options that were different before (config.OUT_MAY_CHANGE).
 
     Raises:
         ConfigError: `config.run.out` holds a run with another configuration, or cannot be made.
@@ -78,7 +78,7 @@ def _check_resumed(
 
 
 def keep_config(folder: Path, config: TrainConfig) -> None:
-    """Write config.yaml, once it is certain that the run begins or goes on with it.
+    """Write config.yaml, once it is certain that the run starts or resumes with it.
 
     Raises:
         ConfigError: it cannot be written.
@@ -97,7 +97,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 class JsonLog:
-    """log.jsonl: one JSON object a line, flushed line by line.
+    """log.jsonl: one JSON object per line, flushed line by line.
 
     Opening it for a run that resumes after `step` steps drops later lines, and a last line that a killed
     process left half written, so that the curve goes on as if nothing had happened.
@@ -109,12 +109,12 @@ class JsonLog:
         self._file = open(path, "a", encoding="utf-8")
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append one object; numbers that are not finite, which JSON has no word for, become null."""
+        """Append one object; numbers that are not finite, which JSON cannot hold, become null."""
         self._file.write(json.dumps(_plain(line), allow_nan=False) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
-        """See to it that what was written is on the disk, as a checkpoint that follows will be."""
+        """Make sure that what was written is on the disk, as the checkpoint that follows will be."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ def _is_same(config: TrainConfig, folder: Path) -> bool:
 
 
 def _config_of(folder: Path) -> TrainConfig | None:
-    """The configuration of the run in a folder, from its newest checkpoint where config.yaml is gone."""
+    """The configuration of the run in a folder, from its newest checkpoint if config.yaml is gone."""
     if (folder / "config.yaml").is_file():
         return load_run_config(folder / "config.yaml")
     for path in reversed(list_checkpoints(folder)):

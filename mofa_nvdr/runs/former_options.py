@@ -39,7 +39,7 @@ RENAMED = {
         "best_measure")},
 }  # fmt: skip
 
-# Flat name -> the values with which it did what is done now, and what replaces the others.
+# Flat name -> the values that mean what is done now, and what replaces the others.
 RETIRED: dict[str, tuple[tuple[float, ...], str]] = {
     "pose_from_step": ((0,), "schedule.warm_start_steps teaches the pose before the photographs"),
     "shape_from_step": ((0,), "schedule.warm_start_steps teaches the shape before the photographs"),
@@ -75,7 +75,7 @@ def translate(values: Mapping[str, Any]) -> dict[str, Any]:
     """Flat options by their names now.
 
     Raises:
-        ValueError: retired options had values that nothing does any more; all are named.
+        ValueError: retired options had values that are no longer supported; all are named.
     """
     gone = [
         f"--{key.replace('_', '-')} {values[key]} is retired; what replaces it: {words}"

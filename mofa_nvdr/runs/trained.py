@@ -42,7 +42,7 @@ class Reconstructor:
     Attributes:
         encoder: in evaluation mode, or an exported one.
         decoder: raster mode, at the training's image size and camera.
-        device: where the decoder lives, and the encoder if it is torch's.
+        device: where the decoder is, and the encoder if it is torch's.
         face_model: which model that is, and where it was found.
         spec: what one must know to use the encoder.
         path: the checkpoint or .onnx file.
@@ -122,7 +122,7 @@ def _load_exported(run: str | Path) -> tuple[Path, dict[str, Any], EncoderSpec, 
     path = find_onnx_encoder(run)
     encoder = OnnxEncoder(path)
     folder, name = Path(run), encoder.metadata.get("checkpoint")
-    # Of another name it was chosen, like the best one; then a newer one is no reason to speak.
+    # A file of another name was chosen, like the best one; then a newer one needs no note.
     own = checkpoint_path(folder, encoder.step)
     newer = [p for p in list_checkpoints(folder) if p > own] if name == own.name else []
     if newer:

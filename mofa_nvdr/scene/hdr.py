@@ -29,7 +29,8 @@ def read_hdr(path: str | Path) -> np.ndarray:
         ValueError: no such file, not a Radiance RGBE picture, XYZE colours, a flipped or turned
             resolution string, an absurd size, or a file that ends early.
 
-    Source: the Radiance file formats (Ward 1991, "Real Pixels"; Radiance's filefmts), implemented from the description.
+    Source: the Radiance file formats (Ward 1991, "Real Pixels"; Radiance's filefmts), implemented from
+    the description.
     """
     try:
         data = Path(path).read_bytes()

@@ -35,17 +35,17 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process writes files and speaks: the one of rank 0."""
+    """Whether this process writes files and prints: the one of rank 0."""
     return rank() == 0
 
 
 @contextlib.contextmanager
 def processes(device: str = "cpu", threads: int = 0) -> Iterator[None]:
-    """Join the processes that torchrun started for as long as the block runs; a lone process stays so.
+    """Join the processes that torchrun started for as long as the block runs; a single process stays single.
 
     A process group that is there already is used and left in place. Each process gets `threads` CPU
     threads for torch and for the compiled kernels; 0 shares the machine's cores evenly among the
-    processes on it (torchrun's own choice is one thread), and leaves a lone process as it is.
+    processes on it (torchrun's own choice is one thread), and leaves a single process as it is.
 
     Args:
         device: "cpu" or "cuda"; on CUDA process k of a machine takes its GPU k.
@@ -88,7 +88,7 @@ def on_main(function: Callable[[], _Result]) -> _Result:
     try:
         if is_main():
             answer = [function(), True]
-    finally:  # in any case the others must hear of it
+    finally:  # in any case the others must learn of it
         dist.broadcast_object_list(answer, src=0)
     if not answer[1]:
         raise SystemExit(2)
@@ -215,7 +215,7 @@ def _joined() -> bool:
 
 
 def _join(device: str) -> None:
-    """Meet the other processes where torchrun's environment says."""
+    """Connect to the other processes at the address in torchrun's environment."""
     store, own_rank, count = next(rendezvous("env://"))
     # After an elastic restart torch 2.13 hands out the earlier store, in which the addresses of the
     # processes that are gone are still listed.

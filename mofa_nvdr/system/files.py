@@ -28,13 +28,13 @@ def replacing(path: Path, several: bool = False) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     finally:
-        with contextlib.suppress(OSError):  # a disk that refuses this has refused more before
+        with contextlib.suppress(OSError):  # a disk that refuses this has already refused more
             temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def usual_mode(path: Path) -> Iterator[None]:
-    """Whoever may read other new files may read `path`, which a library writes for its owner alone."""
+    """Anyone who may read other new files may read `path`, which a library writes for its owner alone."""
     path.touch()
     mode = stat.S_IMODE(path.stat().st_mode)
     yield
@@ -57,7 +57,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one a line; a half-written line is left out, a missing file is empty."""
+    """The objects of a file with one per line; a half-written line is left out, a missing file is empty."""
     lines = []
     if path.is_file():
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():

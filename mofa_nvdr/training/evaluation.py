@@ -18,7 +18,7 @@ from mofa_nvdr.system import distributed
 
 @torch.no_grad()
 def validate(encoder: Encoder, decoder: FaceDecoder, batches: Iterable[Batch]) -> dict[str, float]:
-    """Mean measures over batches of images; the encoder is put in evaluation mode for the time.
+    """Mean measures over batches of images; the encoder is in evaluation mode meanwhile.
 
     Processes that train together (mofa_nvdr.system.distributed) each bring their share of the batches,
     and all get the measures of the whole.

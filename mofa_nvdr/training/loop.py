@@ -2,7 +2,7 @@
 
 batch -> encoder -> code -> decoder -> loss (objective.Objective) -> one optimizer step (step.train_step)
 
-Under torchrun several processes do it together (distributed.py); the main one alone writes.
+Under torchrun several processes do it together (distributed.py); only the main one writes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) -> Path:
-    """Train an encoder, or go on with a run that was stopped; returns the run folder.
+    """Train an encoder, or resume a run that was stopped; returns the run folder.
 
     SIGTERM and Ctrl-C end it after the step in progress, with a checkpoint; a second one at once.
 
@@ -61,7 +61,7 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
 
     Raises:
         ValueError: a mistake in the configuration, the data or the files it names.
-        RuntimeError: CUDA asked for where there is none; a loss that stays not finite.
+        RuntimeError: CUDA asked for where there is none; a loss that is not finite again and again.
         OSError: the run folder cannot be written any more; the newest checkpoint is untouched.
         Stopped: a signal.
     """
@@ -248,7 +248,7 @@ def _skip(
 
 
 def _save_batch(run: Path, step: int, batch: Batch) -> str:
-    """Keep the whole batch for inspection; the words that say where, and which files it is of."""
+    """Keep the whole batch for inspection; returns words that say where, and which files it holds."""
     shares = distributed.gather(batch.to("cpu"))
     paths = [path for share in shares for path in share.paths]
     file = run / f"skipped-{step:08d}.npz"

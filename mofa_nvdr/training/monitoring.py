@@ -82,14 +82,14 @@ class Monitor:
             self._things.close()
 
     def say(self, text: str) -> None:
-        """A line for people, above the bar where there is one."""
+        """A line for people, above the bar if there is one."""
         if self._terminal:
             tqdm.write(text)
         elif self._active:
             print(text, flush=True)
 
     def restart_rate(self) -> None:
-        """What came before, a validation say, does not count in the images a second."""
+        """What came before, for example a validation, does not count in the images per second."""
         self._images, self._since = 0, time.monotonic()
 
     def _times(self) -> dict[str, float]:
@@ -217,7 +217,7 @@ def command_line() -> str:
 
 
 def _tensorboard(run: Path, step: int) -> Any:
-    """A TensorBoard writer, or None where the package is missing."""
+    """A TensorBoard writer, or None if the package is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -227,7 +227,7 @@ def _tensorboard(run: Path, step: int) -> Any:
 
 @contextlib.contextmanager
 def _one_report() -> Iterator[None]:
-    """TensorBoard's thread dies of a full disk without a word: its next call here raises the error."""
+    """TensorBoard's thread dies silently when the disk is full: its next call here raises the error."""
     before = threading.excepthook
 
     def hook(error: threading.ExceptHookArgs) -> None:

@@ -205,7 +205,7 @@ class Objective:
             encoder: images to codes.
             batch: this process's share of the step's batch; for loss.anchor of teacher.with_teacher.
             step: from 1.
-            clock: is told when the encoder is through, and shown the codes.
+            clock: is told when the encoder is done, and shown the codes.
         """
         warm = step <= self.config.schedule.warm_start_steps
         terms = self.warm_start if warm else self.terms
@@ -240,7 +240,7 @@ class Objective:
 
 
 def not_finite(terms: dict[str, Tensor], gradient_norm: Tensor) -> str:
-    """Which term, or else the gradient, is not a finite number; empty: all are."""
+    """Which term, or otherwise the gradient, is not a finite number; empty: all are."""
     if torch.isfinite(terms["loss"]) and torch.isfinite(gradient_norm):
         return ""
     if torch.isfinite(terms["loss"]):

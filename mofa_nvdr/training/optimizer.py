@@ -18,7 +18,7 @@ def make_optimizer(config: TrainConfig, encoder: Encoder) -> torch.optim.Optimiz
         rate = config.optimizer.translation_z_rate if depth else config.optimizer.learning_rate
         group = {"lr": rate, "base_rate": rate, "name": part}
         if config.optimizer.name == "adamw" and part == "trunk":
-            # What decays is what maps features to features: no bias, no BatchNorm's gain.
+            # Only what maps features to features decays: not biases, not BatchNorm's gains.
             filters = [p for p in parameters if p.ndim > 1]
             decay = {"weight_decay": config.optimizer.weight_decay, "name": "trunk_filters"}
             groups.append({**group, **decay, "params": filters})
@@ -35,7 +35,7 @@ def make_optimizer(config: TrainConfig, encoder: Encoder) -> torch.optim.Optimiz
 def set_rates(config: TrainConfig, optimizer: torch.optim.Optimizer, step: int) -> None:
     """The schedule: the learning rates of a step follow from its number alone.
 
-    The warm start has a course of its own: it ends with small steps, whatever comes after it.
+    The warm start has a schedule of its own: it ends with small steps, whatever comes after it.
     """
     warm = step <= config.schedule.warm_start_steps
     length = (

@@ -53,7 +53,7 @@ img { max-width: 100%; height: auto; }
 
 
 def write_report(run: Path, config: TrainConfig, facts: dict[str, Any], status: str) -> None:
-    """Write report.html into a run folder from what lies there; atomic.
+    """Write report.html into a run folder from what is there; atomic.
 
     Args:
         run: folder with log.jsonl and sheet-*.png.
@@ -80,7 +80,7 @@ def write_report(run: Path, config: TrainConfig, facts: dict[str, Any], status: 
         "<h2>Curves</h2>",
         f'<div class="charts">{"".join(_charts(steps, validations))}</div>',
         "<h2>Faces of the validation images</h2>",
-        "<p>Input, overlay, geometry, albedo and shading, two faces a row.</p>",
+        "<p>Input, overlay, geometry, albedo and shading, two faces per row.</p>",
         _sheets(run),
         "<h2>Commands</h2>",
         *(

@@ -61,7 +61,7 @@ class StageClock:
             codes.register_hook(lambda grad: self.lap("decoder_backward"))
 
     def take(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Milliseconds a step of each stage seen since the last call: wall time, CPU time."""
+        """Milliseconds per step of each stage seen since the last call: wall time, CPU time."""
         known = [stage for stage in STAGES if stage in self._sums]
         steps = max(self._steps, 1)
         wall, cpu = ({s: 1e3 * self._sums[s][k] / steps for s in known} for k in (0, 1))

@@ -38,7 +38,7 @@ MASK_ALARM = 0.6
 
 
 class TrainingState:
-    """The state of a run and its checkpoints. The main process alone reads and writes files.
+    """The state of a run and its checkpoints. Only the main process reads and writes files.
 
     Attributes:
         facts: JSON that goes into every checkpoint and comes back from it: "first_mask_fraction",
@@ -46,7 +46,7 @@ class TrainingState:
             main process) "cpu_seconds" of training so far,
             "commands" (step and command line of every start).
         teacher: the encoder as it was at the end of the warm start, for the term `loss.anchor`; None
-            without it. Before that end it is the encoder of the beginning and of no use.
+            without it. Before that end it is the initial encoder and not used.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class TrainingState:
     def resume(self, warn: Callable[[str], None]) -> int:
         """Restore the newest readable checkpoint, on every process; returns the steps done.
 
-        A damaged one gives way to the one before it, and best.safetensors comes last.
+        If one is damaged the one before it is taken, and best.safetensors last.
 
         Raises:
             CheckpointError: all are damaged, or they are another face model's or version's.
@@ -96,7 +96,7 @@ class TrainingState:
                 reference = spec_of(path, metadata, found).face_model
                 reference.check(self.decoder.model, f"{path}: trained with")
                 tensors.update(found)
-                for damaged in paths[:number]:  # else they would count among the newest
+                for damaged in paths[:number]:  # otherwise they would count among the newest
                     damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
                 if number:
                     warn(f"WARNING: taking {path}, of step {metadata.get('step')}")
@@ -143,7 +143,7 @@ class TrainingState:
             self.teacher.centre(self.decoder, photographs)
 
     def save(self, step: int) -> None:
-        """Write the checkpoint of a step, mark it when it is the best one, and delete what is too old.
+        """Write the checkpoint of a step, mark it if it is the best one, and delete what is too old.
 
         Raises:
             OSError: it cannot be written; the older ones are untouched.

@@ -48,7 +48,7 @@ class Trainer:
         objective: the loss and its terms.
         optimizer: of training.optimizer.make_optimizer.
         clock: measures the stages after "data".
-        asked_to_stop: whether this process was asked to; all hear of it in a step.
+        asked_to_stop: whether this process was asked to; all learn of it in a step.
     """
 
     config: TrainConfig
@@ -65,7 +65,7 @@ class Trainer:
 
 
 def train_step(trainer: Trainer, batch: Batch, step: int, reported: bool = False) -> StepResult:
-    """One step of the optimizer, or none where the loss or its gradient is not finite.
+    """One step of the optimizer, or none if the loss or its gradient is not finite.
 
     Args:
         trainer: encoder, objective and optimizer.
@@ -121,7 +121,7 @@ def code_statistics(codes: Tensor, layout: CodeLayout) -> dict[str, dict[str, fl
     Returns:
         code_norm: the mean over the batch of the part's length.
         code_sd: the standard deviation over the batch, root mean square over the part's numbers: 0 for an
-            encoder that says the same of every image.
+            encoder that predicts the same for every image.
     """
     norm, sd = {}, {}
     for name, place in layout.slices.items():

@@ -17,7 +17,7 @@ from mofa_nvdr.system import distributed
 
 
 class Teacher(nn.Module):
-    """The encoder as it is, frozen and in the state it validates in, for the term `loss.anchor`.
+    """The encoder as it is, frozen and in evaluation mode, for the term `loss.anchor`.
 
     Attributes:
         encoder: a copy, which learns nothing.
@@ -47,7 +47,7 @@ class Teacher(nn.Module):
         """Set the offset from the mean place and size that it gives to photographs to code zero's.
 
         Crops in the training framing have their faces where code zero has its own, on average; an encoder
-        that has seen nothing but renders is off by some pixels, the same for all. The rotation stays.
+        that has seen only renders is off by some pixels, the same for all. The rotation stays.
 
         Args:
             decoder: of the training.

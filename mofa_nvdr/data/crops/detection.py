@@ -22,7 +22,7 @@ _SECOND_SIZE = 120  # px to which it is brought
 class FaceDetector:
     """OpenCV's frontal-face Haar cascade (Viola and Jones 2001), as in the paper.
 
-    Alone it takes cloth and hair for faces now and then: a second cascade, trained otherwise, must find a
+    Alone it takes cloth and hair for faces now and then: a second cascade, trained differently, must find a
     face in the same place.
 
     Args:

@@ -56,7 +56,7 @@ class Crop:
         return points * (self.side / size) + [self.left, self.top]
 
     def inside(self, height: int, width: int) -> Crop:
-        """The crop moved, and if it must be shrunk, so that it lies inside of a picture."""
+        """The crop moved, and if it must be shrunk, so that it is inside a picture."""
         side = min(self.side, height, width)
         shift = (self.side - side) / 2
         left = min(max(self.left + shift, 0.0), width - side)
@@ -64,7 +64,7 @@ class Crop:
         return Crop(left, top, side)
 
     def cut(self, image: np.ndarray, size: int) -> np.ndarray:
-        """The pixels, bytes [size, size, 3]; antialiased, and the edges go on outside of the picture."""
+        """The pixels, bytes [size, size, 3]; antialiased, and the edges continue outside the picture."""
         box = (self.left, self.top, self.left + self.side, self.top + self.side)
         height, width = image.shape[:2]
         before = [max(0, int(np.ceil(-edge))) for edge in box[:2]]
@@ -128,7 +128,7 @@ def turned_away(points: np.ndarray) -> float:
 def sharpness(crop: np.ndarray) -> float:
     """Variance of the Laplacian of a crop [S, S, 3] seen at 128 px; blurred faces have little.
 
-    Training crops lie above 40 (99 %), with a median of 130.
+    Training crops are above 40 (99 %), with a median of 130.
     """
     grey = Image.fromarray(crop).convert("L").resize((_BLUR_SIZE,) * 2, Image.Resampling.BOX)
     g = np.asarray(grey, np.float64)

@@ -50,7 +50,7 @@ LOG_FILE = "preprocess.jsonl"
 _COLUMNS = ("file", "split", "source", "left", "top", "side", "score", "found_by")
 _QUALITY = 95
 _LONGEST_NAME = 200  # bytes; file systems take 255
-# Least and largest values; what lies beyond is a slip of the keyboard.
+# Least and largest values; what is beyond is a typing error.
 _RANGES: dict[str, tuple[float, float]] = {
     "size": (MIN_SIDE, 16384),
     "smallest": (1, 16384),
@@ -98,7 +98,7 @@ def preprocess_files(
 
     Landmarks next to a photograph are used instead of the detector: `NAME.pts` (iBUG, 1-based), `NAME.txt`
     or `NAME.csv` (68 or 5 rows of x and y; a .csv may name its columns), `NAME.npz` (`lm68` or `lm5`), or a
-    folder's `landmarks68.npz` or `landmarks5.npz` (`files`, and `lm68` or `lm5`; one row a face).
+    folder's `landmarks68.npz` or `landmarks5.npz` (`files`, and `lm68` or `lm5`; one row for each face).
 
     A folder that holds crops keeps them and their names, and new ones are added under names that are free.
     Photographs that could not be read are tried again.
@@ -160,7 +160,7 @@ class _Source:
     Attributes:
         path: as it was given.
         name: what its crops are called where that is free.
-        place: the same whatever way it was given.
+        place: the same however it was given.
     """
 
     path: Path

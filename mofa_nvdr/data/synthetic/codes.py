@@ -1,4 +1,4 @@
-"""Codes of random people: shape, expression, pose and light as portraits have them."""
+"""Codes of random people: shape, expression, pose and light as in portraits."""
 
 from __future__ import annotations
 

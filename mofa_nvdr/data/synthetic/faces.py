@@ -59,12 +59,12 @@ class SyntheticFaces:
     A face does not depend on the others of its batch, nor on how many processes share the work.
 
     Args:
-        decoder: renders the faces (in raster mode, whatever its own mode) on its device.
+        decoder: renders the faces (always in raster mode) on its device.
         prior: distributions of the codes.
         photographs: surroundings for the faces: a quarter of the faces replaces the photograph's own, the
-            others have a head of their own before parts of photographs. None: random rooms.
+            others have a head of their own in front of parts of photographs. None: random rooms.
         lights: complete lights [9, 3] of probes; see `random_codes`.
-        plain: faces alone before their backgrounds, without heads, occluders and a camera's faults.
+        plain: faces alone in front of their backgrounds, without heads, occluders and a camera's faults.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class SyntheticFaces:
         )
 
     def _photographs(self, generators: list[np.random.Generator]) -> Tensor:
-        """A photograph [B, 3, H, W] for each generator; unreadable ones are passed over."""
+        """A photograph [B, 3, H, W] for each generator; unreadable ones are skipped."""
         assert self.photographs is not None
         pictures: list[Tensor] = []
         for generator in generators:

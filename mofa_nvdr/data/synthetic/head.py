@@ -1,8 +1,8 @@
 """The rest of a head around a face mesh: skull, ears, neck, shoulders and hair, made for training pictures.
 
-A face model ends at the ears and the hairline. Here rough shapes go on from there, posed and lit as the
-face is and tested for depth against it, so that an encoder trained on renders meets foreheads, necks and
-fringes before it meets photographs. They carry no truth and are no part of any code.
+A face model ends at the ears and the hairline. Here rough shapes continue from there, posed and lit as the
+face is and depth-tested against it, so that an encoder trained on renders meets foreheads, necks and
+fringes before it meets photographs. They carry no ground truth and are not part of any code.
 
 Directions are those of the model space: +x the subject's left, +y up, +z out of the face; azimuth 0 is
 the front, 90 degrees the left ear.
@@ -314,7 +314,7 @@ def border(triangles: np.ndarray) -> np.ndarray:
     if not longest:
         raise ValueError(
             "border: the face model's mesh is closed, expected an open border from which a head goes on; "
-            "render such faces without surroundings (--plain, synthetic_surroundings: false)"
+            "render such faces without surroundings (--plain, --synthetic.no-surroundings)"
         )
     return np.array(longest)
 

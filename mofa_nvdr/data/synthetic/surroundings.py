@@ -1,6 +1,6 @@
-"""Rendered faces made to look like rough photographs: backgrounds, heads, things before the face, cameras.
+"""Rendered faces made to look like rough photographs: backgrounds, heads, occluders, cameras.
 
-Every sample is drawn from a generator of its own (`head.Draws`), so that a picture does not depend on
+Every sample is drawn from a generator of its own (`draws.Draws`), so that a picture does not depend on
 the others of its batch. What is drawn over a face is no part of its truth: `Picture.clean` shows the
 face without it, `Picture.visible` says where the face can be seen.
 """
@@ -68,7 +68,7 @@ def compose(
     kept: Tensor,
     d: Draws,
 ) -> Picture:
-    """Put faces into heads and heads before backgrounds, then things before faces.
+    """Put faces into heads and heads in front of backgrounds, then things in front of faces.
 
     Args:
         face: the whole mesh.
@@ -133,7 +133,7 @@ def plain_background(size: tuple[int, int], d: Draws) -> Tensor:
 def photograph_background(photographs: Tensor, kept: Tensor, d: Draws) -> Tensor:
     """Photographs [B, 3, H, W] of which the middle, where their own face is, does not stay in place.
 
-    Rolled by half, so that the face lies in the corners; a corner, enlarged; or shuffled patches. Where
+    Rolled by half, so that the face is in the corners; a corner, enlarged; or shuffled patches. Where
     `kept` [B] is 1 the photograph stays as it is.
     """
     height, width = photographs.shape[-2:]
@@ -267,7 +267,7 @@ def _glasses(image: Tensor, visible: Tensor, landmarks: Tensor, d: Draws) -> tup
 def _occluder(
     image: Tensor, visible: Tensor, background: Tensor, face: Layer, d: Draws
 ) -> tuple[Tensor, Tensor]:
-    """Hands, microphones, other people before some pictures: a rounded bar over a part."""
+    """Hands, microphones, other people in front of some faces: a rounded bar over a part."""
     height, width = image.shape[2:]
     which, turn = d.chance(_OCCLUDER).nonzero()[:, 0], d.uniform(0, math.pi)
     left, top = d.uniform(0, 1), d.uniform(0.15, 1.1)

@@ -2,7 +2,7 @@
 
 The output folder is a data set as `data.photographs.Photographs` reads it: `images/`, `index.csv`,
 `landmarks68.npz` and `codes.npz`, and `masks/` next to them. Faces are rendered in chunks of a fixed size,
-each by one thread: the same bytes whatever the number of workers. `parts/` holds what is known of each chunk
+each by one thread: the same bytes for any number of workers. `parts/` holds what is known of each chunk
 that is done; the same command again goes on after the last one.
 """
 
@@ -52,8 +52,8 @@ class SynthesisOptions:
         size: side of the images, px.
         face_model: "default" or a .safetensors file.
         backgrounds: folder of pictures behind the faces; empty: made-up rooms.
-        lights: folder of .hdr light probes for half of the faces; empty: lights of the prior alone.
-        plain: faces alone before their backgrounds.
+        lights: folder of .hdr light probes for half of the faces; empty: only lights drawn from the prior.
+        plain: faces alone in front of their backgrounds.
     """
 
     seed: int = 0
@@ -74,7 +74,7 @@ def synthesize_files(
     """Write a corpus of rendered faces; the command `mofa-nvdr synthesize`.
 
     Args:
-        count: number of faces; more than before adds to a folder.
+        count: number of faces; a larger number adds to a folder.
         out: the folder to make, or to go on with.
         options: None: the defaults.
         workers: processes that render, each with one thread.
