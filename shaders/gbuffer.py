@@ -102,7 +102,7 @@ def _interpolate(
     buffer, _ = dr.interpolate(torch.cat(columns, dim=-1).contiguous(), rast, triangles)
     normal, color, depth, position, *own = buffer.split([c.shape[-1] for c in columns], dim=-1)
     covered = rast.detach()[..., 3:] > 0
-    # Empty pixels get a normal that can be normalised and a place before the eye; nothing shows there.
+    # Empty pixels get a normal that can be normalised and a place in front of the eye; nothing shows there.
     facing = buffer.new_tensor([0.0, 0.0, 1.0])
     normal = F.normalize(torch.where(covered, normal, facing), dim=-1)
     if shader.uses_position:
@@ -131,7 +131,7 @@ def draw_mesh(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Clip space, `dr.rasterize` and `shade_mesh` in one, for float32 on the CPU.
 
-    Each band of rows is shaded while it is hot, and what the vertices' places get goes back in one pass.
+    Each band of rows is shaded while it is in the cache; the vertices' gradients go back in one pass.
 
     Args:
         vertices: [B, V, 3] camera space, looking down -z.
@@ -167,7 +167,7 @@ def draw_mesh(
 
 
 def _clip_space(points: np.ndarray, clip_coefficients: tuple[float, ...]) -> np.ndarray:
-    """[V, 3] -> [V, 4], with memory of its own: made where it is used, while that is hot."""
+    """[V, 3] -> [V, 4], with memory of its own: made where it is used, while that is in the cache."""
     pos = np.empty((len(points), 4), np.float32)
     camera_to_clip(points, *clip_coefficients, pos)
     return pos
@@ -190,9 +190,9 @@ def shade_mesh(
         albedo: [B, V, 3] RGB.
         rast: [B, H, W, 4] of `dr.rasterize` for these triangles, row 0 at the bottom.
         triangles: [T, 3] int32.
-        light: what the shader takes; of `ShLambert` [B, 9, 3] SH coefficients.
+        light: what the shader takes; for `ShLambert` [B, 9, 3] SH coefficients.
         dr: the module with nvdiffrast's verbs.
-        shader: what makes colours of normals, albedo and light.
+        shader: what makes colours from normals, albedo and light.
         positions: [B, V, 3] camera space, mm; not needed by a shader that does not use them.
 
     Returns:
@@ -203,7 +203,7 @@ def shade_mesh(
     Raises:
         ValueError: the shader uses positions and there are none.
 
-    Source: of ShLambert, Tewari et al. 2017, Eq. 4.
+    Source: for ShLambert, Tewari et al. 2017, Eq. 4.
     """
     if positions is None:
         if shader.uses_position:
@@ -249,7 +249,7 @@ def shade_mesh_ref(
 
 
 class _Draw(torch.autograd.Function):
-    """Rasterize the vertices and shade, band by band; or shade `rast` where that is given instead.
+    """Rasterize the vertices and shade, band by band; or shade `rast` if that is given instead.
 
     The inputs are those of a shader's kernels: `count` tensors of vertices, then those of images.
     """

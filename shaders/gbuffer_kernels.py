@@ -1,8 +1,8 @@
 """The CPU kernels of the G-buffer: interpolation and shading in one pass over blocks of pixels.
 
-A block is a piece of a row of pixels. Its values lie in the rows of a small table that stays in the first
+A block is a piece of a row of pixels. Its values are in the rows of a small table that stays in the first
 cache: what touches the mesh goes pixel by pixel, the arithmetic of shading runs along the rows, where
-the compiler uses vector instructions. Pixels without a triangle go along as zeros.
+the compiler uses vector instructions. Pixels without a triangle are computed as zeros.
 """
 
 # mypy: disallow-untyped-defs=False, check-untyped-defs=False

@@ -57,8 +57,8 @@ def phong(normal: Tensor, albedo: Tensor, position: Tensor, light: PhongLight) -
     """Shade a G-buffer or vertices under point lights.
 
     Convention: camera space, mm; the eye is the origin. A light, or the eye, nearer than 1e-6 mm has no
-    direction, and lights nothing. There is no highlight where r . v is at most 1e-6, whatever the shininess
-    (0 ** 0 is 0 here): else the power's slope would have no bound.
+    direction, and lights nothing. There is no highlight where r . v is at most 1e-6, for any shininess
+    (0 ** 0 is 0 here): otherwise the power's slope would have no bound.
 
     Args:
         normal: unit normals [B, ..., 3]; their length is not normalised here.

@@ -1,6 +1,6 @@
 """The CPU kernels of Phong's reflection model, for rows of a picture and for points.
 
-As in `gbuffer_kernels` a block of pixels lies in the rows of a small table, and the arithmetic runs along
+As in `gbuffer_kernels` a block of pixels is in the rows of a small table, and the arithmetic runs along
 the rows; only the power of the highlights goes pixel by pixel, and only where one can be seen.
 
 `extra` holds what is interpolated in addition to normals and albedo: the position, then specular colour and

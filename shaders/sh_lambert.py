@@ -212,7 +212,7 @@ class ShLambert(Shader):
     )
 
     def colors(self, normal: Tensor, albedo: Tensor, position: Tensor, light: Tensor) -> Tensor:
-        """Albedo times irradiance; the position has no part in it."""
+        """Albedo times irradiance; the position is not used."""
         return sh_lambert(normal, albedo, light)
 
     def shading(self, normal: Tensor, position: Tensor, light: Tensor) -> Tensor:

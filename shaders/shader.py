@@ -1,4 +1,4 @@
-"""A place for shaders: what a renderer asks of one, and how one states its parameters.
+"""The interface of shaders: what a renderer needs of one, and how one states its parameters.
 
 A shader is one file in this folder with a class like this, and nothing else has to know it:
 
@@ -36,7 +36,7 @@ class Parameter:
             place means one value for each vertex, which is interpolated over the pixels; any other letter
             is a size that the caller chooses, the same in all parameters of the shader.
         meaning: one line, with units.
-        optional: whether None may stand for it.
+        optional: whether None may be given for it.
     """
 
     name: str
@@ -78,8 +78,8 @@ class Shader:
     Attributes:
         name: as it is printed.
         parameters: what the shader takes for each image. A caller gives them together as `light`: an
-            object or a mapping that has them by name, or the tensor itself where there is only one.
-        uses_position: whether `colors` reads positions; a renderer need not interpolate them else.
+            object or a mapping that has them by name, or the tensor itself if there is only one.
+        uses_position: whether `colors` reads positions; otherwise a renderer need not interpolate them.
         kernels: compiled passes, or None.
     """
 
@@ -103,12 +103,12 @@ class Shader:
 
         Returns:
             [B, ..., 3], differentiable in everything. Pixels without a triangle are masked by the caller;
-            they come with albedo and parameters of zero, a normal towards the eye and a point before it.
+            they come with albedo and parameters of zero, a normal towards the eye and a point in front of it.
         """
         raise NotImplementedError
 
     def shading(self, normal: Tensor, position: Tensor, *args: Any, **parameters: Any) -> Tensor:
-        """What multiplies the albedo, [B, ..., 3]: of white without what black gets.
+        """What multiplies the albedo, [B, ..., 3]: the colour of white minus that of black.
 
         Args:
             normal: as in `colors`, like the others.
@@ -124,7 +124,7 @@ class Shader:
         """The parameters in `light` by name, without those that are None.
 
         Raises:
-            TypeError: a parameter is missing or unknown, or is no tensor.
+            TypeError: a parameter is missing or unknown, or is not a tensor.
         """
         names = {parameter.name: parameter.optional for parameter in self.parameters}
         if isinstance(light, Tensor) and len(names) == 1:

@@ -20,7 +20,7 @@ _SHOWN = ("name", "version", "licence", "source", "units")
 def describe(model: FaceModel) -> dict[str, Any]:
     """The facts of a model as plain numbers, texts, lists and dicts, ready for JSON.
 
-    The variance of a group of modes is that of all its coordinates together, coefficients being independent
+    The variance of a group of modes is that of all its coordinates together, as coefficients are independent
     and standard normal: the sum of the squared basis. `explained` says which share of it the first 10, 20,
     40 and 80 modes have, in the model's order; `deviation` is the root mean square displacement of a vertex
     (mm) or of a colour channel.

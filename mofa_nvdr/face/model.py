@@ -58,7 +58,7 @@ class FaceModel(nn.Module):
         landmarks: [68] vertex indices, iBUG order.
         mirror_index: [V] the vertex on the other side of the face.
         frontal_mask: [V] bool, the part of the face that training compares with photographs.
-        uv: [U, 2] texture coordinates in [0, 1], v upwards (OBJ, OpenGL), or None. One a vertex (U = V),
+        uv: [U, 2] texture coordinates in [0, 1], v upwards (OBJ, OpenGL), or None. One per vertex (U = V),
             unless uv_triangles says otherwise.
         uv_triangles: [T, 3] int32, the rows of uv at each triangle's corners; None: `triangles`. A layout
             with seams has more than one uv at some vertices; the mesh itself is never cut.

@@ -21,8 +21,8 @@ def build_model(out: str | Path) -> FaceModel:
     """Run the recipe and write its product.
 
     The written model holds the numbers of the compact file, rounded to its steps. Where the recipe gives the
-    shipped product's bits, it therefore is the built-in face with the same hash, and parameters of the one
-    are the other's; where this machine's LAPACK turns the modes, it is another model and named so.
+    shipped product's bits, it is the built-in face with the same hash, and parameters fit both;
+    if this machine's LAPACK turns the modes, it is another model and has another name.
 
     Args:
         out: .safetensors, which --face-model takes; or .npz, the compact file that the package ships.

@@ -159,7 +159,7 @@ class TrainingData:
             return ""
         return (
             f"{self.config.data.path} has {now} training photographs, it had {then} at the checkpoint: the "
-            "run goes on, with another order of images than an unbroken run would have had"
+            "run goes on, with another order of images than an uninterrupted run would have had"
         )
 
     @property

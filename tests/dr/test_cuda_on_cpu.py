@@ -111,7 +111,7 @@ class TestCommand:
         )
         done = run(source, tmp_path)
         assert done.returncode == 0, done.stderr
-        assert "stays in charge" in done.stderr
+        assert "stays in use" in done.stderr
 
 
 class TestMode:

@@ -2,7 +2,7 @@
 
 Each says which places a muscle moves and by how many millimetres (FACS's action units; published excursions:
 commissure 10 to 14 mm in a smile, brow 8 to 10 mm, fissure closed from about 10 mm, jaw opened 40 mm between
-the incisors); soft_tissue drags the rest along. No scan of anyone enters.
+the incisors); soft_tissue drags the rest along. No scan is used.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ _MOUTH_LEFT: tuple[dict[str, Motion], dict[str, Motion]] = (
 def named_expressions(mean: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
     """Displacements [V, 3] in mm at full weight, ARKit's 52 names; Left and Right are the subject's.
 
-    mouthClose is ARKit's: it brings the lips together while jawOpen is on, and means nothing without.
+    mouthClose is ARKit's: it brings the lips together while jawOpen is on, and is meaningless without it.
 
     Args:
         mean: [V, 3] the average face in the tables' frame.

@@ -70,7 +70,7 @@ def landmark_vertices(mean: np.ndarray, grid: Grid) -> np.ndarray:
 def frontal_mask(mean: np.ndarray, grid: Grid) -> np.ndarray:
     """[V] bool: the face from the middle of the forehead to the chin and to in front of the ears.
 
-    What lies above and behind is hair in most photographs.
+    What is above and behind is hair in most photographs.
     """
     x, y, z = mean.T
     low_forehead = y < 58 - 0.006 * x**2

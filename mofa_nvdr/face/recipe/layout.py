@@ -1,6 +1,6 @@
-"""What lies where on the built-in face: texture coordinates without a seam, and region labels.
+"""What is where on the built-in face: texture coordinates without a seam, and region labels.
 
-Both are computed from the finished mesh, so they follow whatever the recipe makes of it.
+Both are computed from the finished mesh, so they follow any change of the recipe.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def unwrap(
     The rim goes to a rounded square, in proportion to its length. Every other vertex is a weighted mean of
     its neighbours, with positive weights: such a map of a disk to a convex shape is one to one, whatever
     the weights. They start from mean value coordinates, which keep angles, and are adjusted until the
-    triangles' sizes fit the surface's too, for as long as that helps.
+    triangles' sizes fit the surface's too, as long as that helps.
 
     Args:
         vertices: [V, 3]; the rim meets the midline twice.
@@ -157,7 +157,7 @@ def _stretch(
 
 
 def texture_layout(vertices: np.ndarray, grid: Grid) -> np.ndarray:
-    """Texture coordinates [V, 2] in [0, 1] of the built-in face, one a vertex."""
+    """Texture coordinates [V, 2] in [0, 1] of the built-in face, one for each vertex."""
     importance = np.ones(len(vertices))
     importance[grid.bag] = 0.5
     return unwrap(vertices, grid.triangles, grid.mirror, importance)

@@ -102,7 +102,7 @@ def write_product(path: str | Path, arrays: dict[str, np.ndarray] | None = None)
 
 
 def load_product(path: str | Path | None = None) -> dict[str, np.ndarray]:
-    """Read a product of `write_product`, None: the committed one; the keys and shapes of `build`."""
+    """Read a product of `write_product`, None: the shipped one; the keys and shapes of `build`."""
     committed = importlib.resources.files("mofa_nvdr.assets") / PRODUCT_FILE
     data = committed.read_bytes() if path is None else Path(path).read_bytes()
     with np.load(io.BytesIO(data), allow_pickle=False) as file:

@@ -183,7 +183,7 @@ class Tissue:
 
         Args:
             field: [V, 3] whose skin is final; changed in place.
-            jaw: [V, 3] rigid motion of the lower jaw; None: it stands still.
+            jaw: [V, 3] rigid motion of the lower jaw; None: it does not move.
         """
         rows = self.grid.pockets["mouth"]
         edges = rows[0], rows[-1]
@@ -277,8 +277,8 @@ class Tissue:
     def look(self, sideways: float, up: float) -> np.ndarray:
         """[V, 3]: irises slide over the eyeballs by these distances in mm, outwards and up.
 
-        The disc that holds iris and pupil moves as a whole, so that it stays round. What lies behind it
-        stretches and what lies before it slides under a lid or crowds towards the canthus.
+        The disc that holds iris and pupil moves as a whole, so that it stays round. What is behind it
+        stretches and what is in front of it slides under a lid or crowds towards the canthus.
         """
         field = np.zeros_like(self.mean)
         far = np.hypot(sideways, up)

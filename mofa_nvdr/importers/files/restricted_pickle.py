@@ -1,6 +1,6 @@
 """Read what FLAME's pickles hold (arrays, sparse matrices, chumpy objects) without running any of it.
 
-A pickle is a program. Here its every name is looked up in one short table: arrays are put together by this
+A pickle is a program. Here every name in it is looked up in one short table: arrays are built by this
 module from their bytes, sparse matrices and chumpy objects become empty shells that only keep their state.
 Everything else is refused.
 """

@@ -1,1 +1,1 @@
-"""Face models of others, one module a format."""
+"""Face models of other projects, one module for each format."""

@@ -1,8 +1,8 @@
 """FLAME 2020 and 2023: generic_model.pkl or an .npz of the same arrays, and its albedo spaces.
 
 Metres, y up, z out of the face. shapedirs hold identity and expression after one another (300 and 100 as
-published), scaled by their standard deviations. The jaw is a joint, not a mode: three of its turns are taken
-in as expression modes, without which no mouth would open.
+published), scaled by their standard deviations. The jaw is a joint, not a mode: three of its turns become
+expression modes, without which no mouth would open.
 """
 
 from __future__ import annotations

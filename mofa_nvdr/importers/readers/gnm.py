@@ -1,6 +1,6 @@
 """Google's GNM head (gnm_head.npz, version 3): metres, y up, z out of the face, modes of one deviation.
 
-Teeth and tongue are left behind, and so is the opaque outer shell of the eyeballs, which hides the irises.
+Teeth and tongue are left out, and so is the opaque outer shell of the eyeballs, which hides the irises.
 What remains of the modes is made orthogonal again and ordered by variance: in the file the eyes' come first.
 """
 
@@ -59,7 +59,7 @@ def read(path: Path, options: ImportOptions) -> ForeignModel:
         expression=motion,
         landmarks=known_landmarks("gnm", len(mean), options.landmarks),
         notes=[
-            f"{int(gone.sum())} vertices of teeth, tongue and outer eyeballs left behind",
+            f"{int(gone.sum())} vertices of teeth, tongue and outer eyeballs left out",
             f"{len(identity)} identity modes: {len(shape)} orthogonal ones keep {share:.2%} of the "
             f"variance; {len(expression)} expression modes: {len(motion)} keep {motion_share:.2%}",
         ],

@@ -1,9 +1,9 @@
 """ICT-FaceKit: the folder of OBJ files as its repository publishes it (FaceXModel).
 
-One neutral mesh, identity000.obj and on (each the neutral face plus one standard deviation of a mode), and
+One neutral mesh, identity000.obj and so on (each the neutral face plus one standard deviation of a mode), and
 one OBJ for each expression, all in one topology of quads and in centimetres. Taken are the face's skin in
 front of the ears, its quads subdivided once, and the eyeballs as caps in the lids' openings. Teeth and
-sockets are left behind.
+sockets are left out.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _PUBLISHED = 26719
 # In the published numbering the face without ears and neck comes first (its README calls it narrow face).
 _NARROW_FACE = 6706
 # Toward 24,000 vertices after subdivision: rings of polygons are taken off the rim (neck and hair) down to
-# this many vertices before it, as long as no landmark goes with them. The published face ends with 26,944.
+# this many vertices before it, as long as no landmark goes too. The published face ends with 26,944.
 _MOST_BEFORE = 6000
 _IDENTITY = re.compile(r"identity(\d+)\.obj")
-# mouthClose closes an opened jaw, and alone drives the lips into each other.
+# mouthClose closes an opened jaw, and alone pushes the lips into each other.
 _ONLY_WITH = {"mouthClose": "jawOpen"}
 _SIDE_BLEND = 12.0  # mm over which the left half of a motion goes over into the right
 
