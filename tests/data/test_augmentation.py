@@ -145,6 +145,6 @@ class TestTraining:
         assert main([*args, *more]) == 0
         assert "finished at step 2" in capsys.readouterr().out
         assert main([*args, "--augment.jpeg", "1.5"]) == 2
-        assert "--augment-jpeg is 1.5, expected 0 to 1" in capsys.readouterr().err
+        assert "--augment.jpeg is 1.5, expected 0 to 1" in capsys.readouterr().err
         assert main([*args, "--augment.noise", "-1"]) == 2
-        assert "--augment-noise is -1.0, expected 0 or more" in capsys.readouterr().err
+        assert "--augment.noise is -1.0, expected 0 or more" in capsys.readouterr().err

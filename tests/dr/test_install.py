@@ -64,7 +64,7 @@ class TestInstall:
         done = self.run(program, real)
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == "real"
-        assert "nvdiffrast is installed and stays in charge; install(force=True)" in done.stderr
+        assert "nvdiffrast is installed and stays in use; install(force=True)" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
     @pytest.mark.parametrize("first", ["", "import nvdiffrast\n"])

@@ -95,7 +95,7 @@ class TestCorpus:
 
     def test_evaluates_and_trains(self, corpus: Path, model: str, tmp_path: Path, capsys):
         args = ["train", "--config", "smoke", "--steps", "2", "--out", str(tmp_path / "run")]
-        more = ["--data", str(corpus), "--face-model", model, "--image-size", "48"]
+        more = ["--data", str(corpus), "--face-model", model, "--data.image-size", "48"]
         assert main([*args, *more]) == 0
         line = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
         assert line["split"] == "val" and line["landmark_px"] > 0
