@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.runs.options import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA_DIR = Path(os.environ.get("MOFA_NVDR_DATA", ROOT.parent / "shared" / "data"))

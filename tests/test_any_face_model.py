@@ -12,8 +12,9 @@ from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.cli import main
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint
-from mofa_nvdr.runs.config import load_config, replace_options
+from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import read_log
+from mofa_nvdr.runs.options import replace_options
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.training.loop import train
 from tests.helpers.small_face import small_face

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from mofa_nvdr.cli import COMMANDS, main
-from mofa_nvdr.runs.config import TrainConfig, flag, load_config, options
+from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.former_options import RENAMED, RETIRED
+from mofa_nvdr.runs.options import TrainConfig, flag, options
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
@@ -100,6 +101,8 @@ def test_flags_in_the_text_exist(page):
 @pytest.mark.parametrize("page", ALL)
 def test_no_former_name_of_an_option(page):
     """`weight_mirror` is loss.mirror now; flat names that are still words of their own are left alone."""
+    if page == "docs/api.md":  # generated: arguments may bear the names that options had
+        return
     former = {name for name in [*RENAMED, *RETIRED] if "_" in name and not name.startswith("best")}
     still = {name.rpartition(".")[2] for name in options(TrainConfig())} | {"face_model"}
     for code in re.findall(r"`([a-z_]+)(?:: \w+)?`", _prose(page)):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import mofa_nvdr
-from mofa_nvdr.runs.config import flag, load_config, options
+from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.options import flag, options
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = runpy.run_path(str(DOCS / "make_pages.py"))["PAGES"]

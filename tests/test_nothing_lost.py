@@ -13,7 +13,7 @@ import pytest
 from mofa_nvdr import cli
 from mofa_nvdr.runs import folder as run_folder
 from mofa_nvdr.runs.checkpoint import list_checkpoints
-from mofa_nvdr.runs.config import ConfigError, replace_options
+from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
 from tests.helpers.killed_runs import KINDS

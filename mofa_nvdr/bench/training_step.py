@@ -17,7 +17,8 @@ from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.runs.build import make_decoder, make_encoder
-from mofa_nvdr.runs.config import ConfigError, TrainConfig, check_config, replace_options
+from mofa_nvdr.runs.config import check_config
+from mofa_nvdr.runs.options import ConfigError, TrainConfig, replace_options
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import peak_memory, resolve_device
 from mofa_nvdr.training.batches import TrainingData

@@ -8,7 +8,8 @@ import tyro
 
 from mofa_nvdr.cli import parse
 from mofa_nvdr.cli.train import refuse_former_flags, take_configs
-from mofa_nvdr.runs.config import TrainConfig, load_config, replace_options
+from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.options import TrainConfig, replace_options
 
 
 def run(args: list[str]) -> None:

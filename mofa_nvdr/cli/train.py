@@ -8,8 +8,9 @@ from typing import Annotated
 import tyro
 
 from mofa_nvdr.cli import parse
-from mofa_nvdr.runs.config import ConfigError, TrainConfig, flag, load_config, shipped_configs
+from mofa_nvdr.runs.config import load_config, shipped_configs
 from mofa_nvdr.runs.former_options import RENAMED, RETIRED
+from mofa_nvdr.runs.options import ConfigError, TrainConfig, flag
 
 
 def run(args: list[str]) -> None:

@@ -12,7 +12,7 @@ from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder, build_encoder
 from mofa_nvdr.networks.spec import EncoderSpec
 from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.runs.options import TrainConfig
 from mofa_nvdr.scene.camera import Camera
 
 

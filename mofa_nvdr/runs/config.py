@@ -1,251 +1,27 @@
-"""Training options in groups, and the YAML files that hold them.
-
-Imports nothing heavy: `--help` must be quick.
-
-An option has one name everywhere: `loss.mirror` in messages, `--loss.mirror` on the command line, `mirror`
-under `loss` in YAML, `config.loss.mirror` in Python. Those of the group `run`, `--data` and `--render-mode`
-need no group on the command line.
-"""
+"""The YAML files that hold training options, and what no run can use."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib.resources
 import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
 import yaml
 
 from mofa_nvdr.runs.former_options import modern_name, of_before, translate
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What runs, where and for how long."""
-
-    steps: int = 200_000
-    """number of gradient steps"""
-    out: str = ""
-    """run folder; empty: runs/NNNNN-NAME, and the same command again resumes it"""
-    face_model: str = "default"
-    """'default' (built in) or a .safetensors face model"""
-    seed: int = 0
-    """seed of initial weights, order of images and augmentation"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """'auto' takes a CUDA GPU where torch and nvdiffrast can use one, else the CPU"""
-    threads: int = 0
-    """CPU threads of a process; 0: torch's choice, or the cores shared among torchrun's processes"""
-    stop_after_skips: int = 5
-    """steps in a row with a loss or gradient that is not finite, each skipped, before the run stops"""
-
-
-@dataclass(frozen=True)
-class RenderOptions:
-    """How a decoded face meets the photograph."""
-
-    mode: Annotated[
-        Literal["raster", "vertex", "both"],
-        tyro.conf.arg(name="render-mode", prefix_name=False),
-    ] = "raster"
-    """photometric loss over rasterized pixels, over front-facing vertices as in the paper, or the mean of
-    both"""
-    gradient: Literal["rendering", "surface"] = "rendering"
-    """backward formula in raster mode: the picture moves under the pixels, or points are followed"""
-    outline: bool = False
-    """add the moving outline's part to the gradient 'rendering'; 'surface' has its own"""
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """Photographs and how many of them make a step."""
-
-    path: Annotated[str, tyro.conf.arg(name="data", prefix_name=False)] = "synthetic"
-    """folder of face crops or of their tar shards, or 'synthetic' (faces rendered from random codes)"""
-    image_size: int = 240
-    """side of the images in pixels"""
-    batch_size: int = 5
-    """images in a step, over all processes"""
-    flip: bool = True
-    """mirror half of the photographs"""
-
-
-@dataclass(frozen=True)
-class AugmentOptions:
-    """Changes of the pictures at random; the photometric target stays clean, except for color."""
-
-    color: float = 0.0
-    """largest relative change of gain, contrast, saturation and gamma, in input and target; 0: off"""
-    blur: float = 0.0
-    """share of the encoder's inputs that are blurred"""
-    noise: float = 0.0
-    """largest standard deviation of noise in the encoder's input"""
-    jpeg: float = 0.0
-    """share of the encoder's inputs that are compressed as JPEG"""
-    occlude: float = 0.0
-    """share of the encoder's inputs with an occluding patch"""
-
-
-@dataclass(frozen=True)
-class SyntheticOptions:
-    """Rendered faces whose codes are known: of the warm start, and next to photographs (loss.synthetic)."""
-
-    surroundings: bool = True
-    """faces have heads, hair, occluders and a camera's faults; off: faces on backgrounds"""
-    pose: float = 1.0
-    """spread of the poses; 1: that of portraits, less is easier to learn"""
-    size: int = 0
-    """side in pixels of rendered faces next to photographs; 0: that of the images"""
-    lights: str = ""
-    """folder of .hdr light probes for half of the faces; empty: lights drawn from the prior"""
-
-
-@dataclass(frozen=True)
-class ScaleOptions:
-    """What one unit of the encoder's last layer means: the size of a part's steps next to the others'."""
-
-    shape: float = 1.0
-    """standard deviations"""
-    expression: float = 1.0
-    """standard deviations"""
-    albedo: float = 1.0
-    """standard deviations"""
-    rotation: float = 1.0
-    """radians"""
-    translation_xy: float = 10.0
-    """mm, sideways and up"""
-    translation_z: float = 10.0
-    """mm, in depth"""
-    light: float = 1.0
-    """SH coefficients"""
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """The network from image to code."""
-
-    network: Literal[
-        "alexnet", "vgg_face", "resnet18", "resnet50", "mobilenet_v3_large", "compact"
-    ] = "alexnet"
-    """the convolutional trunk"""
-    weights: str = ""
-    """weights file of the trunk (.safetensors or .pth, torchvision's names); empty: random"""
-    size: int = 0
-    """side in pixels to which the encoder shrinks its input; 0: the trunk's own choice"""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """numbers that the trunk computes with in training; its weights and the rest stay float32"""
-    scale: ScaleOptions = field(default_factory=ScaleOptions)
-
-
-@dataclass(frozen=True)
-class OptimizerOptions:
-    """The update rule."""
-
-    name: Literal["adadelta", "adam", "adamw"] = "adadelta"
-    """update rule"""
-    learning_rate: float = 0.1
-    """base learning rate"""
-    translation_z_rate: float = 0.0005
-    """learning rate of the outputs that move the face in depth; 0: the base rate"""
-    weight_decay: float = 0.0
-    """with 'adamw': decay of the trunk's matrices and filters, times the learning rate"""
-    clip_gradient: float = 0.0
-    """largest norm of the whole gradient; 0: no clipping"""
-
-
-@dataclass(frozen=True)
-class ScheduleOptions:
-    """What changes over the steps."""
-
-    warm_start_steps: int = 0
-    """steps at the start on rendered faces with known codes, before the photographs; not in the paper"""
-    rate_after_warm_start: float = 1.0
-    """factor on all learning rates once the warm start is over"""
-    freeze_norm: bool = False
-    """BatchNorm keeps the averages of the warm start once it is over"""
-    decay: Literal["constant", "cosine"] = "constant"
-    """learning rate over the warm start, and over the rest; cosine falls to a tenth in each"""
-    warmup_steps: int = 0
-    """steps over which the learning rate rises from zero"""
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """Weights of the terms that a step minimises (Eqs. 7 and 10), and factors of their gradients."""
-
-    photometric: float = 1.92
-    """w_photo"""
-    landmark: float = 0.0
-    """w_land: 0 without landmarks (the default), 1 with"""
-    regularizer: float = 2.9e-5
-    """w_reg"""
-    albedo: float = 1.7e-3
-    """w_beta within the regularizer"""
-    expression: float = 0.8
-    """w_delta within the regularizer"""
-    pose_prior: float = 0.0
-    """the batch's mean pose, against common drift; not in the paper"""
-    anchor: float = 0.0
-    """holds the batch's mean place, size and rotation where the warm start left them; not in the paper"""
-    anchor_photographs: int = 0
-    """for this many photographs the mean place and size by the warm start is moved to code zero's, where
-    crops in the training framing have theirs; 0: the anchor holds the warm start's"""
-    mirror: float = 0.0
-    """a mirrored photograph must have the mirrored face; not in the paper"""
-    synthetic: float = 0.0
-    """rendered faces with known codes, half as many as photographs, after the warm start; 0: none"""
-    decoded: float = 0.0
-    """for rendered faces: the decoded faces' distance next to the codes'; not in the paper"""
-    gain_shape: float = 1.0
-    """factor of the gradient with which photographs pull their shapes apart from the batch's mean; not in
-    the paper"""
-    gain_expression: float = 1.0
-    """the same for expressions, whose pull is weak next to that of place and colour"""
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """What a run writes, and how often."""
-
-    log_every: int = 20
-    """steps between training lines in log.jsonl"""
-    val_every: int = 1000
-    """steps between validations"""
-    val_images: int = 256
-    """validation images, evenly spaced over the split; 0: all"""
-    sheet_every: int = 1000
-    """steps between sheets of pictures"""
-    checkpoint_every: int = 500
-    """steps between checkpoints"""
-    keep_checkpoints: int = 2
-    """how many of the newest checkpoints stay; the best one stays as best.safetensors"""
-    best_measure: Literal["auto", "photometric", "photometric_vertex", "landmark_px"] = "auto"
-    """validation measure of the best checkpoint; 'auto': landmark_px where there are landmarks"""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that a training run depends on.
-
-    The defaults have the paper's optimizer, encoder and weights, on rendered faces and in raster mode;
-    `mofa_alexnet` is the paper's recipe.
-    """
-
-    run: Annotated[RunOptions, tyro.conf.arg(name="")] = field(default_factory=RunOptions)
-    render: RenderOptions = field(default_factory=RenderOptions)
-    data: DataOptions = field(default_factory=DataOptions)
-    augment: AugmentOptions = field(default_factory=AugmentOptions)
-    synthetic: SyntheticOptions = field(default_factory=SyntheticOptions)
-    encoder: EncoderOptions = field(default_factory=EncoderOptions)
-    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
-    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
-    loss: LossOptions = field(default_factory=LossOptions)
-    report: ReportOptions = field(default_factory=ReportOptions)
-
+from mofa_nvdr.runs.options import (
+    ConfigError,
+    ReportOptions,
+    TrainConfig,
+    flag,
+    hint_at,
+    option_types,
+    options,
+    replace_options,
+)
 
 # Options that may change between the first command and one that resumes it.
 RESUME_MAY_CHANGE = (
@@ -262,17 +38,9 @@ _POSITIVE = (
     "optimizer.learning_rate", "schedule.rate_after_warm_start", "synthetic.pose",
 )  # fmt: skip
 _SHARES = ("augment.color", "augment.blur", "augment.jpeg", "augment.occlude")
-_SHORT = {
-    "data.path": "data",
-    "render.mode": "render-mode",
-}  # flags; the group run has none before it
 
 _LARGEST = 1e30  # of any float: half of float32's exponents, and no infinity
 _MOST_THREADS = 256  # of one process
-
-
-class ConfigError(ValueError):
-    """A mistake in a configuration; the message names the file or flag, and the key."""
 
 
 def shipped_configs() -> list[str]:
@@ -319,24 +87,6 @@ def config_of(values: Mapping[str, Any], where: str) -> TrainConfig:
         except ValueError as error:
             raise ConfigError(f"{where}: {error}") from None
     return replace_options(TrainConfig(), _checked(where, _flat(where, values)))
-
-
-def options(config: TrainConfig) -> dict[str, Any]:
-    """Every option by its name ("loss.mirror"), in order."""
-    return dict(_walk(config))
-
-
-def replace_options(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
-    """The configuration with other values of some options: {"loss.mirror": 0.1}.
-
-    Raises:
-        ConfigError: no option of that name.
-    """
-    known = options(config)
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"no option {name!r}{_hint(name)}")
-    return _replace(config, values)
 
 
 def check_config(config: TrainConfig) -> None:
@@ -389,51 +139,9 @@ def check_config(config: TrainConfig) -> None:
             raise ConfigError(f"--{flag(name)} is {values[name]}, expected 16 or more")
 
 
-def count_synthetic(config: TrainConfig) -> int:
-    """Rendered faces next to a batch after the warm start, over all processes: half of it, or none."""
-    return max(1, round(config.data.batch_size / 2)) if config.loss.synthetic > 0 else 0
-
-
 def dump_config(config: TrainConfig) -> str:
     """The configuration as YAML, one option a line below its group."""
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
-
-
-def flag(name: str) -> str:
-    """An option's flag, without its first hyphens: "loss.mirror", but "data" and "steps"."""
-    return _SHORT.get(name, name.removeprefix("run.").replace("_", "-"))
-
-
-def _walk(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    for entry in dataclasses.fields(group):
-        value, name = getattr(group, entry.name), f"{above}{entry.name}"
-        if dataclasses.is_dataclass(value):
-            yield from _walk(value, f"{name}.")
-        else:
-            yield name, value
-
-
-def _replace(group: Any, values: Mapping[str, Any]) -> Any:
-    """A group with other values, by names below it."""
-    own: dict[str, Any] = {}
-    below: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        first, _, rest = name.partition(".")
-        if rest:
-            below.setdefault(first, {})[rest] = value
-        else:
-            own[first] = value
-    own |= {first: _replace(getattr(group, first), some) for first, some in below.items()}
-    return dataclasses.replace(group, **own)
-
-
-def _types(group: type, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Name -> type of every option."""
-    for key, hint in typing.get_type_hints(group).items():
-        if dataclasses.is_dataclass(hint):
-            yield from _types(typing.cast(type, hint), f"{above}{key}.")
-        else:
-            yield f"{above}{key}", hint
 
 
 def _read_yaml(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -488,20 +196,11 @@ def _flat(where: str, values: Mapping[str, Any], above: str = "") -> dict[str, A
 
 
 def _checked(where: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    hints = dict(_types(TrainConfig))
+    hints = dict(option_types(TrainConfig))
     for name in values:
         if name not in hints:
-            raise ConfigError(f"{where}: unknown key {name!r}{_hint(name)}")
+            raise ConfigError(f"{where}: unknown key {name!r}{hint_at(name)}")
     return {name: _convert(where, name, value, hints[name]) for name, value in values.items()}
-
-
-def _hint(name: str) -> str:
-    """The nearest option's name: by the whole name, or by its last part in another group."""
-    known = [option for option, _ in _types(TrainConfig)]
-    near = difflib.get_close_matches(name, known, n=1)
-    last = name.rpartition(".")[2]
-    near = near or [option for option in known if option.rpartition(".")[2] == last]
-    return f"; perhaps you meant {near[0]!r}" if near else ""
 
 
 def _convert(name: str, key: str, value: Any, hint: Any) -> Any:

@@ -14,14 +14,11 @@ from mofa_nvdr.runs.checkpoint import CheckpointError, list_checkpoints, read_me
 from mofa_nvdr.runs.config import (
     OUT_MAY_CHANGE,
     RESUME_MAY_CHANGE,
-    ConfigError,
-    TrainConfig,
     config_of,
     dump_config,
-    flag,
     load_run_config,
-    options,
 )
+from mofa_nvdr.runs.options import ConfigError, TrainConfig, flag, options
 from mofa_nvdr.system.files import cannot_write, read_json_lines, write_text
 
 _FOLDER = re.compile(r"(\d{5})-.+")

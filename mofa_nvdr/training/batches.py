@@ -15,7 +15,7 @@ from mofa_nvdr.data.shards import Shards, open_corpus
 from mofa_nvdr.data.synthetic.codes import CodePrior, load_lights
 from mofa_nvdr.data.synthetic.faces import BESIDE, SyntheticFaces
 from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.runs.config import TrainConfig, count_synthetic
+from mofa_nvdr.runs.options import TrainConfig, count_synthetic
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.system import distributed
 

@@ -25,8 +25,9 @@ from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.runs.build import make_decoder, make_encoder
 from mofa_nvdr.runs.checkpoint import list_checkpoints
-from mofa_nvdr.runs.config import ConfigError, TrainConfig, check_config, count_synthetic, flag
+from mofa_nvdr.runs.config import check_config
 from mofa_nvdr.runs.folder import keep_config, open_run, remove_leftovers
+from mofa_nvdr.runs.options import ConfigError, TrainConfig, count_synthetic, flag
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import resolve_device
 from mofa_nvdr.system.files import named_errors, write_bytes

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import panels, png_bytes, sheet
-from mofa_nvdr.runs.config import TrainConfig
 from mofa_nvdr.runs.folder import JsonLog
+from mofa_nvdr.runs.options import TrainConfig
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import peak_memory
 from mofa_nvdr.system.files import write_bytes

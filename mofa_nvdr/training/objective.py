@@ -32,7 +32,7 @@ from mofa_nvdr.losses.mofa import (
 )
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
-from mofa_nvdr.runs.config import LossOptions, TrainConfig
+from mofa_nvdr.runs.options import LossOptions, TrainConfig
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training.stages import StageClock
 

@@ -7,7 +7,7 @@ import math
 import torch
 
 from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.runs.options import TrainConfig
 
 
 def make_optimizer(config: TrainConfig, encoder: Encoder) -> torch.optim.Optimizer:

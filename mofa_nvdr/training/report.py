@@ -14,8 +14,8 @@ from typing import Any
 from PIL import Image
 
 from mofa_nvdr import __version__
-from mofa_nvdr.runs.config import TrainConfig, options
 from mofa_nvdr.runs.folder import read_log
+from mofa_nvdr.runs.options import TrainConfig, options
 from mofa_nvdr.system.files import write_bytes
 from mofa_nvdr.training.charts import line_chart
 from mofa_nvdr.training.stages import STAGES

@@ -27,7 +27,7 @@ from mofa_nvdr.runs.checkpoint import (
     save_checkpoint,
     spec_of,
 )
-from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.runs.options import TrainConfig
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.teacher import Teacher

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.runs.options import TrainConfig
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training.objective import Objective, not_finite
 from mofa_nvdr.training.optimizer import set_rates

@@ -28,7 +28,8 @@ from mofa_nvdr.networks.encoder import Encoder, build_encoder
 from mofa_nvdr.networks.onnx_encoder import FORMAT, OUTPUTS, OnnxEncoder
 from mofa_nvdr.runs.build import encoder_spec, make_encoder
 from mofa_nvdr.runs.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
-from mofa_nvdr.runs.config import load_config, replace_options
+from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.options import replace_options
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.scene.camera import Camera
 from tests.helpers.small_face import small_face

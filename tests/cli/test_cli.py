@@ -99,7 +99,7 @@ class TestMistakes:
     def test_misspelt_key(self, capsys, tmp_path):
         (tmp_path / "a.yaml").write_text("stepps: 3\n")
         text = error_line(capsys, "train", "--config", str(tmp_path / "a.yaml"))
-        assert "a.yaml: unknown key 'stepps'; perhaps you meant 'steps'" in text
+        assert "a.yaml: unknown key 'stepps'; perhaps you meant 'run.steps'" in text
 
     def test_missing_options(self, capsys):
         text = error_line(capsys, "relight", "face.npz")

@@ -4,8 +4,9 @@ import pytest
 
 from mofa_nvdr.cli import main
 from mofa_nvdr.cli.train import refuse_former_flags, take_configs
-from mofa_nvdr.runs.config import ConfigError, flag, load_config, options
+from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.former_options import RENAMED, RETIRED
+from mofa_nvdr.runs.options import ConfigError, flag, options
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 from mofa_nvdr.cli import main
 from mofa_nvdr.data.augmentation import Augmentation, augment
 from mofa_nvdr.data.sampling import Batch
-from mofa_nvdr.runs.config import TrainConfig, replace_options
+from mofa_nvdr.runs.options import TrainConfig, replace_options
 from tests.helpers.objective import loss_terms
 
 FULL = Augmentation(color=0.3, blur=0.5, noise=0.05, jpeg=0.5, occlude=0.5)

@@ -23,7 +23,8 @@ import torch
 
 from mofa_nvdr.runs import checkpoint
 from mofa_nvdr.runs import folder as run_folder
-from mofa_nvdr.runs.config import TrainConfig, load_config, replace_options
+from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.options import TrainConfig, replace_options
 from mofa_nvdr.training import loop as training
 from tests.helpers.small_encoder import small_encoder
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.runs.options import TrainConfig
 from mofa_nvdr.training.objective import Objective
 from mofa_nvdr.training.stages import StageClock
 

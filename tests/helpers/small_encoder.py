@@ -9,7 +9,7 @@ from torch import nn
 
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.runs.config import TrainConfig
+from mofa_nvdr.runs.options import TrainConfig
 
 
 class SmallTrunk(nn.Sequential):

@@ -10,8 +10,9 @@ import torch
 
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.runs.checkpoint import read_checkpoint
-from mofa_nvdr.runs.config import TrainConfig, load_config, replace_options
+from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import read_log
+from mofa_nvdr.runs.options import TrainConfig, replace_options
 
 # What holds faces in place after a warm start of two steps.
 HELD = {

@@ -26,7 +26,8 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.losses.mofa import batch_pose_prior
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_decoder
-from mofa_nvdr.runs.config import TrainConfig, load_config, replace_options
+from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.options import TrainConfig, replace_options
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.batches import TrainingData

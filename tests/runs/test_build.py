@@ -6,7 +6,8 @@ import torch
 
 from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.runs.build import encoder_spec, make_decoder, make_encoder
-from mofa_nvdr.runs.config import load_config, replace_options
+from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.options import replace_options
 from mofa_nvdr.scene.camera import Camera
 from tests.helpers.small_face import small_face
 

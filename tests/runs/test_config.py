@@ -5,17 +5,8 @@ import dataclasses
 import pytest
 import yaml
 
-from mofa_nvdr.runs.config import (
-    ConfigError,
-    TrainConfig,
-    check_config,
-    dump_config,
-    flag,
-    load_config,
-    options,
-    replace_options,
-    shipped_configs,
-)
+from mofa_nvdr.runs.config import check_config, dump_config, load_config, shipped_configs
+from mofa_nvdr.runs.options import ConfigError, TrainConfig, replace_options
 
 
 class TestPapersRecipe:
@@ -179,30 +170,3 @@ class TestCheck:
     def test_impossible_values(self, change, message):
         with pytest.raises(ConfigError, match=message):
             check_config(replace_options(TrainConfig(), change))
-
-
-class TestReplaceOptions:
-    def test_groups_within_groups(self):
-        config = replace_options(
-            TrainConfig(), {"encoder.scale.light": 0.5, "encoder.size": 9, "run.seed": 3}
-        )
-        assert (config.encoder.scale.light, config.encoder.size, config.run.seed) == (0.5, 9, 3)
-        assert config.encoder.scale.shape == TrainConfig().encoder.scale.shape
-        before, after = options(TrainConfig()), options(config)
-        assert {name for name in before if before[name] != after[name]} == {
-            "encoder.scale.light", "encoder.size", "run.seed",
-        }  # fmt: skip
-
-    def test_unknown(self):
-        with pytest.raises(
-            ConfigError, match="no option 'mirror'; perhaps you meant 'loss.mirror'"
-        ):
-            replace_options(TrainConfig(), {"mirror": 1.0})
-
-
-class TestFlag:
-    def test_groups_but_for_what_is_typed_most(self):
-        names = ("data.path", "render.mode", "run.steps", "run.face_model", "loss.gain_shape")
-        assert [flag(name) for name in names] == [
-            "data", "render-mode", "steps", "face-model", "loss.gain-shape",
-        ]  # fmt: skip

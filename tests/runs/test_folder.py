@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from mofa_nvdr.runs.config import ConfigError, TrainConfig, load_config, replace_options
+from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import JsonLog, keep_config, open_run, read_log
+from mofa_nvdr.runs.options import ConfigError, TrainConfig, replace_options
 
 
 class TestOpenRun:

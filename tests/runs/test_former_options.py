@@ -5,15 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mofa_nvdr.runs.config import (
-    ConfigError,
-    config_of,
-    load_config,
-    load_run_config,
-    options,
-    replace_options,
-)
+from mofa_nvdr.runs.config import config_of, load_config, load_run_config
 from mofa_nvdr.runs.former_options import RENAMED, RETIRED, modern_name, of_before, translate
+from mofa_nvdr.runs.options import ConfigError, options, replace_options
 
 FIXTURE = Path(__file__).parent / "before_schema" / "config.yaml"
 

@@ -23,11 +23,6 @@ def run(smoke_run):
 
 
 @pytest.fixture
-def cap(smoke_run) -> str:
-    return smoke_run[1]
-
-
-@pytest.fixture
 def photos(tmp_path):
     return write_photos(tmp_path / "photos")
 

@@ -11,8 +11,8 @@ import torch
 
 from mofa_nvdr.data.sampling import share_of
 from mofa_nvdr.runs.checkpoint import list_checkpoints
-from mofa_nvdr.runs.config import ConfigError, replace_options
 from mofa_nvdr.runs.folder import read_log
+from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train

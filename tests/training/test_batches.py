@@ -12,7 +12,7 @@ from mofa_nvdr.data import write_shards
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint
-from mofa_nvdr.runs.config import replace_options
+from mofa_nvdr.runs.options import replace_options
 from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.loop import train
 from tests.helpers.training import small_config
@@ -93,7 +93,7 @@ class TestMistakes:
             cap, tmp_path / "run", **{"data.path": str(tmp_path / "photos"), "loss.landmark": 1.0}
         )
         with pytest.raises(
-            ValueError, match="--weight-landmark is 1, but there is no landmarks68.npz; bring it"
+            ValueError, match="--loss.landmark is 1, but there is no landmarks68.npz; bring it"
         ):
             train(config)
 

@@ -18,8 +18,9 @@ from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_encoder
 from mofa_nvdr.runs.checkpoint import list_checkpoints
-from mofa_nvdr.runs.config import load_config, replace_options
+from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import read_log
+from mofa_nvdr.runs.options import replace_options
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
 from tests.helpers.objective import loss_terms, use_loss_terms

@@ -10,7 +10,8 @@ import torch
 from mofa_nvdr.data.synthetic.faces import BESIDE, SyntheticFaces
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_decoder, make_encoder
-from mofa_nvdr.runs.config import load_config, replace_options
+from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.options import replace_options
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
 from mofa_nvdr.training.objective import _encode_together

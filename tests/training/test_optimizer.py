@@ -7,7 +7,8 @@ import math
 import pytest
 
 from mofa_nvdr.runs.build import make_encoder
-from mofa_nvdr.runs.config import load_config, replace_options
+from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.options import replace_options
 from mofa_nvdr.training.optimizer import make_optimizer, set_rates
 from tests.helpers.small_face import small_face
 

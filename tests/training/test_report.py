@@ -7,7 +7,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from mofa_nvdr.runs.config import TrainConfig, replace_options
+from mofa_nvdr.runs.options import TrainConfig, replace_options
 from mofa_nvdr.training.report import write_report
 
 

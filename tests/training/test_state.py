@@ -10,7 +10,7 @@ import torch
 
 from mofa_nvdr.runs import checkpoint
 from mofa_nvdr.runs.checkpoint import BEST, CheckpointError, list_checkpoints, read_checkpoint
-from mofa_nvdr.runs.config import ConfigError, replace_options
+from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
 from tests.helpers.training import curve, same_state

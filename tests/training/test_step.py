@@ -10,7 +10,8 @@ import torch
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.runs.build import make_decoder, make_encoder
-from mofa_nvdr.runs.config import TrainConfig, load_config, replace_options
+from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.options import TrainConfig, replace_options
 from mofa_nvdr.training.objective import Objective
 from mofa_nvdr.training.optimizer import make_optimizer
 from mofa_nvdr.training.stages import StageClock

@@ -13,7 +13,8 @@ from mofa_nvdr.data.synthetic.faces import BESIDE, SyntheticFaces
 from mofa_nvdr.losses.consistency import Placement, mean_placement_anchor, placement_units
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.checkpoint import read_checkpoint
-from mofa_nvdr.runs.config import load_config, replace_options
+from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.options import replace_options
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
 from mofa_nvdr.training.teacher import Teacher, with_teacher
