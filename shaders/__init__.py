@@ -1,1 +1,1 @@
-"""Shading programs: pure functions of a G-buffer and a light, each next to its plain-torch twin."""
+"""Shaders: pure functions of a G-buffer and a light with their plain-torch twins, and the pass that draws."""

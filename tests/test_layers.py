@@ -30,6 +30,8 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 NEVER = [
     ("apply", "training", "what people do with a run must work without what made it"),
     ("losses", "runs", "a term sees no configuration: its numbers are arguments"),
+    ("losses", "networks", "a term is of codes and pictures, whatever made them"),
+    ("losses", "importers", "a term knows no file"),
     ("data", "losses", "pictures know no loss"),
     ("data", "networks", "pictures know no encoder"),
     ("render", "networks", "the decoder sees no network"),

@@ -24,9 +24,9 @@ from mofa_nvdr.system.device import peak_memory, resolve_device
 from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.objective import Objective
 from mofa_nvdr.training.optimizer import make_optimizer
-from mofa_nvdr.training.stages import STAGES, StageClock
 from mofa_nvdr.training.step import Trainer, train_step
 from mofa_nvdr.training.teacher import Teacher, with_teacher
+from mofa_nvdr.training.timing import STAGES, StageClock
 
 _WARM_UP = 3
 _PICTURES = 40

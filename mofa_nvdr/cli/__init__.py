@@ -46,7 +46,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         with plain_warnings():
             module.run(args[1:])
-    except KeyboardInterrupt as stop:  # training.Stopped saved before and says so
+    except KeyboardInterrupt as stop:  # training.loop.Stopped saved before and says so
         if os.environ.get("RANK", "0") == "0":
             print(str(stop) or "stopped; the same command again resumes", file=sys.stderr)
         return getattr(stop, "exit_code", 130)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mofa_nvdr.data.draws import Draws, random_generator
+from mofa_nvdr.data.random_numbers import Draws, random_generator
 from mofa_nvdr.data.sampling import Batch
 
 _BLUR = (0.4, 1.8)  # px at 240, standard deviation

@@ -84,7 +84,7 @@ class FaceDecoder(nn.Module):
         dr: module with nvdiffrast's verbs; `mofa_nvdr.dr.reference` for float64.
         outline: raster mode's gradient at outlines, "none" or "edges" (renderer.FaceRenderer).
         shader: what colours pixels and vertices (renderer.FaceRenderer); None: `ShLambert()`, which takes
-            the light of codes. For another: `rasterize` or `sample_vertices` of a `geometry` with its
+            the light of codes. For another: `rasterize` or `shade_vertices` of a `geometry` with its
             light, dataclasses.replace(decoder.geometry(code), light=...).
 
     Raises:
@@ -129,7 +129,7 @@ class FaceDecoder(nn.Module):
         _check_mode(mode)
         geometry = self.geometry(code)
         if mode == "vertex":
-            return self.sample_vertices(geometry)
+            return self.shade_vertices(geometry)
         return self.rasterize(geometry)
 
     def geometry(self, code: Tensor | FaceCode) -> Geometry:
@@ -161,7 +161,7 @@ class FaceDecoder(nn.Module):
         parts = {field.name: getattr(rendering, field.name) for field in fields(rendering)}
         return RasterFace(**parts, landmarks=self.landmarks(geometry))
 
-    def sample_vertices(self, geometry: Geometry) -> VertexFace:
+    def shade_vertices(self, geometry: Geometry) -> VertexFace:
         """Vertex mode: F_i = [u_i, c_i] per vertex (Eq. 5)."""
         shader, vertices = self.renderer.shader, geometry.vertices
         light = shader.check("FaceDecoder", geometry.light, vertices)

@@ -1,7 +1,8 @@
 """Checkpoints: the whole state of a training run in one .safetensors file, written atomically.
 
 Weights, optimizer and the random states of torch, NumPy and Python are tensors; what else a run needs to
-go on (the step, the place in the epoch, the best so far) is JSON in the file's header.
+go on (the step, the place in the epoch, the best so far) is JSON in the file's header. So is what one must
+know to use the encoder (networks.spec.EncoderSpec), apart from the options of its training.
 """
 
 from __future__ import annotations

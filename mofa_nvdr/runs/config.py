@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from mofa_nvdr.runs.former_options import modern_name, of_before, translate
+from mofa_nvdr.runs.former_options import is_flat, modern_name, translate
 from mofa_nvdr.runs.options import (
     ConfigError,
     ReportOptions,
@@ -81,12 +81,12 @@ def config_of(values: Mapping[str, Any], where: str) -> TrainConfig:
     Raises:
         ConfigError: as `load_run_config`.
     """
-    if of_before(values):
-        try:
-            return replace_options(TrainConfig(), _checked(where, translate(values)))
-        except ValueError as error:
-            raise ConfigError(f"{where}: {error}") from None
-    return replace_options(TrainConfig(), _checked(where, _flat(where, values)))
+    named = values if is_flat(values) else _by_name(values)
+    try:
+        return replace_options(TrainConfig(), _checked(where, translate(named)))
+    except ValueError as error:
+        text = str(error)
+        raise ConfigError(text if text.startswith(where) else f"{where}: {text}") from None
 
 
 def check_config(config: TrainConfig) -> None:
@@ -166,7 +166,7 @@ def _read_yaml(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         if not isinstance(base, str):
             raise ConfigError(f"{name}: base is {base!r}, expected the name of a configuration")
         result = _read_yaml(base, (*above, name))
-    return result | _checked(name, _flat(name, values))
+    return result | _checked(name, _by_name(values))
 
 
 def _yaml_of(name: str, text: str) -> dict[str, Any]:
@@ -181,23 +181,20 @@ def _yaml_of(name: str, text: str) -> dict[str, Any]:
     return values
 
 
-def _flat(where: str, values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def _by_name(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """Nested groups as option names."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{above}{key}".replace("-", "_")
-        if isinstance(value, dict):
-            result |= _flat(where, value, f"{name}.")
-        elif not above and (now := modern_name(name)):
-            raise ConfigError(f"{where}: {now}")
-        else:
-            result[name] = value
+        result |= _by_name(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return result
 
 
 def _checked(where: str, values: Mapping[str, Any]) -> dict[str, Any]:
     hints = dict(option_types(TrainConfig))
     for name in values:
+        if now := modern_name(name):
+            raise ConfigError(f"{where}: {now}")
         if name not in hints:
             raise ConfigError(f"{where}: unknown key {name!r}{hint_at(name)}")
     return {name: _convert(where, name, value, hints[name]) for name, value in values.items()}

@@ -1,7 +1,8 @@
 """Former options: what each is called now, and what replaces those that are gone.
 
-Runs keep their options in config.yaml and in checkpoints. Those from before the groups are flat; they are
-translated here, so that such a run resumes, unless it was trained with an option that no longer exists.
+Runs keep their options in config.yaml and in checkpoints; before the groups they were flat. They are
+translated here, so that such a run resumes, unless it was trained with an option that no longer exists. An
+option that is renamed or retired later is listed here too, by its whole name ("loss.mirror").
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ RETIRED: dict[str, tuple[tuple[float, ...], str]] = {
 }
 
 
-def of_before(values: Mapping[str, Any]) -> bool:
+def is_flat(values: Mapping[str, Any]) -> bool:
     """Whether a run's options are flat."""
     return any(not isinstance(value, dict) for value in values.values())
 

@@ -85,7 +85,7 @@ def normalize_exposure(light: Tensor, irradiance: float = DEFAULT_EXPOSURE) -> T
 
     Args:
         light: [..., 9, 3], complete.
-        irradiance: mean irradiance to reach; the default is that of the ambient offset.
+        irradiance: mean irradiance to reach; the default is DEFAULT_EXPOSURE, 0.8 (code zero has 0.62).
 
     Returns:
         [..., 9, 3]; the colour is kept.
@@ -159,7 +159,7 @@ def load_light(spec: str) -> Tensor:
     """The complete light, [9, 3] float32, that a preset's name or an .hdr panorama stands for.
 
     A panorama is projected (`light_from_probe`), encoded for gamma-encoded albedo (`encode_light`)
-    and exposed to the mean irradiance of the ambient offset (`normalize_exposure`).
+    and exposed to a mean irradiance of DEFAULT_EXPOSURE, 0.8 (`normalize_exposure`).
 
     Raises:
         ValueError: neither a preset nor a readable .hdr file, or a panorama without light.

@@ -13,7 +13,7 @@ from mofa_nvdr.data.photographs import INDEX_FILE, LANDMARK_FILE, DataError
 from mofa_nvdr.data.sampling import Batch, batches, val_batches
 from mofa_nvdr.data.shards import Shards, open_corpus
 from mofa_nvdr.data.synthetic.codes import CodePrior, load_lights
-from mofa_nvdr.data.synthetic.faces import BESIDE, SyntheticFaces
+from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, SyntheticFaces
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.options import TrainConfig, count_synthetic
 from mofa_nvdr.scene.camera import Camera
@@ -93,7 +93,7 @@ class TrainingData:
         with closing(stream):
             if count == 0:
                 yield from stream
-            beside = self.faces.batches(count, c.run.seed, start_step, **share, stream=BESIDE)
+            beside = self.faces.batches(count, c.run.seed, start_step, **share, stream=ACCOMPANYING)
             for batch, rendered in zip(stream, beside):
                 yield dataclasses.replace(batch, rendered=rendered)
 

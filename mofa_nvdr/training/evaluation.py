@@ -65,7 +65,7 @@ def _measure(encoder: Encoder, decoder: FaceDecoder, batch: Batch) -> dict[str, 
     code = decoder.model.layout.unpack(encoder(images))
     geometry = decoder.geometry(code)
     face = decoder.rasterize(geometry)
-    vertices = decoder.sample_vertices(geometry)
+    vertices = decoder.shade_vertices(geometry)
     assert face.landmarks is not None
     matrix = axis_angle_to_matrix(code.rotation)
     home = -decoder.camera.position[2]

@@ -36,10 +36,10 @@ from mofa_nvdr.training.evaluation import validate
 from mofa_nvdr.training.monitoring import Monitor, command_line
 from mofa_nvdr.training.objective import Objective
 from mofa_nvdr.training.optimizer import make_optimizer
-from mofa_nvdr.training.stages import StageClock
 from mofa_nvdr.training.state import TrainingState
 from mofa_nvdr.training.step import StepResult, Trainer, train_step
 from mofa_nvdr.training.teacher import with_teacher
+from mofa_nvdr.training.timing import StageClock
 
 
 class Stopped(KeyboardInterrupt):

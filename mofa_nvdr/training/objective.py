@@ -34,7 +34,7 @@ from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
 from mofa_nvdr.runs.options import LossOptions, TrainConfig
 from mofa_nvdr.system import distributed
-from mofa_nvdr.training.stages import StageClock
+from mofa_nvdr.training.timing import StageClock
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class StepContext:
     @cached_property
     def photometric_vertex(self) -> Tensor:
         """[B] losses.mofa.photometric_vertex."""
-        v = self.decoder.sample_vertices(self.geometry)
+        v = self.decoder.shade_vertices(self.geometry)
         return photometric_vertex(v.positions, v.colors, v.front_facing, self.target)
 
     def landmark_alignment(self) -> Tensor:

@@ -18,7 +18,7 @@ from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.runs.options import TrainConfig, options
 from mofa_nvdr.system.files import write_bytes
 from mofa_nvdr.training.charts import line_chart
-from mofa_nvdr.training.stages import STAGES
+from mofa_nvdr.training.timing import STAGES
 
 REPORT = "report.html"
 _SHEET_WIDTH = 1200  # px in the report; the sheets themselves are larger

@@ -17,7 +17,7 @@ from mofa_nvdr.runs.options import TrainConfig
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training.objective import Objective, not_finite
 from mofa_nvdr.training.optimizer import set_rates
-from mofa_nvdr.training.stages import StageClock
+from mofa_nvdr.training.timing import StageClock
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mofa_nvdr.bench import training_step
 from mofa_nvdr.bench.training_step import bench_train
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.options import ConfigError
-from mofa_nvdr.training.stages import STAGES
+from mofa_nvdr.training.timing import STAGES
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
 

@@ -10,7 +10,7 @@ from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.options import TrainConfig
 from mofa_nvdr.training.objective import Objective
-from mofa_nvdr.training.stages import StageClock
+from mofa_nvdr.training.timing import StageClock
 
 _call = Objective.__call__
 

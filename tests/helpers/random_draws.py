@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mofa_nvdr.data.draws import Draws, random_generator
+from mofa_nvdr.data.random_numbers import Draws, random_generator
 
 CPU = torch.device("cpu")
 

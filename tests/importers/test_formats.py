@@ -211,3 +211,15 @@ class TestMistakes:
         monkeypatch.setattr(formats, "_call", lambda key, what, *a: what != "read" or exhausted())
         with pytest.raises(ValueError, match="too large for this machine's memory"):
             import_model("gnm", files["gnm"])
+
+
+def test_every_format_is_sniffed_and_offered():
+    """The three places that name a format."""
+    import typing
+
+    from mofa_nvdr.cli.model_import import import_
+
+    assert set(formats._SNIFFING) == set(formats.FORMATS)
+    offered = typing.get_args(typing.get_type_hints(import_)["format"])
+    assert set(offered) == set(formats.FORMATS) | set(formats.ALIASES)
+    assert set(formats.ALIASES.values()) <= set(formats.FORMATS)

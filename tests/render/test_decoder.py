@@ -390,7 +390,7 @@ class TestShader:
 
     def test_vertex_mode_uses_the_same_function(self, device):
         decoder, geometry = self.scene(device)
-        face = decoder.sample_vertices(geometry)
+        face = decoder.shade_vertices(geometry)
         want = phong(geometry.normals, geometry.albedo, geometry.vertices, geometry.light)
         assert torch.equal(face.colors, want)
 

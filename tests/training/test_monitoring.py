@@ -10,7 +10,7 @@ from mofa_nvdr.training import loop as training
 from mofa_nvdr.training import monitoring
 from mofa_nvdr.training.loop import train
 from mofa_nvdr.training.monitoring import command_line
-from mofa_nvdr.training.stages import STAGES
+from mofa_nvdr.training.timing import STAGES
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.training import small_config
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from mofa_nvdr.data.synthetic.faces import BESIDE, SyntheticFaces
+from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, SyntheticFaces
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_decoder, make_encoder
 from mofa_nvdr.runs.config import load_config
@@ -157,7 +157,9 @@ class TestMoreTerms:
         torch.manual_seed(0)
         teacher = Teacher(small_encoder(config, model.layout))
         encoder = small_encoder(config, model.layout)
-        rendered = next(SyntheticFaces(decoder).batches(1, seed=0, start_step=0, stream=BESIDE))
+        rendered = next(
+            SyntheticFaces(decoder).batches(1, seed=0, start_step=0, stream=ACCOMPANYING)
+        )
         batch = dataclasses.replace(with_teacher(random_batch(), teacher), rendered=rendered)
         terms = loss_terms(config, encoder, decoder, batch, step=3)
         assert {"anchor", "mirror", "synthetic"} & terms.keys() == {name}

@@ -14,8 +14,8 @@ from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.options import TrainConfig, replace_options
 from mofa_nvdr.training.objective import Objective
 from mofa_nvdr.training.optimizer import make_optimizer
-from mofa_nvdr.training.stages import StageClock
 from mofa_nvdr.training.step import Trainer, code_statistics, gradient_norms, train_step
+from mofa_nvdr.training.timing import StageClock
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
 

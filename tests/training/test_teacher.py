@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr.data.synthetic.faces import BESIDE, SyntheticFaces
+from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, SyntheticFaces
 from mofa_nvdr.losses.consistency import Placement, mean_placement_anchor, placement_units
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.checkpoint import read_checkpoint
@@ -146,8 +146,10 @@ class TestHeldInPlace:
         faces = SyntheticFaces(FaceDecoder(small_face(16), 64))
         warm, beside = (
             next(faces.batches(2, seed=0, start_step=0, **more))
-            for more in ({}, {"stream": BESIDE})
+            for more in ({}, {"stream": ACCOMPANYING})
         )
         assert not torch.equal(warm.codes, beside.codes)
-        again = next(faces.batches(2, seed=0, start_step=0, rank=1, world_size=2, stream=BESIDE))
+        again = next(
+            faces.batches(2, seed=0, start_step=0, rank=1, world_size=2, stream=ACCOMPANYING)
+        )
         assert torch.equal(again.codes, beside.codes[1:])

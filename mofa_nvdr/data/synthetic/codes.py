@@ -68,7 +68,7 @@ def random_codes(
         count: number of faces B.
         generator: source of randomness.
         prior: distributions.
-        lights: complete lights [9, 3] (`lighting.load_light`) for a share `prior.probes` of the faces,
+        lights: complete lights [9, 3] (`light_sources.load_light`) for a share `prior.probes` of the faces,
             each turned about the vertical axis at random and as bright as the prior says.
         habits: of the face model's named blendshapes; None: normal coefficients.
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr import dr
-from mofa_nvdr.data.draws import Draws, random_generator
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import Corpus
+from mofa_nvdr.data.random_numbers import Draws, random_generator
 from mofa_nvdr.data.sampling import Batch, share_of, step_places
 from mofa_nvdr.data.synthetic.codes import CodePrior, random_codes
 from mofa_nvdr.data.synthetic.habits import ExpressionHabits
@@ -32,7 +32,7 @@ from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.shaders.gbuffer import shade_mesh
 
 # Streams of a seed: 0 to 2 order, mirror and augment photographs.
-_TRAIN, _VAL, BESIDE = 3, 4, 5
+_TRAIN, _VAL, ACCOMPANYING = 3, 4, 5
 _CODES, _PICTURES, _PHOTOGRAPHS = 0, 1, 2  # of a face
 
 
@@ -97,7 +97,7 @@ class SyntheticFaces:
     ) -> Generator[Batch, None, None]:
         """Endless training batches from step `start_step` on, or a process's share of each.
 
-        `stream` BESIDE: other faces than the default's, to accompany other images.
+        `stream` ACCOMPANYING: other faces than the default's, to accompany other images.
 
         Raises:
             ValueError: the processes can't share a batch evenly.

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mofa_nvdr.data.draws import Draws
+from mofa_nvdr.data.random_numbers import Draws
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.landmarks import EYES
 from mofa_nvdr.face.model import FaceModel

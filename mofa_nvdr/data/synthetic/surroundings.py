@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr.data.augmentation import Augmentation, degrade
-from mofa_nvdr.data.draws import Draws
+from mofa_nvdr.data.random_numbers import Draws
 from mofa_nvdr.data.synthetic.head import HAIR, Head
 from mofa_nvdr.face.landmarks import BROWS, JAW
 

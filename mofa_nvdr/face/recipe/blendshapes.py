@@ -17,10 +17,6 @@ from mofa_nvdr.face.recipe.soft_tissue import Motion, Tissue
 JAW_OPEN = np.radians(26.0)
 JAW_SLIDE: Motion = (0.0, -4.0, 6.0)  # the condyles leave their sockets in a wide opening
 
-# Places that stay where they are while others move.
-_HOLD_UPPER = ("brow_2", "brow_4", "glabella", "inner_canthus", "outer_canthus", "upper_lid")
-_HOLD_LOWER = ("nose_tip", "apple", "cheekbone", "lower_lid", "inner_canthus", "outer_canthus")
-
 # Motion of places on the subject's left in mm: outwards, up, forward. Both sides do the same.
 _MOUTH: dict[str, dict[str, Motion]] = {
     # Zygomaticus major (AU 12).

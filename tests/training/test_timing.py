@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mofa_nvdr.training.stages import STAGES, StageClock
+from mofa_nvdr.training.timing import STAGES, StageClock
 
 
 class TestStageClock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mofa_nvdr.data.draws import random_generator, random_words
+from mofa_nvdr.data.random_numbers import random_generator, random_words
 from tests.helpers.random_draws import draws
 
 
