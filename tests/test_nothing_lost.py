@@ -64,10 +64,10 @@ class TestDisk:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         step_of = training.train_step
 
-        def fill_the_disk(config, encoder, decoder, optimizer, batch, step, *more):
+        def fill_the_disk(trainer, batch, step, *more):
             if step == 3:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, limits[1]))
-            return step_of(config, encoder, decoder, optimizer, batch, step, *more)
+            return step_of(trainer, batch, step, *more)
 
         monkeypatch.setattr(training, "train_step", fill_the_disk)
         try:
@@ -117,7 +117,7 @@ class TestDisk:
         assert cli.main(_arguments(small)) == 2
         lines = capsys.readouterr().err.splitlines()
         assert lines == [
-            f"mofa-nvdr: --out {small.out}: cannot write there (Read-only file system); "
+            f"mofa-nvdr: --out {small.run.out}: cannot write there (Read-only file system); "
             "give another folder"
         ]
 

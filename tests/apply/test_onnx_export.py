@@ -273,7 +273,7 @@ class TestCommand:
         assert " photographs: largest difference: shape " in said
 
     def test_the_runs_own_photographs(self, export, trained, tmp_path, photo):
-        folder = save_run(tmp_path / "run", trained[0], {**trained[1], "data.path": str(tmp_path)})
+        folder = save_run(tmp_path / "run", trained[0], {**trained[1], "data": str(tmp_path)})
         (tmp_path / "b.png").write_bytes(b"no picture")
         status, said, errors = export(folder, "--out", str(tmp_path / "new" / "e.onnx"))
         assert status == 0 and "6 rendered faces, 1 photograph:" in said

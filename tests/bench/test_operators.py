@@ -27,10 +27,12 @@ OPERATORS = [
     "antialias, 3 channels",
     "vertex_normals",
     "sh_lambert, every pixel",
+    "phong, every pixel, 1 light",
 ]
 STEPS = [
     "decoder step, raster, rendering",
     "decoder step, raster, surface",
+    "decoder step, raster, phong",
     "decoder step, vertex",
 ]
 

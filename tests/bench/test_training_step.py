@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 from mofa_nvdr.bench import training_step
 from mofa_nvdr.bench.training_step import bench_train
 from mofa_nvdr.runs.config import load_config
-from mofa_nvdr.runs.options import ConfigError
+from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.training.timing import STAGES
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
@@ -33,7 +32,7 @@ class TestBenchTrain:
         seen = []
 
         def run(config, device, repeats):
-            pictures = sorted(Path(config.data).glob("*.jpg")) if config.data else []
+            pictures = sorted(Path(config.data.path).glob("*.jpg")) if config.data.path else []
             seen.append((config, [iio.imread(path).shape for path in pictures]))
             times = [row(decoder) for decoder in (30.0, 10.0, 50.0)]
             return {"wall_ms": times, "cpu_ms": times}
@@ -55,19 +54,19 @@ class TestBenchTrain:
 
     def test_throw_away_pictures(self, seen, capsys):
         """40 JPEGs that have no landmarks, gone when all is said."""
-        config = dataclasses.replace(load_config("smoke"), data="")
+        config = replace_options(load_config("smoke"), {"data.path": ""})
         bench_train(config, 3)
         ((used, shapes),) = seen
         assert shapes == [(256, 256, 3)] * 40
-        assert used.weight_landmark == 0 and used.landmark_steps == 0
-        assert not Path(used.data).exists()
+        assert used.loss.landmark == 0
+        assert not Path(used.data.path).exists()
 
     def test_mistakes(self, seen, tmp_path):
         smoke = load_config("smoke")
         with pytest.raises(ConfigError, match="--repeats is 0, expected at least 1"):
             bench_train(smoke, 0)
-        with pytest.raises(ConfigError, match="batch_size|batch-size"):
-            bench_train(dataclasses.replace(smoke, batch_size=0))
+        with pytest.raises(ConfigError, match="--data.batch-size is 0"):
+            bench_train(replace_options(smoke, {"data.batch_size": 0}))
         with pytest.raises(FileNotFoundError, match="none"):
             bench_train(smoke, out=str(tmp_path / "none" / "b.json"))
         assert seen == []
@@ -78,8 +77,9 @@ class TestRun:
         """Warm-up steps are left out, and nothing but the optimizer is missing from the rest."""
         monkeypatch.setattr(training_step, "make_encoder", small_encoder)
         small_face(16).save(tmp_path / "cap.safetensors")
-        config = dataclasses.replace(
-            load_config("smoke"), face_model=str(tmp_path / "cap.safetensors"), image_size=32
+        config = replace_options(
+            load_config("smoke"),
+            {"run.face_model": str(tmp_path / "cap.safetensors"), "data.image_size": 32},
         )
         rows = training_step._run(config, torch.device("cpu"), 2)
         assert list(rows) == ["wall_ms", "cpu_ms"]

@@ -1,6 +1,5 @@
 """mofa-nvdr bench, and bench train: tables, and one line for every mistake."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from mofa_nvdr.cli import main
 from mofa_nvdr.runs.config import load_config
+from mofa_nvdr.runs.options import replace_options
 from tests.helpers.commands import calls_of, error_line, help_words
 
 
@@ -22,7 +22,7 @@ class TestBench:
         for row in facts["rows"]:
             assert row["operator"] in printed
             assert row["forward_best"] > 0 and row["backward_best"] > 0 and row["ratio"] > 0
-        assert len(facts["rows"]) == 8
+        assert len(facts["rows"]) == 10
 
     def test_wrong_size(self, capsys):
         assert main(["bench", "--repeats", "0"]) == 2
@@ -49,7 +49,9 @@ class TestBenchTrain:
             )
         assert 0 < result["decoder_share"] < 1 and result["peak_mb"] > 100
         assert "decoder's share without the optimizer" in printed and "peak memory" in printed
-        assert "data" in printed and not Path(result["config"]["data"]).exists()  # thrown away
+        assert (
+            "data" in printed and not Path(result["config"]["data"]["path"]).exists()
+        )  # thrown away
 
     def test_mistakes(self, capsys, tmp_path):
         assert "--repeats is 0, expected at least 1" in error_line(
@@ -84,11 +86,20 @@ class TestOptions:
         calls = calls_of(monkeypatch, "mofa_nvdr.bench.training_step.bench_train")
         monkeypatch.setattr("mofa_nvdr.system.device.keep_freed_memory", lambda: True)
         assert main(["bench", "train"]) == 0
-        words = ["--config", "smoke", "--batch-size", "3", "--repeats", "7", "--json", "b.json"]
+        words = [
+            "--config",
+            "smoke",
+            "--data.batch-size",
+            "3",
+            "--repeats",
+            "7",
+            "--json",
+            "b.json",
+        ]
         assert main(["bench", "train", *words]) == 0
         assert calls == [
-            (dataclasses.replace(load_config("mofa_alexnet"), data=""), 20, ""),
-            (dataclasses.replace(load_config("smoke"), batch_size=3), 7, "b.json"),
+            (replace_options(load_config("mofa_alexnet"), {"data.path": ""}), 20, ""),
+            (replace_options(load_config("smoke"), {"data.batch_size": 3}), 7, "b.json"),
         ]
 
     def test_help_has_units(self, capsys):

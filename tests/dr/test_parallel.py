@@ -28,7 +28,7 @@ class TestParallel:
             for num_threads in (1, 3):
                 torch.set_num_threads(num_threads)
                 with pytest.raises(ValueError, match="item"):
-                    parallel.run(fail, [(k,) for k in range(4)])
+                    parallel.run_on_threads(fail, [(k,) for k in range(4)])
         finally:
             torch.set_num_threads(before)
 
@@ -36,7 +36,7 @@ class TestParallel:
         before, seen = torch.get_num_threads(), []
         try:
             torch.set_num_threads(4)
-            parallel.run(seen.append, [(k,) for k in range(100)])
+            parallel.run_on_threads(seen.append, [(k,) for k in range(100)])
         finally:
             torch.set_num_threads(before)
         assert sorted(seen) == list(range(100))

@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-from mofa_nvdr.runs import checkpoint
-from mofa_nvdr.runs import folder as run_folder
+from mofa_nvdr.runs import checkpoint, folder
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.options import TrainConfig, replace_options
+from mofa_nvdr.system import files
 from mofa_nvdr.training import loop as training
 from tests.helpers.small_encoder import small_encoder
 
@@ -76,7 +76,7 @@ def kill_at(kind: str, count: int) -> None:
         save(tensors, path, header)
         os.truncate(path, path.stat().st_size // 2)
 
-    def half_a_line(log: run_folder.JsonLog, line: Any) -> None:
+    def half_a_line(log: folder.JsonLog, line: Any) -> None:
         log._file.write('{"step": 5, "lo')
         log._file.flush()
 
@@ -87,8 +87,8 @@ def kill_at(kind: str, count: int) -> None:
         pass
 
     watch(checkpoint, "save_file", half_a_checkpoint)
-    watch(run_folder.JsonLog, "write", half_a_line)
-    watch(run_folder, "write_bytes", half_a_file)
+    watch(folder.JsonLog, "write", half_a_line)
+    watch(files, "write_bytes", half_a_file)
     watch(training, "train_step", nothing)
     for name in ("replace", "fsync", "link"):
         watch(os, name, nothing)

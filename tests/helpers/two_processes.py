@@ -170,7 +170,7 @@ def together(face_model: str, folder: Path) -> None:
         step_of = training.train_step
 
         def stop_at_5(*arguments: Any) -> training.StepResult:
-            if arguments[5] == 5 and distributed.rank() == 1:
+            if arguments[2] == 5 and distributed.rank() == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
             return step_of(*arguments)
 
@@ -197,7 +197,7 @@ def elastic(face_model: str, folder: Path) -> None:
         told.set()
 
     def mishaps(*arguments: Any) -> training.StepResult:
-        step, rank = arguments[5], distributed.rank()
+        step, rank = arguments[2], distributed.rank()
         if first and step == 4 and rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         if not first and step == 6 and rank == 0:

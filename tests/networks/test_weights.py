@@ -151,7 +151,7 @@ class TestWeights:
         with pytest.raises(ValueError, match="not a file of plain tensors") as error:
             load_trunk_weights(MobileNetV3Large(), path)
         assert "\n" not in str(error.value)
-        options = ["--encoder-weights", str(path), "--out", str(tmp_path / "run")]
+        options = ["--encoder.weights", str(path), "--out", str(tmp_path / "run")]
         assert main(["train", "--config", "smoke", *options]) == 2
         said = capsys.readouterr().err.strip()
         assert said.startswith(f"mofa-nvdr: {path}: not a file of plain tensors")
@@ -230,7 +230,7 @@ class TestWeights:
 
     def test_note_on_the_command_line(self, weights: dict, tmp_path: Path, capsys):
         save_file(weights, tmp_path / "w.safetensors")
-        options = ["--encoder-weights", str(tmp_path / "w.safetensors"), "--steps", "1"]
+        options = ["--encoder.weights", str(tmp_path / "w.safetensors"), "--steps", "1"]
         assert main(["train", "--config", "smoke", *options, "--out", str(tmp_path / "run")]) == 0
         notes = [line for line in capsys.readouterr().err.splitlines() if "note: " in line]
         assert len(notes) == 1 and "left out the classification layer" in notes[0]

@@ -119,7 +119,8 @@ class TestTrain:
             },
         )
         with pytest.raises(
-            RuntimeError, match="step 4: the .* is (nan|inf), 3 steps in a row; a lower --learn"
+            RuntimeError,
+            match="step 4: the .* is (nan|inf), 3 steps in a row; a lower --optimizer.learn",
         ):
             train(config)
         skipped = [line for line in read_log(tmp_path / "run" / "log.jsonl") if "skipped" in line]

@@ -51,7 +51,10 @@ class TestReport:
         assert "mofa-nvdr train --data &#x27;a b&#x27;" in page
         assert page.count("data:image/jpeg") == 1  # the other is no picture
         assert all(f'<a href="sheet-{k:08d}.png">{k}</a>' in page for k in (0, 5, 10))
-        assert "<td>seed</td><td><b>7</b></td>" in page and "<td>flip</td><td>True</td>" in page
+        assert (
+            "<td>run.seed</td><td><b>7</b></td>" in page
+            and "<td>data.flip</td><td>True</td>" in page
+        )
         assert len(re.findall("<figure>", page)) == 9
         assert "http://" not in page and "https://" not in page  # nothing from elsewhere
 

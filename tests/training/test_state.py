@@ -66,7 +66,9 @@ class TestDamagedCheckpoints:
         text = (run / "config.yaml").read_text()
         (run / "config.yaml").unlink()
         before = sorted(run.iterdir())
-        with pytest.raises(ConfigError, match="holds a run with another --encoder; give another"):
+        with pytest.raises(
+            ConfigError, match="holds a run with another --encoder.network; give another"
+        ):
             train(replace_options(small, {"encoder.network": "compact"}))
         assert sorted(run.iterdir()) == before
         train(small)

@@ -49,7 +49,9 @@ def _ours() -> ModuleType:
 @contextlib.contextmanager
 def _float32_reference() -> Iterator[ModuleType]:
     """The reference with values in float32; which triangle is seen stays as it is."""
-    reference, double = _ours().reference, Tensor.double
+    from mofa_nvdr.dr import reference  # here: mofa_nvdr.dr is what imports this module
+
+    double = Tensor.double
     see = reference._visible_triangles
 
     def visible(*args: Any) -> Tensor:

@@ -54,8 +54,16 @@ class TestReadBfm2009:
     @pytest.mark.parametrize(
         ("name", "value", "message"),
         [
-            ("shapeEV", np.ones(5), "shapeEV holds 5 deviations for 6 modes, or negative ones"),
-            ("texEV", -np.ones(4), "texEV holds 4 deviations for 4 modes, or negative ones"),
+            (
+                "shapeEV",
+                np.ones(5),
+                "shapeEV does not hold a deviation of 0 or more for each of the [228, 6] ",
+            ),
+            (
+                "texEV",
+                -np.ones(4),
+                "texEV does not hold a deviation of 0 or more for each of the [228, 4] ",
+            ),
             ("tl", np.ones((4, 2)), "tl is [4, 2], expected triangles [T, 3]"),
         ],
     )

@@ -56,7 +56,7 @@ class TestRead:
         ("name", "value", "message"),
         [
             ("triangles", None, "missing triangles"),
-            ("triangles", np.zeros((4, 2), int), "triangles is [4, 2], expected [T, 3]"),
+            ("triangles", np.zeros((4, 2), int), "triangles is [4, 2], expected triangles [T, 3]"),
             (
                 "triangles",
                 np.full((4, 3), 0.5),
