@@ -76,7 +76,7 @@ class TestDecoderCases:
     def test_each_is_a_loss_of_the_code(self):
         cases = decoder_cases(small_face(), 2, 32)
         assert list(cases) == STEPS
-        for name, (forward, (code,)) in cases.items():
+        for name, (forward, (code, *_)) in cases.items():
             loss = forward()
             assert loss.shape == (2,)
             (grad,) = torch.autograd.grad(loss, code, torch.tensor([1.0, 0.7]))

@@ -30,7 +30,7 @@ class TestRead:
         np.testing.assert_allclose(model.mean[:-3], foreign.mean, atol=1e-4)  # float32 of metres
         assert len(model.polygons) == len(foreign.triangles)
         assert (model.shape[:, -3:] == 0).all() and (model.expression[:, -3:] == 0).all()
-        assert model.notes[0] == "3 vertices of teeth, tongue and outer eyeballs left behind"
+        assert model.notes[0] == "3 vertices of teeth, tongue and outer eyeballs left out"
         assert "6 identity modes: 6 orthogonal ones keep 100.00% of the variance" in model.notes[1]
         assert model.source.startswith("GNM head 3.0")
 
