@@ -135,28 +135,3 @@ class TestMistakes:
             capsys, "train", "--config", "smoke", "--device", "cuda", "--out", str(tmp_path / "r")
         )
         assert "--device cuda: torch sees no CUDA GPU here; use --device auto or cpu" in text
-
-
-class TestMemory:
-    def test_freed_memory_is_kept_unless_the_user_decides(self, monkeypatch):
-        from mofa_nvdr.system import device
-
-        called = []
-
-        class Library:
-            def mallopt(self, parameter, value):
-                called.append((parameter, value))
-                return 1
-
-        monkeypatch.setattr(device.ctypes, "CDLL", lambda _: Library())
-        monkeypatch.setattr(device.sys, "platform", "linux")
-        for name in [n for n in os.environ if n.startswith("MALLOC_") or n == "GLIBC_TUNABLES"]:
-            monkeypatch.delenv(name)
-        assert device.keep_freed_memory()
-        assert called == [(-1, -1), (-4, 0)]
-        monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
-        assert not device.keep_freed_memory() and len(called) == 2
-        monkeypatch.delenv("MALLOC_ARENA_MAX")
-        monkeypatch.setattr(device.ctypes, "CDLL", lambda _: object())
-        assert not device.keep_freed_memory()
-        assert device.peak_memory() > 100 << 20  # torch alone is more
