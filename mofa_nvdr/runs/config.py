@@ -83,10 +83,10 @@ def config_of(values: Mapping[str, Any], where: str) -> TrainConfig:
     """
     named = values if is_flat(values) else _by_name(values)
     try:
-        return replace_options(TrainConfig(), _checked(where, translate(named)))
+        named = translate(named)
     except ValueError as error:
-        text = str(error)
-        raise ConfigError(text if text.startswith(where) else f"{where}: {text}") from None
+        raise ConfigError(f"{where}: {error}") from None
+    return replace_options(TrainConfig(), _checked(where, named))
 
 
 def check_config(config: TrainConfig) -> None:
@@ -186,7 +186,10 @@ def _by_name(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{above}{key}".replace("-", "_")
-        result |= _by_name(value, f"{name}.") if isinstance(value, dict) else {name: value}
+        if isinstance(value, dict):
+            result |= _by_name(value, f"{name}.")
+        elif value is not None:  # a key with nothing below it: a group whose options are comments
+            result[name] = value
     return result
 
 
@@ -195,6 +198,10 @@ def _checked(where: str, values: Mapping[str, Any]) -> dict[str, Any]:
     for name in values:
         if now := modern_name(name):
             raise ConfigError(f"{where}: {now}")
+        if any(option.startswith(f"{name}.") for option in hints):
+            raise ConfigError(
+                f"{where}: {name} is {values[name]!r}, expected the group's options on lines below it"
+            )
         if name not in hints:
             raise ConfigError(f"{where}: unknown key {name!r}{hint_at(name)}")
     return {name: _convert(where, name, value, hints[name]) for name, value in values.items()}

@@ -44,16 +44,10 @@ RENAMED = {
 RETIRED: dict[str, tuple[tuple[float, ...], str]] = {
     "pose_from_step": ((0,), "schedule.warm_start_steps teaches the pose before the photographs"),
     "shape_from_step": ((0,), "schedule.warm_start_steps teaches the shape before the photographs"),
-    "landmark_steps": ((0,), "two runs: one with loss.landmark, and one that goes on without"),
+    "landmark_steps": ((0,), "two runs: one with loss.landmark, and one that continues without"),
     "landmark_unit": ((60.0,), "loss.landmark: its weight times (60 / unit) squared is the same"),
-    "weight_raster": (
-        (0.5,),
-        "render.mode 'both' takes the mean of the two; else raster or vertex",
-    ),
-    "weight_vertex": (
-        (0.5,),
-        "render.mode 'both' takes the mean of the two; else raster or vertex",
-    ),
+    "weight_raster": ((0.5,), "render.mode: raster, vertex, or both, the mean of the two"),
+    "weight_vertex": ((0.5,), "render.mode: raster, vertex, or both, the mean of the two"),
     "synthetic_share": ((0.0, 0.5), "loss.synthetic alone: there are half as many as photographs"),
 }
 

@@ -240,10 +240,8 @@ class TrainConfig:
     report: ReportOptions = field(default_factory=ReportOptions)
 
 
-_SHORT = {
-    "data.path": "data",
-    "render.mode": "render-mode",
-}  # flags; the group run has none before it
+# Flags that are not their option's name; those of the group run are without "run." too.
+_SHORT = {"data.path": "data", "render.mode": "render-mode"}
 
 
 class ConfigError(ValueError):

@@ -68,6 +68,8 @@ class TestLoad:
             ("render: {mod: raster}", "unknown key 'render.mod'; perhaps you meant 'render.mode'"),
             ("loss: {flip: true}", "unknown key 'loss.flip'; perhaps you meant"),
             ("sun: 3", "unknown key 'sun'"),
+            ("loss: 3", "loss is 3, expected the group's options on lines below it"),
+            ("encoder: {scale: 3}", "encoder.scale is 3, expected the group's options"),
             (
                 "render: {mode: voxels}",
                 "render.mode is 'voxels', expected one of raster, vertex, both",
@@ -122,8 +124,9 @@ class TestLoad:
             load_config("missing.yaml")
 
     def test_empty_file_changes_nothing(self, tmp_path):
-        (tmp_path / "e.yaml").write_text("# nothing\n")
-        assert load_config(str(tmp_path / "e.yaml")) == TrainConfig()
+        for text in ("# nothing\n", "loss:\n  # mirror: 1\ndata:\n"):
+            (tmp_path / "e.yaml").write_text(text)
+            assert load_config(str(tmp_path / "e.yaml")) == TrainConfig()
         assert yaml.safe_load(dump_config(TrainConfig())) == dataclasses.asdict(TrainConfig())
 
 
