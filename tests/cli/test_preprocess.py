@@ -130,7 +130,7 @@ class TestOptions:
 
     def test_help_has_units(self, capsys):
         words = help_words(capsys, "preprocess")
-        assert "side of the crops in pixels" in words and "shards of about so many MB" in words
+        assert "side of the crops in pixels" in words and "shards of about this many MB" in words
 
     def test_wrong_one(self, capsys):
         assert "--size" in error_line(capsys, "preprocess", "a", "--out", "o", "--size", "large")
