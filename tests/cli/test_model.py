@@ -4,13 +4,7 @@ import pytest
 
 from mofa_nvdr.cli import main
 from mofa_nvdr.cli.model import SUBCOMMANDS
-
-
-def _error(capsys, *args: str) -> str:
-    assert main(list(args)) == 2
-    text = capsys.readouterr().err.strip()
-    assert text.startswith("mofa-nvdr: ") and len(text.splitlines()) == 1, text
-    return text
+from tests.helpers.commands import error_line
 
 
 class TestModel:
@@ -24,7 +18,7 @@ class TestModel:
             assert sum(line.split() == [name, *what.split()] for line in lines) == 2
 
     def test_unknown_subcommand(self, capsys):
-        assert "unknown sub-command 'paint', expected one of info" in _error(
+        assert "unknown sub-command 'paint', expected one of info" in error_line(
             capsys, "model", "paint"
         )
 

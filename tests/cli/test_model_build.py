@@ -14,13 +14,6 @@ from mofa_nvdr.face.model import FaceModel
 from tests.helpers.commands import calls_of, error_line, help_words
 
 
-def _error(capsys, *args: str) -> str:
-    assert main(list(args)) == 2
-    text = capsys.readouterr().err.strip()
-    assert text.startswith("mofa-nvdr: ") and len(text.splitlines()) == 1, text
-    return text
-
-
 class TestOptions:
     def test_out(self, monkeypatch, capsys):
         calls = calls_of(monkeypatch, "mofa_nvdr.face.rebuild.build_model")
@@ -76,13 +69,13 @@ class TestBuild:
 
     def test_mistakes(self, tmp_path, capsys, monkeypatch):
         obj, lost = str(tmp_path / "face.obj"), str(tmp_path / "no" / "face.npz")
-        assert "expected a .safetensors file" in _error(capsys, "model", "build", "--out", obj)
-        assert "no such folder" in _error(capsys, "model", "build", "--out", lost)
+        assert "expected a .safetensors file" in error_line(capsys, "model", "build", "--out", obj)
+        assert "no such folder" in error_line(capsys, "model", "build", "--out", lost)
         monkeypatch.setitem(sys.modules, "scipy", None)
         monkeypatch.setitem(sys.modules, "scipy.interpolate", None)
         for name in [n for n in sys.modules if n.startswith("mofa_nvdr.face.recipe.m")]:
             monkeypatch.delitem(sys.modules, name)
-        message = _error(capsys, "model", "build", "--out", str(tmp_path / "face.npz"))
+        message = error_line(capsys, "model", "build", "--out", str(tmp_path / "face.npz"))
         assert "the recipe needs scipy" in message and "pip install scipy" in message
         assert list(tmp_path.iterdir()) == []
 

@@ -7,6 +7,7 @@ from mofa_nvdr.cli.train import refuse_former_flags, take_configs
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.former_options import RENAMED, RETIRED
 from mofa_nvdr.runs.options import ConfigError, flag, options
+from tests.helpers.commands import error_line
 
 
 @pytest.fixture
@@ -21,12 +22,6 @@ def trained(monkeypatch):
         return calls.pop()
 
     return call
-
-
-def refused(capsys, *arguments: str) -> str:
-    assert main(["train", *arguments]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line.removeprefix("mofa-nvdr: ")
 
 
 class TestOptions:
@@ -69,7 +64,9 @@ class TestFormerFlags:
         ],
     )
     def test_say_what_they_are_now(self, capsys, given, line):
-        assert refused(capsys, "--config", "smoke", given, "1").startswith(line)
+        assert error_line(capsys, "train", "--config", "smoke", given, "1").startswith(
+            f"mofa-nvdr: {line}"
+        )
 
     def test_all_are_known(self):
         for key in [*RENAMED, *RETIRED]:
