@@ -105,5 +105,5 @@ class TestOptions:
 
     def test_help_has_units(self, capsys):
         words = help_words(capsys, "export")
-        assert "m for .glb (its specification), mm else" in words
+        assert "m for .glb (its specification), else mm" in words
         assert "side of the texture in texels" in words

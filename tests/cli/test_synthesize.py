@@ -74,4 +74,4 @@ class TestOptions:
 
     def test_help_has_units(self, capsys):
         words = help_words(capsys, "synthesize")
-        assert "side of the images in pixels" in words and "shards of about so many MB" in words
+        assert "side of the images in pixels" in words and "shards of about this many MB" in words
