@@ -17,6 +17,7 @@ import mofa_nvdr
 from mofa_nvdr.runs import config, options
 
 DOCS = Path(__file__).parent
+WIDTH = 100  # of a line of code, as in ruff.toml
 
 
 def options_page() -> str:
@@ -118,8 +119,14 @@ def _methods(value: type) -> list[str]:
 def _signature(name: str, value: Any) -> str:
     if inspect.isclass(value) and dataclasses.is_dataclass(value):
         fields = [f.name for f in dataclasses.fields(value) if not f.name.startswith("_")]
-        return f"{name}({', '.join(fields)})"
-    return f"{name}{_arguments(value)}"
+        line = f"{name}({', '.join(fields)})"
+    else:
+        line = f"{name}{_arguments(value)}"
+    if len(line) <= WIDTH:
+        return line
+    # As the formatter of the project's code leaves it.
+    inner = line[len(name) + 1 : -1]
+    return "\n".join([f"{name}(", *(f"    {part}," for part in inner.split(", ")), ")"])
 
 
 def _arguments(value: Any) -> str:
@@ -132,10 +139,19 @@ def _arguments(value: Any) -> str:
     for parameter in signature.parameters.values():
         if parameter.name == "self":
             continue
-        if inspect.ismodule(parameter.default):  # whose repr shows its path on this machine
-            parameter = parameter.replace(default=_Name(parameter.default.__name__.split(".")[-1]))
+        if parameter.default is not inspect.Parameter.empty:
+            parameter = parameter.replace(default=_Name(_default(parameter.default)))
         plain.append(parameter.replace(annotation=inspect.Parameter.empty))
     return str(signature.replace(parameters=plain, return_annotation=inspect.Signature.empty))
+
+
+def _default(value: Any) -> str:
+    """A default as code would write it, the same on every machine."""
+    if inspect.ismodule(value):  # whose repr shows its path
+        return value.__name__.split(".")[-1]
+    if isinstance(value, Path):
+        return f'Path("{value.as_posix()}")'
+    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 class _Name:

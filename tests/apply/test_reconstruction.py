@@ -4,6 +4,17 @@ import pytest
 
 from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.apply.reconstruction import image_paths, reconstruct_files
+from tests.helpers.photos_to_reconstruct import write_photos
+
+
+@pytest.fixture
+def run(smoke_run):
+    return smoke_run[0]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return write_photos(tmp_path / "photos")
 
 
 class TestReconstructFiles:

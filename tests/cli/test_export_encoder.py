@@ -38,4 +38,4 @@ class TestOptions:
 
     def test_help(self, capsys):
         words = help_words(capsys, "export-encoder")
-        assert "empty: encoder.onnx beside the checkpoint" in words
+        assert "empty: encoder.onnx next to the checkpoint" in words
