@@ -107,7 +107,7 @@ class BoxDetector:
             least: in (0, 1).
         """
         side = squares.shape[-1]
-        boxes, scores = self.network(squares.contiguous(memory_format=torch.channels_last))
+        boxes, scores = self.network(squares.to(memory_format=torch.channels_last))
         boxes, scores = boxes.float(), scores.float()[..., 0].sigmoid()
         anchors = self._anchors_of(side, squares.device)
         pairs = boxes.unflatten(-1, (-1, 2))  # [B, A, 2 + POINTS, 2]: centre, size, points

@@ -119,6 +119,7 @@ class _Conv(nn.Conv2d):
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.weight.dtype)
         return super().forward(x if self.margins is None else F.pad(x, self.margins))
 
 
@@ -212,7 +213,17 @@ class GraphNetwork(nn.Module):
             [name for name in set(o.inputs) if last[name] == n and name not in graph.outputs]
             for n, o in enumerate(graph.operations)
         ]
-        self.eval().requires_grad_(False)
+        self._exact = _makers_of_outputs(graph)
+        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # faster on a CPU
+
+    def lower(self, dtype: torch.dtype) -> GraphNetwork:
+        """Compute with another precision, but in the last layers: bfloat16 has no room for coordinates.
+
+        Images must come in that precision then; outputs are float32.
+        """
+        for name, layer in self.layers.items():
+            layer.to(torch.float32 if name in self._exact else dtype)
+        return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images [B, 3, H, W] to the graph's outputs; maps are [B, C, H, W], rows [B, N, C] or [B, N]."""
@@ -223,6 +234,19 @@ class GraphNetwork(nn.Module):
             for name in dead:
                 del values[name]
         return tuple(values[name] for name in self.graph.outputs)
+
+
+def _makers_of_outputs(graph: Graph) -> set[str]:
+    """The convolutions whose results reach an output without another convolution."""
+    by_name = {operation.output: operation for operation in graph.operations}
+    found, todo = set(), list(graph.outputs)
+    while todo:
+        operation = by_name.get(todo.pop())
+        if operation is not None and operation.kind == "conv":
+            found.add(operation.output)
+        elif operation is not None:
+            todo += operation.inputs
+    return found
 
 
 def _layer(operation: Operation, tensors: Mapping[str, Tensor]) -> nn.Module:
