@@ -6,6 +6,8 @@ middle first and then four points of its edge, 473 to 477 that of the left (Abla
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -24,10 +26,11 @@ _LIDS = (
     (263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398),
 )
 _IRIS_POINTS = 5
+_BATCH = 16  # crops at once; more are no faster on a CPU
 
 
 class FaceMesh:
-    """Points of the faces in squares.
+    """Points of the faces of several pictures, from the squares in which they are.
 
     Args:
         mesh: image [B, 3, 192, 192] in [0, 1] to 468 points and the logit of there being a face.
@@ -38,42 +41,48 @@ class FaceMesh:
     def __init__(self, mesh: GraphNetwork, iris: GraphNetwork, dtype: torch.dtype) -> None:
         self._mesh, self._iris, self._dtype = mesh, iris, dtype
 
-    def find(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Points [N, 468, 3] in px of crops, z in the same unit, and certainty [N] that there is a face.
+    def points(
+        self, pictures: Sequence[Tensor], squares: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Points [N, 468, 3] of each picture in its px, z in the same unit, and certainty [N] of a face.
 
         Args:
-            crops: [N, 3, MESH_SIZE, MESH_SIZE], 0 to 255.
+            pictures: bytes [3, H, W].
+            squares: [N, 4] of each, see `face_crops`.
         """
-        points, flag = self._mesh(self._ready(crops))
-        return points.float().reshape(-1, NUM_MESH, 3), flag.float().reshape(-1).sigmoid()
+        counts = [len(s) for s in squares]
+        crops = torch.cat([cut_squares(p, s, MESH_SIZE) for p, s in zip(pictures, squares)])
+        points, flags = self._run(self._mesh, crops)
+        places = points.reshape(len(crops), NUM_MESH, 3).split(counts)
+        found = [to_picture(p, s, MESH_SIZE) for p, s in zip(places, squares)]
+        return found, list(flags.reshape(len(crops)).sigmoid().split(counts))
 
-    def find_irises(self, crops: Tensor, left: Tensor) -> Tensor:
-        """The iris points [N, 5, 2] in px of crops of one eye each.
-
-        Args:
-            crops: [N, 3, IRIS_SIZE, IRIS_SIZE], 0 to 255.
-            left: which are of a left eye [N]; the network knows right ones, so these are mirrored.
-        """
+    def irises(self, pictures: Sequence[Tensor], points: Sequence[Tensor]) -> list[Tensor]:
+        """The iris points [N, 10, 3] of each picture's faces with points [N, 468, 3]; z is that of the lids."""
+        squares = [_squares_of_eyes(p) for p in points]  # [2 N, 4]: right, left, right, ...
+        crops = torch.cat([cut_squares(p, s, IRIS_SIZE) for p, s in zip(pictures, squares)])
+        # The network knows right eyes: left ones are mirrored for it, and its points back.
+        left = torch.arange(len(crops), device=crops.device) % 2 == 1
         mirrored = torch.where(left[:, None, None, None], crops.flip(3), crops)
-        _, points = self._iris(self._ready(mirrored))
-        points = points.float().reshape(-1, _IRIS_POINTS, 3)[..., :2]
-        x = torch.where(left[:, None], IRIS_SIZE - points[..., 0], points[..., 0])
-        return torch.stack([x, points[..., 1]], -1)
+        _, found = self._run(self._iris, mirrored)
+        flat = found.reshape(len(crops), _IRIS_POINTS, 3)[..., :2]
+        x = torch.where(left[:, None], IRIS_SIZE - flat[..., 0], flat[..., 0])
+        flat = torch.stack([x, flat[..., 1]], -1)
+        irises = []
+        for places, where, p in zip(flat.split([len(s) for s in squares]), squares, points):
+            depth = torch.stack([p[:, list(lids), 2].mean(1) for lids in _LIDS], 1).flatten()
+            depth = depth[:, None, None].expand(-1, _IRIS_POINTS, 1)
+            both = torch.cat([to_picture(places, where, IRIS_SIZE), depth], -1)
+            irises.append(both.reshape(len(p), 2 * _IRIS_POINTS, 3))
+        return irises
 
-    def _ready(self, crops: Tensor) -> Tensor:
-        return (crops / 255).to(self._dtype, memory_format=torch.channels_last)
-
-
-def irises_of(mesh: FaceMesh, picture: Tensor, points: Tensor) -> Tensor:
-    """The iris points [N, 10, 3] of the faces of a picture with points [N, 468, 3]; z is that of the lids."""
-    squares = torch.stack([_square_of_eye(points, corners) for corners in _CORNERS], 1)  # [N, 2, 4]
-    left = torch.tensor([False, True], device=points.device).repeat(len(points))
-    crops = cut_squares(picture, squares.flatten(0, 1), IRIS_SIZE)
-    found = mesh.find_irises(crops, left)
-    flat = to_picture(found, squares.flatten(0, 1), IRIS_SIZE).unflatten(0, (len(points), 2))
-    depth = torch.stack([points[:, list(lids), 2].mean(1) for lids in _LIDS], 1)
-    depth = depth[:, :, None, None].expand(-1, -1, _IRIS_POINTS, 1)
-    return torch.cat([flat, depth], -1).flatten(1, 2)
+    def _run(self, network: GraphNetwork, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """A network's two outputs for crops of 0 to 255, float32."""
+        if not len(crops):
+            return crops.new_zeros(0), crops.new_zeros(0)
+        images = (crops / 255).to(self._dtype, memory_format=torch.channels_last)
+        first, second = zip(*(network(part) for part in images.split(_BATCH)))
+        return torch.cat(first).float(), torch.cat(second).float()
 
 
 def squares_of_boxes(rows: Tensor) -> Tensor:
@@ -99,8 +108,9 @@ def roll_of_points(points: Tensor) -> Tensor:
     return _direction(points[:, left, :2] - points[:, right, :2])
 
 
-def _square_of_eye(points: Tensor, corners: tuple[int, int]) -> Tensor:
-    first, last = points[:, corners[0], :2], points[:, corners[1], :2]
+def _squares_of_eyes(points: Tensor) -> Tensor:
+    """[2 N, 4], the right and the left eye of each face in turn."""
+    first, last = (points[:, [c[end] for c in _CORNERS], :2].flatten(0, 1) for end in (0, 1))
     along = last - first
     return _squares((first + last) / 2, along.norm(dim=1) * _EYE_MARGIN, _direction(along))
 

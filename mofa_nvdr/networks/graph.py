@@ -166,7 +166,7 @@ class _Rows(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1)
-        return x.reshape(len(x), -1, self.columns) if self.columns else x.flatten(1)
+        return x.reshape(x.shape[0], -1, self.columns) if self.columns else x.flatten(1)
 
 
 class _Add(nn.Module):

@@ -24,11 +24,8 @@ from mofa_nvdr.networks.face_boxes import (
     overlaps,
     resize,
 )
-from mofa_nvdr.networks.face_crops import cut_squares, to_picture
 from mofa_nvdr.networks.face_mesh import (
-    MESH_SIZE,
     FaceMesh,
-    irises_of,
     roll_of_points,
     squares_of_boxes,
     squares_of_points,
@@ -94,7 +91,7 @@ class LandmarkDetector:
         ready = {name: n.to(self.device).lower(dtype) for name, n in networks.items()}
         self._detector = BoxDetector(ready["full_range"], SPECS["full_range"])
         self._mesh = FaceMesh(ready["landmarks"], ready["iris"], dtype)
-        self.score, self.flag, self.sure = 0.5, 0.5, 0.5
+        self.score, self.flag, self.sure = 0.5, 0.5, 0.75
 
     @staticmethod
     def load(
@@ -133,6 +130,10 @@ class LandmarkDetector:
         tensors = [self._tensor(picture) for picture in pictures]
         batches = [tensors[k : k + _BATCH] for k in range(0, len(tensors), _BATCH)]
         return [faces for batch in batches for faces in self._detect(batch)]
+
+    def landmarks68(self, picture: np.ndarray) -> list[tuple[np.ndarray, float]]:
+        """(iBUG's landmarks [68, 2], score) of each face of a picture, as `data.crops.preprocess` takes them."""
+        return [(face.landmarks68, face.score) for face in self(picture)]
 
     def _tensor(self, picture: np.ndarray | Tensor) -> Tensor:
         tensor = torch.as_tensor(picture)
@@ -182,37 +183,18 @@ class LandmarkDetector:
 
     def _faces(self, pictures: Sequence[Tensor], rows: Sequence[Tensor]) -> list[list[Face]]:
         """The faces at a detector's rows of each picture."""
-        counts = [len(r) for r in rows]
-        if not sum(counts):
-            return [[] for _ in pictures]
-        scores = torch.cat([r[:, -1] for r in rows]).split(counts)
-        squares = [squares_of_boxes(r) for r in rows]
-        points, flags = self._points(pictures, squares)
-        kept = [flag >= _FIRST_FLAG for flag in flags]
-        scores = [s[k] for s, k in zip(scores, kept)]
-        squares = [squares_of_points(p[k]) for p, k in zip(points, kept)]
-        points, flags = self._points(pictures, squares)
-        faces = []
-        for picture, p, flag, score in zip(pictures, points, flags, scores):
-            good = (flag >= self.flag) & p.isfinite().all(-1).all(-1)
-            p, certainty = p[good], (flag * score)[good]
-            p = torch.cat([p, irises_of(self._mesh, picture, p)], 1)
-            found = [_face(q, c, r) for q, c, r in zip(p, certainty, roll_of_points(p))]
-            faces.append(_distinct(found))
-        return faces
-
-    def _points(
-        self, pictures: Sequence[Tensor], squares: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Points [N, 468, 3] in px of each picture, and certainty [N], of its squares [N, 4]."""
-        crops = torch.cat([cut_squares(p, s, MESH_SIZE) for p, s in zip(pictures, squares)])
-        parts = [self._mesh.find(part) for part in crops.split(_BATCH)] if len(crops) else []
-        counts = [len(s) for s in squares]
-        if not parts:
-            return [p.new_zeros((0, 468, 3)).float() for p in pictures], [s[:, 0] for s in squares]
-        points = torch.cat([p for p, _ in parts]).split(counts)
-        flags = torch.cat([f for _, f in parts]).split(counts)
-        return [to_picture(p, s, MESH_SIZE) for p, s in zip(points, squares)], list(flags)
+        points, flags = self._mesh.points(pictures, [squares_of_boxes(r) for r in rows])
+        rough = [flag >= _FIRST_FLAG for flag in flags]
+        squares = [squares_of_points(p[k]) for p, k in zip(points, rough)]
+        points, flags = self._mesh.points(pictures, squares)
+        good = [(f >= self.flag) & p.isfinite().flatten(1).all(1) for p, f in zip(points, flags)]
+        points = [p[k] for p, k in zip(points, good)]
+        scores = [(r[k, -1] * f)[g] for r, k, f, g in zip(rows, rough, flags, good)]
+        whole = [torch.cat(both, 1) for both in zip(points, self._mesh.irises(pictures, points))]
+        return [
+            _distinct([_face(*values) for values in zip(p, score, roll_of_points(p))])
+            for p, score in zip(whole, scores)
+        ]
 
 
 @dataclass(frozen=True)

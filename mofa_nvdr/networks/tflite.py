@@ -85,7 +85,9 @@ def read_tflite(data: bytes) -> tuple[Graph, dict[str, Tensor]]:
         return _Reader(data).read()
     except _UnknownError as error:
         raise ValueError(f"a .tflite file with {error}, which is not read here") from None
-    except (struct.error, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (
+        struct.error, ArithmeticError, IndexError, KeyError, TypeError, ValueError, RecursionError
+    ) as error:  # fmt: skip
         raise ValueError(f"a damaged .tflite file ({error!r})") from None
 
 

@@ -46,6 +46,9 @@ from mofa_nvdr.system.files import (
     write_text,
 )
 
+Finder = Callable[[np.ndarray], Sequence[tuple[np.ndarray, float]]]
+"""A picture, bytes [H, W, 3], to (68 landmarks [68, 2], certainty) of each face: networks, given as a callable."""
+
 LOG_FILE = "preprocess.jsonl"
 _COLUMNS = ("file", "split", "source", "left", "top", "side", "score", "found_by")
 _QUALITY = 95
@@ -75,7 +78,7 @@ class PreprocessOptions:
         smallest: least side of a crop in the photograph, px.
         sharpness: least `framing.sharpness`.
         turned: largest `framing.turned_away`, where landmarks are known.
-        score: least certainty of the detector.
+        score: least certainty of OpenCV's detector.
         landmark_model: .dat file of dlib, for landmarks of faces that have none next to them; empty: none.
     """
 
@@ -93,6 +96,7 @@ def preprocess_files(
     options: PreprocessOptions | None = None,
     workers: int = 2,
     shards: float = 0.0,
+    finder: Finder | None = None,
 ) -> Path:
     """Make training crops of all faces in photographs; the command `mofa-nvdr preprocess`.
 
@@ -109,6 +113,8 @@ def preprocess_files(
         options: None: the defaults.
         workers: photographs at once.
         shards: MB of the tar shards into which the crops are packed, in out/shards; 0: none.
+        finder: finds faces and their landmarks where none are next to a photograph; None: OpenCV's detector finds
+            faces.
 
     Returns:
         The folder.
@@ -137,7 +143,7 @@ def preprocess_files(
         detectors = _Detectors(o)
 
         def work(source: _Source) -> tuple[dict[str, Any], list[bytes]]:
-            return _process(source, known.get(source.path), o, detectors, model)
+            return _process(source, known.get(source.path), o, detectors, model, finder)
 
         # What could not be read may have been mended.
         todo = [s for s in sources if "unreadable" in done.get(s.place, {"unreadable": ""})]
@@ -221,6 +227,7 @@ def _process(
     o: PreprocessOptions,
     detectors: _Detectors,
     model: LandmarkModel | None,
+    finder: Finder | None,
 ) -> tuple[dict[str, Any], list[bytes]]:
     """One photograph: what is to be remembered of it, and its crops as JPEG."""
     path = source.path
@@ -245,6 +252,8 @@ def _process(
             if _apart(found[-1][0], crop_from_box(*box[:3])):
                 record["pruned"].append("landmarks off the face")
                 found.pop()
+    elif finder is not None:
+        found = [(crop_from_landmarks(marks), marks, score) for marks, score in finder(image)]
     else:
         found = [(crop_from_box(*box[:3]), None, box[3]) for box in detectors.boxes(image)]
     pictures = []
@@ -263,7 +272,8 @@ def _process(
         face: dict[str, Any] = {"left": inside.left, "top": inside.top, "side": inside.side,
                 "score": score, "found_by": "detector"}  # fmt: skip
         if landmarks is not None:
-            by = "detector, " if score is not None else ""
+            by = "networks, " if finder is not None else "detector, "
+            by = by if score is not None else ""
             face["found_by"] = f"{by}{len(landmarks)} landmarks"
             if len(landmarks) == NUM_LANDMARKS:
                 face["lm68"] = np.round(inside.to_crop(landmarks, o.size), 3).tolist()
