@@ -153,17 +153,23 @@ class LandmarkDetector:
         copies = [_copy(picture) for picture in pictures]
         faces = self._faces(pictures, [merge(r, _REPEAT) for r in self._rows(copies, _VIEWS)])
         unsure = [n for n, f in enumerate(faces) if max((x.score for x in f), default=0) < self.sure]
-        rows: list[list[Tensor]] = [[] for _ in unsure]
-        for quarters in (1, 2, 3) if unsure else ():
-            turned = [_Copy(torch.rot90(copies[n].picture, quarters, (1, 2)), 1.0) for n in unsure]
-            for k, found in enumerate(self._rows(turned, _TURNED_VIEWS)):
-                copy = copies[unsure[k]]
-                back = _turn_back(found, quarters, copy.picture.shape[1:])
-                rows[k].append(_scaled(back, 1 / copy.scale))
-        more = self._faces([pictures[n] for n in unsure], [merge(torch.cat(r), _REPEAT) for r in rows])
-        for n, found_turned in zip(unsure, more):
-            faces[n] = _distinct(faces[n] + found_turned)
+        if unsure:
+            turned = self._turned([pictures[n] for n in unsure], [copies[n] for n in unsure])
+            for n, more in zip(unsure, turned):
+                faces[n] = _distinct(faces[n] + more)
         return [sorted(f, key=lambda face: -_area(face.box)) for f in faces]
+
+    def _turned(
+        self, pictures: Sequence[Tensor], copies: Sequence[_Copy]
+    ) -> list[list[Face]]:
+        """The faces that the detector finds on the other three turns of each picture."""
+        rows: list[list[Tensor]] = [[] for _ in pictures]
+        for quarters in (1, 2, 3):
+            turned = [_Copy(torch.rot90(c.picture, quarters, (1, 2)), 1.0) for c in copies]
+            for k, found in enumerate(self._rows(turned, _TURNED_VIEWS)):
+                back = _turn_back(found, quarters, copies[k].picture.shape[1:])
+                rows[k].append(_scaled(back, 1 / copies[k].scale))
+        return self._faces(pictures, [merge(torch.cat(r), _REPEAT) for r in rows])
 
     def _rows(
         self, copies: Sequence[_Copy], views: Sequence[tuple[int, float, int]]
