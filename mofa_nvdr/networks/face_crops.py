@@ -33,12 +33,11 @@ def cut_squares(picture: Tensor, squares: Tensor, size: int) -> Tensor:
     grid = torch.stack([x, y], -1)
     crops = []
     for square in squares:
-        part, left, top, scale = _part(picture, square.tolist(), size)
+        part, box = _part(picture, square.tolist(), size)
+        left, top, width, height = box
         places = turn(grid * square[2], square[3]) + square[:2]
-        places = (places - places.new_tensor([left, top])) * scale
-        height, width = part.shape[1:]
         # grid_sample's -1 and 1 are the outer edges of the outermost pixels.
-        places = places * places.new_tensor([2 / width, 2 / height]) - 1
+        places = (places - places.new_tensor([left, top])) * places.new_tensor([2 / width, 2 / height]) - 1
         crops.append(
             F.grid_sample(part[None], places[None], "bilinear", "border", align_corners=False)[0]
         )
@@ -47,20 +46,25 @@ def cut_squares(picture: Tensor, squares: Tensor, size: int) -> Tensor:
 
 def _part(
     picture: Tensor, square: list[float], size: int
-) -> tuple[Tensor, float, float, float]:
-    """What of a picture a square shows, about as fine as its crop: floats [3, h, w], left, top, scale."""
+) -> tuple[Tensor, tuple[int, int, int, int]]:
+    """What of a picture a square shows, about as fine as its crop: floats [3, h, w].
+
+    Returns:
+        The part, and its left, top, width and height in the picture.
+    """
     x, y, side, roll = square
     reach = side * (abs(math.cos(roll)) + abs(math.sin(roll))) / 2 + 2 + side / size
     height, width = picture.shape[1:]
     left = min(max(0, math.floor(x - reach)), width - 1)
     top = min(max(0, math.floor(y - reach)), height - 1)
-    part = picture[:, top : max(top + 1, math.ceil(y + reach)), left : max(left + 1, math.ceil(x + reach))]
+    right, bottom = max(left + 1, math.ceil(x + reach)), max(top + 1, math.ceil(y + reach))
+    part = picture[:, top:bottom, left:right]
+    box = (left, top, part.shape[2], part.shape[1])
     scale = _FINER * size / side
     if scale >= 1:
-        return part.float(), left, top, 1.0
+        return part.float(), box
     h, w = (max(1, round(n * scale)) for n in part.shape[1:])
-    # Whole pixels: the part is stretched by up to half a pixel of its copy, which is far below a crop's.
-    return resize(part, h, w), left, top, scale
+    return resize(part, h, w), box
 
 
 def to_picture(points: Tensor, squares: Tensor, size: int) -> Tensor:
