@@ -8,6 +8,7 @@ nothing sure is found. docs/networks.md has the figures of these choices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,9 @@ _TURNED_VIEWS = _VIEWS[:2]
 _LONGEST = 1280  # px at which the detector sees larger pictures; landmarks are found in them as they are
 _REPEAT = 0.3  # intersection over union from which two boxes are of one face
 _FIRST_FLAG = 0.1  # of the first pass, whose squares are rough
-_BATCH = 16
+_BATCH = 16  # pictures at once
+_PIXELS = _BATCH * 192**2  # of the detector's squares at once
+_LARGEST_ROLL = math.radians(50)  # beyond it the detector is out of its depth and the mesh network errs
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class LandmarkDetector:
     Attributes:
         score: least certainty of the detector.
         flag: least certainty of the mesh network that what it sees is a face.
-        sure: a picture whose surest face has less is sought through on its other three turns too.
+        sure: a picture whose surest face has less, or in which a face lies, is sought through on its other three
+            turns too.
     """
 
     def __init__(
@@ -152,12 +156,17 @@ class LandmarkDetector:
     def _detect(self, pictures: Sequence[Tensor]) -> list[list[Face]]:
         copies = [_copy(picture) for picture in pictures]
         faces = self._faces(pictures, [merge(r, _REPEAT) for r in self._rows(copies, _VIEWS)])
-        unsure = [n for n, f in enumerate(faces) if max((x.score for x in f), default=0) < self.sure]
+        unsure = [n for n, f in enumerate(faces) if not self._all_sure(f)]
         if unsure:
             turned = self._turned([pictures[n] for n in unsure], [copies[n] for n in unsure])
             for n, more in zip(unsure, turned):
                 faces[n] = _distinct(faces[n] + more)
         return [sorted(f, key=lambda face: -_area(face.box)) for f in faces]
+
+    def _all_sure(self, faces: Sequence[Face]) -> bool:
+        """Whether a picture's other turns need not be looked at."""
+        best = max((face.score for face in faces), default=0.0)
+        return best >= self.sure and all(abs(face.roll) < _LARGEST_ROLL for face in faces)
 
     def _turned(
         self, pictures: Sequence[Tensor], copies: Sequence[_Copy]
@@ -183,8 +192,11 @@ class LandmarkDetector:
             if not boxes:
                 continue
             squares = torch.stack([square for square, _ in boxes]).to(self.dtype)
-            for n, (_, place), rows in zip(numbers, boxes, self._detector(squares, self.score)):
-                found[n].append(_scaled(place.to_picture(rows), 1 / copies[n].scale))
+            # Larger batches of large squares are slower: they do not fit into the caches.
+            parts = squares.split(max(1, _PIXELS // size**2))
+            rows = [r for part in parts for r in self._detector(part, self.score)]
+            for n, (_, place), r in zip(numbers, boxes, rows):
+                found[n].append(_scaled(place.to_picture(r), 1 / copies[n].scale))
         return [torch.cat(rows) for rows in found]
 
     def _faces(self, pictures: Sequence[Tensor], rows: Sequence[Tensor]) -> list[list[Face]]:
