@@ -272,7 +272,7 @@ def _contents(mesh: Mesh, out: Path, model: FaceModel) -> dict[Path, bytes]:
     stem = "_".join(out.stem.split())
     material, texture = out.with_name(f"{stem}.mtl"), out.with_name(f"{stem}_texture.png")
     return {
-        texture: png_bytes(mesh.texture),
+        texture: png_bytes(mesh.texture, kind="texture"),
         material: mtl_bytes(texture.name),
         out: obj_bytes(mesh, material.name),
     }

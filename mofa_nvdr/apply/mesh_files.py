@@ -248,7 +248,10 @@ def glb_bytes(mesh: Mesh, copyright_line: str = "", generator: str = "mofa-nvdr"
             {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}
         ]
         document["images"] = [
-            {"mimeType": "image/png", "bufferView": buffer.view(png_bytes(mesh.texture))}
+            {
+                "mimeType": "image/png",
+                "bufferView": buffer.view(png_bytes(mesh.texture, kind="texture")),
+            }
         ]
     elif mesh.colors is not None:
         attributes["COLOR_0"] = buffer.accessor(

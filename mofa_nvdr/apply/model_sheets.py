@@ -253,7 +253,8 @@ def show_model(
                 print(f"{name}: left out, {model.name} has nothing to show there")
                 continue
             path = folder / f"{name}.png"
-            write_files({path: png_bytes(_draw(model, name, size, modes, seed, bar.update))})
+            picture = _draw(model, name, size, modes, seed, bar.update)
+            write_files({path: png_bytes(picture, kind="sheet")})
             written.append(path)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None

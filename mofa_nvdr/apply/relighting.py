@@ -22,9 +22,11 @@ from mofa_nvdr.scene.lighting import rotate_sh, total_light
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.system.device import resolve_device
 from mofa_nvdr.system.files import replacing
+from mofa_nvdr.system.marks import mark
 
 _BACKGROUND = 0.13
 _FRAME_MS = 60
+_KIND = "relit picture"
 
 
 @torch.no_grad()
@@ -147,6 +149,7 @@ def _write(out: Path, pictures: np.ndarray) -> None:
     """Write pictures [F, H, W, 3] as .png (the first) or .gif (all, in a loop), atomically."""
     with replacing(out) as temporary:
         if out.suffix.lower() == ".gif":
-            iio.imwrite(temporary, pictures, extension=".gif", duration=_FRAME_MS, loop=0)
+            more = {"duration": _FRAME_MS, "loop": 0, "comment": mark(_KIND)}
+            iio.imwrite(temporary, pictures, extension=".gif", **more)
         else:
-            write_png(temporary, pictures[0])
+            write_png(temporary, pictures[0], kind=_KIND)

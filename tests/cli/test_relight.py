@@ -14,6 +14,7 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.light_sources import light_presets, load_light
+from mofa_nvdr.system.marks import read_mark
 from tests.helpers.commands import calls_of, help_words
 from tests.helpers.lit_faces import BACKGROUND, SIZE, lit_face
 from tests.helpers.small_face import small_face
@@ -148,6 +149,7 @@ class TestRotate:
         arguments = (*files[:2], "--light", "key_left", "--out")
         assert run_relight(*arguments, gif, "--rotate", "--frames", "12") == (0, [])
         run_relight(*arguments, png)
+        assert read_mark(gif) == read_mark(png) == "relit picture"
         frames, still = _frames(gif), iio.imread(png)
         assert len(frames) == 12
         assert all(frame.shape == (SIZE, 2 * SIZE, 3) for frame in frames)

@@ -21,6 +21,7 @@ from mofa_nvdr.runs.checkpoint import list_checkpoints
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.runs.options import replace_options
+from mofa_nvdr.system.marks import read_mark
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
 from tests.helpers.objective import loss_terms, use_loss_terms
@@ -58,6 +59,7 @@ class TestTrain:
         assert [p.name for p in list_checkpoints(run)] == [
             "checkpoint-00000002.safetensors", "checkpoint-00000004.safetensors",
         ]  # fmt: skip
+        assert read_mark(run / "sheet-00000004.png") == "sheet"
         picture = iio.imread(run / "sheet-00000004.png")
         assert picture.shape == (6 * 64, 2 * 5 * 64, 3)
 
