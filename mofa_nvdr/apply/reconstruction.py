@@ -11,8 +11,9 @@ import torch
 from tqdm import tqdm
 
 from mofa_nvdr.apply.parameters import FaceParameters
-from mofa_nvdr.data.images import ImageError, central_square, read_image, resize_square
-from mofa_nvdr.data.photographs import IMAGE_SUFFIXES
+from mofa_nvdr.data.decoding import MAX_MEGAPIXELS
+from mofa_nvdr.data.images import ImageError, central_square, read_square
+from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.render.pictures import panels, write_png
 from mofa_nvdr.runs.trained import Reconstructor
 
@@ -26,10 +27,12 @@ def reconstruct_files(
     face_model: str = "",
     device: str = "auto",
     runtime: str = "torch",
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> list[Path]:
     """Write NAME.npz and NAME_panel.png into `out` for each image; returns the .npz paths.
 
-    An input that is no image is skipped and named on stderr; so is a second one of the same name.
+    An input that is no image is skipped and named on stderr; so is a second one of the same name, and what
+    the package wrote itself. What else is in a folder is counted.
 
     Args:
         inputs: image files or folders of images (face crops, square or nearly so: of others the
@@ -40,13 +43,15 @@ def reconstruct_files(
         face_model: the model that the run was trained with; empty: found by the run.
         device: auto, cpu or cuda.
         runtime: what the encoder runs in: torch or onnx.
+        max_megapixels: larger images are not read.
 
     Raises:
         ValueError: no readable image at all, or a mistake in the checkpoint or the folder.
         RuntimeError: CUDA asked for where there is none, or ONNX Runtime is not installed.
     """
     folder = Path(out)
-    paths = image_paths(inputs)
+    inventory = Inventory()
+    paths = image_paths(inputs, inventory)
     reconstructor = Reconstructor.load(checkpoint, face_model, device, runtime)
     written: list[Path] = []
     skipped: list[str] = []
@@ -55,15 +60,18 @@ def reconstruct_files(
         for path in tqdm(paths, unit="face", disable=not sys.stderr.isatty()):
             target = folder / f"{path.stem}.npz"
             try:
+                if other := not_a_photograph(path):
+                    raise ImageError(other)
                 if target in written:
                     raise ImageError(f"{path}: another input has the same name")
-                picture = read_image(path)
+                size = reconstructor.decoder.camera.size[0]
+                picture = read_square(path, size, max_megapixels)
             except ImageError as error:
                 skipped.append(str(error))
                 continue
             parameters, panel = _reconstruct(reconstructor, picture, path.name)
             parameters.save(target)
-            write_png(folder / f"{path.stem}{_PANEL}", panel)
+            write_png(folder / f"{path.stem}{_PANEL}", panel, kind="panel")
             written.append(target)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
@@ -72,15 +80,19 @@ def reconstruct_files(
         raise ValueError(f"reconstruct: no readable picture: {skipped[0]}{more}")
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
+    if str(inventory):
+        print(f"note: {inventory}", file=sys.stderr)
     print(f"{len(written)} reconstructed, {len(skipped)} skipped: {folder}")
     return written
 
 
 def _reconstruct(
-    reconstructor: Reconstructor, picture: np.ndarray, source: str
+    reconstructor: Reconstructor, picture: tuple[np.ndarray, tuple[int, int]], source: str
 ) -> tuple[FaceParameters, np.ndarray]:
+    """Parameters and panel of what `read_square` gives."""
     decoder = reconstructor.decoder
-    square = torch.from_numpy(resize_square(picture, decoder.camera.size[0]))
+    pixels, (height, width) = picture
+    square = torch.from_numpy(pixels)
     image = square.permute(2, 0, 1)[None].float().div(255).to(reconstructor.device)
     code = reconstructor(image)
     with torch.no_grad():
@@ -88,7 +100,7 @@ def _reconstruct(
     parameters = FaceParameters(
         code=code.map(lambda part: part.cpu()),
         camera=decoder.camera,
-        crop=np.array(central_square(*picture.shape[:2]), np.float64),
+        crop=np.array(central_square(height, width), np.float64),
         face_model=(decoder.model.name, decoder.model.hash),
         source=source,
         face_model_file=reconstructor.face_model.file,
@@ -96,34 +108,30 @@ def _reconstruct(
     return parameters, panels(image, rendering)[0]
 
 
-def image_paths(inputs: Sequence[str | Path]) -> list[Path]:
+def image_paths(inputs: Sequence[str | Path], inventory: Inventory | None = None) -> list[Path]:
     """Image files and the pictures in folders, below too.
+
+    Args:
+        inputs: files, which are inputs whatever they are, and folders.
+        inventory: counts what is not an input; None: it is not asked for.
 
     Raises:
         ValueError: nothing given, something missing, or a folder without pictures.
     """
+    inventory = inventory or Inventory()
     if not inputs:
         raise ValueError("reconstruct: no input; give image files or folders of images")
     paths: list[Path] = []
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            found = [p for p in sorted(path.rglob("*")) if _is_picture(p)]
+            found = inventory.photographs(path)
             if not found:
-                raise ValueError(f"{name}: no pictures in this folder")
+                more = f"; {inventory}" if str(inventory) else ""
+                raise ValueError(f"{name}: no pictures in this folder{more}")
             paths.extend(found)
         elif path.is_file():
             paths.append(path)
         else:
             raise ValueError(f"{name}: no such image or folder")
     return paths
-
-
-def _is_picture(path: Path) -> bool:
-    """Whether a file in a folder is an input: not hidden, and no panel of an earlier call."""
-    if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
-        return False
-    return not (
-        path.name.endswith(_PANEL)
-        and path.with_name(path.name.removesuffix(_PANEL) + ".npz").is_file()
-    )

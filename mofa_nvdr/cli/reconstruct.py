@@ -21,6 +21,7 @@ def reconstruct(
     face_model: str = "",
     device: str = "auto",
     runtime: str = "torch",
+    max_megapixels: float = 250.0,
 ) -> object:
     """Predict the parameters of face crops: NAME.npz and NAME_panel.png for each.
 
@@ -33,11 +34,12 @@ def reconstruct(
             one that the run names
         device: auto, cpu or cuda
         runtime: what the encoder runs in: torch, or onnx (ONNX Runtime, on the CPU)
+        max_megapixels: images with more megapixels are not read
     """
 
     def call() -> None:
         from mofa_nvdr.apply.reconstruction import reconstruct_files
 
-        reconstruct_files(list(input), checkpoint, out, face_model, device, runtime)
+        reconstruct_files(list(input), checkpoint, out, face_model, device, runtime, max_megapixels)
 
     return call

@@ -25,7 +25,7 @@ from mofa_nvdr.runs.options import (
 
 # Options that may change between the first command and one that resumes it.
 RESUME_MAY_CHANGE = (
-    "run.out", "run.steps", "run.device", "run.threads", "run.stop_after_skips",
+    "run.out", "run.steps", "run.device", "run.threads", "run.stop_after_skips", "data.max_megapixels",
     *(f"report.{option.name}" for option in dataclasses.fields(ReportOptions)),
 )  # fmt: skip
 # And where --out names the run: the ways out of losses that are not finite. Without --out another rate
@@ -33,7 +33,8 @@ RESUME_MAY_CHANGE = (
 OUT_MAY_CHANGE = ("optimizer.learning_rate", "optimizer.clip_gradient")
 
 _POSITIVE = (
-    "data.batch_size", "data.image_size", "report.log_every", "report.val_every", "report.sheet_every",
+    "data.batch_size", "data.image_size", "data.max_megapixels",
+    "report.log_every", "report.val_every", "report.sheet_every",
     "report.checkpoint_every", "report.keep_checkpoints", "run.stop_after_skips",
     "optimizer.learning_rate", "schedule.rate_after_warm_start", "synthetic.pose",
 )  # fmt: skip

@@ -1,8 +1,9 @@
 """Training options in groups: each with its default, its unit and its meaning.
 
 An option has one name everywhere: `loss.mirror` in messages, `--loss.mirror` on the command line, `mirror`
-under `loss` in YAML, `config.loss.mirror` in Python. Those of the group `run`, `--data` and `--render-mode`
-need no group on the command line. Imports nothing heavy: `--help` must be quick.
+under `loss` in YAML, `config.loss.mirror` in Python. Those of the group `run`, `--data`,
+`--max-megapixels` and `--render-mode` need no group on the command line. Imports nothing heavy: `--help` must
+be quick.
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ class DataOptions:
     """images in a step, over all processes"""
     flip: bool = True
     """mirror half of the photographs"""
+    max_megapixels: Annotated[float, tyro.conf.arg(name="max-megapixels", prefix_name=False)] = (
+        250.0
+    )
+    """photographs with more megapixels are not read"""
 
 
 @dataclass(frozen=True)
@@ -241,7 +246,11 @@ class TrainConfig:
 
 
 # Flags that are not their option's name; those of the group run are without "run." too.
-_SHORT = {"data.path": "data", "render.mode": "render-mode"}
+_SHORT = {
+    "data.path": "data",
+    "data.max_megapixels": "max-megapixels",
+    "render.mode": "render-mode",
+}
 
 
 class ConfigError(ValueError):

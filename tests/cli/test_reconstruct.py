@@ -29,7 +29,7 @@ def photos(tmp_path):
 
 @pytest.fixture
 def reconstruct(run, cap, tmp_path, capsys):
-    """Call the command; its exit status, the names in the output folder, and stderr's lines."""
+    """Call the command; its exit status, the names in the output folder, and stderr's lines but notes."""
 
     def call(*inputs, checkpoint=run, out=tmp_path / "out", face_model=cap):
         capsys.readouterr()
@@ -38,7 +38,8 @@ def reconstruct(run, cap, tmp_path, capsys):
              "--face-model", face_model, "--device", "cpu"]
         )  # fmt: skip
         names = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
-        return status, names, capsys.readouterr().err.splitlines()
+        lines = capsys.readouterr().err.splitlines()
+        return status, names, [line for line in lines if not line.startswith("note: ")]
 
     return call
 
@@ -209,10 +210,11 @@ class TestOptions:
         needed = ["--checkpoint", "runs/a", "--out", "o"]
         assert main(["reconstruct", "a", "b.png", *needed]) == 0
         more = ["--face-model", "m.safetensors", "--device", "cpu", "--runtime", "onnx"]
+        more += ["--max-megapixels", "30"]
         assert main(["reconstruct", "a", *needed, *more]) == 0
         assert calls == [
-            (["a", "b.png"], "runs/a", "o", "", "auto", "torch"),
-            (["a"], "runs/a", "o", "m.safetensors", "cpu", "onnx"),
+            (["a", "b.png"], "runs/a", "o", "", "auto", "torch", 250.0),
+            (["a"], "runs/a", "o", "m.safetensors", "cpu", "onnx", 30.0),
         ]
 
     def test_wrong_ones(self, capsys):

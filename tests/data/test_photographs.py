@@ -12,11 +12,13 @@ from PIL import Image
 
 from mofa_nvdr.data import (
     DataError,
+    ImageError,
     Photographs,
     open_corpus,
     val_batches,
 )
 from mofa_nvdr.data.photographs import split_by_name
+from mofa_nvdr.render.pictures import write_png
 from tests.helpers.picture_folders import SIDE, color, landmarks_of, write_index, write_pictures
 
 
@@ -110,8 +112,38 @@ class TestPhotographs:
             Photographs("")
         with pytest.raises(DataError, match="the name of the folder of photographs is empty"):
             open_corpus("")
+        with pytest.raises(DataError, match=r"subfolders; 1 file not read: 1 \.txt$"):
+            Photographs(tmp_path)
+        (tmp_path / "file.txt").unlink()
         with pytest.raises(DataError, match=r"no pictures here or in its subfolders \(jpg, "):
             Photographs(tmp_path)
+
+    def test_what_else_is_there(self, bare: Path):
+        """Results of the package are no photographs, with an index neither: it says what counts."""
+        write_png(bare / "face_000_panel.png", np.zeros((16, 80, 3), np.uint8), kind="panel")
+        (bare / "notes.md").write_text("words")
+        train, val = Photographs(bare), Photographs(bare, "val")
+        assert len(train) + len(val) == 12
+        assert train.left_out == "2 files not read: 1 .md, what mofa-nvdr wrote: 1 panel"
+        write_index(bare / "index.csv", [("face_000.png", "train"), ("face_001.png", "train")])
+        train = Photographs(bare)
+        assert len(train) == 2 and train.left_out == ""
+
+    def test_large_ones(self, tmp_path: Path):
+        """Decoded no finer than needed, landmarks where they were; above the limit an error names it."""
+        pixels = np.zeros((1200, 1600, 3), np.uint8)
+        pixels[600:720, 800:920] = 255
+        Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
+        points = np.full((1, 68, 2), (860.0, 660.0), np.float32)
+        np.savez(tmp_path / "landmarks68.npz", files=np.array(["a.jpg"]), lm68=points)
+        sample = Photographs(tmp_path, image_size=100)[0]
+        y, x = (np.argwhere(sample.image[..., 0] > 127) + 0.5).mean(0)
+        np.testing.assert_allclose((x, y), (55, 55), atol=0.2)  # (860 - 200) / 12, 660 / 12
+        np.testing.assert_allclose(sample.landmarks[0], (55, 55), atol=1e-4)
+        with pytest.raises(
+            ImageError, match=r"a\.jpg: .*, 2 megapixels, more than --max-megapixels 1"
+        ):
+            Photographs(tmp_path, image_size=100, max_megapixels=1)[0]
 
     def test_subfolders_that_cannot_be_read(self, bare: Path, monkeypatch):
         """Named in a warning, and in the error where there is nothing else; root may read everything."""

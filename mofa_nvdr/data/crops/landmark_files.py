@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mofa_nvdr.data.images import ImageError
+from mofa_nvdr.data.listing import is_parameter_file
 from mofa_nvdr.data.photographs import DataError
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 
@@ -40,6 +41,8 @@ def landmarks_next_to(path: Path) -> list[np.ndarray] | None:
     for suffix in (".pts", ".npz", ".txt", ".csv"):
         file = path.with_suffix(suffix)
         if file.is_file():
+            if suffix == ".npz" and is_parameter_file(file):  # of reconstruct, which names it alike
+                continue
             try:
                 points = _read_points(file)
             except (OSError, ValueError) as error:

@@ -12,9 +12,13 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from PIL import Image
 
+from mofa_nvdr.data.crops.faces import FaceFinder
+from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks
 from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files
 from mofa_nvdr.data.photographs import Photographs
+from mofa_nvdr.render.pictures import write_png
 from tests.helpers.landmarked_photographs import POINTS_5, photograph, points_68, rows_of
 
 
@@ -238,6 +242,92 @@ class TestAccumulates:
             out = preprocess_files([str(folder)], str(folder / inside))
             assert names_of(out) == ["1", "2"]
             assert capsys.readouterr().out == f"2 faces from 2 photographs: {out}\n"
+
+
+class TestOwnResults:
+    """What the package wrote is no photograph; crops are, where they are named."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        """A photograph with landmarks, and the results of reconstruct for another one without any."""
+        folder = faces(tmp_path / "in", {"1.png": 1})
+        photograph(folder, "a.png")
+        keys = ("shape", "expression", "albedo", "rotation", "translation", "light")
+        np.savez(folder / "a.npz", **{key: np.zeros(3) for key in keys})
+        write_png(folder / "a_panel.png", iio.imread(folder / "a.png"), kind="panel")
+        return folder
+
+    def test_parameters_are_no_landmarks(self, folder, tmp_path, monkeypatch, capsys):
+        """The photograph next to them goes to the detector."""
+        monkeypatch.setattr(FaceFinder, "find", lambda self, picture: ([], 0))
+        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        assert names_of(out) == ["1"]
+        assert capsys.readouterr().out == (
+            "2 files not read: what mofa-nvdr wrote: 1 panel, 1 parameter file\n"
+            f"1 faces from 2 photographs, no face in 1: {out}\n"
+        )
+
+    def test_named_ones(self, folder, tmp_path, capsys):
+        inputs = [folder / "1.png", folder / "a.npz", folder / "a_panel.png"]
+        preprocess_files([str(path) for path in inputs], str(tmp_path / "out"))
+        text = capsys.readouterr().out
+        assert f"skipped: {inputs[1]}: a parameter file that mofa-nvdr wrote, not a photo" in text
+        assert f"skipped: {inputs[2]}: a panel that mofa-nvdr wrote, not a photograph\n" in text
+        assert "1 faces from 3 photographs, 2 unreadable" in text
+
+    def test_crops_of_another_call_inside(self, tmp_path, capsys):
+        folder = faces(tmp_path / "in", {"1.png": 1, "2.png": 1})
+        first = preprocess_files([str(folder)], str(folder / "crops"))
+        capsys.readouterr()
+        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        assert names_of(out) == ["1", "2"]
+        assert capsys.readouterr().out == (
+            f"left out: {first} holds crops; name it to crop them again\n"
+            f"2 faces from 2 photographs: {out}\n"
+        )
+
+    def test_crops_that_are_named(self, tmp_path, monkeypatch, capsys):
+        folder = faces(tmp_path / "in", {"1.png": 1})
+        first = preprocess_files([str(folder)], str(tmp_path / "first"))
+        monkeypatch.setattr(FaceFinder, "find", lambda self, picture: ([], 0))
+        preprocess_files([str(first)], str(tmp_path / "second"))
+        assert "0 faces from 1 photographs, no face in 1" in capsys.readouterr().out
+
+
+class TestLargePhotographs:
+    def test_place_and_limit(self, tmp_path, capsys):
+        """The crop is cut out of a coarser decoding and its place kept in the photograph's pixels."""
+        pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
+        large = Image.fromarray(pixels).resize((4000, 3000), Image.Resampling.NEAREST)
+        (tmp_path / "in").mkdir()
+        large.save(tmp_path / "in" / "a.jpg", quality=95)
+        np.savetxt(tmp_path / "in" / "a.txt", POINTS_5 * 15)
+        out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"))
+        (row,) = rows_of(out)
+        crop = Crop(*(float(row[key]) for key in ("left", "top", "side")))
+        want = crop_from_landmarks(POINTS_5 * 15)
+        assert crop == want and crop.side > 1000
+        cut = iio.imread(out / row["file"]).astype(int)
+        assert np.abs(cut - crop.cut(np.asarray(large), 256)).mean() < 6  # measured 3, JPEG twice
+        again = ([str(tmp_path / "in")], str(tmp_path / "none"))
+        preprocess_files(*again, max_megapixels=11)
+        text = capsys.readouterr().out
+        assert "12 megapixels, more than --max-megapixels 11; give a larger one if it is to" in text
+        preprocess_files(*again)  # tried again, with another limit
+        assert names_of(tmp_path / "none") == ["a"]
+
+    def test_log_without_the_size_of_the_copy(self, tmp_path):
+        """Earlier versions wrote none: it is the default's."""
+        folder = faces(tmp_path / "in", {"1.png": 1})
+        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        log = out / "preprocess.jsonl"
+        log.write_text(log.read_text().replace(', "detection_size": 1280', "", 1))
+        assert "detection_size" not in log.read_text()
+        preprocess_files([str(folder)], str(tmp_path / "out"))
+        with pytest.raises(ValueError, match="was made with other options"):
+            preprocess_files(
+                [str(folder)], str(tmp_path / "out"), PreprocessOptions(detection_size=900)
+            )
 
 
 class TestFailures:

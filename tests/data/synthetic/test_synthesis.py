@@ -22,6 +22,7 @@ from mofa_nvdr.data import Photographs, open_corpus
 from mofa_nvdr.data.synthetic.synthesis import CHUNK, SynthesisOptions, synthesize_files
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.system.marks import read_mark
 from tests.helpers.small_face import small_face
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -91,6 +92,7 @@ class TestCorpus:
     def test_masks_tell_what_is_hidden(self, corpus: Path):
         masks = np.stack([iio.imread(path) for path in sorted((corpus / "masks").iterdir())])
         assert masks.shape == (20, SIZE, SIZE) and masks.dtype == np.uint8
+        assert {read_mark(path) for path in (corpus / "masks").iterdir()} == {"mask"}
         assert ((masks > 0) & (masks < 250)).any(axis=(1, 2)).sum() >= 3
 
     def test_evaluates_and_trains(self, corpus: Path, model: str, tmp_path: Path, capsys):
