@@ -117,9 +117,7 @@ class Inventory:
                 found += [place / name for name in pictures]
                 continue
             stems = {os.path.splitext(name)[0] for name in pictures}
-            for name in pictures:
-                if self._is_photograph(place / name):
-                    found.append(place / name)
+            found += filter(self._is_photograph, map(place.joinpath, pictures))
             for name in set(names) - set(pictures):
                 self._count(place / name, stems)
         return sorted(found)
