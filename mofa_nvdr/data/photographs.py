@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from mofa_nvdr.data.images import central_square, read_image, resize_square
+from mofa_nvdr.data.crops.landmark_checks import exif_orientation, wrong_frame
+from mofa_nvdr.data.crops.landmark_shape import wrong_points, wrong_rows
+from mofa_nvdr.data.images import ImageError, central_square, read_image, resize_square
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -101,7 +103,14 @@ class Corpus:
     def _sample(
         self, image: np.ndarray, known: np.ndarray | None, code: np.ndarray | None, path: Path
     ) -> Sample:
-        """Bring a picture and its landmarks [68, 3] (x, y, confidence; None: unknown) to the size."""
+        """Bring a picture and its landmarks [68, 3] (x, y, confidence; None: unknown) to the size.
+
+        Raises:
+            ImageError: the landmarks cannot be those of the picture.
+        """
+        reason = "" if known is None else wrong_points(known[:, :2], *image.shape[:2])
+        if reason:
+            raise ImageError(f"{path}: its landmarks {reason}")
         left, top, side = central_square(*image.shape[:2])
         if known is None:
             landmarks = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
@@ -125,8 +134,10 @@ class Photographs(Corpus):
       in twenty, chosen by a hash of its name, is val, the same ones however many others come
       and go; see `split_by_name`.
     * `codes.npz`, of rendered faces: `files` [N] text and `codes` [N, size]; see `synthesize`.
-    * `landmarks68.npz`: `files` [N] text, `lm68` [N, 68, 2] iBUG landmarks in px of the picture,
-      NaN where unknown, and optionally `confidence` [N, 68] in [0, 1], else 1.
+    * `landmarks68.npz`: `files` [N] text, `lm68` [N, 68, 2] iBUG landmarks in px of the picture as a
+      viewer shows it, NaN where unknown, and optionally `confidence` [N, 68] in [0, 1], else 1. Where
+      half of the rows or more cannot be faces in that frame the table is refused; of fewer, their
+      pictures are.
 
     Args:
         path: the folder.
@@ -175,7 +186,13 @@ class Photographs(Corpus):
         """
         path, name = self.files[index], self._names[index]
         image = read_image(path)
-        return self._sample(image, self.landmarks_of(name), self.code_of(name), path)
+        known = self.landmarks_of(name)
+        orientation = 1 if known is None else exif_orientation(path)
+        if known is not None and orientation != 1:
+            reason = wrong_frame([known[:, :2]], image, orientation)
+            if reason:
+                raise ImageError(f"{path}: its landmarks {reason}")
+        return self._sample(image, known, self.code_of(name), path)
 
     def landmarks_of(self, name: str) -> np.ndarray | None:
         """Landmarks [68, 3] (x, y, confidence) of a picture in its own px, by its name below `base`."""
@@ -310,6 +327,13 @@ def _read_landmarks(path: Path, names: list[str], folder: Path) -> dict[str, np.
     listed = [str(name) for name in files]
     _check_known(path, listed, names, folder)
 
+    wrong = wrong_rows(landmarks)
+    if 2 * len(wrong) >= num and wrong:  # of fewer, `Corpus` refuses the pictures
+        row, reason = next(iter(wrong.items()))
+        raise DataError(
+            f"{path}: {len(wrong)} of {num} rows are no landmarks in px of their pictures as viewers show "
+            f"them: the points of {listed[row]!r} {reason}"
+        )
     known = np.isfinite(landmarks).all(-1)  # [N, 68]
     if confidence is None:
         confidence = np.ones((num, NUM_LANDMARKS), np.float32)

@@ -32,7 +32,16 @@ from mofa_nvdr.data.crops.framing import (
     sharpness,
     turned_away,
 )
-from mofa_nvdr.data.crops.landmark_files import landmarks_next_to, landmarks_of_folders, reason_of
+from mofa_nvdr.data.crops.landmark_checks import exif_orientation, wrong_frame
+from mofa_nvdr.data.crops.landmark_files import (
+    Folders,
+    KnownFaces,
+    LandmarkError,
+    landmarks_next_to,
+    orphans,
+    read_tables,
+    reason_of,
+)
 from mofa_nvdr.data.images import MIN_SIDE, ImageError, read_image
 from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.photographs import IMAGE_SUFFIXES, DataError, npz_bytes, split_by_name
@@ -45,6 +54,7 @@ from mofa_nvdr.system.files import (
     write_files,
     write_text,
 )
+from mofa_nvdr.system.locks import locked
 
 LOG_FILE = "preprocess.jsonl"
 _COLUMNS = ("file", "split", "source", "left", "top", "side", "score", "found_by")
@@ -98,7 +108,9 @@ def preprocess_files(
 
     Landmarks next to a photograph are used instead of the detector: `NAME.pts` (iBUG, 1-based), `NAME.txt`
     or `NAME.csv` (68 or 5 rows of x and y; a .csv may name its columns), `NAME.npz` (`lm68` or `lm5`), or a
-    folder's `landmarks68.npz` or `landmarks5.npz` (`files`, and `lm68` or `lm5`; one row for each face).
+    folder's `landmarks68.npz` or `landmarks5.npz` (`files`, and `lm68` or `lm5`; one row for each face):
+    pixels of the picture as a viewer shows it, after the EXIF turn. A photograph whose landmarks are of
+    another frame or order is left out, and the detector does not take their place.
 
     A folder that holds crops keeps them and their names, and new ones are added under names that are free.
     Photographs that could not be read are tried again.
@@ -117,7 +129,9 @@ def preprocess_files(
         ValueError: nothing to read, a number out of its range, a folder's landmark table that does not fit,
             other options than before, or a folder that cannot be made.
         RuntimeError: OpenCV or dlib is needed and missing.
+        FolderInUse: another command writes the folder.
         OSError: the folder cannot be written any more; the crops that are done are whole.
+        LandmarkError: photographs were left out for their landmarks; all others are done.
     """
     o = options or PreprocessOptions()
     values = {**asdict(o), "workers": workers, "shards": shards}
@@ -127,17 +141,23 @@ def preprocess_files(
     check_out(out)
     model = LandmarkModel(o.landmark_model) if o.landmark_model else None
     sources, closed = _find_sources(inputs, Path(out))
-    known = landmarks_of_folders({source.path.parent for source in sources})
+    tables = read_tables(source.path for source in sources)
     folder = make_folders(out, "images")
     say = tqdm.write if sys.stderr.isatty() else lambda text: print(text, flush=True)
     for reason in closed:
         say(f"skipped: {reason}")
-    with named_errors(folder, lambda: "the crops that are done are whole"):
+    for note in [*tables.notes, *orphans(source.path for source in sources)]:
+        say(f"note: {note}")
+    with (
+        locked(folder, "mofa-nvdr preprocess"),
+        named_errors(folder, lambda: "the crops that are done are whole"),
+    ):
         done = _read_log(folder, o)
-        detectors = _Detectors(o)
+        detectors, folders = _Detectors(o), Folders()
 
         def work(source: _Source) -> tuple[dict[str, Any], list[bytes]]:
-            return _process(source, known.get(source.path), o, detectors, model)
+            known = tables.known.get(source.path)
+            return _process(source, known, folders, o, detectors, model)
 
         # What could not be read may have been mended.
         todo = [s for s in sources if "unreadable" in done.get(s.place, {"unreadable": ""})]
@@ -150,6 +170,12 @@ def preprocess_files(
         if shards and any(record["faces"] for record in done.values()):
             packed = write_shards(folder, str(folder / "shards"), shards)
             say(f"{len(packed)} shards: {folder / 'shards'}")
+    refused = [record["unreadable"] for record in records if record.get("refused")]
+    if refused:
+        raise LandmarkError(
+            f"{len(refused)} photographs left out for their landmarks, all others are done; mend the "
+            f"landmarks and give the same command again, or remove them; first {refused[0]}"
+        )
     return folder
 
 
@@ -194,6 +220,8 @@ def _write_crops(
                 done[source.place] = record
                 log.write(json.dumps(record) + "\n")
                 log.flush()
+                for note in record.get("notes", ()):
+                    say(f"note: {note}")
                 if "unreadable" in record:
                     say(f"skipped: {record['unreadable']}")
     finally:
@@ -217,7 +245,8 @@ def _free_names(name: str, count: int, taken: set[str]) -> list[str]:
 
 def _process(
     source: _Source,
-    known: list[np.ndarray] | None,
+    known: KnownFaces | None,
+    folders: Folders,
     o: PreprocessOptions,
     detectors: _Detectors,
     model: LandmarkModel | None,
@@ -228,7 +257,16 @@ def _process(
     record |= {"faces": [], "pruned": []}
     try:
         image = read_image(path)
-        points = known if known is not None else landmarks_next_to(path)
+        known = known or landmarks_next_to(path, folders)
+        points = known.points
+        if known.notes:
+            record["notes"] = [_utf8(note) for note in known.notes]
+        if points is not None:
+            reason = wrong_frame(points, image, exif_orientation(path), detectors.check)
+            if reason:
+                raise LandmarkError(f"{known.file}: the points of {path.name} {reason}")
+    except LandmarkError as error:
+        return {**record, "unreadable": _utf8(str(error)), "refused": True}, []
     except ImageError as error:
         return {**record, "unreadable": _utf8(str(error))}, []
     except OSError as error:  # of a folder that may be listed and no more
@@ -292,7 +330,7 @@ def _reason(crop: Crop, inside: Crop, landmarks: np.ndarray | None, o: Preproces
 
 
 class _Detectors:
-    """One detector for each thread, made when the first photograph without landmarks comes."""
+    """Detectors for each thread, made when the first photograph that needs one comes."""
 
     def __init__(self, o: PreprocessOptions) -> None:
         self._options = o
@@ -300,12 +338,23 @@ class _Detectors:
         self._lock = threading.Lock()  # two first imports of OpenCV at once see half of it
 
     def boxes(self, image: np.ndarray) -> list[tuple[float, float, float, float]]:
-        if not hasattr(self._local, "detector"):
-            # A box is smaller than its crop.
-            smallest = max(20, round(0.8 * self._options.smallest))
+        """The faces that are to be cropped."""
+        # A box is smaller than its crop.
+        smallest = max(20, round(0.8 * self._options.smallest))
+        return self._detector("found", smallest, self._options.score).boxes(image)
+
+    def check(self, image: np.ndarray) -> list[tuple[float, float, float, float]] | None:
+        """The faces by which known landmarks are checked; None: OpenCV is missing, and they need none."""
+        try:
+            return self._detector("checked", 40, 0.0).boxes(image)
+        except RuntimeError:
+            return None
+
+    def _detector(self, name: str, smallest: int, score: float) -> FaceDetector:
+        if not hasattr(self._local, name):
             with self._lock:
-                self._local.detector = FaceDetector(smallest, self._options.score)
-        return self._local.detector.boxes(image)
+                setattr(self._local, name, FaceDetector(smallest, score))
+        return getattr(self._local, name)
 
 
 def _find_sources(inputs: Sequence[str], out: Path) -> tuple[list[_Source], list[str]]:
@@ -425,7 +474,8 @@ def _write_index(folder: Path, records: list[dict[str, Any]]) -> None:
 def _summary(records: list[dict[str, Any]], closed: int = 0) -> str:
     kept = sum(len(record["faces"]) for record in records)
     pruned = Counter(reason for record in records for reason in record["pruned"])
-    unreadable = sum("unreadable" in record for record in records)
+    refused = sum(bool(record.get("refused")) for record in records)
+    unreadable = sum("unreadable" in record for record in records) - refused
     empty = sum(
         not record["faces"] and not record["pruned"] and "unreadable" not in record
         for record in records
@@ -433,6 +483,7 @@ def _summary(records: list[dict[str, Any]], closed: int = 0) -> str:
     parts = [f"{kept} faces from {len(records)} photographs"]
     parts += [f"{count} left out as {reason}" for reason, count in sorted(pruned.items())]
     parts += [f"no face in {empty}"] if empty else []
+    parts += [f"{refused} with landmarks that are refused"] if refused else []
     parts += [f"{unreadable} unreadable"] if unreadable else []
     parts += [f"{closed} folders that cannot be read"] if closed else []
     return ", ".join(parts)
