@@ -73,6 +73,7 @@ class Picture:
 
     Attributes:
         height, width: px, as a viewer shows it.
+        orientation: how EXIF says to turn the stored pixels, 1 to 8; 1 where the reader turned them itself.
 
     Raises:
         ImageError: as `read_image`.
@@ -100,7 +101,7 @@ class Picture:
         with self._named_errors(), self._opened() as image:
             self._coarse = image.format == "JPEG" or image.format == "MPO"
             self._size = image.size  # stored: width, height
-            self._orientation = _orientation(image) if self._coarse else 1
+            self.orientation = _orientation(image) if self._coarse else 1
         try:
             if (
                 not self._coarse
@@ -109,7 +110,7 @@ class Picture:
         except BaseException:
             self.close()
             raise
-        self._turned = self._orientation in (5, 6, 7, 8)
+        self._turned = self.orientation in (5, 6, 7, 8)
         self.width, self.height = self._size[::-1] if self._turned else self._size
 
     def __enter__(self) -> Picture:
@@ -141,7 +142,7 @@ class Picture:
         x0, y0, x1, y1 = box or (0, 0, self.width, self.height)
         # To the stored picture: a transposition first, then flips.
         (u0, u1), (v0, v1) = ((y0, y1), (x0, x1)) if self._turned else ((x0, x1), (y0, y1))
-        flip_u, flip_v = self._orientation in (2, 3, 7, 8), self._orientation in (3, 4, 6, 7)
+        flip_u, flip_v = self.orientation in (2, 3, 7, 8), self.orientation in (3, 4, 6, 7)
         width, height = self._size
         columns = (
             _span(width - u1, width - u0, width, factor) if flip_u else _span(u0, u1, width, factor)
@@ -202,7 +203,7 @@ class Picture:
             with _no_limit_of_pillow():
                 image.load()
             if not self._coarse:
-                self._size, self._orientation = image.size, _orientation(image)
+                self._size, self.orientation = image.size, _orientation(image)
             self._decoded = image.copy() if image.format == "GIF" else image
             self._denominator = denominator
 

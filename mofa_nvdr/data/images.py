@@ -49,7 +49,7 @@ def read_square(
         ImageError: as `read_image`.
     """
     with Picture(path, max_megapixels=max_megapixels) as picture:
-        return _square(picture, size), (picture.height, picture.width)
+        return picture_square(picture, size), (picture.height, picture.width)
 
 
 def decode_square(
@@ -67,7 +67,7 @@ def decode_square(
         ImageError: as `read_image`.
     """
     with Picture(data, name, max_megapixels) as picture:
-        return _square(picture, size), (picture.height, picture.width)
+        return picture_square(picture, size), (picture.height, picture.width)
 
 
 def coarsest(side: float, size: int) -> int:
@@ -78,7 +78,7 @@ def coarsest(side: float, size: int) -> int:
     return max(1, int(side / (2 * size)))
 
 
-def _square(picture: Picture, size: int) -> np.ndarray:
+def picture_square(picture: Picture, size: int) -> np.ndarray:
     left, top, side = central_square(picture.height, picture.width)
     part = picture.read(coarsest(side, max(size, 1)), (left, top, left + side, top + side))
     if part.factor == 1:

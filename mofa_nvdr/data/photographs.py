@@ -7,19 +7,22 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mofa_nvdr.data.decoding import MAX_MEGAPIXELS
-from mofa_nvdr.data.images import central_square, read_square
+from mofa_nvdr.data.crops.landmark_checks import wrong_frame_of
+from mofa_nvdr.data.crops.landmark_shape import wrong_points, wrong_rows
+from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
+from mofa_nvdr.data.images import ImageError, central_square, picture_square
 from mofa_nvdr.data.listing import Inventory
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 
+_CHECKED_SIZE = 640  # px, longer side of the copy in which landmarks are checked against the pixels
 SPLITS = ("train", "val")
 INDEX_FILE = "index.csv"
 LANDMARK_FILE = "landmarks68.npz"
@@ -124,8 +127,18 @@ class Corpus:
             known: landmarks [68, 3] (x, y, confidence) in px of the picture; None: unknown.
             code: its true code.
             path: where it is.
+
+        Raises:
+            ImageError: the landmarks cannot be those of the picture.
         """
         image, (height, width) = square
+        reason = ""
+        if (
+            known is not None and code is None
+        ):  # with a code, the landmarks are its own face model's
+            reason = wrong_points(known[:, :2], height, width)
+        if reason:
+            raise ImageError(f"{path}: its landmarks {reason}")
         left, top, side = central_square(height, width)
         if known is None:
             landmarks = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
@@ -150,8 +163,10 @@ class Photographs(Corpus):
       in twenty, chosen by a hash of its name, is val, the same ones however many others come
       and go; see `split_by_name`.
     * `codes.npz`, of rendered faces: `files` [N] text and `codes` [N, size]; see `synthesize`.
-    * `landmarks68.npz`: `files` [N] text, `lm68` [N, 68, 2] iBUG landmarks in px of the picture,
-      NaN where unknown, and optionally `confidence` [N, 68] in [0, 1], else 1.
+    * `landmarks68.npz`: `files` [N] text, `lm68` [N, 68, 2] iBUG landmarks in px of the picture as a
+      viewer shows it, NaN where unknown, and optionally `confidence` [N, 68] in [0, 1], else 1. Where
+      half of the rows or more cannot be faces in that frame the table is refused; of fewer, their
+      pictures are.
 
     Args:
         path: the folder.
@@ -188,13 +203,13 @@ class Photographs(Corpus):
             raise DataError(f"{index}: no picture under {self.path} has split 'train'")
         self.files = [base / name for name in self._names]
 
-        landmark_file = base / LANDMARK_FILE
-        self.has_landmarks = landmark_file.is_file()
-        self._landmarks = (
-            _read_landmarks(landmark_file, names, self.path) if self.has_landmarks else {}
-        )
         code_file = base / CODE_FILE
         self._codes = _read_codes(code_file) if code_file.is_file() else {}
+        landmark_file = base / LANDMARK_FILE
+        self.has_landmarks = landmark_file.is_file()
+        self._landmarks = {}
+        if self.has_landmarks:
+            self._landmarks = _read_landmarks(landmark_file, names, self.path, self._codes)
 
     def __getitem__(self, index: int) -> Sample:
         """Read one photograph.
@@ -204,8 +219,14 @@ class Photographs(Corpus):
             IndexError: no such index.
         """
         path, name = self.files[index], self._names[index]
-        square = read_square(path, self.image_size, self.max_megapixels)
-        return self._sample(square, self.landmarks_of(name), self.code_of(name), path)
+        known = self.landmarks_of(name)
+        with Picture(path, "", self.max_megapixels) as picture:
+            if known is not None and picture.orientation != 1:
+                reason = wrong_frame_of([known[:, :2]], picture, _CHECKED_SIZE)
+                if reason:
+                    raise ImageError(f"{path}: its landmarks {reason}")
+            square = picture_square(picture, self.image_size), (picture.height, picture.width)
+        return self._sample(square, known, self.code_of(name), path)
 
     def landmarks_of(self, name: str) -> np.ndarray | None:
         """Landmarks [68, 3] (x, y, confidence) of a picture in its own px, by its name below `base`."""
@@ -318,8 +339,10 @@ def _read_index(path: Path, names: list[str], folder: Path) -> dict[str, str]:
     return dict(rows)
 
 
-def _read_landmarks(path: Path, names: list[str], folder: Path) -> dict[str, np.ndarray]:
-    """Name -> [68, 3]: x, y, confidence."""
+def _read_landmarks(
+    path: Path, names: list[str], folder: Path, rendered: Container[str]
+) -> dict[str, np.ndarray]:
+    """Name -> [68, 3]: x, y, confidence; those of rendered pictures need not look like a face's."""
     files, landmarks, confidence = _load_landmark_arrays(path)
     num = len(files)
     expected: dict[str, tuple[np.ndarray, list[int], Callable[[np.ndarray], bool]]] = {
@@ -341,6 +364,14 @@ def _read_landmarks(path: Path, names: list[str], folder: Path) -> dict[str, np.
     listed = [str(name) for name in files]
     _check_known(path, listed, names, folder)
 
+    wrong = wrong_rows(landmarks)
+    wrong = {row: reason for row, reason in wrong.items() if listed[row] not in rendered}
+    if 2 * len(wrong) >= num and wrong:  # of fewer, `Corpus` refuses the pictures
+        row, reason = next(iter(wrong.items()))
+        raise DataError(
+            f"{path}: {len(wrong)} of {num} rows are no landmarks in px of their pictures as viewers show "
+            f"them: the points of {listed[row]!r} {reason}"
+        )
     known = np.isfinite(landmarks).all(-1)  # [N, 68]
     if confidence is None:
         confidence = np.ones((num, NUM_LANDMARKS), np.float32)

@@ -13,7 +13,7 @@ import random
 import signal
 import sys
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,6 +31,7 @@ from mofa_nvdr.runs.options import ConfigError, TrainConfig, count_synthetic, fl
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import resolve_device
 from mofa_nvdr.system.files import named_errors, write_bytes
+from mofa_nvdr.system.locks import locked
 from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.evaluation import validate
 from mofa_nvdr.training.monitoring import Monitor, command_line
@@ -63,14 +64,19 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
     Raises:
         ValueError: a mistake in the configuration, the data or the files it names.
         RuntimeError: CUDA asked for where there is none; a loss that is not finite again and again.
+        FolderInUse: another training writes the run folder.
         OSError: the run folder cannot be written any more; the newest checkpoint is untouched.
         Stopped: a signal.
     """
     check_config(config)
     device = resolve_device(config.run.device)
-    with distributed.processes(device.type, config.run.threads), _Signals() as signals:
+    with (
+        distributed.processes(device.type, config.run.threads),
+        _Signals() as signals,
+        ExitStack() as held,
+    ):
         distributed.on_main(lambda: _check_share(config))
-        return _train(config, name, root, device, signals)
+        return _train(config, name, root, device, signals, held)
 
 
 def _warn(text: str) -> None:
@@ -92,7 +98,12 @@ def _check_share(config: TrainConfig) -> None:
 
 
 def _train(
-    config: TrainConfig, name: str, root: Path, device: torch.device, signals: _Signals
+    config: TrainConfig,
+    name: str,
+    root: Path,
+    device: torch.device,
+    signals: _Signals,
+    held: ExitStack,
 ) -> Path:
     # What is trained, and on what.
     _seed(config.run.seed)
@@ -103,7 +114,7 @@ def _train(
     optimizer = make_optimizer(config, encoder)
 
     # Where it goes: a new folder, or the one of the run that is resumed.
-    run = distributed.on_main(lambda: open_run(config, name, root, _warn))
+    run = distributed.on_main(lambda: _open_alone(config, name, root, held))
     state = TrainingState(config, run, encoder, optimizer, decoder, data)
     done = state.resume(_warn)
     distributed.on_main(lambda: keep_config(run, config))
@@ -170,6 +181,17 @@ def _train(
             names = ", ".join(unreadable[:5])
             monitor.say(f"{len(unreadable)} unreadable images were skipped: {names}")
         monitor.say(f"{run}: finished at step {max(done, config.run.steps)}")
+    return run
+
+
+def _open_alone(config: TrainConfig, name: str, root: Path, held: ExitStack) -> Path:
+    """The run's folder, which no other training writes until `held` is closed.
+
+    Raises:
+        FolderInUse: one does.
+    """
+    run = open_run(config, name, root, _warn)
+    held.enter_context(locked(run, "mofa-nvdr train"))
     return run
 
 

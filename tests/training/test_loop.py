@@ -21,6 +21,7 @@ from mofa_nvdr.runs.checkpoint import list_checkpoints
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.runs.options import replace_options
+from mofa_nvdr.system.locks import locked
 from mofa_nvdr.system.marks import read_mark
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
@@ -218,6 +219,21 @@ class TestTrain:
         assert ", ".join(seen[0]) in out
         kept = np.load(run / "skipped-00000002.npz")
         assert [Path(path).name for path in kept["paths"]] == list(seen[0])
+
+
+class TestLock:
+    def test_second_training_on_a_folder(self, cap, tmp_path, monkeypatch, capsys):
+        """It changes nothing."""
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+        run = tmp_path / "run"
+        run.mkdir()
+        with locked(run, "mofa-nvdr train"):
+            before = sorted(path.name for path in run.iterdir())
+            assert main(["train", "--config", "smoke", "--face-model", cap, "--out", str(run)]) == 2
+            assert sorted(path.name for path in run.iterdir()) == before
+        error = capsys.readouterr().err
+        assert error.startswith(f"mofa-nvdr: {run}: process {os.getpid()} on ")
+        assert "(mofa-nvdr train) is writing there since" in error and error.count("\n") == 1
 
 
 class TestSignals:

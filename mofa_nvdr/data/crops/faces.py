@@ -18,6 +18,7 @@ from mofa_nvdr.data.images import coarsest
 
 # Crops by landmarks and by the detector's box differ by 8 % in size and 5 % in place (one deviation).
 _MOST_APART = 0.35
+_CHECKED = 40  # px, smallest face by which known landmarks are checked
 _LEAST_BOX = 20  # px of the copy; the cascade's own window is 24, scaled
 _LANDMARK_SIZE = (
     128  # px; a landmark model sees a face at least that large if the photograph has it
@@ -84,18 +85,29 @@ class FaceFinder:
                 faces.append(Face(framed, marks, score))
         return faces, astray
 
+    def check(self, image: np.ndarray) -> list[tuple[float, float, float, float]] | None:
+        """The faces by which known landmarks are checked; None: OpenCV is missing, and they need none."""
+        try:
+            return self._detector("checked", _CHECKED, 0.0).boxes(image)
+        except RuntimeError:
+            return None
+
     def _boxes(self, copy: Excerpt) -> list[tuple[float, float, float, float]]:
         """(left, top, side, score) of the faces in a copy of a photograph, px of the photograph."""
         # One detector for each thread. A box is smaller than its crop.
         smallest = max(_LEAST_BOX, round(0.8 * self._smallest / copy.factor))
-        if not hasattr(self._local, "detector"):
-            with self._lock:
-                self._local.detector = FaceDetector(smallest, self._score)
-        self._local.detector.smallest = smallest
+        detector = self._detector("found", smallest, self._score)
+        detector.smallest = smallest
         return [
             (copy.left + x * copy.factor, copy.top + y * copy.factor, side * copy.factor, score)
-            for x, y, side, score in self._local.detector.boxes(copy.pixels)
+            for x, y, side, score in detector.boxes(copy.pixels)
         ]
+
+    def _detector(self, name: str, smallest: int, score: float) -> FaceDetector:
+        if not hasattr(self._local, name):
+            with self._lock:
+                setattr(self._local, name, FaceDetector(smallest, score))
+        return getattr(self._local, name)
 
 
 def cut_crop(picture: Picture, crop: Crop, size: int) -> np.ndarray:

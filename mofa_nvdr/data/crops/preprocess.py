@@ -26,7 +26,16 @@ from tqdm import tqdm
 from mofa_nvdr.data.crops.detection import LandmarkModel
 from mofa_nvdr.data.crops.faces import Face, FaceFinder, cut_crop
 from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks, sharpness, turned_away
-from mofa_nvdr.data.crops.landmark_files import landmarks_next_to, landmarks_of_folders, reason_of
+from mofa_nvdr.data.crops.landmark_checks import wrong_frame_of
+from mofa_nvdr.data.crops.landmark_files import (
+    Folders,
+    KnownFaces,
+    LandmarkError,
+    landmarks_next_to,
+    orphans,
+    read_tables,
+    reason_of,
+)
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, MIN_SIDE, ImageError, Picture
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.data.packing import write_shards
@@ -40,6 +49,7 @@ from mofa_nvdr.system.files import (
     write_files,
     write_text,
 )
+from mofa_nvdr.system.locks import locked
 from mofa_nvdr.system.memory import MemoryBudget
 
 LOG_FILE = "preprocess.jsonl"
@@ -100,7 +110,9 @@ def preprocess_files(
 
     Landmarks next to a photograph are used instead of the detector: `NAME.pts` (iBUG, 1-based), `NAME.txt`
     or `NAME.csv` (68 or 5 rows of x and y; a .csv may name its columns), `NAME.npz` (`lm68` or `lm5`), or a
-    folder's `landmarks68.npz` or `landmarks5.npz` (`files`, and `lm68` or `lm5`; one row for each face).
+    folder's `landmarks68.npz` or `landmarks5.npz` (`files`, and `lm68` or `lm5`; one row for each face):
+    pixels of the picture as a viewer shows it, after the EXIF turn. A photograph whose landmarks are of
+    another frame or order is left out, and the detector does not take their place.
 
     A folder that holds crops keeps them and their names, and new ones are added under names that are free.
     Photographs that could not be read are tried again. What the package wrote itself is left out: results by
@@ -121,7 +133,9 @@ def preprocess_files(
         ValueError: nothing to read, a number out of its range, a folder's landmark table that does not fit,
             other options than before, or a folder that cannot be made.
         RuntimeError: OpenCV or dlib is needed and missing.
+        FolderInUse: another command writes the folder.
         OSError: the folder cannot be written any more; the crops that are done are whole.
+        LandmarkError: photographs were left out for their landmarks; all others are done.
     """
     o = options or PreprocessOptions()
     values = {**asdict(o), "workers": workers, "shards": shards, "max_megapixels": max_megapixels}
@@ -132,18 +146,24 @@ def preprocess_files(
     check_out(out)
     model = LandmarkModel(o.landmark_model) if o.landmark_model else None
     sources, closed, notes = _find_sources(inputs, Path(out))
-    known = landmarks_of_folders({source.path.parent for source in sources})
+    tables = read_tables(source.path for source in sources)
     folder = make_folders(out, "images")
     say = tqdm.write if sys.stderr.isatty() else lambda text: print(text, flush=True)
     for text in [*notes, *(f"skipped: {reason}" for reason in closed)]:
         say(text)
-    with named_errors(folder, lambda: "the crops that are done are whole"):
+    for note in [*tables.notes, *orphans(source.path for source in sources)]:
+        say(f"note: {note}")
+    with (
+        locked(folder, "mofa-nvdr preprocess"),
+        named_errors(folder, lambda: "the crops that are done are whole"),
+    ):
         done = _read_log(folder, o)
-        finder = FaceFinder(o.smallest, o.score, o.detection_size, model)
+        finder, folders = FaceFinder(o.smallest, o.score, o.detection_size, model), Folders()
         budget = MemoryBudget(_MEMORY)
 
         def work(source: _Source) -> tuple[dict[str, Any], list[bytes]]:
-            return _process(source, known.get(source.path), o, finder, max_megapixels, budget)
+            known = tables.known.get(source.path)
+            return _process(source, known, folders, o, finder, max_megapixels, budget)
 
         # What could not be read may have been mended.
         todo = [s for s in sources if "unreadable" in done.get(s.place, {"unreadable": ""})]
@@ -156,6 +176,12 @@ def preprocess_files(
         if shards and any(record["faces"] for record in done.values()):
             packed = write_shards(folder, str(folder / "shards"), shards)
             say(f"{len(packed)} shards: {folder / 'shards'}")
+    refused = [record["unreadable"] for record in records if record.get("refused")]
+    if refused:
+        raise LandmarkError(
+            f"{len(refused)} photographs left out for their landmarks, all others are done; mend the "
+            f"landmarks and give the same command again, or remove them; first {refused[0]}"
+        )
     return folder
 
 
@@ -200,6 +226,8 @@ def _write_crops(
                 done[source.place] = record
                 log.write(json.dumps(record) + "\n")
                 log.flush()
+                for note in record.get("notes", ()):
+                    say(f"note: {note}")
                 if "unreadable" in record:
                     say(f"skipped: {record['unreadable']}")
     finally:
@@ -223,7 +251,8 @@ def _free_names(name: str, count: int, taken: set[str]) -> list[str]:
 
 def _process(
     source: _Source,
-    known: list[np.ndarray] | None,
+    known: KnownFaces | None,
+    folders: Folders,
     o: PreprocessOptions,
     finder: FaceFinder,
     max_megapixels: float,
@@ -238,14 +267,21 @@ def _process(
         if other := not_a_photograph(path):
             raise ImageError(other)
         with Picture(path, "", max_megapixels, budget) as picture:
-            points = known if known is not None else landmarks_next_to(path)
-            if points is not None:
-                faces, astray = [Face(crop_from_landmarks(p), p) for p in points], 0
+            known = known or landmarks_next_to(path, folders)
+            if known.notes:
+                record["notes"] = [_utf8(note) for note in known.notes]
+            if known.points is not None:
+                reason = wrong_frame_of(known.points, picture, o.detection_size, finder.check)
+                if reason:
+                    raise LandmarkError(f"{known.file}: the points of {path.name} {reason}")
+                faces, astray = [Face(crop_from_landmarks(p), p) for p in known.points], 0
             else:
                 faces, astray = finder.find(picture)
             record["pruned"] += ["landmarks off the face"] * astray
             for face in faces:
                 _keep_face(face, picture, o, record, pictures)
+    except LandmarkError as error:
+        return {**record, "unreadable": _utf8(str(error)), "refused": True}, []
     except ImageError as error:
         return {**record, "faces": [], "pruned": [], "unreadable": _utf8(str(error))}, []
     except OSError as error:  # of a folder that may be listed and no more
@@ -408,7 +444,8 @@ def _write_index(folder: Path, records: list[dict[str, Any]]) -> None:
 def _summary(records: list[dict[str, Any]], closed: int = 0) -> str:
     kept = sum(len(record["faces"]) for record in records)
     pruned = Counter(reason for record in records for reason in record["pruned"])
-    unreadable = sum("unreadable" in record for record in records)
+    refused = sum(bool(record.get("refused")) for record in records)
+    unreadable = sum("unreadable" in record for record in records) - refused
     empty = sum(
         not record["faces"] and not record["pruned"] and "unreadable" not in record
         for record in records
@@ -416,6 +453,7 @@ def _summary(records: list[dict[str, Any]], closed: int = 0) -> str:
     parts = [f"{kept} faces from {len(records)} photographs"]
     parts += [f"{count} left out as {reason}" for reason, count in sorted(pruned.items())]
     parts += [f"no face in {empty}"] if empty else []
+    parts += [f"{refused} with landmarks that are refused"] if refused else []
     parts += [f"{unreadable} unreadable"] if unreadable else []
     parts += [f"{closed} folders that cannot be read"] if closed else []
     return ", ".join(parts)

@@ -36,6 +36,7 @@ from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import png_bytes, to_uint8
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.system.files import check_out, make_folders, named_errors, write_files, write_text
+from mofa_nvdr.system.locks import locked
 from mofa_nvdr.system.notes import plain_warnings
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ def synthesize_files(
     Raises:
         ValueError: a number out of its range, a folder that cannot be used, or other options than before.
         RuntimeError: a worker died.
+        FolderInUse: another command writes the folder.
         OSError: the folder cannot be written any more; the faces that are done are whole.
     """
     o = options or SynthesisOptions()
@@ -101,7 +103,10 @@ def synthesize_files(
     check_out(out)
     facts = _check_inputs(o)
     folder = make_folders(out, "images", "masks", "parts")
-    with named_errors(folder, lambda: "the faces that are done are whole"):
+    with (
+        locked(folder, "mofa-nvdr synthesize"),
+        named_errors(folder, lambda: "the faces that are done are whole"),
+    ):
         _synthesize(folder, count, o, facts, workers, shards)
     return folder
 

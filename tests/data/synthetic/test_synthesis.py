@@ -22,6 +22,7 @@ from mofa_nvdr.data import Photographs, open_corpus
 from mofa_nvdr.data.synthetic.synthesis import CHUNK, SynthesisOptions, synthesize_files
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.system.locks import FolderInUse, locked
 from mofa_nvdr.system.marks import read_mark
 from tests.helpers.small_face import small_face
 
@@ -171,6 +172,16 @@ class TestOptions:
 
 
 class TestMistakes:
+    def test_second_command_on_a_folder(self, options: SynthesisOptions, tmp_path: Path):
+        out = tmp_path / "out"
+        out.mkdir()
+        with locked(out, "mofa-nvdr synthesize"):
+            with pytest.raises(
+                FolderInUse, match=r"\(mofa-nvdr synthesize\) is writing there since"
+            ):
+                synthesize_files(8, str(out), options)
+        assert not (out / "index.csv").exists()
+
     def test_other_options_than_before(
         self, corpus: Path, options: SynthesisOptions, tmp_path: Path
     ):
