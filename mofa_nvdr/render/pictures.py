@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from mofa_nvdr.render.renderer import Rendering
@@ -64,9 +66,9 @@ def sheet(pictures: np.ndarray, columns: int) -> np.ndarray:
     return np.ascontiguousarray(cells.reshape(rows * height, columns * width, 3))
 
 
-def png_bytes(picture: np.ndarray) -> bytes:
-    """The PNG file of uint8 [H, W, 3]."""
-    return iio.imwrite("<bytes>", picture, extension=".png")
+def png_bytes(picture: np.ndarray, *, comment: str = "") -> bytes:
+    """The PNG file of uint8 [H, W, 3]; `comment`: a text in it that is not shown."""
+    return iio.imwrite("<bytes>", picture, extension=".png", **_commented(comment))
 
 
 def captioned(picture: np.ndarray, text: str) -> np.ndarray:
@@ -86,10 +88,16 @@ def captioned(picture: np.ndarray, text: str) -> np.ndarray:
     return np.concatenate([picture, np.asarray(strip)])
 
 
-def write_png(path: str | Path, picture: np.ndarray) -> None:
-    """Write uint8 [H, W, 3] as PNG.
+def write_png(path: str | Path, picture: np.ndarray, *, comment: str = "") -> None:
+    """Write uint8 [H, W, 3] as PNG; `comment`: a text in it that is not shown.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    iio.imwrite(path, picture, extension=".png")
+    iio.imwrite(path, picture, extension=".png", **_commented(comment))
+
+
+def _commented(comment: str) -> dict[str, Any]:
+    info = PngInfo()
+    info.add_text("Comment", comment)
+    return {"pnginfo": info} if comment else {}
