@@ -125,15 +125,21 @@ def check_config(config: TrainConfig) -> None:
         raise ConfigError(
             f"{say('optimizer.weight_decay')}, but --optimizer.name is {config.optimizer.name}; give adamw"
         )
-    if config.loss.anchor > 0 and schedule.warm_start_steps == 0:
+    if config.encoder.init and config.encoder.weights:
+        raise ConfigError(
+            f"{say('encoder.init')} and {say('encoder.weights')}: both are what the encoder begins with; "
+            "give one"
+        )
+    begun = schedule.warm_start_steps > 0 or config.encoder.init != ""
+    if config.loss.anchor > 0 and not begun:
         raise ConfigError(
             f"{say('loss.anchor')}, but --schedule.warm-start-steps is 0 and there is nothing to hold on "
-            "to; give a warm start, or --loss.anchor 0"
+            "to; give a warm start, --init RUN, or --loss.anchor 0"
         )
-    if schedule.freeze_norm and schedule.warm_start_steps == 0:
+    if schedule.freeze_norm and not begun:
         raise ConfigError(
             "--schedule.freeze-norm, but --schedule.warm-start-steps is 0 and BatchNorm has no averages "
-            "to keep; give a warm start"
+            "to keep; give a warm start, or --init RUN"
         )
     for name in ("data.image_size", "synthetic.size"):
         if values[name] < 16 and not (name == "synthetic.size" and values[name] == 0):

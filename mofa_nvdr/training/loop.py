@@ -7,8 +7,10 @@ Under torchrun several processes do it together (distributed.py); only the main 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
+import os
 import random
 import signal
 import sys
@@ -29,7 +31,7 @@ from mofa_nvdr.runs.config import check_config
 from mofa_nvdr.runs.folder import keep_config, open_run, remove_leftovers
 from mofa_nvdr.runs.options import ConfigError, TrainConfig, count_synthetic, flag
 from mofa_nvdr.system import distributed
-from mofa_nvdr.system.device import resolve_device
+from mofa_nvdr.system.device import make_current, resolve_device
 from mofa_nvdr.system.files import named_errors, write_bytes
 from mofa_nvdr.system.locks import locked
 from mofa_nvdr.training.batches import TrainingData
@@ -70,6 +72,11 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
     """
     check_config(config)
     device = resolve_device(config.run.device)
+    make_current(device)
+    if device.index is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"--device {device}: torchrun's processes each take a GPU of their own; give --device cuda"
+        )
     with (
         distributed.processes(device.type, config.run.threads),
         _Signals() as signals,
@@ -117,6 +124,8 @@ def _train(
     run = distributed.on_main(lambda: _open_alone(config, name, root, held))
     state = TrainingState(config, run, encoder, optimizer, decoder, data)
     done = state.resume(_warn)
+    begun = _begin(state) if done == 0 else ""
+    _note_threads(state, device, done)
     distributed.on_main(lambda: keep_config(run, config))
     if distributed.is_main():
         remove_leftovers(run)
@@ -133,7 +142,7 @@ def _train(
         Monitor(config, run, done, state.facts) as monitor,
         closing(data.train(done)) as batches,
     ):
-        monitor.say(_first_line(run, data, model, config, device, done))
+        monitor.say(_first_line(run, data, model, config, device, done) + begun)
         if done == 0:
             _validate(trainer, data, state, monitor, step=0)
             monitor.sheet(0, encoder, decoder, data)
@@ -213,8 +222,31 @@ def _first_line(
     return (
         f"{run}: {data}; {model.name} face model, {config.encoder.network} on {device.type}"
         + f", {count} processes" * (count > 1)
+        + f", threads: {torch.get_num_threads()} (as many again give the same bits)"
+        * (device.type == "cpu")
         + f"; resuming after step {done}" * (done > 0)
     )
+
+
+def _note_threads(state: TrainingState, device: torch.device, done: int) -> None:
+    """Remember the number of threads; a run that goes on with another one is told what that changes."""
+    threads, before = torch.get_num_threads(), state.facts.get("threads")
+    if done and before not in (None, threads) and device.type == "cpu" and distributed.is_main():
+        _warn(
+            f"WARNING: {state.run}: goes on with --threads {threads}, it had {before}: the sums of "
+            "convolutions are rounded otherwise, so the curve is not the same bit for bit"
+        )
+    state.facts["threads"] = threads
+
+
+def _begin(state: TrainingState) -> str:
+    """What a new run begins with, in words; where that fails it leaves no folder."""
+    try:
+        return state.begin()
+    except ValueError:
+        with contextlib.suppress(OSError):  # it holds something, or is no longer there
+            state.run.rmdir()
+        raise
 
 
 def _validate(

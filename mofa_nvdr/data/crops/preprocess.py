@@ -398,6 +398,12 @@ def _read_log(folder: Path, o: PreprocessOptions) -> dict[str, dict[str, Any]]:
         raise ValueError(
             f"--out {folder}: its images/ holds files, and no {LOG_FILE} says of what; give another folder"
         )
+    theirs = [name for name in ("index.csv", "landmarks68.npz") if (folder / name).exists()]
+    if not path.is_file() and theirs:  # of the photographs, if they lie here
+        raise ValueError(
+            f"--out {folder}: holds {theirs[0]}, and no {LOG_FILE} says that it is of crops; give another "
+            "folder"
+        )
     # Options that an earlier version did not have are at their defaults.
     if lines and {**asdict(PreprocessOptions()), **(lines[0].get("options") or {})} != asdict(o):
         raise ValueError(

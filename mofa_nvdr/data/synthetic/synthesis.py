@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 8  # faces rendered together: products of matrices of another size have other last bits
 OPTIONS_FILE = "synthesize.json"
+_OWN = ("images", "masks", "index.csv", "landmarks68.npz", "codes.npz")
 _QUALITY = 95
 _HIDDEN = 128  # grey of the face's pixels behind something, in masks
 
@@ -101,6 +102,7 @@ def synthesize_files(
         if not number >= 0:
             raise ValueError(f"synthesize: {name} is {number:g}, expected 0 or more")
     check_out(out)
+    _check_folder(Path(out))
     facts = _check_inputs(o)
     folder = make_folders(out, "images", "masks", "parts")
     with (
@@ -238,6 +240,17 @@ def _check_inputs(o: SynthesisOptions) -> dict[str, Any]:
     if o.lights:
         facts["num_lights"] = len(load_lights(o.lights))
     return facts
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder of another corpus, whose pictures and tables would be replaced."""
+    if (folder / OPTIONS_FILE).exists() or (folder / "parts").is_dir():
+        return
+    if theirs := [name for name in _OWN if (folder / name).exists()]:
+        raise ValueError(
+            f"--out {folder}: holds {theirs[0]}, and no {OPTIONS_FILE} says that it is of rendered faces; "
+            "give another folder"
+        )
 
 
 def _check_options(folder: Path, o: SynthesisOptions, facts: dict[str, Any]) -> None:

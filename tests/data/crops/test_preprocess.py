@@ -613,6 +613,19 @@ class TestMistakes:
         with pytest.raises(ValueError, match=message):
             preprocess_files(inputs, "out")
 
+    @pytest.mark.parametrize("name", ["index.csv", "landmarks68.npz"])
+    def test_tables_of_the_photographs(self, tmp_path, name):
+        """Crops next to the photographs would replace what is known of these."""
+        np.savetxt(photograph(tmp_path).with_suffix(".txt"), POINTS_5)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / name).write_bytes(b"of photographs")
+        words = (
+            f"holds {name}, and no preprocess.jsonl says that it is of crops; give another folder"
+        )
+        with pytest.raises(ValueError, match=words):
+            preprocess_files([str(tmp_path / "face.png")], str(tmp_path / "out"))
+        assert (tmp_path / "out" / name).read_bytes() == b"of photographs"
+
     def test_other_options_than_before(self, tmp_path):
         np.savetxt(photograph(tmp_path).with_suffix(".txt"), POINTS_5)
         preprocess_files([str(tmp_path / "face.png")], str(tmp_path / "out"))

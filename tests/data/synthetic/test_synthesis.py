@@ -190,6 +190,21 @@ class TestMistakes:
                 20, str(corpus), SynthesisOptions(5, SIZE, options.face_model, plain=True)
             )
 
+    @pytest.mark.parametrize("name", ["index.csv", "landmarks68.npz", "codes.npz", "images/1.jpg"])
+    def test_the_folder_of_another_corpus(
+        self, options: SynthesisOptions, tmp_path: Path, name: str
+    ):
+        file = tmp_path / "out" / name
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"of photographs")
+        words = (
+            f"holds {name.split('/')[0]}, and no synthesize.json says that it is of rendered faces"
+        )
+        with pytest.raises(ValueError, match=words):
+            synthesize_files(2, str(tmp_path / "out"), options)
+        assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [file]
+        assert file.read_bytes() == b"of photographs"
+
     def test_unreadable_background_is_a_line(self, model: str, tmp_path: Path, capfd):
         """Of workers too, whose warnings no one else could show."""
         (tmp_path / "photos").mkdir()
