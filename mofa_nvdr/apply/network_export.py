@@ -77,8 +77,8 @@ def _difference(network: GraphNetwork, data: bytes, member: Member) -> float:
             allowed = ABSOLUTE + RELATIVE * want.abs().max().item()
             if not difference <= allowed:  # NaN is refused too
                 raise RuntimeError(
-                    f"networks export: {name} of {member.name} differs from torch by {difference:.2g}, allowed "
-                    f"are {allowed:.2g}; no file was written"
+                    f"networks export: {name} of {member.name} differs from torch by {difference:.2g}, "
+                    f"allowed are {allowed:.2g}; no file was written"
                 )
             worst = max(worst, difference)
     return worst

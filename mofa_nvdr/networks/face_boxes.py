@@ -1,8 +1,8 @@
 """Boxes of faces by MediaPipe's detectors (BlazeFace, Bazarevsky et al. 2019) in plain torch.
 
-A detector sees a square: the picture is brought into it whole, with black around it. For each anchor, a cell of
-one of its maps, it gives a score, a box and six points: the subject's right eye, left eye, nose, mouth, right
-and left ear. Coordinates are pixels, x right and y down, a pixel's centre at + 0.5.
+A detector sees a square: the picture is brought into it whole, with black around it. For each anchor, a
+cell of one of its maps, it gives a score, a box and six points: the subject's right eye, left eye, nose,
+mouth, right and left ear. Coordinates are pixels, x right and y down, a pixel's centre at + 0.5.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def letterbox(picture: Tensor, size: int, share: float = 1.0) -> tuple[Tensor, L
     Args:
         picture: bytes [3, H, W].
         size: side of the square, px.
-        share: of the square's side that the picture's longer side takes; below 1 for faces that fill the picture.
+        share: of the square's side that the picture's longer side takes; below 1 for faces that fill the
+        picture.
 
     Returns:
         Floats [3, size, size] in [-1, 1], and how to come back.
@@ -114,7 +115,9 @@ class BoxDetector:
         centre, half = pairs[:, :, :1] + anchors, pairs[:, :, 1:2] / 2
         places = torch.cat([centre - half, centre + half, pairs[:, :, 2:] + anchors], 2)
         rows = torch.cat([places.flatten(2), scores[..., None]], 2)
-        return [found[kept] for found, kept in zip(rows, (scores >= least) & (half > 0).all(-1)[..., 0])]
+        return [
+            found[kept] for found, kept in zip(rows, (scores >= least) & (half > 0).all(-1)[..., 0])
+        ]
 
     def _anchors_of(self, side: int, device: torch.device) -> Tensor:
         """Middles [A, 1, 2] of the cells, px."""

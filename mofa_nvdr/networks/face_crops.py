@@ -1,7 +1,7 @@
 """Turned squares of a picture, cut antialiased for a network, and the way back for its points.
 
-A square is (x, y, side, roll): its centre and side in px of the picture, and by how much its upright is turned,
-in radians, positive from x to y (clockwise as seen).
+A square is (x, y, side, roll): its centre and side in px of the picture, and by how much its upright is
+turned, in radians, positive from x to y (clockwise as seen).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from mofa_nvdr.networks.face_boxes import resize
 
-_FINER = 1.25  # a picture is reduced to so many px for one of the crop, which sampling in between then softens
+# A picture is reduced to this many px for one of the crop, which sampling in between then softens.
+_FINER = 1.25
 
 
 def cut_squares(picture: Tensor, squares: Tensor, size: int) -> Tensor:
@@ -37,7 +38,9 @@ def cut_squares(picture: Tensor, squares: Tensor, size: int) -> Tensor:
         left, top, width, height = box
         places = turn(grid * square[2], square[3]) + square[:2]
         # grid_sample's -1 and 1 are the outer edges of the outermost pixels.
-        places = (places - places.new_tensor([left, top])) * places.new_tensor([2 / width, 2 / height]) - 1
+        places = (places - places.new_tensor([left, top])) * places.new_tensor(
+            [2 / width, 2 / height]
+        ) - 1
         crops.append(
             F.grid_sample(part[None], places[None], "bilinear", "border", align_corners=False)[0]
         )

@@ -1,7 +1,7 @@
 """478 points of faces in squares of a picture, by MediaPipe's face mesh and iris networks in plain torch.
 
-Points 0 to 467 are the face mesh's (Kartynnik et al. 2019); 468 to 472 the iris of the subject's right eye, its
-middle first and then four points of its edge, 473 to 477 that of the left (Ablavatski et al. 2020).
+Points 0 to 467 are the face mesh's (Kartynnik et al. 2019); 468 to 472 the iris of the subject's right eye,
+its middle first and then four points of its edge, 473 to 477 that of the left (Ablavatski et al. 2020).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class FaceMesh:
         return found, list(flags.reshape(len(crops)).sigmoid().split(counts))
 
     def irises(self, pictures: Sequence[Tensor], points: Sequence[Tensor]) -> list[Tensor]:
-        """The iris points [N, 10, 3] of each picture's faces with points [N, 468, 3]; z is that of the lids."""
+        """The iris points [N, 10, 3] of each picture's faces [N, 468, 3]; z is that of the lids."""
         squares = [_squares_of_eyes(p) for p in points]  # [2 N, 4]: right, left, right, ...
         crops = torch.cat([cut_squares(p, s, IRIS_SIZE) for p, s in zip(pictures, squares)])
         # The network knows right eyes: left ones are mirrored for it, and its points back.

@@ -1,7 +1,7 @@
 """A convolutional network from a list of operations and its weights: small, safe to read, plain torch.
 
-A file (.safetensors) holds the weights as tensors and, as JSON in its metadata, the operations in the order in
-which they run. Nothing of it is code: a kind of operation that is not in KINDS is refused.
+A file (.safetensors) holds the weights as tensors and, as JSON in its metadata, the operations in the order
+in which they run. Nothing of it is code: a kind of operation that is not in KINDS is refused.
 """
 
 from __future__ import annotations
@@ -207,7 +207,9 @@ class GraphNetwork(nn.Module):
             try:
                 self.layers[operation.output] = _layer(operation, tensors)
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise ValueError(f"{operation.kind} {operation.output} is damaged ({error!r})") from None
+                raise ValueError(
+                    f"{operation.kind} {operation.output} is damaged ({error!r})"
+                ) from None
         last = {name: n for n, o in enumerate(graph.operations) for name in o.inputs}
         self._dead = [
             [name for name in set(o.inputs) if last[name] == n and name not in graph.outputs]
@@ -316,5 +318,7 @@ def _read(path: Path, names: Sequence[str] | None) -> tuple[dict[str, str], dict
         first = (str(error).splitlines() or ["unreadable"])[0]
         raise ValueError(f"{path}: damaged ({first})") from None
     if facts.get("format") != FORMAT or "graph" not in facts:
-        raise ValueError(f"{path}: its metadata does not say {FORMAT!r}: not a network of this version")
+        raise ValueError(
+            f"{path}: its metadata does not say {FORMAT!r}: not a network of this version"
+        )
     return facts, tensors

@@ -1,10 +1,10 @@
 """iBUG's 68 landmarks from the 468 points of MediaPipe's face mesh.
 
-The mesh has no point at most of iBUG's places: its chin lies 9 px above iBUG's in a crop of 240 px, its jaw 3 to
-8 px inside of it, the bridge of the nose up to 5 px off. Each landmark is therefore a point of the mesh, moved
-along the line to another one. The first is the one nearest by meaning; the other and the share were chosen on the
-43 faces of dlib's examples/faces (landmarks of the iBUG scheme), the two sides of the face alike, and measured
-on other photographs: docs/networks.md.
+The mesh has no point at most of iBUG's places: its chin lies 9 px above iBUG's in a crop of 240 px, its jaw
+3 to 8 px inside of it, the bridge of the nose up to 5 px off. Each landmark is therefore a point of the mesh,
+moved along the line to another one. The first is the one nearest by meaning; the other and the share were
+chosen on the 43 faces of dlib's examples/faces (landmarks of the iBUG scheme), the two sides of the face
+alike, and measured on other photographs: docs/networks.md.
 """
 
 from __future__ import annotations

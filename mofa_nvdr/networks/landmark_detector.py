@@ -1,9 +1,9 @@
-"""Every face of a picture, with 478 landmarks: MediaPipe's detector, face mesh and iris network in plain torch.
+"""Every face of a picture, with 478 landmarks: MediaPipe's networks in plain torch.
 
-The detector looks at the picture whole, once more at half the size, so that a face that fills it is found too,
-and finer in larger pictures. What the mesh network's own flag says is no face is dropped, which leaves none in
-scenes without people. Heads that lie or hang are sought on the other three turns of the picture where upright
-nothing sure is found. docs/networks.md has the figures of these choices.
+The detector looks at the picture whole, once more at half the size, so that a face that fills it is found
+too, and finer in larger pictures. What the mesh network's own flag says is no face is dropped, which leaves
+none in scenes without people. Heads that lie or hang are sought on the other three turns of the picture where
+upright nothing sure is found. docs/networks.md has the figures of these choices.
 """
 
 from __future__ import annotations
@@ -39,12 +39,16 @@ SET = "landmarks"  # of library.NETWORK_SETS
 # (side of the detector's square, share of it that the picture takes, longer side of pictures that need it).
 _VIEWS = ((192, 0.5, 0), (192, 1.0, 0), (384, 1.0, 384), (768, 1.0, 768))
 _TURNED_VIEWS = _VIEWS[:2]
-_LONGEST = 1280  # px at which the detector sees larger pictures; landmarks are found in them as they are
+_LONGEST = (
+    1280  # px at which the detector sees larger pictures; landmarks are found in them as they are
+)
 _REPEAT = 0.3  # intersection over union from which two boxes are of one face
 _FIRST_FLAG = 0.1  # of the first pass, whose squares are rough
 _BATCH = 16  # pictures at once
 _PIXELS = _BATCH * 192**2  # of the detector's squares at once
-_LARGEST_ROLL = math.radians(50)  # beyond it the detector is out of its depth and the mesh network errs
+_LARGEST_ROLL = math.radians(
+    50
+)  # beyond it the detector is out of its depth and the mesh network errs
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Face:
     Attributes:
         box: left, top, right, bottom of its points, px of the picture as shown.
         score: certainty in (0, 1): the detector's times the mesh network's.
-        points: [478, 3], see `face_mesh`: x right and y down from the picture's top left corner, a pixel's centre
+        points: [478, 3], see `face_mesh`: x right and y down from the picture's top left corner, a pixel's
+        centre
             at + 0.5; z away from the camera in the same unit, about 0 in the middle of the head.
         roll: how far the head is tilted, radians, clockwise as seen; 0 is upright.
     """
@@ -81,7 +86,8 @@ class LandmarkDetector:
     Attributes:
         score: least certainty of the detector.
         flag: least certainty of the mesh network that what it sees is a face.
-        sure: a picture whose surest face has less, or in which a face lies, is sought through on its other three
+        sure: a picture whose surest face has less, or in which a face lies, is sought through on its other
+        three
             turns too.
     """
 
@@ -136,7 +142,7 @@ class LandmarkDetector:
         return [faces for batch in batches for faces in self._detect(batch)]
 
     def landmarks68(self, picture: np.ndarray) -> list[tuple[np.ndarray, float]]:
-        """(iBUG's landmarks [68, 2], score) of each face of a picture, as `data.crops.preprocess` takes them."""
+        """(iBUG's landmarks [68, 2], score) of each face of a picture, as `data.crops.faces` takes them."""
         return [(face.landmarks68, face.score) for face in self(picture)]
 
     def _tensor(self, picture: np.ndarray | Tensor) -> Tensor:
@@ -148,7 +154,8 @@ class LandmarkDetector:
             or tensor.dtype != torch.uint8
         ):
             raise ValueError(
-                f"LandmarkDetector: a picture is {list(tensor.shape)} {tensor.dtype}, expected bytes [H, W, 3]"
+                f"LandmarkDetector: a picture is {list(tensor.shape)} {tensor.dtype}, "
+                "expected bytes [H, W, 3]"
             )
         return tensor.to(self.device).permute(2, 0, 1)
 
@@ -168,9 +175,7 @@ class LandmarkDetector:
         best = max((face.score for face in faces), default=0.0)
         return best >= self.sure and all(abs(face.roll) < _LARGEST_ROLL for face in faces)
 
-    def _turned(
-        self, pictures: Sequence[Tensor], copies: Sequence[_Copy]
-    ) -> list[list[Face]]:
+    def _turned(self, pictures: Sequence[Tensor], copies: Sequence[_Copy]) -> list[list[Face]]:
         """The faces that the detector finds on the other three turns of each picture."""
         rows: list[list[Tensor]] = [[] for _ in pictures]
         for quarters in (1, 2, 3):
@@ -237,7 +242,7 @@ def _scaled(rows: Tensor, scale: float) -> Tensor:
 
 
 def _turn_back(rows: Tensor, quarters: int, size: Sequence[int]) -> Tensor:
-    """Rows of a picture that torch.rot90 has turned counterclockwise, in px of the picture [height, width]."""
+    """Rows of a picture that torch.rot90 has turned counterclockwise, in px of the picture."""
     height, width = size
     places = rows[:, :-1].unflatten(1, (-1, 2))
     x, y = places[..., 0], places[..., 1]
@@ -249,7 +254,9 @@ def _turn_back(rows: Tensor, quarters: int, size: Sequence[int]) -> Tensor:
         x, y = y, height - x
     places = torch.stack([x, y], -1)
     corners = places[:, :2]
-    places = torch.cat([corners.amin(1, keepdim=True), corners.amax(1, keepdim=True), places[:, 2:]], 1)
+    places = torch.cat(
+        [corners.amin(1, keepdim=True), corners.amax(1, keepdim=True), places[:, 2:]], 1
+    )
     assert places.shape[1] * 2 + 1 == COLUMNS
     return torch.cat([places.flatten(1), rows[:, -1:]], 1)
 

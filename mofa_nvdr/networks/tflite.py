@@ -164,7 +164,9 @@ class _Reader:
         elif kind:
             raise _UnknownError(f"activation {kind}")
 
-    def _pads(self, source: int, kernel: list[int], stride: list[int], dilation: list[int]) -> list[int]:
+    def _pads(
+        self, source: int, kernel: list[int], stride: list[int], dilation: list[int]
+    ) -> list[int]:
         """Margins (left, right, top, bottom) of "same": the larger half after, as TensorFlow has it."""
         pads = []
         for axis in (1, 0):
@@ -210,7 +212,10 @@ class _Reader:
         self._activate(options.number(1, "<b"), output)
 
     def _max_pool(self, inputs: list[int], output: int, options: _Table, code: int) -> None:
-        kernel, stride = [options.number(4), options.number(3)], [options.number(2), options.number(1)]
+        kernel, stride = (
+            [options.number(4), options.number(3)],
+            [options.number(2), options.number(1)],
+        )
         same = options.number(0, "<b") == _SAME
         pads = self._pads(inputs[0], kernel, stride, [1, 1]) if same else [0, 0, 0, 0]
         self._append("max_pool", inputs, output, kernel=kernel, stride=stride, pads=pads)
@@ -227,7 +232,9 @@ class _Reader:
         factor = after[0] // before[0]
         aligned, centred = options.number(2, "<b"), options.number(3, "<b")
         if aligned or not centred or after != [factor * side for side in before]:
-            raise _UnknownError(f"a resize of {before} to {after}, aligned {aligned}, centred {centred}")
+            raise _UnknownError(
+                f"a resize of {before} to {after}, aligned {aligned}, centred {centred}"
+            )
         self._append("upsample", inputs[:1], output, factor=factor)
 
     def _pad(self, inputs: list[int], output: int, options: _Table, code: int) -> None:

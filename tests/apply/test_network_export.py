@@ -39,7 +39,9 @@ def test_one_that_disagrees_is_not_written(here, tmp_path, monkeypatch):
     network = load_set("small")["one"]
     data = of_one(network, first, {})
     monkeypatch.setattr(network_export, "network_to_onnx", lambda *_: data)
-    with pytest.raises(RuntimeError, match=r"rows of two differs from torch by .*; no file was written"):
+    with pytest.raises(
+        RuntimeError, match=r"rows of two differs from torch by .*; no file was written"
+    ):
         export_networks("small", str(tmp_path / "out"))
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -1,8 +1,8 @@
 """The landmark networks beside OpenCV's cascade: faces found, errors, times: tables in Markdown.
 
 `python tests/benchmarks/bm_landmarks.py recall|rolled|small|error|time [--data FOLDER] [--count N]`; it needs
-`mofa-nvdr networks get landmarks` and the photographs of $MOFA_NVDR_DATA or ../shared/data. docs/networks.md has
-its figures and what the sets are. Times are process CPU times on one thread.
+`mofa-nvdr networks get landmarks` and the photographs of $MOFA_NVDR_DATA or ../shared/data. docs/networks.md
+has its figures and what the sets are. Times are process CPU times on one thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ from PIL import Image
 from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.crops.detection import FaceDetector
 from mofa_nvdr.data.images import read_image
-from mofa_nvdr.face.landmarks import BROWS, EYES, INNER_FACE, INNER_LIPS, JAW, NOSE, OUTER_LIPS, PAPER_46
+from mofa_nvdr.face.landmarks import (
+    BROWS,
+    EYES,
+    INNER_FACE,
+    INNER_LIPS,
+    JAW,
+    NOSE,
+    OUTER_LIPS,
+    PAPER_46,
+)
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.scene.hdr import read_hdr
 
@@ -149,7 +158,11 @@ def recall(data: Path, detector: LandmarkDetector, count: int, sets: Sequence[st
             row = rows.setdefault(picture.set, {}).setdefault(name, [0, 0, 0, 0, 0])
             for k, value in enumerate((1, wanted, hit, len(boxes) - hit, spent)):
                 row[k] += value
-    print("| set | pictures | faces | " + " | ".join(f"{n}: found | extra | ms" for n in finders) + " |")
+    print(
+        "| set | pictures | faces | "
+        + " | ".join(f"{n}: found | extra | ms" for n in finders)
+        + " |"
+    )
     print("|---|---|---|" + "---|---|---|" * len(finders))
     for name, row in rows.items():
         n, wanted = row["networks"][:2]
@@ -169,7 +182,9 @@ def error(data: Path, detector: LandmarkDetector, count: int) -> None:
                 marks = found[int(np.argmin(middles))].landmarks68
                 off = (marks - points) * FACE / size
                 sums.setdefault(picture.set, []).append(off)
-    print(f"| set | faces | {' | '.join(GROUPS)} | chin, down |\n|---|---|{'---|' * (len(GROUPS) + 1)}")
+    print(
+        f"| set | faces | {' | '.join(GROUPS)} | chin, down |\n|---|---|{'---|' * (len(GROUPS) + 1)}"
+    )
     for name, offs in sums.items():
         off = np.stack(offs)
         distance = np.linalg.norm(off, axis=2)
@@ -179,7 +194,8 @@ def error(data: Path, detector: LandmarkDetector, count: int) -> None:
 
 def rolled(data: Path, detector: LandmarkDetector, count: int) -> None:
     """Portraits turned about the line of sight: how many are found, and the error of the roll."""
-    print("| turned by, degrees | found | others | largest error of the roll, degrees | ms |\n|---|---|---|---|---|")
+    print("| turned by, degrees | found | others | largest error of the roll, degrees | ms |")
+    print("|---|---|---|---|---|")
     sources = [p.image for p in pictures(data, ("portraits",), count)]
     upright = [detector(image)[0].roll for image in sources]
     for degrees in (0, 30, 45, 90, 135, 180, 270):
@@ -192,13 +208,18 @@ def rolled(data: Path, detector: LandmarkDetector, count: int) -> None:
             right, others = right + bool(good), others + len(faces) - bool(good)
             errors += good[:1]
         spent = 1e3 * (time.process_time() - start) / len(sources)
-        print(f"| {degrees} | {right} of {len(sources)} | {others} | {max(errors):.1f} | {spent:.0f} |")
+        print(
+            f"| {degrees} | {right} of {len(sources)} | {others} | {max(errors):.1f} | {spent:.0f} |"
+        )
 
 
 def small(data: Path, detector: LandmarkDetector, count: int) -> None:
     """Portraits in a grid of 1,280 px: how small a face may be."""
     find = by_haar()
-    print("| faces | size, px | networks: found | extra | s | Haar: found | extra | s |\n" + "|---|" * 8)
+    print(
+        "| faces | size, px | networks: found | extra | s | Haar: found | extra | s |\n"
+        + "|---|" * 8
+    )
     sources = [p.image for p in pictures(data, ("portraits",), 400)]
     for across in (4, 6, 8, 11, 16)[: max(1, count)]:
         side = 1280 // across

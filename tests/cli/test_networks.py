@@ -15,7 +15,9 @@ class TestNetworks:
             assert sum(line.split() == [name, *what.split()] for line in lines) == 1
 
     def test_unknown_subcommand(self, capsys):
-        assert "unknown sub-command 'steal', expected one of list" in error_line(capsys, "networks", "steal")
+        assert "unknown sub-command 'steal', expected one of list" in error_line(
+            capsys, "networks", "steal"
+        )
 
     @pytest.mark.parametrize("name", SUBCOMMANDS)
     def test_help(self, name, capsys):

@@ -19,5 +19,8 @@ def test_before_and_after(cache, capsys, tmp_path):
     assert main(["networks", "get", "small", "--from", str(write_wheel(tmp_path))]) == 0
     assert main(["networks", "list"]) == 0
     printed = capsys.readouterr().out
-    assert "small: for tests; MIT; here, " in printed and "one: one.tflite of small-networks" in printed
+    assert (
+        "small: for tests; MIT; here, " in printed
+        and "one: one.tflite of small-networks" in printed
+    )
     assert "--what" in error_line(capsys, "networks", "list", "--what", "x")

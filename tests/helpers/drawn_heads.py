@@ -1,8 +1,8 @@
 """Heads drawn as coloured discs, and stand-ins for the landmark networks that know such heads.
 
-A head is a red disc with a green dot for the subject's right eye and a blue one for the left, above its middle.
-The stand-ins see only the pixels that the real networks would see, so what they give goes all the way back to
-the picture: through squares, turns, margins and scales.
+A head is a red disc with a green dot for the subject's right eye and a blue one for the left, above its
+middle. The stand-ins see only the pixels that the real networks would see, so what they give goes all the
+way back to the picture: through squares, turns, margins and scales.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 EYE_X, EYE_Y, EYE_SIZE = 0.4, -0.3, 0.15  # in radii of the disc
 
 
-def draw_head(picture: np.ndarray, x: float, y: float, radius: float, roll: float = 0.0) -> dict[str, np.ndarray]:
+def draw_head(
+    picture: np.ndarray, x: float, y: float, radius: float, roll: float = 0.0
+) -> dict[str, np.ndarray]:
     """Draw a head into bytes [H, W, 3]; the places of its eyes, "right" and "left", in px."""
     rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
     inside = np.hypot(columns - x, rows - y) < radius
@@ -28,7 +30,12 @@ def draw_head(picture: np.ndarray, x: float, y: float, radius: float, roll: floa
     eyes = {}
     for name, side, color in (("right", -1, (0, 255, 0)), ("left", 1, (0, 0, 255))):
         a, b = side * EYE_X * radius, EYE_Y * radius
-        eye = np.array([x + a * math.cos(roll) - b * math.sin(roll), y + a * math.sin(roll) + b * math.cos(roll)])
+        eye = np.array(
+            [
+                x + a * math.cos(roll) - b * math.sin(roll),
+                y + a * math.sin(roll) + b * math.cos(roll),
+            ]
+        )
         picture[np.hypot(columns - eye[0], rows - eye[1]) < EYE_SIZE * radius] = color
         eyes[name] = eye
     return eyes

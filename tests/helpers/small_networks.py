@@ -24,7 +24,13 @@ def install_small_set(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
         for file, data in _DATA.items()
     )
     small = NetworkSet(
-        "for tests", REQUIREMENT, members, "MIT", "Of nobody.", "apache-2.0.txt", library._from_tflite
+        "for tests",
+        REQUIREMENT,
+        members,
+        "MIT",
+        "Of nobody.",
+        "apache-2.0.txt",
+        library._from_tflite,
     )
     monkeypatch.setattr(library, "NETWORK_SETS", {"small": small})
     monkeypatch.setenv("MOFA_NVDR_CACHE", str(cache))
@@ -38,8 +44,12 @@ def write_wheel(folder: Path, changed: str = "", left_out: str = "") -> Path:
         for file, data in _DATA.items():
             if file != left_out:
                 wheel.writestr(f"data/{file}", data[::-1] if file == changed else data)
-        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: small-networks\nVersion: 1.0\n")
-        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{about}/METADATA", "Metadata-Version: 2.1\nName: small-networks\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{about}/RECORD", "")
     return path
 

@@ -83,10 +83,18 @@ class SmallModel:
         array = np.asarray(array)
         self._buffers.append({0: array.tobytes()})
         shape, kind = np.array(array.shape, "<i4"), _TYPES[str(array.dtype)]
-        self._tensors.append({0: shape, 1: Number("<b", kind), 2: Number("<I", len(self._buffers) - 1)})
+        self._tensors.append(
+            {0: shape, 1: Number("<b", kind), 2: Number("<I", len(self._buffers) - 1)}
+        )
         return len(self._tensors) - 1
 
-    def step(self, code: int, inputs: list[int], shape: list[int], options: dict[int, Number] | None = None) -> int:
+    def step(
+        self,
+        code: int,
+        inputs: list[int],
+        shape: list[int],
+        options: dict[int, Number] | None = None,
+    ) -> int:
         """An operation."""
         output = self.value(shape)
         self._codes += [code] if code not in self._codes else []

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr.networks.face_boxes import COLUMNS, SPECS, BoxDetector, letterbox, merge, overlaps, resize
+from mofa_nvdr.networks.face_boxes import (
+    COLUMNS,
+    SPECS,
+    BoxDetector,
+    letterbox,
+    merge,
+    overlaps,
+    resize,
+)
 from tests.helpers.drawn_heads import draw_head, stand_in_boxes
 
 
@@ -27,9 +35,13 @@ class TestLetterbox:
         size = white.amax(0) - white.amin(0) + 1
         assert size.max() == 64 * share and ((square == 1) | (square == -1)).all()
         assert (white.amin(0) - (63 - white.amax(0))).abs().max() <= 1
-        corners = rows((place.left, place.top, place.left + size[1].item(), place.top + size[0].item(), 1))
+        corners = rows(
+            (place.left, place.top, place.left + size[1].item(), place.top + size[0].item(), 1)
+        )
         back = place.to_picture(corners)[0, :4]
-        assert (back - torch.tensor([0, 0, width, height])).abs().max() <= max(height, width) / 64 / share
+        assert (back - torch.tensor([0, 0, width, height])).abs().max() <= max(
+            height, width
+        ) / 64 / share
 
     def test_antialiased(self):
         """A fine checkerboard becomes grey, whatever the size of the picture."""
@@ -55,10 +67,15 @@ class TestBoxDetector:
         assert found.shape == (1, COLUMNS)
         # Measured: 0.1 px.
         assert np.abs(found[0, :4].numpy() - [60, 40, 140, 120]).max() < 0.5
-        assert np.abs(found[0, 4:8].numpy() - np.concatenate([eyes["right"], eyes["left"]])).max() < 0.5
+        assert (
+            np.abs(found[0, 4:8].numpy() - np.concatenate([eyes["right"], eyes["left"]])).max()
+            < 0.5
+        )
         assert found[0, -1] == pytest.approx(torch.tensor(4.0).sigmoid().item(), rel=1e-3)
 
-    @pytest.mark.parametrize(("name", "count"), [("front", 896), ("back", 896), ("full_range", 2304)])
+    @pytest.mark.parametrize(
+        ("name", "count"), [("front", 896), ("back", 896), ("full_range", 2304)]
+    )
     def test_anchors(self, name, count):
         """As many as the published networks have rows; cell by cell, the finer map first."""
         spec = SPECS[name]

@@ -50,10 +50,14 @@ def test_to_picture_by_hand():
     """A quarter turn clockwise: what is right in the crop is below in the picture."""
     squares = torch.tensor([[100.0, 50.0, 20.0, math.pi / 2]])
     found = to_picture(torch.tensor([[[10.0, 5.0, 3.0], [5.0, 5.0, 0.0]]]), squares, 10)
-    assert torch.allclose(found, torch.tensor([[[100.0, 60.0, 6.0], [100.0, 50.0, 0.0]]]), atol=1e-4)
+    assert torch.allclose(
+        found, torch.tensor([[[100.0, 60.0, 6.0], [100.0, 50.0, 0.0]]]), atol=1e-4
+    )
 
 
 def test_turn_is_from_x_to_y():
     assert torch.allclose(
-        turn(torch.tensor([1.0, 0.0]), torch.tensor(math.pi / 2)), torch.tensor([0.0, 1.0]), atol=1e-6
+        turn(torch.tensor([1.0, 0.0]), torch.tensor(math.pi / 2)),
+        torch.tensor([0.0, 1.0]),
+        atol=1e-6,
     )

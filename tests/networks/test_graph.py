@@ -48,9 +48,15 @@ class TestGraph:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            (lambda f: f["operations"][0].update(kind="exec"), "'exec' that this version does not know"),
+            (
+                lambda f: f["operations"][0].update(kind="exec"),
+                "'exec' that this version does not know",
+            ),
             (lambda f: f["operations"][0]["settings"].pop("pads"), "does not know"),
-            (lambda f: f["operations"][0].update(inputs=["nothing"]), "takes a value that nothing makes"),
+            (
+                lambda f: f["operations"][0].update(inputs=["nothing"]),
+                "takes a value that nothing makes",
+            ),
             (lambda f: f.update(outputs=["nothing"]), "an output that nothing makes"),
             (lambda f: f.pop("size"), "not the description of a network"),
         ],
@@ -77,7 +83,10 @@ class TestGraph:
 class TestPrecision:
     @pytest.mark.parametrize(
         ("dtype", "most"),
-        [(torch.bfloat16, 0.02), (torch.float16, 0.002)],  # measured 0.006 and 0.0005 of the largest
+        [
+            (torch.bfloat16, 0.02),
+            (torch.float16, 0.002),
+        ],  # measured 0.006 and 0.0005 of the largest
     )
     def test_lower(self, dtype, most, images):
         """Close to float32, in float32, with the last layers as they were."""

@@ -1,4 +1,4 @@
-"""Faces of whole pictures: drawn heads, which stand-ins for the networks know, and the real networks if here."""
+"""Faces of whole pictures: drawn heads, which stand-ins know, and the real networks if here."""
 
 import math
 

