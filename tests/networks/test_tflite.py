@@ -78,7 +78,7 @@ class TestAllKinds:
         rows, maps = run(t.small_model(), images)
         assert rows.shape == (3, 16, 3) and maps.shape == (3, 16, 6)
         alone, _ = run(t.small_model(), images[1:2])
-        assert torch.allclose(alone[0], rows[1], atol=1e-6)
+        assert torch.allclose(alone[0], rows[1], atol=1e-4)
         assert torch.equal(rows[:, :8], rows[:, 8:])
 
     def test_first_layer_against_torch(self):
