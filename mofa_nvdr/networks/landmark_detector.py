@@ -101,7 +101,7 @@ class LandmarkDetector:
         ready = {name: n.to(self.device).lower(dtype) for name, n in networks.items()}
         self._detector = BoxDetector(ready["full_range"], SPECS["full_range"])
         self._mesh = FaceMesh(ready["landmarks"], ready["iris"], dtype)
-        self.score, self.flag, self.sure = 0.5, 0.5, 0.75
+        self.score, self.flag, self.sure = 0.5, 0.5, 0.8
 
     @staticmethod
     def load(
