@@ -278,7 +278,7 @@ def write_index(shard: Shard) -> None:
     }
     lines = [header] + [{"key": key, "members": members} for key, members in shard.samples]
     path = index_path(shard.path)
-    with replacing(path, several=True) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.linear import linear_model
-from mofa_nvdr.system.files import replacing, usual_mode
+from mofa_nvdr.system.files import replacing_by_library
 
 FORMAT = "mofa-nvdr face model 1"
 NUM_LANDMARKS = 68
@@ -242,9 +242,11 @@ class FaceModel(nn.Module):
             "expression_names": json.dumps(list(self.named_expressions)),
             "region_names": json.dumps(list(self.region_names)),
         }
-        with replacing(path) as temporary:
-            with usual_mode(temporary):
+        try:
+            with replacing_by_library(path) as temporary:
                 save_file(arrays, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot write the face model ({error})") from None
 
 
 def _names(metadata: dict[str, str], key: str) -> list[str]:

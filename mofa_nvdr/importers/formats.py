@@ -155,15 +155,10 @@ def import_file(
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: no such folder {out.parent}")
     model, notes = import_model(name, path, options)
-    temporary = out.with_name(out.name + ".part")
     try:
-        model.save(temporary)
-        temporary.replace(out)
-    except Exception as error:  # OSError, or safetensors' own
-        raise ValueError(f"--out {out}: cannot write there ({error})") from None
-    finally:
-        for left in (temporary, temporary.with_name(temporary.name + ".tmp")):
-            left.unlink(missing_ok=True)
+        model.save(out)
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     sizes = model.layout
     print(
         f"{out}: {model.name}, {model.num_vertices} vertices, {len(model.triangles)} triangles, "

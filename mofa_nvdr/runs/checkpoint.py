@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mofa_nvdr.networks.spec import EncoderSpec
-from mofa_nvdr.system.files import replacing, usual_mode
+from mofa_nvdr.system.files import replacing, replacing_by_library
 
 FORMAT = "mofa-nvdr checkpoint 1"
 BEST = "best.safetensors"
@@ -72,11 +72,10 @@ def save_checkpoint(
     tensors |= _random_states()
     tensors = {key: value.contiguous().clone() for key, value in tensors.items()}
     try:
-        with replacing(path) as temporary:
+        with replacing_by_library(path) as temporary:
             text = json.dumps(metadata)
             header = {"format": FORMAT, "metadata": text, "crc32": _checksum(tensors, text)}
-            with usual_mode(temporary):
-                save_file(tensors, temporary, header)
+            save_file(tensors, temporary, header)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
         _sync_folder(path.parent)
