@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mofa_nvdr.importers.foreign import ImportOptions, ModelFileError
+from mofa_nvdr.system.budget import words_of
 
 if TYPE_CHECKING:
     from mofa_nvdr.face.model import FaceModel
@@ -105,8 +106,10 @@ def import_model(
         with np.errstate(all="ignore"):  # what is not finite is found by looking
             foreign = _call(key, "read", path, options)
             return face_model(foreign, options, path)
-    except np.linalg.LinAlgError as error:
-        raise ModelFileError(f"{path}: its numbers form no face ({error})") from None
+    except ModelFileError:
+        raise
+    except (ValueError, ArithmeticError, LookupError) as error:  # of numbers that fit by chance
+        raise ModelFileError(f"{path}: its numbers form no face ({words_of(error)})") from error
     except MemoryError:
         raise ModelFileError(f"{path}: too large for this machine's memory") from None
 
