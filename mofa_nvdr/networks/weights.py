@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
@@ -12,10 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mofa_nvdr.networks.trunks import Trunk, VGGFace
+from mofa_nvdr.system.budget import Budget, printable, words_of
 
 logger = logging.getLogger(__name__)
 
 _IMAGENET_CLASSES = 1000
+_LONGEST_LIST = 40_000  # characters; the keys of a trunk are some 10,000
 
 
 def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
@@ -62,7 +65,11 @@ def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
             and not state[key].isfinite().all()
         ],
     }
-    found = [f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys]
+    found = [
+        f"{len(keys)} {kind}: {printable(', '.join(keys), _LONGEST_LIST)}"
+        for kind, keys in problems.items()
+        if keys
+    ]
     if found:
         raise ValueError(f"{path}: not the weights of {type(trunk).__name__}; " + "; ".join(found))
     trunk.load_state_dict(state, strict=False)
@@ -99,9 +106,11 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file")
     try:
+        Budget(path)
         if path.suffix == ".safetensors":
             state = load_file(path)
         elif path.suffix in (".pth", ".pt"):
+            _check_container(path)
             with warnings.catch_warnings():
                 # torch's doubts about other pickles; whether it could read one shows in what follows.
                 warnings.filterwarnings("ignore", "Detected pickle protocol")
@@ -111,7 +120,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     except ValueError:
         raise
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: cannot read the weights: {_first_line(error)}") from error
+        raise ValueError(f"{path}: cannot read the weights: {words_of(error)}") from error
     except Exception as error:  # torch.load raises whatever zip, pickle and its own reader raise
         raise ValueError(
             f"{path}: not a file of plain tensors, or damaged ({type(error).__name__})"
@@ -126,5 +135,20 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _check_container(path: Path) -> None:
+    """Refuse what torch.load would unpack beyond the file's own bytes, or to another place on the disk.
+
+    Raises:
+        ValueError: neither torch's archive nor a pickle, or an archive whose members are compressed.
+    """
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start == b"PK":
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            Budget(path).members(len(members))
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise ValueError(f"{path}: its members are compressed, which torch does not write")
+            Budget(path).take("the archive", sum(member.file_size for member in members))
+    elif start[:1] != b"\x80":  # torch unpacks old tar archives into a folder of their choice
+        raise ValueError(f"{path}: not a file of plain tensors, or damaged")
