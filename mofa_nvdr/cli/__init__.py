@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mofa_nvdr import __version__
-from mofa_nvdr.system.notes import plain_warnings, show_notes
+from mofa_nvdr.system.notes import one_line, plain_warnings, show_notes
 
 COMMANDS = {
     "preprocess": "find and crop the faces in photographs",
@@ -54,7 +54,12 @@ def main(args: list[str] | None = None) -> int:
         # A programming error shows as one of these too: the variable brings the traceback back.
         if os.environ.get("MOFA_NVDR_TRACEBACK"):
             raise
-        return _fail(" ".join(str(error).split()))
+        return _fail(str(error) or type(error).__name__)
+    except (MemoryError, RecursionError) as error:  # of what no budget foresaw
+        if os.environ.get("MOFA_NVDR_TRACEBACK"):
+            raise
+        what = "memory" if isinstance(error, MemoryError) else "depth"
+        return _fail(f"{args[0]}: the machine's {what} does not suffice for what these files ask for")
     return 0
 
 
@@ -105,5 +110,5 @@ def _overview() -> str:
 def _fail(message: str) -> int:
     rank = int(os.environ.get("RANK", "0"))  # of torchrun
     process = f"process {rank}: " if rank else ""
-    print(f"mofa-nvdr: {process}{message}", file=sys.stderr)
+    print(f"mofa-nvdr: {process}{one_line(message)}", file=sys.stderr)
     return 2

@@ -47,7 +47,9 @@ def read_npz(
     """
     budget = Budget(path, error=error)
     with open(path, "rb") as file:
-        if file.read(2) != b"PK":
+        if (start := file.read(6)) == b"\x93NUMPY":
+            raise NotArrays("a single array")
+        if start[:2] != b"PK":
             raise NotArrays("it is no archive of arrays")
         try:
             with zipfile.ZipFile(file) as archive:

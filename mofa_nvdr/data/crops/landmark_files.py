@@ -10,6 +10,8 @@ import numpy as np
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import DataError
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
+from mofa_nvdr.system.array_files import NotArrays, read_npz
+from mofa_nvdr.system.budget import MOST_TEXT
 
 
 def landmarks_of_folders(folders: set[Path]) -> dict[Path, list[np.ndarray]]:
@@ -72,6 +74,8 @@ def _read_points(file: Path) -> np.ndarray:
         if points.dtype.kind not in "fiu":
             raise ValueError(f"holds points of kind {points.dtype}, expected numbers")
         return points.astype(np.float64)
+    if file.stat().st_size > MOST_TEXT:
+        raise ValueError(f"more than the {MOST_TEXT} bytes that a text of landmarks may have")
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     if file.suffix == ".pts":
         text = text.partition("{")[2].partition("}")[0]
@@ -92,11 +96,8 @@ def _read_points(file: Path) -> np.ndarray:
 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
-    except OSError as error:
-        if error.strerror:
-            raise
+        return read_npz(path)
+    except NotArrays as error:
         raise ValueError("cannot read it as .npz without pickles") from error
-    except Exception as error:  # numpy, zipfile and zlib each raise their own on damaged files
-        raise ValueError("cannot read it as .npz without pickles") from error
+    except ValueError as error:  # of its budget, which names the file
+        raise ValueError(str(error).removeprefix(f"{path}: ")) from None
