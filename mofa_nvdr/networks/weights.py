@@ -21,6 +21,10 @@ _IMAGENET_CLASSES = 1000
 _LONGEST_LIST = 40_000  # characters; the keys of a trunk are some 10,000
 
 
+class _Refused(ValueError):
+    """A weights file that is not even opened; one line that names it."""
+
+
 def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
     """Fill a trunk from a file with torchvision's keys; its classification layer is left out.
 
@@ -106,7 +110,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file")
     try:
-        Budget(path)
+        Budget(path, error=_Refused)
         if path.suffix == ".safetensors":
             state = load_file(path)
         elif path.suffix in (".pth", ".pt"):
@@ -116,8 +120,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
                 warnings.filterwarnings("ignore", "Detected pickle protocol")
                 state = torch.load(path, map_location="cpu", weights_only=True)
         else:
-            raise ValueError(f"{path}: unknown kind of weights file, expected .safetensors or .pth")
-    except ValueError:
+            raise _Refused(f"{path}: unknown kind of weights file, expected .safetensors or .pth")
+    except _Refused:
         raise
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: cannot read the weights: {words_of(error)}") from error
@@ -146,9 +150,10 @@ def _check_container(path: Path) -> None:
     if start == b"PK":
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            Budget(path).members(len(members))
+            budget = Budget(path, error=_Refused)
+            budget.members(len(members))
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                raise ValueError(f"{path}: its members are compressed, which torch does not write")
-            Budget(path).take("the archive", sum(member.file_size for member in members))
+                raise _Refused(f"{path}: its members are compressed, which torch does not write")
+            budget.take("the archive", sum(member.file_size for member in members))
     elif start[:1] != b"\x80":  # torch unpacks old tar archives into a folder of their choice
-        raise ValueError(f"{path}: not a file of plain tensors, or damaged")
+        raise _Refused(f"{path}: not a file of plain tensors, or damaged")
