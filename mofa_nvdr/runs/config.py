@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,6 +142,23 @@ def check_config(config: TrainConfig) -> None:
             raise ConfigError(f"--{flag(name)} is {values[name]}, expected at most {MOST_SIDE}")
         if values[name] < 16 and not (name == "synthetic.size" and values[name] == 0):
             raise ConfigError(f"--{flag(name)} is {values[name]}, expected 16 or more")
+
+
+def check_loaded(config: TrainConfig, base: TrainConfig, names: Sequence[str]) -> None:
+    """As `check_config`; where the files `names`, which gave `base`, are wrong by themselves, it names them.
+
+    Raises:
+        ConfigError: values that no run can use.
+    """
+    try:
+        check_config(config)
+    except ConfigError as error:
+        try:
+            check_config(base)
+        except ConfigError as before:
+            if names and str(before) == str(error):
+                raise ConfigError(f"{' and '.join(names)}: {error}") from None
+        raise
 
 
 def dump_config(config: TrainConfig) -> str:

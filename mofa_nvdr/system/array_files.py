@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from mofa_nvdr.system.budget import Budget, printable, words_of
+from mofa_nvdr.system.budget import Budget, TooMuch, printable, words_of
 
 _KINDS = "biufcSU"  # numbers and texts
 
@@ -31,7 +31,7 @@ def npz_members(path: str | Path) -> dict[str, str]:
 def read_npz(
     path: str | Path,
     names: Collection[str] | None = None,
-    error: type[ValueError] = ValueError,
+    error: type[ValueError] = TooMuch,
 ) -> dict[str, np.ndarray]:
     """Arrays of numbers and texts of an .npz file.
 
@@ -66,7 +66,7 @@ def read_npz(
 def read_npy(
     source: str | Path | bytes,
     name: str | Path = "",
-    error: type[ValueError] = ValueError,
+    error: type[ValueError] = TooMuch,
 ) -> np.ndarray:
     """The array of an .npy file, or of its bytes.
 

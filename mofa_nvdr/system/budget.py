@@ -24,6 +24,10 @@ MOST_SIDE = 2048  # px of a picture that a file asks to render
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+class TooMuch(ValueError):
+    """A file that asks for more than its share; the message is one line that names it."""
+
+
 class Budget:
     """What is left of one file's share.
 
@@ -38,7 +42,7 @@ class Budget:
     """
 
     def __init__(
-        self, path: str | Path, size: int | None = None, error: type[ValueError] = ValueError
+        self, path: str | Path, size: int | None = None, error: type[ValueError] = TooMuch
     ) -> None:
         self.path, self._error = path, error
         size = os.stat(path).st_size if size is None else size
@@ -80,7 +84,7 @@ class Budget:
             )
 
 
-def read_text(path: str | Path, error: type[ValueError] = ValueError) -> str:
+def read_text(path: str | Path, error: type[ValueError] = TooMuch) -> str:
     """A small text file, UTF-8.
 
     Raises:

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from mofa_nvdr.system.budget import ALLOWANCE, MOST_BYTES, RATIO, Budget, printable, words_of
+from mofa_nvdr.system.budget import ALLOWANCE, MOST_BYTES, RATIO, Budget, TooMuch, printable, words_of
 
 _SECONDS = 10.0  # of processor time, and
 _SECONDS_PER_MB = 0.1  # as much again for each megabyte of the file
@@ -45,7 +45,7 @@ def read_arrays(
     module: str,
     path: str | Path,
     request: dict[str, Any],
-    error: type[ValueError] = ValueError,
+    error: type[ValueError] = TooMuch,
 ) -> dict[str, np.ndarray]:
     """What `module.main`, run in a limited child, hands over of a file.
 

@@ -65,7 +65,7 @@ def _archives(add, seeds: Path) -> None:  # noqa: ANN001
     ):
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(
-            header, {"descr": "<f4", "fortran_order": False, "shape": (300_000_000,)}
+            header, {"descr": "<f4", "fortran_order": False, "shape": (75_000_000,)}
         )
         out = io.BytesIO()
         with zipfile.ZipFile(seeds / seed) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
@@ -74,7 +74,7 @@ def _archives(add, seeds: Path) -> None:  # noqa: ANN001
                     new.writestr(name, old.read(name))
             with new.open(member, "w", force_zip64=True) as stream:
                 stream.write(header.getvalue())
-                for _ in range(400):
+                for _ in range(100):
                     stream.write(bytes(3_000_000))
         add(kind, seed, f"zeros {Path(seed).name}", out.getvalue())
     modes = {
