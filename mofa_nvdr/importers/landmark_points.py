@@ -66,8 +66,7 @@ def read_landmarks(path: Path, num_vertices: int) -> dict[int, int]:
             points = _of_text(read_text(path))
     except (ValueError, TypeError, ArithmeticError, OSError, RecursionError) as error:
         raise ModelFileError(
-            f"--landmarks {path}: expected 68 vertex indices counted from 0 "
-            f"({words_of(error)})"
+            f"--landmarks {path}: expected 68 vertex indices counted from 0 ({words_of(error)})"
         ) from None
     if not points or not all(0 <= k < NUM_LANDMARKS for k in points) or len(points) < 6:
         raise ModelFileError(

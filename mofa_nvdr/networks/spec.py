@@ -137,7 +137,9 @@ class EncoderSpec:
         if "schema" in facts:
             return EncoderSpec.from_json(facts)
         face_model, camera = _reference(facts["face_model"]), _camera(facts["camera"])
-        return EncoderSpec(str(facts.get("encoder", "")), None, {}, CodeLayout(), face_model, camera)
+        return EncoderSpec(
+            str(facts.get("encoder", "")), None, {}, CodeLayout(), face_model, camera
+        )
 
 
 def _size(name: str, value: Any, most: int = MOST_SIDE) -> int:

@@ -86,7 +86,13 @@ class Reconstructor:
         model, reference = trained.load(face_model, path.parent, f"{path}: trained with")
         try:
             encoder = make(model.layout)
-        except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:  # edited
+        except (
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # edited
             raise CheckpointError(
                 f"{path}: not a checkpoint that this version can read ({words_of(error, 300)})"
             ) from error

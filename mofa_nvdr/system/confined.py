@@ -22,7 +22,15 @@ from typing import IO, Any
 
 import numpy as np
 
-from mofa_nvdr.system.budget import ALLOWANCE, MOST_BYTES, RATIO, Budget, TooMuch, printable, words_of
+from mofa_nvdr.system.budget import (
+    ALLOWANCE,
+    MOST_BYTES,
+    RATIO,
+    Budget,
+    TooMuch,
+    printable,
+    words_of,
+)
 
 _SECONDS = 10.0  # of processor time, and
 _SECONDS_PER_MB = 0.1  # as much again for each megabyte of the file
@@ -144,7 +152,9 @@ def _ending(status: int, late: bool) -> str:
         return "reading it takes longer than any face model would"
     if status < 0:
         with contextlib.suppress(ValueError):
-            return f"its reader was ended by {signal.Signals(-status).name}: damaged, or made to do so"
+            return (
+                f"its reader was ended by {signal.Signals(-status).name}: damaged, or made to do so"
+            )
     return f"its reader ended with status {status}: damaged, or it asks for too much memory"
 
 

@@ -86,7 +86,10 @@ def main() -> int:
 
 def _tell(outcome: Outcome, keep: Path | None) -> None:
     case = outcome.case
-    print(f"{outcome.what}: {case.kind}, {case.label}, {case.seed}: {outcome.said.strip()[-600:]!r}", flush=True)
+    print(
+        f"{outcome.what}: {case.kind}, {case.label}, {case.seed}: {outcome.said.strip()[-600:]!r}",
+        flush=True,
+    )
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         label = "".join(c if c.isalnum() else "_" for c in f"{case.kind} {case.label}")

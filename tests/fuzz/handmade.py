@@ -29,7 +29,12 @@ def write_handmade(seeds: Path, folder: Path) -> list[tuple[str, str, Path]]:
     add("configuration", "options.yaml", "deep.yaml", b"run: " + b"[" * 20_000)
     add("configuration", "options.yaml", "date.yaml", b"run: {steps: 2024-99-99}")
     add("configuration", "options.yaml", "size.yaml", b"data: {image_size: 200000}")
-    add("import landmarks", "landmarks.json", "inf.json", json.dumps([*range(67), float("inf")]).encode())
+    add(
+        "import landmarks",
+        "landmarks.json",
+        "inf.json",
+        json.dumps([*range(67), float("inf")]).encode(),
+    )
     add("import landmarks", "landmarks.json", "deep.json", b"[" * 100_000)
     _pickles(add)
     _archives(add, seeds)
@@ -68,7 +73,10 @@ def _archives(add, seeds: Path) -> None:  # noqa: ANN001
             header, {"descr": "<f4", "fortran_order": False, "shape": (75_000_000,)}
         )
         out = io.BytesIO()
-        with zipfile.ZipFile(seeds / seed) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        with (
+            zipfile.ZipFile(seeds / seed) as old,
+            zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new,
+        ):
             for name in old.namelist():
                 if name != member:
                     new.writestr(name, old.read(name))
@@ -100,7 +108,9 @@ def _archives(add, seeds: Path) -> None:  # noqa: ANN001
 def _matlab(add) -> None:  # noqa: ANN001
     def saved(value: object, **more: object) -> bytes:
         stream = io.BytesIO()
-        scipy.io.savemat(stream, {"shapeMU": value, "shapePC": np.ones(3), **more}, do_compression=True)
+        scipy.io.savemat(
+            stream, {"shapeMU": value, "shapePC": np.ones(3), **more}, do_compression=True
+        )
         return stream.getvalue()
 
     cell = np.empty((1, 1), object)
@@ -111,7 +121,12 @@ def _matlab(add) -> None:  # noqa: ANN001
         cell = outer
     rest = {key: np.ones((3, 1)) for key in ("shapeEV", "texMU", "texPC", "texEV", "tl")}
     add("import bfm2009", "01_MorphableModel.mat", "cells.mat", saved(cell, **rest))
-    add("import bfm2009", "01_MorphableModel.mat", "zeros.mat", saved(np.zeros((12_000_000, 1)), **rest))
+    add(
+        "import bfm2009",
+        "01_MorphableModel.mat",
+        "zeros.mat",
+        saved(np.zeros((12_000_000, 1)), **rest),
+    )
     add("import bfm2009", "01_MorphableModel.mat", "deeper.mat", _nested(12_000))
 
 
@@ -156,12 +171,21 @@ def _hdf5(add, seeds: Path) -> None:  # noqa: ANN001
 
     def zeros(file: h5py.File) -> None:
         file.create_dataset(
-            "shape/model/mean", data=np.zeros(30_000_000, "f4"), compression="gzip", chunks=(10_000_000,)
+            "shape/model/mean",
+            data=np.zeros(30_000_000, "f4"),
+            compression="gzip",
+            chunks=(10_000_000,),
         )
 
     changed("zeros.h5", zeros)
-    changed("claims.h5", lambda file: file.create_dataset("shape/model/mean", (3 * 10**11,), "f4", chunks=(999,)))
-    changed("link.h5", lambda file: file.__setitem__("shape/model/mean", h5py.ExternalLink("/etc/passwd", "/")))
+    changed(
+        "claims.h5",
+        lambda file: file.create_dataset("shape/model/mean", (3 * 10**11,), "f4", chunks=(999,)),
+    )
+    changed(
+        "link.h5",
+        lambda file: file.__setitem__("shape/model/mean", h5py.ExternalLink("/etc/passwd", "/")),
+    )
 
 
 def _pictures(add) -> None:  # noqa: ANN001
@@ -187,8 +211,14 @@ def _safetensors(add, seeds: Path) -> None:  # noqa: ANN001
         header["mean_shape"]["shape"] = [header["mean_shape"]["shape"][0], 6]
 
     changed("bf16.safetensors", halves)
-    changed("name.safetensors", lambda header: header["__metadata__"].update(name="evil\nv 0 0 0\x1b[31m"))
-    changed("long.safetensors", lambda header: header["__metadata__"].update(expression_names="[" * 50_000))
+    changed(
+        "name.safetensors",
+        lambda header: header["__metadata__"].update(name="evil\nv 0 0 0\x1b[31m"),
+    )
+    changed(
+        "long.safetensors",
+        lambda header: header["__metadata__"].update(expression_names="[" * 50_000),
+    )
 
 
 def _shards(add, seeds: Path) -> None:  # noqa: ANN001

@@ -13,7 +13,20 @@ import numpy as np
 
 NUMBERS = (b"nan", b"inf", b"-inf", b"-1", b"0", b"1e999", b"4611686018427387904", b"99999999999999999999",
            b"1e-400", b"true", b"null", b"2024-99-99", b"[]", b'"x"')  # fmt: skip
-INTEGERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**40, 2**62, 2**63, 2**64 - 1)
+INTEGERS = (
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    2**40,
+    2**62,
+    2**63,
+    2**64 - 1,
+)
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?(e-?\d+)?")
 
 
@@ -130,7 +143,9 @@ def _archive(data: bytes, rng: random.Random) -> bytes:
 def _header(rng: random.Random) -> bytes:
     """The header of an array that claims any size, with few bytes behind it."""
     shape = tuple(rng.choice((0, 1, 3, 68, 2**20, 2**31, 2**40)) for _ in range(rng.randrange(4)))
-    kind = rng.choice(("<f4", "<f8", "<i8", "|O", "<U9", "|b1", "<c16", "<U100000000", "|V8", "<M8[s]"))
+    kind = rng.choice(
+        ("<f4", "<f8", "<i8", "|O", "<U9", "|b1", "<c16", "<U100000000", "|V8", "<M8[s]")
+    )
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         stream, {"descr": kind, "fortran_order": rng.random() < 0.5, "shape": shape}
@@ -150,7 +165,9 @@ def _other(value: np.ndarray, rng: random.Random) -> np.ndarray:
     if choice == 3:
         return np.zeros((0, *value.shape[1:]), value.dtype)
     if choice == 4:
-        return np.zeros(rng.choice((10**5, 3 * 10**6)), value.dtype if value.dtype.kind != "U" else "f8")
+        return np.zeros(
+            rng.choice((10**5, 3 * 10**6)), value.dtype if value.dtype.kind != "U" else "f8"
+        )
     if choice == 5 and value.dtype.kind in "iu":
         return np.full_like(value, rng.choice((0, 1, 2**7 - 1)))
     if choice == 6 and value.dtype.kind == "U":
@@ -166,9 +183,13 @@ def _safetensors(data: bytes, rng: random.Random) -> bytes:
     name = rng.choice(tensors)
     choice = rng.randrange(8)
     if choice == 0:
-        header[name]["dtype"] = rng.choice(("BF16", "F16", "F8_E4M3", "I64", "BOOL", "F64", "U8", "C64", "x"))
+        header[name]["dtype"] = rng.choice(
+            ("BF16", "F16", "F8_E4M3", "I64", "BOOL", "F64", "U8", "C64", "x")
+        )
     elif choice == 1:
-        header[name]["shape"] = rng.choice(([], [0], [2**40], [1, 2**62, 2], header[name]["shape"][::-1]))
+        header[name]["shape"] = rng.choice(
+            ([], [0], [2**40], [1, 2**62, 2], header[name]["shape"][::-1])
+        )
     elif choice == 2:
         del header[name]
     elif choice == 3:
@@ -177,7 +198,13 @@ def _safetensors(data: bytes, rng: random.Random) -> bytes:
         key = rng.choice(list(header["__metadata__"]))
         text = header["__metadata__"][key]
         header["__metadata__"][key] = rng.choice(
-            ("", "[" * 3000, "\n\x1b[31m", "\ud800", _digits(text.encode(), rng).decode("utf-8", "replace"))
+            (
+                "",
+                "[" * 3000,
+                "\n\x1b[31m",
+                "\ud800",
+                _digits(text.encode(), rng).decode("utf-8", "replace"),
+            )
         )
     elif choice == 5 and "__metadata__" in header:
         text = header["__metadata__"].get("metadata")
@@ -205,4 +232,20 @@ def _edited(value: object, rng: random.Random) -> object:
     if isinstance(value, list) and value and rng.random() < 0.7:
         at = rng.randrange(len(value))
         return [*value[:at], _edited(value[at], rng), *value[at + 1 :]]
-    return rng.choice((None, -1, 0, 1e308, float("inf"), float("nan"), 2**62, 20_000, "x", "\x1b[31m\n", [], {}, True))
+    return rng.choice(
+        (
+            None,
+            -1,
+            0,
+            1e308,
+            float("inf"),
+            float("nan"),
+            2**62,
+            20_000,
+            "x",
+            "\x1b[31m\n",
+            [],
+            {},
+            True,
+        )
+    )

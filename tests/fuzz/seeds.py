@@ -100,9 +100,11 @@ def write_seeds(folder: Path) -> dict[str, Kind]:
     )
     kinds["face model"] = Kind(
         ("cap.safetensors", "textured.safetensors"),
-        lambda file, out: ["export", str(file), "--color", "vertex", "--out", str(out / "a.ply")]
-        if len(file.read_bytes()) % 2
-        else ["model", "info", str(file)],
+        lambda file, out: (
+            ["export", str(file), "--color", "vertex", "--out", str(out / "a.ply")]
+            if len(file.read_bytes()) % 2
+            else ["model", "info", str(file)]
+        ),
     )
     kinds["parameters"] = Kind(
         ("face.npz",),
@@ -291,9 +293,7 @@ def _corpus(folder: Path) -> Kind:
     names = [f"{k}.png" for k in range(3)]
     for name in names:
         shutil.copy(folder / "p.png", corpus / name)
-    (corpus / "index.csv").write_text(
-        "file,split\n" + "".join(f"{name},train\n" for name in names)
-    )
+    (corpus / "index.csv").write_text("file,split\n" + "".join(f"{name},train\n" for name in names))
     points = np.full((3, 68, 2), 20, np.float32)
     (corpus / "landmarks68.npz").write_bytes(npz_bytes(files=np.array(names), lm68=points))
     codes = np.zeros((3, 9), np.float32)

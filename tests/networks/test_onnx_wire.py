@@ -27,7 +27,11 @@ class TestNamesOtherFiles:
         ],
     )
     def test_wherever_the_tensor_is(self, path):
-        for inside, expected in ((field(13, ENTRY), True), (field(14, 1), True), (field(14, 0), False)):
+        for inside, expected in (
+            (field(13, ENTRY), True),
+            (field(14, 1), True),
+            (field(14, 0), False),
+        ):
             body = field(8, b"name") + inside
             for number in reversed(path):
                 body = field(number, body)

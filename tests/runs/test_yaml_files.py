@@ -16,8 +16,12 @@ class TestLoadYaml:
         assert load_yaml("a", "x: &a {y: 1}\nz: *a\n") == {"x": {"y": 1}, "z": {"y": 1}}
 
     def test_aliases_cost_what_they_stand_for(self):
-        lines = ["b0: &b0 [x, x]"] + [f"b{k}: &b{k} [{', '.join([f'*b{k - 1}'] * 9)}]" for k in range(1, 12)]
-        with pytest.raises(ConfigError, match="^a.yaml: more than 10000 values in it, aliases writt"):
+        lines = ["b0: &b0 [x, x]"] + [
+            f"b{k}: &b{k} [{', '.join([f'*b{k - 1}'] * 9)}]" for k in range(1, 12)
+        ]
+        with pytest.raises(
+            ConfigError, match="^a.yaml: more than 10000 values in it, aliases writt"
+        ):
             load_yaml("a.yaml", "\n".join(lines))
 
     @pytest.mark.parametrize(

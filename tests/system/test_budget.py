@@ -16,7 +16,9 @@ class TestBudget:
         room = Budget("a.npz", 0)
         room.take_array("x", (1000, 1000), 8)
         room.take_array("y", (7, 1000, 1000), 8)
-        with pytest.raises(ValueError, match=r"^a\.npz: z \[1000, 1000\] unfolds into 8 MB, with the"):
+        with pytest.raises(
+            ValueError, match=r"^a\.npz: z \[1000, 1000\] unfolds into 8 MB, with the"
+        ):
             room.take_array("z", (1000, 1000), 8)
         room.take_array("small", (100,), 8)  # what does not fit takes nothing
 
@@ -26,7 +28,9 @@ class TestBudget:
             Budget("a", 0).take_array("x", (2**40,), 0)
 
     def test_products_do_not_overflow(self):
-        with pytest.raises(ValueError, match=r"x \[4294967296, 4294967296\] unfolds into 7.38e\+10 GB"):
+        with pytest.raises(
+            ValueError, match=r"x \[4294967296, 4294967296\] unfolds into 7.38e\+10 GB"
+        ):
             Budget("a", 0).take_array("x", (2**32, 2**32), 4)
 
     def test_negative(self):

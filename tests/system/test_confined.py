@@ -74,7 +74,9 @@ class TestReadArrays:
             read("refuse")
 
     def test_the_child_ends(self, read):
-        with pytest.raises(ReaderError, match="its reader was ended by SIGABRT: damaged, or made to"):
+        with pytest.raises(
+            ReaderError, match="its reader was ended by SIGABRT: damaged, or made to"
+        ):
             read("crash")
         with pytest.raises(ReaderError, match="its reader ended with status 3"):
             read("leave")

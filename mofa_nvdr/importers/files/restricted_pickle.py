@@ -135,7 +135,9 @@ def _counted(step: Callable[..., None]) -> Callable[..., None]:
     def counted(self: _Unpickler) -> None:
         self.steps += 1
         if self.steps > MOST_STEPS:
-            raise pickle.UnpicklingError(f"more than {MOST_STEPS} steps, and a face model has some hundred")
+            raise pickle.UnpicklingError(
+                f"more than {MOST_STEPS} steps, and a face model has some hundred"
+            )
         step(self)
 
     return counted
@@ -239,7 +241,9 @@ def plain(value: Any, budget: Budget, depth: int = 0) -> Any:
         return value
     state = getattr(value, "state", {})
     if {"data", "indices", "indptr", "_shape"} <= state.keys():
-        parts = {k: plain(state[k], budget, _DEPTH) for k in ("data", "indices", "indptr", "_shape")}
+        parts = {
+            k: plain(state[k], budget, _DEPTH) for k in ("data", "indices", "indptr", "_shape")
+        }
         return _dense(parts, budget)
     # chumpy keeps its numbers in x; what was derived from others keeps them too.
     kept = (plain(state.get(k), budget, depth + 1) for k in ("x", "_x", "a"))

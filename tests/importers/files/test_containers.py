@@ -104,7 +104,6 @@ class TestReadMat:
         with pytest.raises(ModelFileError, match=r"a\.mat: not a readable MATLAB file"):
             read_mat(path, ["a"])
 
-
     def test_no_numbers(self, tmp_path):
         """Structures and texts where numbers belong."""
         path = tmp_path / "a.mat"
