@@ -41,6 +41,8 @@ def main(args: list[str] | None = None) -> int:
         # For torch on Linux, which is not loaded yet. Its threads spin for some milliseconds after every
         # large operation; on few cores they take them from the kernels' threads. docs/benchmarks.md
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if hasattr(sys.stdout, "reconfigure"):  # names of files may hold bytes that are no characters
+        sys.stdout.reconfigure(errors="backslashreplace")
     show_notes()
     module = importlib.import_module(f"mofa_nvdr.cli.{args[0].replace('-', '_')}")
     try:

@@ -181,7 +181,7 @@ def restore_training(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor
 
 
 def _check_moments(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
-    """torch finds out in the middle of the first step that a moment fits no parameter."""
+    """Torch finds out in the middle of the first step that a moment fits no parameter."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, entries in state.items():
         if not 0 <= index < len(parameters):

@@ -86,9 +86,11 @@ def _archives(add, seeds: Path) -> None:  # noqa: ANN001
                     stream.write(bytes(3_000_000))
         add(kind, seed, f"zeros {Path(seed).name}", out.getvalue())
     modes = {
-        "template_vertex_positions": np.zeros((4, 3), "f4"), "vertex_identity_basis": np.zeros((40_000, 4, 3), "f4"),
-        "expression_basis": np.zeros((40_000, 4, 3), "f4"), "triangles": np.array([[0, 1, 2]]),
-    }  # fmt: skip
+        "template_vertex_positions": np.zeros((4, 3), "f4"),
+        "vertex_identity_basis": np.zeros((40_000, 4, 3), "f4"),
+        "expression_basis": np.zeros((40_000, 4, 3), "f4"),
+        "triangles": np.array([[0, 1, 2]]),
+    }
     out = io.BytesIO()
     np.savez_compressed(out, **modes)
     add("import gnm", "gnm_head.npz", "modes.npz", out.getvalue())
