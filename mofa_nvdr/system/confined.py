@@ -128,7 +128,7 @@ def _receive(pipe: IO[bytes], budget: Budget) -> dict[str, np.ndarray]:
         budget.take_array(printable(name, 80), tuple(shape), np.dtype(kind).itemsize)
     for name, kind, shape in header["arrays"]:
         array: np.ndarray = np.empty(shape, np.dtype(kind))
-        view = memoryview(array.reshape(-1).view(np.uint8))
+        view = array.reshape(-1).view(np.uint8).data
         done = 0
         while done < len(view):
             count = pipe.readinto(view[done:])  # type: ignore[attr-defined]
@@ -186,7 +186,7 @@ def serve(
         header, arrays = _refusal(words_of(error)), []
     out.write(struct.pack("<Q", len(header)) + header)
     for _, value in arrays:
-        out.write(memoryview(value.reshape(-1).view(np.uint8)))
+        out.write(value.reshape(-1).view(np.uint8).data)
     out.flush()
     os._exit(0)  # what a damaged file has done to the library need not be taken apart
 

@@ -148,7 +148,7 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, file: IO[bytes], size: int, budget: Budget) -> None:
         self.steps, self._budget = 0, budget
-        super().__init__(_Stream(file, size), encoding="latin1")  # type: ignore[arg-type]
+        super().__init__(_Stream(file, size), encoding="latin1")
 
     dispatch = {  # noqa: RUF012
         code: _counted(step) for code, step in pickle._Unpickler.dispatch.items()
