@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from mofa_nvdr import __version__
 from mofa_nvdr.apply.mesh_files import Mesh, glb_bytes, mtl_bytes, obj_bytes, ply_bytes
 from mofa_nvdr.apply.parameters import load_face
+from mofa_nvdr.apply.provenance import check_free, origin_of
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry
@@ -97,6 +99,7 @@ def export_file(
     out: str | Path,
     face_model: str | Path = "",
     options: ExportOptions | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Export a reconstructed face, or a model's average face, for other programs.
 
@@ -108,12 +111,14 @@ def export_file(
         out: .obj, .ply or .glb; its folder must exist.
         face_model: the model that the parameters are for; empty: the one that the file names.
         options: None: the defaults.
+        overwrite: replace files that came of something else too (provenance.py).
 
     Returns:
         The files written, `out` last.
 
     Raises:
-        ValueError: a file can't be read, is another face model's, or an option doesn't fit.
+        ValueError: a file can't be read, is another face model's, or an option doesn't fit; or a file of
+            that name is there and no earlier export of the same face.
     """
     out = Path(out)
     if out.suffix.lower() not in FORMATS:
@@ -125,12 +130,16 @@ def export_file(
         face = load_face(source, str(face_model), models)
         model = models[face.face_model[1]]
         code, camera, subject = face.code, face.camera, f"the face of {Path(source).name}"
+        origin = origin_of(face)
     else:
         model = FaceModel.load(source)
         code, camera, subject = model.layout.zeros(), Camera(), "the average face"
+        origin = origin_of(model)
     options = (options or ExportOptions()).resolved(out, model)
     mesh = make_mesh(model, code, camera, options, with_targets=out.suffix.lower() == ".glb")
-    contents = _contents(mesh, out, model)
+    mesh = dataclasses.replace(mesh, comments=(*mesh.comments, origin))
+    contents = _contents(mesh, out, model, origin)
+    check_free(out, contents, origin, overwrite)
     try:
         write_files(contents)
     except OSError as error:
@@ -258,7 +267,7 @@ def _comments(model: FaceModel, options: ExportOptions) -> tuple[str, ...]:
     )  # one line each, whatever is in the metadata
 
 
-def _contents(mesh: Mesh, out: Path, model: FaceModel) -> dict[Path, bytes]:
+def _contents(mesh: Mesh, out: Path, model: FaceModel, origin: str) -> dict[Path, bytes]:
     """The files of an export; the one that names the others last."""
     ending = out.suffix.lower()
     if ending == ".glb":
@@ -272,7 +281,7 @@ def _contents(mesh: Mesh, out: Path, model: FaceModel) -> dict[Path, bytes]:
     stem = "_".join(out.stem.split())
     material, texture = out.with_name(f"{stem}.mtl"), out.with_name(f"{stem}_texture.png")
     return {
-        texture: png_bytes(mesh.texture),
-        material: mtl_bytes(texture.name),
+        texture: png_bytes(mesh.texture, kind="texture", comment=origin),
+        material: mtl_bytes(texture.name, [origin]),
         out: obj_bytes(mesh, material.name),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,10 +125,11 @@ def obj_bytes(mesh: Mesh, material_file: str = "") -> bytes:
     return ("\n".join(lines) + "\n").encode("utf-8")
 
 
-def mtl_bytes(texture_file: str) -> bytes:
+def mtl_bytes(texture_file: str, comments: Sequence[str] = ()) -> bytes:
     """The .mtl next to an .obj: the texture as it is, without light (illumination model 0)."""
     lines = [f"newmtl {MATERIAL}", "Ka 1 1 1", "Kd 1 1 1", "Ks 0 0 0", "d 1", "illum 0"]
-    return "\n".join([*lines, f"map_Kd {texture_file}", ""]).encode("utf-8")
+    lines = [*(f"# {line}" for line in comments), *lines, f"map_Kd {texture_file}", ""]
+    return "\n".join(lines).encode("utf-8")
 
 
 def ply_bytes(mesh: Mesh) -> bytes:
@@ -248,7 +249,10 @@ def glb_bytes(mesh: Mesh, copyright_line: str = "", generator: str = "mofa-nvdr"
             {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}
         ]
         document["images"] = [
-            {"mimeType": "image/png", "bufferView": buffer.view(png_bytes(mesh.texture))}
+            {
+                "mimeType": "image/png",
+                "bufferView": buffer.view(png_bytes(mesh.texture, kind="texture")),
+            }
         ]
     elif mesh.colors is not None:
         attributes["COLOR_0"] = buffer.accessor(

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from mofa_nvdr.apply.provenance import check_free, origin_of
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
@@ -211,6 +212,7 @@ def show_model(
     modes: int = 80,
     seed: int = 1,
     sheets: Sequence[str] = SHEETS,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write the sheets of a model into a folder, one PNG each.
 
@@ -223,12 +225,14 @@ def show_model(
         modes: most modes of each kind.
         seed: of the random people.
         sheets: which, of SHEETS.
+        overwrite: replace files that show something else too (provenance.py).
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: an option out of range, no such model, or the folder can't be written.
+        ValueError: an option out of range, no such model, or the folder can't be written; or a file of
+            a sheet's name is there and no earlier sheet of the same model.
     """
     if not 32 <= size <= 2048:
         raise ValueError(f"--size is {size}, expected 32 to 2048 pixels")
@@ -240,7 +244,8 @@ def show_model(
             f"--sheets: {repr(unknown[0]) if unknown else 'none'}, expected some of {', '.join(SHEETS)}"
         )
     model = FaceModel.load(model_name)
-    folder = Path(out)
+    folder, origin = Path(out), origin_of(model)
+    check_free(out, [folder / f"{name}.png" for name in sheets], origin, overwrite)
     counts = _counts(model, modes)
     written = []
     bar = tqdm(
@@ -253,7 +258,8 @@ def show_model(
                 print(f"{name}: left out, {model.name} has nothing to show there")
                 continue
             path = folder / f"{name}.png"
-            write_files({path: png_bytes(_draw(model, name, size, modes, seed, bar.update))})
+            picture = _draw(model, name, size, modes, seed, bar.update)
+            write_files({path: png_bytes(picture, kind="sheet", comment=origin)})
             written.append(path)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None

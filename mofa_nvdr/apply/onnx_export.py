@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from mofa_nvdr import __version__
 from mofa_nvdr.apply.reconstruction import image_paths
 from mofa_nvdr.data.crops.framing import FRAMING
-from mofa_nvdr.data.images import ImageError, read_image, resize_square
+from mofa_nvdr.data.images import ImageError, read_square
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.networks.onnx_encoder import FILE, INPUT, OUTPUTS, OnnxEncoder, dump_facts, require
 from mofa_nvdr.render.decoder import FaceDecoder
@@ -256,7 +256,7 @@ def _check_sets(
         crops, reasons = [], []
         for path in paths[:: -(-len(paths) // _PHOTOGRAPHS)]:  # evenly spaced
             try:
-                crops.append(torch.from_numpy(resize_square(read_image(path), size)))
+                crops.append(torch.from_numpy(read_square(path, size)[0]))
             except ImageError as error:
                 reasons.append(str(error))
         for reason in reasons if crops else ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from mofa_nvdr.system.files import replacing
 
 _PARTS = ("shape", "expression", "albedo", "rotation", "translation", "light")
 _TEXTS = ("face_model", "face_model_hash", "source")
-_FILE = "face_model_file"  # absent in files of earlier versions
+_LATER_TEXTS = ("face_model_file", "source_hash")  # absent in files of earlier versions
+_CERTAINTY = "certainty"  # so is this
 # Numbers next to the code, and their shapes.
 _NUMBERS: dict[str, tuple[int, ...]] = {
     "image_size": (2,),
@@ -42,7 +44,9 @@ class FaceParameters:
             is crop[:2] + point * crop[2] / S in the source.
         face_model: name and content hash of the face model.
         face_model_file: where the model was (reference.ModelReference.file); empty: unknown.
-        source: the picture's file name.
+        source: the picture's path below the folder that was given, with forward slashes.
+        source_hash: SHA-256 of the picture's file, in hexadecimal; empty: unknown.
+        certainty: that the picture shows a face there, 0 to 1 (certainty.py); NaN: unknown.
     """
 
     code: FaceCode
@@ -51,6 +55,8 @@ class FaceParameters:
     face_model: tuple[str, str]
     source: str
     face_model_file: str = ""
+    source_hash: str = ""
+    certainty: float = math.nan
 
     def save(self, path: str | Path) -> None:
         """Write the .npz, atomically.
@@ -90,6 +96,8 @@ class FaceParameters:
                 face_model_hash=np.array(self.face_model[1]),
                 face_model_file=np.array(self.face_model_file),
                 source=np.array(self.source),
+                source_hash=np.array(self.source_hash),
+                certainty=np.array(self.certainty, np.float64),
             )
 
 
@@ -117,7 +125,7 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
     for key, shape in _NUMBERS.items():
         if arrays[key].shape != shape:
             raise ValueError(f"{path}: {key} is {list(arrays[key].shape)}, expected {list(shape)}")
-    for key in (*_TEXTS, *([_FILE] if _FILE in arrays else [])):
+    for key in (*_TEXTS, *(key for key in _LATER_TEXTS if key in arrays)):
         if arrays[key].dtype.kind != "U" or arrays[key].ndim:
             raise ValueError(f"{path}: {key} is not a text")
     if arrays["crop"][2] <= 0:
@@ -144,8 +152,17 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     name, content_hash, source = (printable(arrays[key]) for key in _TEXTS)
-    file = printable(arrays.get(_FILE, ""))
-    return FaceParameters(code, camera, arrays["crop"], (name, content_hash), source, file)
+    file, source_hash = (printable(arrays.get(key, "")) for key in _LATER_TEXTS)
+    return FaceParameters(
+        code,
+        camera,
+        arrays["crop"],
+        (name, content_hash),
+        source,
+        file,
+        source_hash,
+        _certainty(path, arrays),
+    )
 
 
 def load_face(path: str | Path, given: str, models: dict[str, FaceModel]) -> FaceParameters:
@@ -169,6 +186,14 @@ def load_face(path: str | Path, given: str, models: dict[str, FaceModel]) -> Fac
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return face
+
+
+def _certainty(path: Path, arrays: dict[str, np.ndarray]) -> float:
+    """From 0 to 1; NaN where it was not measured."""
+    value = arrays.get(_CERTAINTY, np.array(math.nan))
+    if value.dtype.kind != "f" or value.ndim or not (np.isnan(value) or 0 <= value <= 1):
+        raise ValueError(f"{path}: {_CERTAINTY} is not a number from 0 to 1")
+    return float(value)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.apply.parameters import FaceParameters, load_face, load_parameters
+from mofa_nvdr.apply.provenance import check_free, origin_of
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.render.pictures import to_uint8, write_png
@@ -22,11 +23,13 @@ from mofa_nvdr.scene.lighting import rotate_sh, total_light
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.system.device import resolve_device
 from mofa_nvdr.system.files import replacing
+from mofa_nvdr.system.marks import mark
 
 _BACKGROUND = 0.13
 _FRAME_MS = 60
 _MOST_HEIGHT, _MOST_FRAMES = 8192, 10_000
 _WIDEST = 16  # times its height: a picture; what is beyond is a damaged file
+_KIND = "relit picture"
 
 
 @torch.no_grad()
@@ -71,6 +74,7 @@ def relight_files(
     image_size: int = 0,
     face_model: str = "",
     device: str = "auto",
+    overwrite: bool = False,
 ) -> Path:
     """Relight parameter files, side by side, into one PNG, or one GIF with `rotate`.
 
@@ -82,11 +86,12 @@ def relight_files(
         frames: pictures in one turn.
         image_size: height of the picture in pixels; 0: that of the reconstructions, the largest.
         face_model: the model that the parameters are for; empty: the one that each file names.
-        device: auto, cpu or cuda.
+        device: of system.device.resolve_device.
+        overwrite: replace a file that came of something else too (provenance.py).
 
     Raises:
-        ValueError: a file cannot be read, is another face model's, or `out` has the wrong ending or
-            cannot be written.
+        ValueError: a file cannot be read, is another face model's, or `out` has the wrong ending, is
+            there and no earlier picture of the same faces, or cannot be written.
         RuntimeError: CUDA asked for where there is none.
     """
     out = Path(out)
@@ -94,6 +99,8 @@ def relight_files(
     where = resolve_device(device)
     models: dict[str, FaceModel] = {}
     faces = [load_face(name, face_model, models) for name in files]
+    origin = origin_of(*faces)
+    check_free(out, [out], origin, overwrite)
     coefficients = _light(light)
     turns = torch.arange(frames) * (2 * math.pi / frames) if rotate else None
     height = image_size or max(face.camera.size[0] for face in faces)
@@ -103,7 +110,7 @@ def relight_files(
         decoder = FaceDecoder(model, camera=_resized(name, face.camera, height), frontal_only=False)
         strips.append(relight(decoder.to(where), face, coefficients, turns))
     try:
-        _write(out, np.concatenate(strips, axis=2))
+        _write(out, np.concatenate(strips, axis=2), origin)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     print(f"{len(faces)} {'face' if len(faces) == 1 else 'faces'} under {light}: {out}")
@@ -152,10 +159,11 @@ def _resized(source: str | Path, camera: Camera, height: int) -> Camera:
     )
 
 
-def _write(out: Path, pictures: np.ndarray) -> None:
+def _write(out: Path, pictures: np.ndarray, origin: str) -> None:
     """Write pictures [F, H, W, 3] as .png (the first) or .gif (all, in a loop), atomically."""
     with replacing(out) as temporary:
         if out.suffix.lower() == ".gif":
-            iio.imwrite(temporary, pictures, extension=".gif", duration=_FRAME_MS, loop=0)
+            more = {"duration": _FRAME_MS, "loop": 0, "comment": f"{mark(_KIND)} {origin}"}
+            iio.imwrite(temporary, pictures, extension=".gif", **more)
         else:
-            write_png(temporary, pictures[0])
+            write_png(temporary, pictures[0], kind=_KIND, comment=origin)

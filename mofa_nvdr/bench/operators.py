@@ -32,7 +32,7 @@ from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.phong import Phong, PhongLight, phong
 from mofa_nvdr.shaders.sh_lambert import sh_lambert
-from mofa_nvdr.system.device import resolve_device
+from mofa_nvdr.system.device import make_current, resolve_device
 from mofa_nvdr.system.files import replacing
 
 _WARM_UP = 2
@@ -136,6 +136,7 @@ def bench(
         if not values or min(values) < 1:
             raise ValueError(f"bench: {name} is {tuple(values)}, expected numbers of at least 1")
     target = resolve_device(device)
+    make_current(target)
     if out:
         Path(out).touch()  # better now than after minutes of work
     facts = machine_facts(target)

@@ -20,7 +20,7 @@ from mofa_nvdr.runs.build import make_decoder, make_encoder
 from mofa_nvdr.runs.config import check_config
 from mofa_nvdr.runs.options import ConfigError, TrainConfig, replace_options
 from mofa_nvdr.system import distributed
-from mofa_nvdr.system.device import peak_memory, resolve_device
+from mofa_nvdr.system.device import make_current, peak_memory, resolve_device
 from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.objective import Objective
 from mofa_nvdr.training.optimizer import make_optimizer
@@ -55,6 +55,7 @@ def bench_train(config: TrainConfig, repeats: int = 20, out: str = "") -> dict[s
         raise ConfigError(f"--repeats is {repeats}, expected at least 1")
     check_config(config)
     device = resolve_device(config.run.device)
+    make_current(device)
     if out:
         Path(out).touch()  # better now than after minutes of work
     with (

@@ -26,8 +26,15 @@ COMMANDS = {
 }
 
 
+# Exit statuses (docs/running.md). 1 is Python's own, for a fault of the program; 128 and more: a signal.
+MISTAKE, NOTHING_DONE, SOME_LEFT_OUT = 2, 3, 4
+
+
 def main(args: list[str] | None = None) -> int:
-    """Run a command; returns the exit status. Users' mistakes end in one line, not in a traceback."""
+    """Run a command; returns the exit status. Users' mistakes end in one line, not in a traceback.
+
+    A command's `run` returns its own status, or None for 0.
+    """
     args = sys.argv[1:] if args is None else args
     if not args or args[0] in ("-h", "--help"):
         print(_overview())
@@ -47,7 +54,7 @@ def main(args: list[str] | None = None) -> int:
     module = importlib.import_module(f"mofa_nvdr.cli.{args[0].replace('-', '_')}")
     try:
         with plain_warnings():
-            module.run(args[1:])
+            status: int | None = module.run(args[1:])
     except KeyboardInterrupt as stop:  # training.loop.Stopped saved before and says so
         if os.environ.get("RANK", "0") == "0":
             print(str(stop) or "stopped; the same command again resumes", file=sys.stderr)
@@ -56,7 +63,7 @@ def main(args: list[str] | None = None) -> int:
         # A programming error shows as one of these too: the variable brings the traceback back.
         if os.environ.get("MOFA_NVDR_TRACEBACK"):
             raise
-        return _fail(str(error) or type(error).__name__)
+        return _fail(str(error) or type(error).__name__, getattr(error, "exit_code", MISTAKE))
     except (MemoryError, RecursionError) as error:  # of what no budget foresaw
         if os.environ.get("MOFA_NVDR_TRACEBACK"):
             raise
@@ -64,7 +71,7 @@ def main(args: list[str] | None = None) -> int:
         return _fail(
             f"{args[0]}: the machine's {what} does not suffice for what these files ask for"
         )
-    return 0
+    return status or 0
 
 
 def parse(command: str, function: Callable[..., Any], args: list[str]) -> Any:
@@ -111,8 +118,8 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = MISTAKE) -> int:
     rank = int(os.environ.get("RANK", "0"))  # of torchrun
     process = f"process {rank}: " if rank else ""
     print(f"mofa-nvdr: {process}{one_line(message)}", file=sys.stderr)
-    return 2
+    return status

@@ -62,7 +62,7 @@ def bench(
     """Time the operators and whole decoder steps on this machine; `mofa-nvdr bench train`: training steps.
 
     Args:
-        device: auto, cpu or cuda
+        device: auto, cpu, cuda or cuda:N
         batch: images at once; several numbers are timed one after the other, here and below
         vertices: vertices of the operators' mesh; decoder steps use the built-in face
         resolution: side of the images in pixels

@@ -25,6 +25,7 @@ def export(
     neutral: bool = False,
     targets: str = "named",
     texture_size: int = 1024,
+    overwrite: bool = False,
 ) -> object:
     """Write a face as a mesh for other programs: .obj with .mtl and texture, .ply, or .glb.
 
@@ -41,12 +42,14 @@ def export(
         neutral: without the face's expression
         targets: morph targets of a .glb: named (expressions), modes (of the basis) or none
         texture_size: side of the texture in texels
+        overwrite: replace files that are there, whatever they came of; else only earlier exports of the
+            same face are replaced
     """
 
     def call() -> None:
         from mofa_nvdr.apply.export import ExportOptions, export_file
 
         options = ExportOptions(units, color, lit, posed, neutral, targets, texture_size)
-        export_file(face, out, face_model, options)
+        export_file(face, out, face_model, options, overwrite)
 
     return call

@@ -21,6 +21,7 @@ def show(
     modes: int = 80,
     seed: int = 1,
     sheets: tuple[str, ...] = (),
+    overwrite: bool = False,
 ) -> object:
     """Draw sheets of a face model: 36 random people, every mode, every named expression, tones, views.
 
@@ -31,11 +32,13 @@ def show(
         modes: most modes of each kind
         seed: of the random people
         sheets: which: people, shape, expression, albedo, named_expressions, tones, mean; empty: all
+        overwrite: replace pictures that are there, whatever they show; else only earlier sheets of the same
+            model are replaced
     """
 
     def call() -> None:
         from mofa_nvdr.apply.model_sheets import SHEETS, show_model
 
-        show_model(model, out, size, modes, seed, sheets or SHEETS)
+        show_model(model, out, size, modes, seed, sheets or SHEETS, overwrite)
 
     return call

@@ -23,6 +23,8 @@ def preprocess(
     turned: float = 0.9,
     score: float = 2.0,
     landmark_model: str = "",
+    detection_size: int = 1280,
+    max_megapixels: float = 250.0,
     workers: int = 2,
     shards: float = 0.0,
 ) -> object:
@@ -37,14 +39,19 @@ def preprocess(
         turned: largest turn of the head where landmarks are known (0 frontal, 1 nose beside an eye)
         score: least certainty of the face detector (about 1 to 12)
         landmark_model: .dat file of a dlib predictor of 68 landmarks, for faces that have none next to them
-        workers: photographs at once
+        detection_size: longer side in pixels of the copy in which faces are sought; faces narrower than about
+            1/60 of it are not found: raise it for large groups
+        max_megapixels: photographs with more megapixels are not read
+        workers: photographs at once; together they hold at most 2 GB of decoded ones, or one that is larger
         shards: also pack the crops into tar shards of about this many MB, in OUT/shards; 0: do not
     """
 
     def call() -> None:
         from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files
 
-        options = PreprocessOptions(size, smallest, sharpness, turned, score, landmark_model)
-        preprocess_files(list(photos), out, options, workers, shards)
+        options = PreprocessOptions(
+            size, smallest, sharpness, turned, score, landmark_model, detection_size
+        )
+        preprocess_files(list(photos), out, options, workers, shards, max_megapixels)
 
     return call

@@ -23,6 +23,7 @@ def relight(
     image_size: int = 0,
     face_model: str = "",
     device: str = "auto",
+    overwrite: bool = False,
 ) -> object:
     """Render predicted faces under another light.
 
@@ -36,12 +37,16 @@ def relight(
         image_size: height of the picture in pixels; 0: that of the reconstruction
         face_model: the face model that the parameters are for, 'default' or a .safetensors file; empty: the
             one that each file names
-        device: auto, cpu or cuda
+        device: auto, cpu, cuda or cuda:N
+        overwrite: replace a file that is there, whatever it came of; else only an earlier picture of the
+            same faces is replaced
     """
 
     def call() -> None:
         from mofa_nvdr.apply.relighting import relight_files
 
-        relight_files(list(files), light, out, rotate, frames, image_size, face_model, device)
+        relight_files(
+            list(files), light, out, rotate, frames, image_size, face_model, device, overwrite
+        )
 
     return call

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import os
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-MIN_SIDE = 16  # px; below, a face is not even a few samples wide
+from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, MIN_SIDE, ImageError, Picture
 
-_BACKGROUND = (128, 128, 128)
+__all__ = [
+    "MIN_SIDE",
+    "ImageError",
+    "central_square",
+    "coarsest",
+    "decode_square",
+    "read_image",
+    "read_square",
+    "resize_square",
+]
 
 
-class ImageError(ValueError):
-    """A picture that cannot be read or used; the message is one line that names the file."""
-
-
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+def read_image(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
     """Read a picture as RGB bytes [H, W, 3], row 0 at the top, the way a viewer shows it.
 
     The EXIF orientation is applied. Grey, palette, CMYK and one-bit pictures become RGB; 16-bit
@@ -27,61 +30,62 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     profiles are not applied: the numbers are taken as sRGB.
 
     Raises:
-        ImageError: no such file, not a picture, damaged or cut off, floating-point pixels, or a
-            side shorter than 16 px.
+        ImageError: no such file, not a picture, of a format that `picture_formats` does not name, damaged or
+            cut off, floating-point pixels, a side shorter than 16 px, or more pixels than `max_megapixels`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path}: no such file")
-    return _read(path, str(path))
+    with Picture(path, max_megapixels=max_megapixels) as picture:
+        return picture.read().pixels
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
+def read_square(
+    path: str | os.PathLike[str], size: int, max_megapixels: float = MAX_MEGAPIXELS
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """`resize_square` of a picture, decoded no larger than that takes.
+
+    Returns:
+        Bytes [size, size, 3], and the whole picture's height and width in px.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    with Picture(path, max_megapixels=max_megapixels) as picture:
+        return picture_square(picture, size), (picture.height, picture.width)
+
+
+def decode_square(
+    data: bytes, name: str, size: int, max_megapixels: float = MAX_MEGAPIXELS
+) -> tuple[np.ndarray, tuple[int, int]]:
     """The same for a picture that is in memory.
 
     Args:
         data: the file's bytes.
         name: what messages call it.
+        size: side of the result, px.
+        max_megapixels: larger pictures are refused.
 
     Raises:
         ImageError: as `read_image`.
     """
-    return _read(io.BytesIO(data), name)
+    with Picture(data, name, max_megapixels) as picture:
+        return picture_square(picture, size), (picture.height, picture.width)
 
 
-def _read(source: Path | io.BytesIO, name: str) -> np.ndarray:
-    try:
-        with Image.open(source) as image:
-            width, height = image.size
-            if min(width, height) >= MIN_SIDE:
-                return np.array(_to_rgb(ImageOps.exif_transpose(image)))
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from None
-    except Exception as error:  # each of Pillow's readers raises kinds of its own on damaged files
-        reason = (str(error).splitlines() or [""])[0].replace(repr(source), "it")
-        reason = reason.replace(repr(name), "it").strip()
-        raise ImageError(
-            f"{name}: cannot read this picture: {reason or type(error).__name__}"
-        ) from error
-    raise ImageError(
-        f"{name}: the picture is {width}x{height} px, too small to hold a face; "
-        f"expected at least {MIN_SIDE} px a side"
-    )
+def coarsest(side: float, size: int) -> int:
+    """The factor by which a square of `side` px may be reduced before it is brought to `size` px.
+
+    Twice the size is left for the antialiased rest of the way: the steps before then show nowhere.
+    """
+    return max(1, int(side / (2 * size)))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ImageError("floating-point pixels have no known white; save it as 8 or 16 bit")
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips at 255
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError("32-bit pixels have no known white; save it as 8 or 16 bit")
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        background = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
-        image = Image.alpha_composite(background, image)
-    return image.convert("RGB")
+def picture_square(picture: Picture, size: int) -> np.ndarray:
+    left, top, side = central_square(picture.height, picture.width)
+    part = picture.read(coarsest(side, max(size, 1)), (left, top, left + side, top + side))
+    if part.factor == 1:
+        return resize_square(part.pixels, size)
+    x, y, s = (left - part.left) / part.factor, (top - part.top) / part.factor, side / part.factor
+    whole = Image.fromarray(part.pixels)
+    return np.array(whole.resize((size, size), Image.Resampling.BICUBIC, (x, y, x + s, y + s)))
 
 
 def central_square(height: int, width: int) -> tuple[int, int, int]:

@@ -27,6 +27,7 @@ from mofa_nvdr.data.shards import (
     write_index,
 )
 from mofa_nvdr.system.files import replacing
+from mofa_nvdr.system.locks import locked
 
 _LONGEST_KEY = 80  # characters; USTAR names have 100
 
@@ -50,11 +51,17 @@ def write_shards(folder: str | os.PathLike[str], out: str, megabytes: float = 10
         DataError: the folder cannot be used.
         ValueError: megabytes not above 0.
         OSError: the shards cannot be written.
+        FolderInUse: another command writes them.
     """
     if not megabytes > 0:
         raise ValueError(f"shards: size is {megabytes} MB, expected more than 0")
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
+    with locked(target, "shards"):
+        return _write_shards(folder, target, megabytes * 1e6)
+
+
+def _write_shards(folder: str | os.PathLike[str], target: Path, most: float) -> list[Path]:
     written = []
     for split in SPLITS:
         try:
@@ -63,7 +70,7 @@ def write_shards(folder: str | os.PathLike[str], out: str, megabytes: float = 10
             if split == "train":
                 raise
             sources = []
-        plan = _plan(sources, megabytes * 1e6)
+        plan = _plan(sources, most)
         for number, group in enumerate(tqdm(plan, f"{split} shards", disable=None, unit="shard")):
             path = target / f"{split}-{number:05d}.tar"
             _write_shard(path, group)

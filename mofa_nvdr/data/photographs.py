@@ -7,19 +7,24 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mofa_nvdr.data.images import central_square, read_image, resize_square
+from mofa_nvdr.data.crops.landmark_checks import wrong_frame_of
+from mofa_nvdr.data.crops.landmark_shape import wrong_points, wrong_rows
+from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
+from mofa_nvdr.data.images import ImageError, central_square, picture_square
+from mofa_nvdr.data.listing import Inventory
+from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.array_files import NotArrays, read_npz
 from mofa_nvdr.system.budget import printable, words_of
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_CHECKED_SIZE = 640  # px, longer side of the copy in which landmarks are checked against the pixels
 SPLITS = ("train", "val")
 INDEX_FILE = "index.csv"
 LANDMARK_FILE = "landmarks68.npz"
@@ -58,17 +63,25 @@ class Corpus:
         path: the folder.
         split: "train" or "val".
         image_size: side S of the samples, px; see `resize_square`.
+        max_megapixels: larger pictures are not read.
 
     Attributes:
         files: where each sample is.
         has_landmarks: whether there are any landmarks.
         skipped: names of what was found unreadable so far, each once.
+        left_out: what else is in the folder and not read, in words; empty: nothing.
 
     Raises:
         ValueError: another split, or image_size below 1.
     """
 
-    def __init__(self, path: str | os.PathLike[str], split: str, image_size: int) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        split: str,
+        image_size: int,
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ) -> None:
         who = type(self).__name__
         if split not in SPLITS:
             raise ValueError(f"{who}: split is {split!r}, expected 'train' or 'val'")
@@ -78,9 +91,11 @@ class Corpus:
         self.path = Path(path)
         self.split = split
         self.image_size = image_size
+        self.max_megapixels = max_megapixels
         self.files: list[Path] = []
         self.has_landmarks = False
         self.skipped: list[str] = []
+        self.left_out = ""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -101,10 +116,32 @@ class Corpus:
             warnings.warn(f"skipped picture {len(self.skipped)}: {reason}", stacklevel=2)
 
     def _sample(
-        self, image: np.ndarray, known: np.ndarray | None, code: np.ndarray | None, path: Path
+        self,
+        square: tuple[np.ndarray, tuple[int, int]],
+        known: np.ndarray | None,
+        code: np.ndarray | None,
+        path: Path,
     ) -> Sample:
-        """Bring a picture and its landmarks [68, 3] (x, y, confidence; None: unknown) to the size."""
-        left, top, side = central_square(*image.shape[:2])
+        """A sample of what `read_square` gives and what is known of the whole picture.
+
+        Args:
+            square: pixels, and the picture's height and width.
+            known: landmarks [68, 3] (x, y, confidence) in px of the picture; None: unknown.
+            code: its true code.
+            path: where it is.
+
+        Raises:
+            ImageError: the landmarks cannot be those of the picture.
+        """
+        image, (height, width) = square
+        reason = ""
+        if (
+            known is not None and code is None
+        ):  # with a code, the landmarks are its own face model's
+            reason = wrong_points(known[:, :2], height, width)
+        if reason:
+            raise ImageError(f"{path}: its landmarks {reason}")
+        left, top, side = central_square(height, width)
         if known is None:
             landmarks = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
             confidence = np.zeros(NUM_LANDMARKS, np.float32)
@@ -112,28 +149,32 @@ class Corpus:
             corner = np.array([left, top], np.float32)
             landmarks = (known[:, :2] - corner) * np.float32(self.image_size / side)
             confidence = known[:, 2].copy()
-        return Sample(resize_square(image, self.image_size), landmarks, confidence, path, code)
+        return Sample(image, landmarks, confidence, path, code)
 
 
 class Photographs(Corpus):
     """The photographs under a folder, sorted by name; `dataset[i]` reads the i-th as a `Sample`.
 
-    Pictures (jpg, jpeg, png, bmp, webp, tif, tiff) are searched for in subfolders too, hidden files
-    left out. Three files in the folder are used when present, or in its parent when the folder is called
-    `images`; they name pictures relative to their own folder:
+    Pictures (`picture_formats.IMAGE_SUFFIXES`) are searched for in subfolders too; hidden ones, and those
+    that the package wrote as results, are left out (listing.py). Three files in the folder are used when
+    present, or in its parent when the folder is called `images`; they name pictures relative to their own
+    folder:
 
     * `index.csv`, columns `file` and `split` (and any others): which pictures belong to "train" and
       "val". Pictures not in it, or with another split, are left out. Without it about one picture
       in twenty, chosen by a hash of its name, is val, the same ones however many others come
       and go; see `split_by_name`.
     * `codes.npz`, of rendered faces: `files` [N] text and `codes` [N, size]; see `synthesize`.
-    * `landmarks68.npz`: `files` [N] text, `lm68` [N, 68, 2] iBUG landmarks in px of the picture,
-      NaN where unknown, and optionally `confidence` [N, 68] in [0, 1], else 1.
+    * `landmarks68.npz`: `files` [N] text, `lm68` [N, 68, 2] iBUG landmarks in px of the picture as a
+      viewer shows it, NaN where unknown, and optionally `confidence` [N, 68] in [0, 1], else 1. Where
+      half of the rows or more cannot be faces in that frame the table is refused; of fewer, their
+      pictures are.
 
     Args:
         path: the folder.
         split: "train" or "val". The val split may be empty, the train split not.
         image_size: side S of the samples, px; see `resize_square`.
+        max_megapixels: larger pictures are not read.
 
     Attributes:
         base: the folder to which names are relative.
@@ -148,25 +189,29 @@ class Photographs(Corpus):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], split: str = "train", image_size: int = 240
+        self,
+        path: str | os.PathLike[str],
+        split: str = "train",
+        image_size: int = 240,
+        max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
-        super().__init__(path, split, image_size)
+        super().__init__(path, split, image_size, max_megapixels)
         self.base = base = _find_base(self.path)
-        names = _find_pictures(self.path, base)
         index = base / INDEX_FILE
+        names, self.left_out = _find_pictures(self.path, base, index.is_file())
         splits = _read_index(index, names, self.path) if index.is_file() else split_by_name(names)
         self._names = [name for name in names if splits.get(name) == split]
         if split == "train" and not self._names:
             raise DataError(f"{index}: no picture under {self.path} has split 'train'")
         self.files = [base / name for name in self._names]
 
-        landmark_file = base / LANDMARK_FILE
-        self.has_landmarks = landmark_file.is_file()
-        self._landmarks = (
-            _read_landmarks(landmark_file, names, self.path) if self.has_landmarks else {}
-        )
         code_file = base / CODE_FILE
         self._codes = _read_codes(code_file) if code_file.is_file() else {}
+        landmark_file = base / LANDMARK_FILE
+        self.has_landmarks = landmark_file.is_file()
+        self._landmarks = {}
+        if self.has_landmarks:
+            self._landmarks = _read_landmarks(landmark_file, names, self.path, self._codes)
 
     def __getitem__(self, index: int) -> Sample:
         """Read one photograph.
@@ -176,8 +221,14 @@ class Photographs(Corpus):
             IndexError: no such index.
         """
         path, name = self.files[index], self._names[index]
-        image = read_image(path)
-        return self._sample(image, self.landmarks_of(name), self.code_of(name), path)
+        known = self.landmarks_of(name)
+        with Picture(path, "", self.max_megapixels) as picture:
+            if known is not None and picture.orientation != 1:
+                reason = wrong_frame_of([known[:, :2]], picture, _CHECKED_SIZE)
+                if reason:
+                    raise ImageError(f"{path}: its landmarks {reason}")
+            square = picture_square(picture, self.image_size), (picture.height, picture.width)
+        return self._sample(square, known, self.code_of(name), path)
 
     def landmarks_of(self, name: str) -> np.ndarray | None:
         """Landmarks [68, 3] (x, y, confidence) of a picture in its own px, by its name below `base`."""
@@ -233,28 +284,29 @@ def _has_metadata(folder: Path) -> bool:
     return (folder / INDEX_FILE).is_file() or (folder / LANDMARK_FILE).is_file()
 
 
-def _find_pictures(folder: Path, base: Path) -> list[str]:
-    """Sorted names of the pictures under a folder, relative to `base`, with forward slashes."""
-    names = []
-    unreadable: list[OSError] = []
-    for root, folders, files in os.walk(folder.absolute(), onerror=unreadable.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = Path(root).relative_to(base).as_posix()
-        prefix = "" if prefix == "." else f"{prefix}/"
-        names += [
-            prefix + name
-            for name in files
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        ]
-    which = ", ".join(sorted(f"{e.filename} ({e.strerror or e})" for e in unreadable))
-    if not names and unreadable:
+def _find_pictures(folder: Path, base: Path, listed: bool) -> tuple[list[str], str]:
+    """Sorted names of the pictures under a folder, relative to `base`, and what is not read, in words.
+
+    Args:
+        folder: where to look.
+        base: the folder to which names are relative, with forward slashes.
+        listed: there is an index, which says what counts.
+    """
+    inventory = Inventory()
+    found = inventory.photographs(folder.absolute(), listed=listed)
+    closed, account = inventory.closed, str(inventory)
+    which = ", ".join(sorted(f"{e.filename} ({e.strerror or e})" for e in closed))
+    if not found and closed:
         raise DataError(f"{folder}: no pictures that can be read; cannot look into {which}")
-    if not names:
+    if not found:
         kinds = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-        raise DataError(f"{folder}: no pictures here or in its subfolders ({kinds})")
-    if unreadable:
+        raise DataError(
+            f"{folder}: no pictures here or in its subfolders"
+            + (f"; {account}" if account else f" ({kinds})")
+        )
+    if closed:
         warnings.warn(f"{folder}: left out what cannot be looked into: {which}", stacklevel=3)
-    return sorted(names)
+    return sorted(path.relative_to(base).as_posix() for path in found), account
 
 
 def _check_known(path: Path, listed: list[str], names: list[str], folder: Path) -> None:
@@ -289,8 +341,10 @@ def _read_index(path: Path, names: list[str], folder: Path) -> dict[str, str]:
     return dict(rows)
 
 
-def _read_landmarks(path: Path, names: list[str], folder: Path) -> dict[str, np.ndarray]:
-    """Name -> [68, 3]: x, y, confidence."""
+def _read_landmarks(
+    path: Path, names: list[str], folder: Path, rendered: Container[str]
+) -> dict[str, np.ndarray]:
+    """Name -> [68, 3]: x, y, confidence; those of rendered pictures need not look like a face's."""
     files, landmarks, confidence = _load_landmark_arrays(path)
     num = len(files)
     expected: dict[str, tuple[np.ndarray, list[int], Callable[[np.ndarray], bool]]] = {
@@ -312,6 +366,14 @@ def _read_landmarks(path: Path, names: list[str], folder: Path) -> dict[str, np.
     listed = [str(name) for name in files]
     _check_known(path, listed, names, folder)
 
+    wrong = wrong_rows(landmarks)
+    wrong = {row: reason for row, reason in wrong.items() if listed[row] not in rendered}
+    if 2 * len(wrong) >= num and wrong:  # of fewer, `Corpus` refuses the pictures
+        row, reason = next(iter(wrong.items()))
+        raise DataError(
+            f"{path}: {len(wrong)} of {num} rows are no landmarks in px of their pictures as viewers show "
+            f"them: the points of {listed[row]!r} {reason}"
+        )
     known = np.isfinite(landmarks).all(-1)  # [N, 68]
     if confidence is None:
         confidence = np.ones((num, NUM_LANDMARKS), np.float32)

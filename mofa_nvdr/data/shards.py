@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from mofa_nvdr.data.images import ImageError, decode_image
+from mofa_nvdr.data.decoding import MAX_MEGAPIXELS
+from mofa_nvdr.data.images import ImageError, decode_square
 from mofa_nvdr.data.photographs import (
-    IMAGE_SUFFIXES,
     SPLITS,
     Corpus,
     DataError,
@@ -28,6 +28,7 @@ from mofa_nvdr.data.photographs import (
     Sample,
     split_by_name,
 )
+from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.array_files import NotArrays, read_npy
 from mofa_nvdr.system.files import replacing
@@ -57,7 +58,10 @@ class Shard:
 
 
 def open_corpus(
-    path: str | os.PathLike[str], split: str = "train", image_size: int = 240
+    path: str | os.PathLike[str],
+    split: str = "train",
+    image_size: int = 240,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Corpus:
     """The data set in a folder: `Shards` if there are .tar files in it, else `Photographs`.
 
@@ -65,7 +69,8 @@ def open_corpus(
         DataError: no such folder, or nothing in it that can be used.
         ValueError: another split, or image_size below 1.
     """
-    return (Shards if any(Path(path).glob("*.tar")) else Photographs)(path, split, image_size)
+    kind = Shards if any(Path(path).glob("*.tar")) else Photographs
+    return kind(path, split, image_size, max_megapixels)
 
 
 class Shards(Corpus):
@@ -80,6 +85,7 @@ class Shards(Corpus):
         path: the folder.
         split: "train" or "val". The val split may be empty, the train split not.
         image_size: side S of the samples, px; see `resize_square`.
+        max_megapixels: larger pictures are not read.
 
     Raises:
         DataError: no shards in the folder, or no samples for training in them.
@@ -87,9 +93,13 @@ class Shards(Corpus):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], split: str = "train", image_size: int = 240
+        self,
+        path: str | os.PathLike[str],
+        split: str = "train",
+        image_size: int = 240,
+        max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
-        super().__init__(path, split, image_size)
+        super().__init__(path, split, image_size, max_megapixels)
         paths = sorted(self.path.glob("*.tar"))
         if not paths:
             raise DataError(f"{self.path}: no .tar shards in this folder")
@@ -136,7 +146,7 @@ class Shards(Corpus):
             known[unknown] = (np.nan, np.nan, 0)
         code = _array(f"{name}.code.npy", parts["code.npy"]) if "code.npy" in parts else None
         return self._sample(
-            decode_image(parts[kind], f"{name}.{kind}"),
+            decode_square(parts[kind], f"{name}.{kind}", self.image_size, self.max_megapixels),
             known,
             None if code is None else code.astype(np.float32),
             self.files[index],

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.networks.trunks import TRUNKS, Trunk
 from mofa_nvdr.networks.weights import load_trunk_weights
+from mofa_nvdr.system.device import without_autocast
 
 # The code's parts as the head predicts them: Eq. 1's order, with the translation cut in two,
 # because depth has a learning rate of its own in the paper.
@@ -80,6 +81,14 @@ class CodeHead(nn.Module):
         self.register_buffer("scale", torch.cat(scale))
         assert len(self.scale) == layout.size
 
+    @property
+    def output_scale(self) -> dict[str, float]:
+        """Part of HEAD_PARTS -> its scale, as it is in the state; 1 for a part without numbers."""
+        sizes = [layer.out_features for layer in self.parts.values()]
+        parts = zip(HEAD_PARTS, self.scale.cpu().split(sizes))
+        # Seven digits: of float32's 0.3 that is 0.3.
+        return {name: float(f"{part[0]:.7g}") if len(part) else 1.0 for name, part in parts}
+
     def forward(self, features: Tensor) -> Tensor:
         """Features [B, in_features] to codes [B, layout.size]."""
         return torch.cat([self.parts[part](features) for part in HEAD_PARTS], 1) * self.scale
@@ -100,7 +109,8 @@ class Encoder(nn.Module):
 
     Attributes:
         precision: what the trunk computes with: torch.float32, or torch.bfloat16 by torch's autocast.
-            Weights, gradients and the last layer are float32 in any case.
+            Weights, gradients and the last layer are float32 in any case, in a torch.autocast around
+            the encoder too.
 
     Raises:
         ValueError: input_size is below the trunk's smallest.
@@ -152,11 +162,13 @@ class Encoder(nn.Module):
             )
         images = (images - self.mean) / self.std
         if self.precision == torch.float32:
-            return self.head(self.trunk(images))
-        with torch.autocast(images.device.type, self.precision):
             features = self.trunk(images)
+        else:
+            with torch.autocast(images.device.type, self.precision):
+                features = self.trunk(images)
         # The last layer's outputs are millimetres and radians: bfloat16 has three digits.
-        return self.head(features.float())
+        with without_autocast(images.device.type):
+            return self.head(features.to(self.head.scale.dtype))
 
     def resize(self, images: Tensor) -> Tensor:
         """Images at the size at which the trunk sees them; `forward` does it itself."""

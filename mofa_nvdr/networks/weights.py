@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mofa_nvdr.networks.trunks import Trunk, VGGFace
-from mofa_nvdr.system.budget import Budget, printable, words_of
+from mofa_nvdr.system.budget import Budget, words_of
 
 logger = logging.getLogger(__name__)
 
 _IMAGENET_CLASSES = 1000
-_LONGEST_LIST = 40_000  # characters; the keys of a trunk are some 10,000
+_NAMED = 5  # differences of each kind in a message
 
 
 class _Refused(ValueError):
@@ -34,11 +34,16 @@ def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
 
     Raises:
         ValueError: the file is missing, unreadable, or its keys or shapes are another network's;
-            every difference is listed in one line.
+            one line says how many, and names the first of each kind. Of a checkpoint it says to use --init.
     """
     names = getattr(trunk, "OTHER_NAMES", {})
     state = {}
-    for key, value in _read_weights(Path(path)).items():
+    weights = _read_weights(Path(path))
+    if any(key.startswith("encoder/head.") for key in weights):
+        raise ValueError(
+            f"{path}: a checkpoint of a run, not the weights of a trunk; --init takes its whole encoder"
+        )
+    for key, value in weights.items():
         layer, _, kind = key.rpartition(".")
         state[f"{names.get(layer, layer)}.{kind}" if layer else key] = value
     last_layer = {key: state[key] for key in state if key.startswith(f"{trunk.LAST_LAYER}.")}
@@ -69,11 +74,7 @@ def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
             and not state[key].isfinite().all()
         ],
     }
-    found = [
-        f"{len(keys)} {kind}: {printable(', '.join(keys), _LONGEST_LIST)}"
-        for kind, keys in problems.items()
-        if keys
-    ]
+    found = [f"{len(keys)} {kind}: {first_names(keys)}" for kind, keys in problems.items() if keys]
     if found:
         raise ValueError(f"{path}: not the weights of {type(trunk).__name__}; " + "; ".join(found))
     trunk.load_state_dict(state, strict=False)
@@ -91,6 +92,12 @@ def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
             path,
             len(bias),
         )
+
+
+def first_names(keys: list[str]) -> str:
+    """The first of them, and how many there are more."""
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return printable(", ".join(keys[:_NAMED])) + more
 
 
 def _is_plain(value: Tensor, like: Tensor) -> bool:

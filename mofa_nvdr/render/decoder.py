@@ -23,6 +23,7 @@ from mofa_nvdr.scene.lighting import total_light
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.shader import Shader
+from mofa_nvdr.system.device import in_full_precision
 
 RENDER_MODES = ("raster", "vertex")
 
@@ -73,6 +74,9 @@ class VertexFace:
 class FaceDecoder(nn.Module):
     """Analytic, differentiable decoder of face codes.
 
+    It computes in its face model's numbers (float32), in a torch.autocast around it too. Codes may be half or
+    bfloat16, as encoders give them there.
+
     Args:
         model: the face model; moves with the decoder.
         image_size: side of the square image in pixels. Ignored when a camera is given.
@@ -114,6 +118,7 @@ class FaceDecoder(nn.Module):
         self.triangles: Tensor
         self.register_buffer("triangles", triangles, persistent=False)
 
+    @in_full_precision
     def forward(
         self, code: Tensor | FaceCode, render_mode: str | None = None
     ) -> RasterFace | VertexFace:
@@ -132,6 +137,7 @@ class FaceDecoder(nn.Module):
             return self.shade_vertices(geometry)
         return self.rasterize(geometry)
 
+    @in_full_precision
     def geometry(self, code: Tensor | FaceCode) -> Geometry:
         """The face in camera space (Eqs. 2 and 3, then v_cam = R v + home + s)."""
         layout = self.model.layout
@@ -139,6 +145,7 @@ class FaceDecoder(nn.Module):
             code = layout.unpack(code)
         else:
             layout.check(code)
+        code = self._widened(code)
         # Rotating the points first and taking normals there equals rotating the normals, and is one step
         # cheaper: the paper's "T n" in Eq. 5 is the camera's rotation of the normals.
         vertices = self.place(code, self.model.vertices(code.shape, code.expression))
@@ -149,6 +156,7 @@ class FaceDecoder(nn.Module):
             total_light(code.light),
         )
 
+    @in_full_precision
     def rasterize(self, geometry: Geometry) -> RasterFace:
         """Raster mode: per-pixel shading of the rasterized G-buffer."""
         rendering = self.renderer(
@@ -161,6 +169,7 @@ class FaceDecoder(nn.Module):
         parts = {field.name: getattr(rendering, field.name) for field in fields(rendering)}
         return RasterFace(**parts, landmarks=self.landmarks(geometry))
 
+    @in_full_precision
     def shade_vertices(self, geometry: Geometry) -> VertexFace:
         """Vertex mode: F_i = [u_i, c_i] per vertex (Eq. 5)."""
         shader, vertices = self.renderer.shader, geometry.vertices
@@ -175,10 +184,12 @@ class FaceDecoder(nn.Module):
             landmarks=self.landmarks(geometry),
         )
 
+    @in_full_precision
     def landmarks(self, geometry: Geometry) -> Tensor:
         """Projected landmarks [B, 68, 2] in pixels."""
         return self.camera.project(geometry.vertices[:, self.model.landmarks])
 
+    @in_full_precision
     def points(self, code: FaceCode, index: Tensor) -> Tensor:
         """Some vertices of `geometry`, [B, N, 3] camera space, mm, without the work for the others.
 
@@ -186,12 +197,19 @@ class FaceDecoder(nn.Module):
             code: face codes.
             index: int64 [N], numbers of vertices.
         """
+        code = self._widened(code)
         return self.place(code, self.model.vertices(code.shape, code.expression, index))
 
+    @in_full_precision
     def place(self, code: FaceCode, points: Tensor) -> Tensor:
         """Points [B, N, 3] from model space to camera space, mm: where the code's pose puts them."""
         rotation = axis_angle_to_matrix(code.rotation)
         return self.camera.to_camera(points, rotation, code.translation)
+
+    def _widened(self, code: FaceCode) -> FaceCode:
+        """Codes of half and bfloat16 in the model's numbers; gradients go back in the codes' own."""
+        wide = self.model.mean_shape.dtype
+        return code.map(lambda part: part.to(wide) if part.dtype.itemsize < 4 else part)
 
     def code_zero(self, batch_size: int = 1) -> FaceCode:
         """The average face, frontal, in the training framing, under the ambient offset."""

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from mofa_nvdr.render.renderer import Rendering
+from mofa_nvdr.system.marks import KEY, mark
 
 PANEL_COLUMNS = ("input", "overlay", "geometry", "albedo", "shading")
 _PAPER = 0.13  # grey of empty pixels
@@ -64,9 +66,15 @@ def sheet(pictures: np.ndarray, columns: int) -> np.ndarray:
     return np.ascontiguousarray(cells.reshape(rows * height, columns * width, 3))
 
 
-def png_bytes(picture: np.ndarray) -> bytes:
-    """The PNG file of uint8 [H, W, 3]."""
-    return iio.imwrite("<bytes>", picture, extension=".png")
+def png_bytes(picture: np.ndarray, *, kind: str = "picture", comment: str = "") -> bytes:
+    """The PNG file of uint8 [H, W, 3], marked as the package's own (system/marks.py).
+
+    Args:
+        picture: its pixels.
+        kind: what it is called when it is found among photographs: "panel", "sheet".
+        comment: a text in it that is not shown.
+    """
+    return iio.imwrite("<bytes>", picture, extension=".png", pnginfo=_texts(kind, comment))
 
 
 def captioned(picture: np.ndarray, text: str) -> np.ndarray:
@@ -86,10 +94,20 @@ def captioned(picture: np.ndarray, text: str) -> np.ndarray:
     return np.concatenate([picture, np.asarray(strip)])
 
 
-def write_png(path: str | Path, picture: np.ndarray) -> None:
-    """Write uint8 [H, W, 3] as PNG.
+def write_png(
+    path: str | Path, picture: np.ndarray, *, kind: str = "picture", comment: str = ""
+) -> None:
+    """Write uint8 [H, W, 3] as PNG, marked and commented as `png_bytes` does.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    iio.imwrite(path, picture, extension=".png")
+    iio.imwrite(path, picture, extension=".png", pnginfo=_texts(kind, comment))
+
+
+def _texts(kind: str, comment: str) -> PngInfo:
+    info = PngInfo()
+    info.add_text(KEY, mark(kind))
+    if comment:
+        info.add_text("Comment", comment)
+    return info

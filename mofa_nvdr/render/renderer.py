@@ -25,6 +25,7 @@ from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.shaders.gbuffer import GBuffer, draw_mesh, make_gbuffer, shade_mesh
 from mofa_nvdr.shaders.sh_lambert import ShLambert
 from mofa_nvdr.shaders.shader import Shader
+from mofa_nvdr.system.device import in_full_precision
 
 RASTER_GRADIENTS = ("rendering", "surface")
 OUTLINE_GRADIENTS = ("none", "edges")
@@ -175,6 +176,7 @@ class FaceRenderer(nn.Module):
         self.shader = shader or ShLambert()
         self._context = default_dr.RasterizeContext()
 
+    @in_full_precision
     def forward(
         self,
         vertices: Tensor,

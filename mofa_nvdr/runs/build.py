@@ -20,7 +20,8 @@ def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
     """The configured encoder with its output scales and its precision."""
     size: int | str = config.encoder.size or "default"
     weights = config.encoder.weights or None
-    encoder = build_encoder(config.encoder.network, layout, weights, _output_scale(config), size)
+    scale = dataclasses.asdict(config.encoder.scale)
+    encoder = build_encoder(config.encoder.network, layout, weights, scale, size)
     encoder.precision = getattr(torch, config.encoder.precision)
     return encoder
 
@@ -32,15 +33,11 @@ def encoder_spec(
     return EncoderSpec(
         config.encoder.network,
         encoder.input_size,
-        _output_scale(config),
+        encoder.head.output_scale,  # with --init not the options': those of the other run
         encoder.layout,
         face_model,
         camera,
     )
-
-
-def _output_scale(config: TrainConfig) -> dict[str, float]:
-    return dataclasses.asdict(config.encoder.scale)
 
 
 def make_decoder(config: TrainConfig, model: FaceModel) -> FaceDecoder:

@@ -138,8 +138,8 @@ def spec_of(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) ->
         ) from error
 
 
-def find_checkpoint(run: str | Path) -> Path:
-    """The newest checkpoint of a run folder, or the file itself.
+def find_checkpoint(run: str | Path, option: str = "--checkpoint") -> Path:
+    """The newest checkpoint of a run folder, or the file itself; messages begin with `option`.
 
     Raises:
         CheckpointError: no such file or folder, or a folder without checkpoints.
@@ -148,10 +148,10 @@ def find_checkpoint(run: str | Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise CheckpointError(f"--checkpoint {run}: no such run folder or checkpoint file")
+        raise CheckpointError(f"{option} {run}: no such run folder or checkpoint file")
     found = list_checkpoints(path)
     if not found:
-        raise CheckpointError(f"--checkpoint {run}: no checkpoint-*.safetensors in this folder")
+        raise CheckpointError(f"{option} {run}: no checkpoint-*.safetensors in this folder")
     return found[-1]
 
 

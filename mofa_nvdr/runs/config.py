@@ -27,7 +27,7 @@ from mofa_nvdr.system.budget import MOST_SIDE, printable, read_text
 
 # Options that may change between the first command and one that resumes it.
 RESUME_MAY_CHANGE = (
-    "run.out", "run.steps", "run.device", "run.threads", "run.stop_after_skips",
+    "run.out", "run.steps", "run.device", "run.threads", "run.stop_after_skips", "data.max_megapixels",
     *(f"report.{option.name}" for option in dataclasses.fields(ReportOptions)),
 )  # fmt: skip
 # And where --out names the run: the ways out of losses that are not finite. Without --out another rate
@@ -35,7 +35,8 @@ RESUME_MAY_CHANGE = (
 OUT_MAY_CHANGE = ("optimizer.learning_rate", "optimizer.clip_gradient")
 
 _POSITIVE = (
-    "data.batch_size", "data.image_size", "report.log_every", "report.val_every", "report.sheet_every",
+    "data.batch_size", "data.image_size", "data.max_megapixels",
+    "report.log_every", "report.val_every", "report.sheet_every",
     "report.checkpoint_every", "report.keep_checkpoints", "run.stop_after_skips",
     "optimizer.learning_rate", "schedule.rate_after_warm_start", "synthetic.pose",
 )  # fmt: skip
@@ -127,15 +128,21 @@ def check_config(config: TrainConfig) -> None:
         raise ConfigError(
             f"{say('optimizer.weight_decay')}, but --optimizer.name is {config.optimizer.name}; give adamw"
         )
-    if config.loss.anchor > 0 and schedule.warm_start_steps == 0:
+    if config.encoder.init and config.encoder.weights:
+        raise ConfigError(
+            f"{say('encoder.init')} and {say('encoder.weights')}: both are what the encoder begins with; "
+            "give one"
+        )
+    begun = schedule.warm_start_steps > 0 or config.encoder.init != ""
+    if config.loss.anchor > 0 and not begun:
         raise ConfigError(
             f"{say('loss.anchor')}, but --schedule.warm-start-steps is 0 and there is nothing to hold on "
-            "to; give a warm start, or --loss.anchor 0"
+            "to; give a warm start, --init RUN, or --loss.anchor 0"
         )
-    if schedule.freeze_norm and schedule.warm_start_steps == 0:
+    if schedule.freeze_norm and not begun:
         raise ConfigError(
             "--schedule.freeze-norm, but --schedule.warm-start-steps is 0 and BatchNorm has no averages "
-            "to keep; give a warm start"
+            "to keep; give a warm start, or --init RUN"
         )
     for name in ("data.image_size", "synthetic.size"):
         if values[name] > MOST_SIDE:

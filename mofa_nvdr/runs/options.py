@@ -1,8 +1,9 @@
 """Training options in groups: each with its default, its unit and its meaning.
 
 An option has one name everywhere: `loss.mirror` in messages, `--loss.mirror` on the command line, `mirror`
-under `loss` in YAML, `config.loss.mirror` in Python. Those of the group `run`, `--data` and `--render-mode`
-need no group on the command line. Imports nothing heavy: `--help` must be quick.
+under `loss` in YAML, `config.loss.mirror` in Python. Those of the group `run`, `--data`,
+`--max-megapixels`, `--render-mode` and `--init` need no group on the command line. Imports nothing heavy:
+`--help` must be quick.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ class RunOptions:
     """'default' (built in) or a .safetensors face model"""
     seed: int = 0
     """seed of initial weights, order of images and augmentation"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """'auto' takes a CUDA GPU where torch and nvdiffrast can use one, else the CPU"""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N; 'auto' takes a CUDA GPU where torch and nvdiffrast can use one, else the
+    CPU"""
     threads: int = 0
     """CPU threads of a process; 0: torch's choice, or the cores shared among torchrun's processes"""
     stop_after_skips: int = 5
@@ -65,6 +67,10 @@ class DataOptions:
     """images in a step, over all processes"""
     flip: bool = True
     """mirror half of the photographs"""
+    max_megapixels: Annotated[float, tyro.conf.arg(name="max-megapixels", prefix_name=False)] = (
+        250.0
+    )
+    """photographs with more megapixels are not read"""
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,9 @@ class EncoderOptions:
     """the convolutional trunk"""
     weights: str = ""
     """weights file of the trunk (.safetensors or .pth, torchvision's names); empty: random"""
+    init: Annotated[str, tyro.conf.arg(name="init", prefix_name=False)] = ""
+    """run folder or checkpoint whose whole encoder this run begins with, its last layer and output scales
+    included; empty: none"""
     size: int = 0
     """side in pixels to which the encoder shrinks its input; 0: the trunk's own choice"""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -241,7 +250,12 @@ class TrainConfig:
 
 
 # Flags that are not their option's name; those of the group run are without "run." too.
-_SHORT = {"data.path": "data", "render.mode": "render-mode"}
+_SHORT = {
+    "data.path": "data",
+    "data.max_megapixels": "max-megapixels",
+    "render.mode": "render-mode",
+    "encoder.init": "init",
+}
 
 
 class ConfigError(ValueError):

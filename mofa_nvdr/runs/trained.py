@@ -67,7 +67,7 @@ class Reconstructor:
         Args:
             run: run folder, checkpoint, or, with runtime "onnx", an .onnx file.
             face_model: the model that the run was trained with; empty: see below.
-            device: auto, cpu or cuda.
+            device: auto, cpu, cuda or cuda:N.
             runtime: "torch", or "onnx": the encoder runs in ONNX Runtime, on the CPU.
 
         Without `face_model` the model is looked for where it was when the run began, and next to the run.

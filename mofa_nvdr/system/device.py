@@ -2,32 +2,83 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import os
+import re
 import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 
 from mofa_nvdr.dr.context import has_nvdiffrast
 
-DEVICES = ("auto", "cpu", "cuda")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of "auto", "cpu" or "cuda"; only "auto" may choose the CPU by itself.
+    """The device of "auto", "cpu", "cuda" or "cuda:N"; only "auto" may choose the CPU by itself.
 
     Raises:
-        ValueError: another name.
-        RuntimeError: "cuda" where torch sees no CUDA GPU.
+        ValueError: another name. "mps" is one: the decoder does not run there.
+        RuntimeError: a CUDA GPU that torch does not see.
     """
-    if name not in DEVICES:
-        raise ValueError(f"--device is {name!r}, expected one of {', '.join(DEVICES)}")
+    if name == "mps" or name.startswith("mps:"):
+        raise ValueError(
+            f"--device {name}: the decoder runs on CPUs and CUDA GPUs only; give --device cpu (in a program "
+            'the encoder alone may be there, its codes come back with code.to("cpu"))'
+        )
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise ValueError(f"--device is {name!r}, expected auto, cpu, cuda or cuda:N")
     if name == "auto":
         usable = torch.cuda.is_available() and has_nvdiffrast()
         return torch.device("cuda" if usable else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("--device cuda: torch sees no CUDA GPU here; use --device auto or cpu")
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"--device {name}: torch sees no CUDA GPU here; use --device auto or cpu"
+        )
+    if device.index is not None and device.index >= (count := torch.cuda.device_count()):
+        raise RuntimeError(
+            f"--device {name}: torch sees {count} CUDA {'GPU' if count == 1 else 'GPUs'} here, from cuda:0 on"
+        )
+    return device
+
+
+def make_current(device: torch.device) -> None:
+    """Let "cuda:N" be what torch means by "cuda": its random state and its memory are asked for without N."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
+def without_autocast(kind: str) -> contextlib.AbstractContextManager[object]:
+    """A block that computes in its tensors' own numbers, inside of torch.autocast too.
+
+    Args:
+        kind: the device's type, "cpu" or "cuda".
+    """
+    # Only where it is on: exporters can't trace the switch.
+    if kind not in ("cpu", "cuda") or not torch.is_autocast_enabled(kind):
+        return contextlib.nullcontext()
+    return torch.autocast(kind, enabled=False)
+
+
+def in_full_precision(method: _Method) -> _Method:
+    """A method that computes on its first tensor's device without autocast; the tensor may be in a dataclass.
+
+    Geometry in millimetres and positions in pixels need more than the three digits of bfloat16.
+    """
+
+    @functools.wraps(method)
+    def call(*args: Any, **more: Any) -> Any:
+        first = [*args[1:2], *more.values()][0]
+        tensor = first if isinstance(first, torch.Tensor) else next(iter(vars(first).values()))
+        with without_autocast(tensor.device.type):
+            return method(*args, **more)
+
+    return cast(_Method, call)
 
 
 def peak_memory() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Generator
 from contextlib import closing
 from typing import Any
@@ -18,6 +19,8 @@ from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.options import TrainConfig, count_synthetic
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.system import distributed
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingData:
@@ -40,8 +43,11 @@ class TrainingData:
             return
         if not config.data.path:  # the working directory, if it were a path
             raise DataError("--data is empty; give a folder of face crops, or 'synthetic'")
-        self.train_set = open_corpus(config.data.path, "train", config.data.image_size)
-        self.val_set = open_corpus(config.data.path, "val", config.data.image_size)
+        what = config.data.path, config.data.image_size, config.data.max_megapixels
+        self.train_set = open_corpus(what[0], "train", *what[1:])
+        self.val_set = open_corpus(what[0], "val", *what[1:])
+        if self.train_set.left_out and distributed.rank() == 0:
+            logger.info("%s: %s", config.data.path, self.train_set.left_out)
         if len(self.val_set) == 0:
             way = f"bring at least two, or give some the split 'val' in {INDEX_FILE}"
             if isinstance(self.val_set, Shards):

@@ -7,13 +7,15 @@ Under torchrun several processes do it together (distributed.py); only the main 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
+import os
 import random
 import signal
 import sys
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,8 +31,9 @@ from mofa_nvdr.runs.config import check_config
 from mofa_nvdr.runs.folder import keep_config, open_run, remove_leftovers
 from mofa_nvdr.runs.options import ConfigError, TrainConfig, count_synthetic, flag
 from mofa_nvdr.system import distributed
-from mofa_nvdr.system.device import resolve_device
+from mofa_nvdr.system.device import make_current, resolve_device
 from mofa_nvdr.system.files import named_errors, write_bytes
+from mofa_nvdr.system.locks import locked
 from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.evaluation import validate
 from mofa_nvdr.training.monitoring import Monitor, command_line
@@ -63,14 +66,24 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
     Raises:
         ValueError: a mistake in the configuration, the data or the files it names.
         RuntimeError: CUDA asked for where there is none; a loss that is not finite again and again.
+        FolderInUse: another training writes the run folder.
         OSError: the run folder cannot be written any more; the newest checkpoint is untouched.
         Stopped: a signal.
     """
     check_config(config)
     device = resolve_device(config.run.device)
-    with distributed.processes(device.type, config.run.threads), _Signals() as signals:
+    make_current(device)
+    if device.index is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"--device {device}: torchrun's processes each take a GPU of their own; give --device cuda"
+        )
+    with (
+        distributed.processes(device.type, config.run.threads),
+        _Signals() as signals,
+        ExitStack() as held,
+    ):
         distributed.on_main(lambda: _check_share(config))
-        return _train(config, name, root, device, signals)
+        return _train(config, name, root, device, signals, held)
 
 
 def _warn(text: str) -> None:
@@ -92,7 +105,12 @@ def _check_share(config: TrainConfig) -> None:
 
 
 def _train(
-    config: TrainConfig, name: str, root: Path, device: torch.device, signals: _Signals
+    config: TrainConfig,
+    name: str,
+    root: Path,
+    device: torch.device,
+    signals: _Signals,
+    held: ExitStack,
 ) -> Path:
     # What is trained, and on what.
     _seed(config.run.seed)
@@ -103,9 +121,11 @@ def _train(
     optimizer = make_optimizer(config, encoder)
 
     # Where it goes: a new folder, or the one of the run that is resumed.
-    run = distributed.on_main(lambda: open_run(config, name, root, _warn))
+    run = distributed.on_main(lambda: _open_alone(config, name, root, held))
     state = TrainingState(config, run, encoder, optimizer, decoder, data)
     done = state.resume(_warn)
+    begun = _begin(state) if done == 0 else ""
+    _note_threads(state, device, done)
     distributed.on_main(lambda: keep_config(run, config))
     if distributed.is_main():
         remove_leftovers(run)
@@ -122,7 +142,7 @@ def _train(
         Monitor(config, run, done, state.facts) as monitor,
         closing(data.train(done)) as batches,
     ):
-        monitor.say(_first_line(run, data, model, config, device, done))
+        monitor.say(_first_line(run, data, model, config, device, done) + begun)
         if done == 0:
             _validate(trainer, data, state, monitor, step=0)
             monitor.sheet(0, encoder, decoder, data)
@@ -173,6 +193,17 @@ def _train(
     return run
 
 
+def _open_alone(config: TrainConfig, name: str, root: Path, held: ExitStack) -> Path:
+    """The run's folder, which no other training writes until `held` is closed.
+
+    Raises:
+        FolderInUse: one does.
+    """
+    run = open_run(config, name, root, _warn)
+    held.enter_context(locked(run, "mofa-nvdr train"))
+    return run
+
+
 def _seed(seed: int) -> None:
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
@@ -191,8 +222,31 @@ def _first_line(
     return (
         f"{run}: {data}; {model.name} face model, {config.encoder.network} on {device.type}"
         + f", {count} processes" * (count > 1)
+        + f", threads: {torch.get_num_threads()} (as many again give the same bits)"
+        * (device.type == "cpu")
         + f"; resuming after step {done}" * (done > 0)
     )
+
+
+def _note_threads(state: TrainingState, device: torch.device, done: int) -> None:
+    """Remember the number of threads; a run that goes on with another one is told what that changes."""
+    threads, before = torch.get_num_threads(), state.facts.get("threads")
+    if done and before not in (None, threads) and device.type == "cpu" and distributed.is_main():
+        _warn(
+            f"WARNING: {state.run}: goes on with --threads {threads}, it had {before}: the sums of "
+            "convolutions are rounded otherwise, so the curve is not the same bit for bit"
+        )
+    state.facts["threads"] = threads
+
+
+def _begin(state: TrainingState) -> str:
+    """What a new run begins with, in words; where that fails it leaves no folder."""
+    try:
+        return state.begin()
+    except ValueError:
+        with contextlib.suppress(OSError):  # it holds something, or is no longer there
+            state.run.rmdir()
+        raise
 
 
 def _validate(

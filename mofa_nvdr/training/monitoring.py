@@ -179,7 +179,7 @@ class Monitor:
             rows.append(panels(images, face))
         encoder.train(training)
         picture = sheet(np.concatenate(rows), columns=2)
-        write_bytes(self.run / f"sheet-{step:08d}.png", png_bytes(picture))
+        write_bytes(self.run / f"sheet-{step:08d}.png", png_bytes(picture, kind="sheet"))
         if self._board:
             self._board.add_image("val/faces", picture[::2, ::2], step, dataformats="HWC")
 

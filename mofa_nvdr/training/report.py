@@ -207,7 +207,7 @@ def _sheets(run: Path) -> str:
 
 
 def _jpeg(file: Path) -> bytes:
-    with Image.open(file) as image:
+    with Image.open(file, formats=("PNG",)) as image:
         picture = image.convert("RGB")
     if picture.width > _SHEET_WIDTH:
         height = round(picture.height * _SHEET_WIDTH / picture.width)

@@ -27,6 +27,7 @@ from mofa_nvdr.runs.checkpoint import (
     save_checkpoint,
     spec_of,
 )
+from mofa_nvdr.runs.initial import read_initial
 from mofa_nvdr.runs.options import TrainConfig
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.budget import printable
@@ -45,7 +46,8 @@ class TrainingState:
         facts: JSON that goes into every checkpoint and comes back from it: "first_mask_fraction",
             "best" (step, measure and value), "skipped_in_a_row", "seconds" and (of the
             main process) "cpu_seconds" of training so far,
-            "commands" (step and command line of every start).
+            "commands" (step and command line of every start), "init" (file and step of
+            encoder.init, where it is given), "threads" (of torch, at the latest start).
         teacher: the encoder as it was at the end of the warm start, for the term `loss.anchor`; None
             without it. Before that end it is the initial encoder and not used.
     """
@@ -141,8 +143,37 @@ class TrainingState:
             keep_best(path)  # the run may have been killed just before
         return step
 
+    def begin(self) -> str:
+        """Take the encoder of the run that encoder.init names, on every process; words for the first line.
+
+        Empty without one. With no warm start this encoder is the teacher.
+
+        Raises:
+            ValueError: no such run, a damaged checkpoint, or another network, input size, face model or
+                layout of the code.
+        """
+        if not self.config.encoder.init:
+            return ""
+        tensors: dict[str, torch.Tensor] = {}
+
+        def read() -> tuple[str, int]:
+            path, step, found = read_initial(
+                self.config, self.encoder, self.decoder.model, self.decoder.camera
+            )
+            tensors.update(found)
+            return str(path), step
+
+        path, step = distributed.on_main(read)
+        restore_encoder(self.encoder, distributed.broadcast_tensors(tensors))
+        self.facts["init"] = [path, step]
+        self.keep_teacher(0)
+        return f"; begins with the encoder of {path} (step {step}), its output scales too"
+
     def keep_teacher(self, step: int) -> None:
-        """After every step: at the end of the warm start the encoder becomes the teacher."""
+        """After every step: at the end of the warm start the encoder becomes the teacher.
+
+        Step 0: that of encoder.init, where there is no warm start.
+        """
         if self.teacher is None or step != self.config.schedule.warm_start_steps:
             return
         self.teacher.follow(self.encoder)

@@ -15,6 +15,7 @@ from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.scene.lighting import linear_to_srgb
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.shaders.sh_lambert import sh_lambert
+from mofa_nvdr.system.marks import read_mark
 from tests.helpers.exported_faces import some_face
 from tests.helpers.mesh_readers import Glb, geometry_of
 from tests.helpers.small_face import textured_face
@@ -212,6 +213,7 @@ class TestObj:
         written = export_file(tmp_path / "face.npz", tmp_path / "my face.obj")
         # Names without spaces inside the files: many readers cut them there.
         assert [p.name for p in written] == ["my_face_texture.png", "my_face.mtl", "my face.obj"]
+        assert read_mark(written[0]) == "texture"
         vertices, normals, albedo = _shown(face_model, face)
         read = geometry_of(tmp_path / "my face.obj")
         np.testing.assert_allclose(read.vertices, vertices, atol=1e-4)  # mm

@@ -1,10 +1,29 @@
 """From pictures to parameter files: what is an input, what is written, and what a run predicts."""
 
-import pytest
+import hashlib
 
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mofa_nvdr.apply import reconstruction
 from mofa_nvdr.apply.parameters import load_parameters
-from mofa_nvdr.apply.reconstruction import image_paths, reconstruct_files
-from tests.helpers.photos_to_reconstruct import write_photos
+from mofa_nvdr.apply.reconstruction import (
+    NothingReconstructedError,
+    image_paths,
+    reconstruct_files,
+)
+from mofa_nvdr.apply.sources import content_hash
+from mofa_nvdr.data.listing import Inventory
+from tests.helpers.photos_to_reconstruct import smooth_picture, write_photos
+
+
+@pytest.fixture(autouse=True)
+def certain(monkeypatch):
+    """The pictures here are smooth colours: no word on whether they show faces."""
+    monkeypatch.setattr(reconstruction, "face_certainty", lambda photo, _: torch.ones(len(photo)))
 
 
 @pytest.fixture
@@ -24,24 +43,171 @@ class TestReconstructFiles:
         inputs = [photos / "more", tmp_path / "bad.png", photos / "a.png"]
         out = tmp_path / "new" / "out"
         written = reconstruct_files(inputs, run, out, cap, "cpu")
-        assert written == [out / "c.npz", out / "a.npz"]
-        assert sorted(p.name for p in out.iterdir()) == [
-            "a.npz", "a_panel.png", "c.npz", "c_panel.png",
+        assert written == [out / "more" / "c.npz", out / "a.npz"]
+        assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.*")) == [
+            "a.npz", "a_panel.png", "more/c.npz", "more/c_panel.png",
         ]  # fmt: skip
+        (reason,) = written.left_out
+        assert reason.startswith(f"{tmp_path / 'bad.png'}: cannot read this picture")
         printed = capsys.readouterr()
         assert f"2 reconstructed, 1 skipped: {out}" in printed.out
         assert printed.err.startswith(f"skipped: {tmp_path / 'bad.png'}: cannot read this picture")
         face = load_parameters(written[0])
-        assert face.source == "c.png" and face.face_model_file == cap
+        assert face.source == "more/c.png" and face.face_model_file == cap
+        assert face.source_hash == hashlib.sha256((photos / "more/c.png").read_bytes()).hexdigest()
         assert face.crop.tolist() == [0, 0, 80]
+
+    def test_own_results_are_no_inputs(self, run, cap, photos, capsys):
+        """Into the folder of the photographs, twice; results that are named are skipped and named."""
+        for _ in range(2):
+            written = reconstruct_files([photos], run, photos, cap, "cpu")
+            assert [path.name for path in written] == ["a.npz", "b.npz", "c.npz"]
+        assert (
+            "note: 7 files not read: 1 .txt, what mofa-nvdr wrote: 3 panels, 3 parameter files\n"
+        ) in capsys.readouterr().err
+        inputs = [photos / "a.png", photos / "a.npz", photos / "a_panel.png"]
+        reconstruct_files(inputs, run, photos, cap, "cpu")
+        assert capsys.readouterr().err == (
+            f"skipped: {photos / 'a.npz'}: a parameter file that mofa-nvdr wrote, not a photograph\n"
+            f"skipped: {photos / 'a_panel.png'}: a panel that mofa-nvdr wrote, not a photograph\n"
+        )
+
+    def test_large_ones(self, run, cap, tmp_path, capsys):
+        """Its place in the photograph is kept in the photograph's pixels; above the limit it is skipped."""
+        Image.fromarray(smooth_picture(900, 1300)).save(tmp_path / "a.jpg")
+        Image.fromarray(smooth_picture(100, 100)).save(tmp_path / "b.jpg")
+        (written, _) = reconstruct_files([tmp_path], run, tmp_path, cap, "cpu")
+        assert load_parameters(written).crop.tolist() == [200, 0, 900]
+        reconstruct_files([tmp_path], run, tmp_path, cap, "cpu", max_megapixels=1)
+        assert (
+            "a.jpg: the picture is 1300x900 px, 1 megapixels, more than --max-megapixels 1; "
+            in (capsys.readouterr().err)
+        )
 
     def test_nothing_readable(self, run, cap, tmp_path):
         for name in ("a.png", "b.png"):
             (tmp_path / name).write_bytes(b"no picture")
         with pytest.raises(
-            ValueError, match=r"no readable picture: .*a\.png: cannot read .*; and 1 more$"
+            NothingReconstructedError,
+            match=r"nothing reconstructed: .*a\.png: cannot read .*; and 1 more$",
         ):
             reconstruct_files([tmp_path], run, tmp_path / "out", cap, "cpu")
+
+    def test_a_certainty_that_is_none(self, run, tmp_path):
+        with pytest.raises(ValueError, match="--least-certainty is 1.5, expected 0 to 1"):
+            reconstruct_files([tmp_path], run, tmp_path / "out", least_certainty=1.5)
+
+    def test_no_folder(self, run, photos):
+        with pytest.raises(ValueError, match="--out is empty, expected a folder"):
+            reconstruct_files([photos], run, "")
+
+
+class TestNothingIsReplacedButOnesOwn:
+    """Two people, a picture of the same name in the folder of each."""
+
+    @pytest.fixture
+    def people(self, tmp_path):
+        for seed, name in enumerate(("alice", "bob")):
+            (tmp_path / "people" / name).mkdir(parents=True)
+            iio.imwrite(tmp_path / "people" / name / "0001.png", smooth_picture(seed=seed))
+        return tmp_path / "people"
+
+    @pytest.fixture
+    def call(self, run, cap, tmp_path):
+        """Reconstruct into tmp_path / "out", or `out`; the results' paths below it, and what was left out."""
+
+        def function(*inputs, out=tmp_path / "out", **options):
+            options = {"overwrite": False, **options}
+            try:
+                written = reconstruct_files(inputs, run, out, cap, "cpu", **options)
+            except NothingReconstructedError as error:
+                return [], [str(error)]
+            return [p.relative_to(out).as_posix() for p in written], written.left_out
+
+        return function
+
+    @staticmethod
+    def contents(folder):
+        return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    def test_a_folder_of_people(self, call, people, tmp_path):
+        assert call(people) == (["alice/0001.npz", "bob/0001.npz"], [])
+        for name in ("alice", "bob"):
+            face = load_parameters(tmp_path / "out" / name / "0001.npz")
+            assert face.source == f"{name}/0001.png"
+            assert face.source_hash == content_hash(people / name / "0001.png")
+        # By their names they go to the same places: these are their own results.
+        assert call(people / "alice", people / "bob") == (["alice/0001.npz", "bob/0001.npz"], [])
+
+    def test_one_after_the_other(self, call, people, tmp_path):
+        assert call(people / "alice") == (["0001.npz"], [])
+        before = self.contents(tmp_path / "out")
+        written, (reason,) = call(people / "bob")
+        assert written == [] and self.contents(tmp_path / "out") == before
+        assert f"{people / 'bob' / '0001.png'}: {tmp_path / 'out' / '0001.npz'} is the" in reason
+        assert "result of another photograph (0001.png)" in reason and "--overwrite" in reason
+        assert call(people / "alice") == (["0001.npz"], [])
+        assert self.contents(tmp_path / "out") == before
+        assert call(people / "bob", overwrite=True) == (["0001.npz"], [])
+        face = load_parameters(tmp_path / "out" / "0001.npz")
+        assert face.source_hash == content_hash(people / "bob" / "0001.png")
+
+    def test_a_photograph_that_changed(self, call, people):
+        photo = people / "alice" / "0001.png"
+        call(photo)
+        iio.imwrite(photo, smooth_picture(seed=9))
+        assert "or of another state of it" in call(photo)[1][0]
+
+    def test_pictures_that_differ_in_their_ending(self, call, people, tmp_path):
+        Image.fromarray(smooth_picture(seed=5)).save(people / "alice" / "0001.tif")
+        assert call(people / "alice") == (["0001.png.npz", "0001.tif.npz"], [])
+        for ending in ("png", "tif"):
+            face = load_parameters(tmp_path / "out" / f"0001.{ending}.npz")
+            assert face.source == f"0001.{ending}"
+
+    def test_a_result_of_an_earlier_version(self, call, people, tmp_path):
+        call(people / "alice")
+        file = tmp_path / "out" / "0001.npz"
+        with np.load(file) as arrays:
+            kept = {k: v for k, v in arrays.items() if k not in ("source_hash", "certainty")}
+        np.savez(file, **kept)
+        assert "by an earlier version, which kept no hash" in call(people / "alice")[1][0]
+
+    @pytest.mark.parametrize("name", ["0001.npz", "0001_panel.png"])
+    def test_files_that_are_no_results(self, call, people, name):
+        """Landmarks NAME.npz and a photograph NAME_panel.png, next to the photograph."""
+        alice = people / "alice"
+        if name.endswith("npz"):
+            np.savez(alice / name, lm68=np.zeros((68, 2)))
+        else:
+            iio.imwrite(alice / name, smooth_picture(seed=6))
+        before = self.contents(alice)
+        _, (reason,) = call(alice / "0001.png", out=alice)
+        assert f"{alice / name} is there, and no result of" in reason
+        assert self.contents(alice) == before
+
+    def test_least_certainty(self, call, people, monkeypatch, tmp_path, capsys):
+        values = iter([0.2, 0.9])
+        monkeypatch.setattr(
+            reconstruction, "face_certainty", lambda *_: torch.tensor([next(values)])
+        )
+        written, (reason,) = call(people, least_certainty=0.4)
+        assert written == ["bob/0001.npz"]
+        assert reason == (
+            f"{people / 'alice' / '0001.png'}: no face found, certainty 0.20 is below --least-certainty"
+        )
+        assert load_parameters(tmp_path / "out" / "bob" / "0001.npz").certainty == pytest.approx(
+            0.9
+        )
+        assert "WARNING" not in capsys.readouterr().err
+
+    def test_a_picture_that_hardly_looks_like_a_face(self, call, people, monkeypatch, capsys):
+        monkeypatch.setattr(reconstruction, "face_certainty", lambda *_: torch.tensor([0.2]))
+        assert call(people / "alice") == (["0001.npz"], [])
+        assert capsys.readouterr().err == (
+            f"WARNING: {people / 'alice' / '0001.png'}: this hardly looks like a face crop "
+            "(certainty 0.20); look at its panel\n"
+        )
 
 
 class TestImagePaths:
@@ -51,16 +217,18 @@ class TestImagePaths:
         # A file that is named is an input whatever it is; hidden ones and others in folders are none.
         assert names == ["more/c.png", "notes.txt", "a.png", "b.JPG", "more/c.png"]
 
-    def test_panels_of_an_earlier_call_are_none(self, photos):
-        (photos / "a_panel.png").write_bytes(b"")
-        assert photos / "a_panel.png" in image_paths([photos])
-        (photos / "a.npz").write_bytes(b"")
-        assert photos / "a_panel.png" not in image_paths([photos])
+    def test_what_else_is_there_is_counted(self, photos):
+        inventory = Inventory()
+        image_paths([photos], inventory)
+        assert str(inventory) == "1 file not read: 1 .txt"
 
     def test_mistakes(self, tmp_path):
         with pytest.raises(ValueError, match="no input; give image files or folders of images"):
             image_paths([])
         with pytest.raises(ValueError, match="none: no such image or folder"):
             image_paths([tmp_path / "none"])
-        with pytest.raises(ValueError, match="no pictures in this folder"):
+        with pytest.raises(ValueError, match="no pictures in this folder$"):
+            image_paths([tmp_path])
+        (tmp_path / "film.mov").write_bytes(b"")
+        with pytest.raises(ValueError, match=r"in this folder; 1 file not read: 1 \.mov$"):
             image_paths([tmp_path])

@@ -92,14 +92,16 @@ class TestOptions:
         assert main(["export", "default", "--out", "a.obj"]) == 0
         words = ["--face-model", "m.safetensors", "--units", "m", "--color", "vertex"]
         more = ["--lit", "--posed", "--neutral", "--targets", "modes", "--texture-size", "64"]
+        more.append("--overwrite")
         assert main(["export", "face.npz", "--out", "b.glb", *words, *more]) == 0
         assert calls == [
-            ("default", "a.obj", "", ExportOptions()),
+            ("default", "a.obj", "", ExportOptions(), False),
             (
                 "face.npz",
                 "b.glb",
                 "m.safetensors",
                 ExportOptions("m", "vertex", True, True, True, "modes", 64),
+                True,
             ),
         ]
 

@@ -14,12 +14,23 @@ class TestOptions:
 
     def test_defaults(self, calls):
         assert main(["model", "show", "--out", "o"]) == 0
-        assert calls == [("default", "o", 160, 80, 1, SHEETS)]
+        assert calls == [("default", "o", 160, 80, 1, SHEETS, False)]
 
     def test_all(self, calls):
-        options = ["--size", "64", "--modes", "5", "--seed", "7", "--sheets", "mean", "tones"]
+        options = [
+            "--size",
+            "64",
+            "--modes",
+            "5",
+            "--seed",
+            "7",
+            "--overwrite",
+            "--sheets",
+            "mean",
+            "tones",
+        ]
         assert main(["model", "show", "m.safetensors", "--out", "o", *options]) == 0
-        assert calls == [("m.safetensors", "o", 64, 5, 7, ("mean", "tones"))]
+        assert calls == [("m.safetensors", "o", 64, 5, 7, ("mean", "tones"), True)]
 
     def test_wrong_ones(self, calls, capsys):
         assert "--size" in error_line(capsys, "model", "show", "--out", "o", "--size", "large")

@@ -77,6 +77,9 @@ class TestMistakes:
             ("sharpness", "inf", "is inf, expected 0 to 1000000"),
             ("turned", "-1", "is -1.0, expected 0 to 1000"),
             ("score", "nan", "is nan, expected -100 to 100"),
+            ("detection-size", "10", "is 10, expected 64 to 16384"),
+            ("max-megapixels", "0", "is 0.0, expected 0.001 to 100000"),
+            ("max-megapixels", "nan", "is nan, expected 0.001 to 100000"),
             ("workers", "0", "is 0, expected 1 to 1024"),
             ("workers", "4000", "is 4000, expected 1 to 1024"),
             ("shards", "-2", "is -2.0, expected 0 to 1000000"),
@@ -121,11 +124,12 @@ class TestOptions:
         assert main(["preprocess", "a", "b.png", "--out", "o"]) == 0
         numbers = {"size": 64, "smallest": 20, "sharpness": 3.5, "turned": 0.4, "score": 1.5}
         options = {**numbers, "landmark-model": "m.dat", "workers": 3, "shards": 7.5}
+        options |= {"detection-size": 900, "max-megapixels": 30.0}
         words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
         assert main(["preprocess", "a", "--out", "o", *words]) == 0
         assert calls == [
-            (["a", "b.png"], "o", PreprocessOptions(), 2, 0.0),
-            (["a"], "o", PreprocessOptions(64, 20, 3.5, 0.4, 1.5, "m.dat"), 3, 7.5),
+            (["a", "b.png"], "o", PreprocessOptions(), 2, 0.0, 250.0),
+            (["a"], "o", PreprocessOptions(64, 20, 3.5, 0.4, 1.5, "m.dat", 900), 3, 7.5, 30.0),
         ]
 
     def test_help_has_units(self, capsys):

@@ -6,8 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
+from mofa_nvdr.apply import reconstruction
 from mofa_nvdr.apply.parameters import load_parameters
-from mofa_nvdr.cli import main
+from mofa_nvdr.apply.reconstruction import NothingReconstructedError, Written
+from mofa_nvdr.cli import NOTHING_DONE, main
 from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.render.pictures import panels
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
@@ -15,6 +17,12 @@ from mofa_nvdr.runs.trained import Reconstructor
 from tests.helpers.commands import calls_of, error_line, help_words
 from tests.helpers.photos_to_reconstruct import SIZE, smooth_picture, write_photos
 from tests.helpers.small_face import small_face
+
+
+@pytest.fixture(autouse=True)
+def certain(monkeypatch):
+    """The pictures here are smooth colours: no word on whether they show faces."""
+    monkeypatch.setattr(reconstruction, "face_certainty", lambda photo, _: torch.ones(len(photo)))
 
 
 @pytest.fixture
@@ -29,7 +37,7 @@ def photos(tmp_path):
 
 @pytest.fixture
 def reconstruct(run, cap, tmp_path, capsys):
-    """Call the command; its exit status, the names in the output folder, and stderr's lines."""
+    """Call the command; its exit status, the names in the output folder, and stderr's lines but notes."""
 
     def call(*inputs, checkpoint=run, out=tmp_path / "out", face_model=cap):
         capsys.readouterr()
@@ -37,8 +45,9 @@ def reconstruct(run, cap, tmp_path, capsys):
             ["reconstruct", *map(str, inputs), "--checkpoint", str(checkpoint), "--out", str(out),
              "--face-model", face_model, "--device", "cpu"]
         )  # fmt: skip
-        names = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
-        return status, names, capsys.readouterr().err.splitlines()
+        names = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.*"))
+        lines = capsys.readouterr().err.splitlines()
+        return status, names, [line for line in lines if not line.startswith("note: ")]
 
     return call
 
@@ -46,11 +55,16 @@ def reconstruct(run, cap, tmp_path, capsys):
 class TestReconstructCommand:
     def test_folders_and_files(self, reconstruct, photos, tmp_path):
         iio.imwrite(tmp_path / "d.png", smooth_picture(seed=4))
-        status, names, errors = reconstruct(photos, tmp_path / "d.png")
+        status, names, errors = reconstruct(photos)
         assert status == 0 and errors == []
-        assert names == [f"{n}{end}" for n in "abcd" for end in (".npz", "_panel.png")]
-        face = load_parameters(tmp_path / "out" / "b.npz")
-        assert face.source == "b.JPG" and face.camera.size == (SIZE, SIZE)
+        stems = ("a", "b", "more/c")
+        assert names == [f"{n}{end}" for n in stems for end in (".npz", "_panel.png")]
+        status, names, errors = reconstruct(photos, tmp_path / "d.png", out=tmp_path / "both")
+        assert status == 0 and errors == []
+        stems = ("d", "photos/a", "photos/b", "photos/more/c")
+        assert names == [f"{n}{end}" for n in stems for end in (".npz", "_panel.png")]
+        face = load_parameters(tmp_path / "both" / "photos" / "b.npz")
+        assert face.source == "photos/b.JPG" and face.camera.size == (SIZE, SIZE)
 
     def test_panel(self, reconstruct, photos, tmp_path, run, cap):
         reconstruct(photos / "a.png")
@@ -94,7 +108,7 @@ class TestReconstructCommand:
         (photos / "cut.jpg").write_bytes((photos / "b.JPG").read_bytes()[:300])
         iio.imwrite(photos / "dot.png", smooth_picture(1, 1))
         status, names, errors = reconstruct(photos)
-        assert status == 0 and len(names) == 6
+        assert status == 4 and len(names) == 6
         assert len(errors) == 2
         assert errors[0].startswith(f"skipped: {photos / 'cut.jpg'}: cannot read this picture")
         assert errors[1].startswith(f"skipped: {photos / 'dot.png'}: the picture is 1x1 px")
@@ -102,9 +116,23 @@ class TestReconstructCommand:
     def test_two_of_one_name(self, reconstruct, photos, tmp_path):
         iio.imwrite(tmp_path / "a.jpg", smooth_picture(seed=9))
         status, names, errors = reconstruct(photos / "a.png", tmp_path / "a.jpg")
-        assert status == 0 and names == ["a.npz", "a_panel.png"]
-        assert errors == [f"skipped: {tmp_path / 'a.jpg'}: another input has the same name"]
-        assert load_parameters(tmp_path / "out" / "a.npz").source == "a.png"
+        assert status == 0 and errors == []
+        assert names == [f"a.{n}{end}" for n in ("jpg", "png") for end in (".npz", "_panel.png")]
+        assert load_parameters(tmp_path / "out" / "a.png.npz").source == "a.png"
+        assert load_parameters(tmp_path / "out" / "a.jpg.npz").source == "a.jpg"
+
+    def test_a_name_that_another_photograph_has(self, reconstruct, photos):
+        assert reconstruct(photos / "a.png")[0] == 0
+        iio.imwrite(photos / "more" / "a.png", smooth_picture(seed=9))
+        status, names, errors = reconstruct(photos / "more" / "a.png", photos / "b.JPG")
+        assert status == 4 and names == [
+            f"{n}{end}" for n in "ab" for end in (".npz", "_panel.png")
+        ]
+        assert len(errors) == 1
+        assert errors[0].startswith(f"skipped: {photos / 'more' / 'a.png'}: ")
+        assert "is the result of another photograph (a.png)" in errors[0]
+        status, _, errors = reconstruct(photos / "more" / "a.png")
+        assert status == 3 and errors[0].startswith("mofa-nvdr: reconstruct: nothing reconstructed")
 
     def test_crop_of_an_oblong_picture_maps_back(self, reconstruct, tmp_path):
         """A dot of the photograph is found at the place that the crop names."""
@@ -124,9 +152,9 @@ class TestReconstructCommand:
 class TestMistakes:
     @pytest.fixture
     def refused(self, reconstruct):
-        def call(*inputs, **options) -> str:
+        def call(*inputs, expected=2, **options) -> str:
             status, _, errors = reconstruct(*inputs, **options)
-            assert status == 2 and len(errors) == 1, errors
+            assert status == expected and len(errors) == 1, errors
             assert errors[0].startswith("mofa-nvdr: ")
             return errors[0]
 
@@ -135,13 +163,13 @@ class TestMistakes:
     def test_nothing_readable(self, refused, tmp_path):
         for name in ("x.png", "y.png", "z.png"):
             (tmp_path / name).write_bytes(b"nothing")
-        text = refused(*sorted(tmp_path.glob("*.png")))
-        assert f"no readable picture: {tmp_path / 'x.png'}: cannot read" in text
+        text = refused(*sorted(tmp_path.glob("*.png")), expected=3)
+        assert f"nothing reconstructed: {tmp_path / 'x.png'}: cannot read" in text
         assert text.endswith("; and 2 more")
 
     def test_one_pixel(self, refused, tmp_path):
         iio.imwrite(tmp_path / "dot.png", smooth_picture(1, 1))
-        text = refused(tmp_path / "dot.png")
+        text = refused(tmp_path / "dot.png", expected=3)
         assert f"{tmp_path / 'dot.png'}: the picture is 1x1 px, too small" in text
 
     def test_no_input(self, refused):
@@ -205,15 +233,20 @@ class TestMistakes:
 
 class TestOptions:
     def test_into_one_call(self, monkeypatch):
-        calls = calls_of(monkeypatch, "mofa_nvdr.apply.reconstruction.reconstruct_files")
+        called = "mofa_nvdr.apply.reconstruction.reconstruct_files"
+        calls = calls_of(monkeypatch, called, Written())
         needed = ["--checkpoint", "runs/a", "--out", "o"]
         assert main(["reconstruct", "a", "b.png", *needed]) == 0
         more = ["--face-model", "m.safetensors", "--device", "cpu", "--runtime", "onnx"]
+        more += ["--max-megapixels", "30", "--overwrite", "--least-certainty", "0.5"]
         assert main(["reconstruct", "a", *needed, *more]) == 0
         assert calls == [
-            (["a", "b.png"], "runs/a", "o", "", "auto", "torch"),
-            (["a"], "runs/a", "o", "m.safetensors", "cpu", "onnx"),
+            (["a", "b.png"], "runs/a", "o", "", "auto", "torch", 250.0, False, 0.0),
+            (["a"], "runs/a", "o", "m.safetensors", "cpu", "onnx", 30.0, True, 0.5),
         ]
+
+    def test_the_status_of_nothing_reconstructed(self):
+        assert NothingReconstructedError.exit_code == NOTHING_DONE
 
     def test_wrong_ones(self, capsys):
         assert "--checkpoint" in error_line(capsys, "reconstruct", "a", "--out", "o")
@@ -222,4 +255,4 @@ class TestOptions:
 
     def test_help(self, capsys):
         words = help_words(capsys, "reconstruct")
-        assert "image files, or folders of images" in words and "auto, cpu or cuda" in words
+        assert "image files, or folders of images" in words and "auto, cpu, cuda or cuda:N" in words

@@ -14,6 +14,7 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.light_sources import light_presets, load_light
+from mofa_nvdr.system.marks import read_mark
 from tests.helpers.commands import calls_of, help_words
 from tests.helpers.lit_faces import BACKGROUND, SIZE, lit_face
 from tests.helpers.small_face import small_face
@@ -78,8 +79,8 @@ class TestRelightCommand:
         together = iio.imread(tmp_path / "all.png")
         assert together.shape == (SIZE, 3 * SIZE, 3)
         for k, file in enumerate(files):
-            run_relight(file, "--light", "front", "--out", tmp_path / "one.png")
-            one = iio.imread(tmp_path / "one.png")
+            run_relight(file, "--light", "front", "--out", tmp_path / f"one{k}.png")
+            one = iio.imread(tmp_path / f"one{k}.png")
             assert np.array_equal(together[:, k * SIZE : (k + 1) * SIZE], one)
 
     def test_probe(self, run_relight, files, tmp_path, model):
@@ -148,6 +149,7 @@ class TestRotate:
         arguments = (*files[:2], "--light", "key_left", "--out")
         assert run_relight(*arguments, gif, "--rotate", "--frames", "12") == (0, [])
         run_relight(*arguments, png)
+        assert read_mark(gif) == read_mark(png) == "relit picture"
         frames, still = _frames(gif), iio.imread(png)
         assert len(frames) == 12
         assert all(frame.shape == (SIZE, 2 * SIZE, 3) for frame in frames)
@@ -261,10 +263,10 @@ class TestOptions:
         needed = ["--light", "front", "--out", "x.png"]
         assert main(["relight", "a.npz", "b.npz", *needed]) == 0
         more = ["--rotate", "--frames", "9", "--image-size", "96", "--face-model", "m.safetensors"]
-        assert main(["relight", "a.npz", *needed, *more, "--device", "cpu"]) == 0
+        assert main(["relight", "a.npz", *needed, *more, "--device", "cpu", "--overwrite"]) == 0
         assert calls == [
-            (["a.npz", "b.npz"], "front", "x.png", False, 48, 0, "", "auto"),
-            (["a.npz"], "front", "x.png", True, 9, 96, "m.safetensors", "cpu"),
+            (["a.npz", "b.npz"], "front", "x.png", False, 48, 0, "", "auto", False),
+            (["a.npz"], "front", "x.png", True, 9, 96, "m.safetensors", "cpu", True),
         ]
 
     def test_help_has_units(self, capsys):

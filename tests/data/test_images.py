@@ -13,6 +13,7 @@ from mofa_nvdr.data import (
     read_image,
     resize_square,
 )
+from mofa_nvdr.data.images import coarsest, decode_square, read_square
 
 
 class TestReadImage:
@@ -121,6 +122,47 @@ class TestReadImage:
         Image.fromarray(np.full((16, 16), 70000, np.int32)).save(tmp_path / "int.tif")
         with pytest.raises(ImageError, match=r"int\.tif: 32-bit pixels have no known white"):
             read_image(tmp_path / "int.tif")
+
+
+class TestReadSquare:
+    """What read_image and resize_square give, without the whole picture in memory."""
+
+    @pytest.fixture
+    def picture(self, tmp_path: Path) -> Path:
+        cells = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+        smooth = Image.fromarray(cells).resize((803, 601), Image.Resampling.BICUBIC)
+        smooth.save(tmp_path / "a.jpg", quality=95)
+        smooth.save(tmp_path / "a.png")
+        return tmp_path / "a"
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".png"])
+    @pytest.mark.parametrize("size", [601, 301, 64, 30])
+    def test_same_as_the_whole(self, picture: Path, suffix: str, size: int):
+        path = picture.with_suffix(suffix)
+        square, whole = read_square(path, size)
+        assert whole == (601, 803) and square.shape == (size, size, 3)
+        want = resize_square(read_image(path), size)
+        if size > 300:
+            assert (square == want).all()
+        # Measured: 5 where the smallest averages a cell of 100 px; 1 on average.
+        difference = np.abs(square.astype(int) - want)
+        assert difference.max() <= 8 and difference.mean() < 1.5
+
+    def test_of_bytes(self, picture: Path):
+        data = picture.with_suffix(".jpg").read_bytes()
+        square, whole = decode_square(data, "a/b.jpg", 64)
+        assert whole == (601, 803)
+        assert (square == read_square(picture.with_suffix(".jpg"), 64)[0]).all()
+        with pytest.raises(ImageError, match=r"^a/b\.jpg: cannot read this picture: "):
+            decode_square(data[:2000], "a/b.jpg", 64)
+
+    def test_limit(self, picture: Path):
+        for read in (read_image, lambda path, **limit: read_square(path, 64, **limit)):
+            with pytest.raises(ImageError, match="more than --max-megapixels 0.1; give a larger"):
+                read(picture.with_suffix(".png"), max_megapixels=0.1)
+
+    def test_coarsest(self):
+        assert [coarsest(side, 100) for side in (50, 399, 400, 1000)] == [1, 1, 2, 5]
 
 
 class TestResizeSquare:

@@ -12,11 +12,15 @@ from PIL import Image
 
 from mofa_nvdr.data import (
     DataError,
+    ImageError,
     Photographs,
     open_corpus,
     val_batches,
 )
+from mofa_nvdr.data.crops.landmark_checks import shown_points
 from mofa_nvdr.data.photographs import split_by_name
+from mofa_nvdr.render.pictures import write_png
+from tests.helpers.landmarked_photographs import frontal_68
 from tests.helpers.picture_folders import SIDE, color, landmarks_of, write_index, write_pictures
 
 
@@ -46,11 +50,10 @@ class TestPhotographs:
 
     def test_landmarks_follow_the_central_crop(self, tmp_path: Path):
         Image.new("RGB", (60, 40)).save(tmp_path / "wide.png")
-        points = np.full((1, 68, 2), (10.0, 0.0), np.float32)
-        points[0, 1] = (50, 40)
+        points = (10 + 20 * (landmarks_of(1) / SIDE)).astype(np.float32)
         np.savez(tmp_path / "landmarks68.npz", files=np.array(["wide.png"]), lm68=points)
         landmarks = Photographs(tmp_path, image_size=20)[0].landmarks
-        assert landmarks[0].tolist() == [0, 0] and landmarks[1].tolist() == [20, 20]
+        np.testing.assert_allclose(landmarks, (points[0] - [10, 0]) * 20 / 40, rtol=1e-5)
 
     def test_confidence_and_unknown_points(self, bare: Path):
         points = landmarks_of(2)
@@ -110,8 +113,39 @@ class TestPhotographs:
             Photographs("")
         with pytest.raises(DataError, match="the name of the folder of photographs is empty"):
             open_corpus("")
+        with pytest.raises(DataError, match=r"subfolders; 1 file not read: 1 \.txt$"):
+            Photographs(tmp_path)
+        (tmp_path / "file.txt").unlink()
         with pytest.raises(DataError, match=r"no pictures here or in its subfolders \(jpg, "):
             Photographs(tmp_path)
+
+    def test_what_else_is_there(self, bare: Path):
+        """Results of the package are no photographs, with an index neither: it says what counts."""
+        write_png(bare / "face_000_panel.png", np.zeros((16, 80, 3), np.uint8), kind="panel")
+        (bare / "notes.md").write_text("words")
+        train, val = Photographs(bare), Photographs(bare, "val")
+        assert len(train) + len(val) == 12
+        assert train.left_out == "2 files not read: 1 .md, what mofa-nvdr wrote: 1 panel"
+        write_index(bare / "index.csv", [("face_000.png", "train"), ("face_001.png", "train")])
+        train = Photographs(bare)
+        assert len(train) == 2 and train.left_out == ""
+
+    def test_large_ones(self, tmp_path: Path):
+        """Decoded no finer than needed, landmarks where they were; above the limit an error names it."""
+        pixels = np.zeros((1200, 1600, 3), np.uint8)
+        pixels[600:720, 800:920] = 255
+        Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
+        points = np.float32(100 * frontal_68() + (860, 660))
+        np.savez(tmp_path / "landmarks68.npz", files=np.array(["a.jpg"]), lm68=points[None])
+        sample = Photographs(tmp_path, image_size=100)[0]
+        y, x = (np.argwhere(sample.image[..., 0] > 127) + 0.5).mean(0)
+        np.testing.assert_allclose((x, y), (55, 55), atol=0.2)  # (860 - 200) / 12, 660 / 12
+        expected = (points - (200, 0)) / 12
+        np.testing.assert_allclose(sample.landmarks, expected, atol=1e-4)
+        with pytest.raises(
+            ImageError, match=r"a\.jpg: .*, 2 megapixels, more than --max-megapixels 1"
+        ):
+            Photographs(tmp_path, image_size=100, max_megapixels=1)[0]
 
     def test_subfolders_that_cannot_be_read(self, bare: Path, monkeypatch):
         """Named in a warning, and in the error where there is nothing else; root may read everything."""
@@ -201,6 +235,13 @@ class TestPhotographs:
             lm68=good,
             confidence=np.full((2, 68), np.nan),
         )
+        wrong = np.stack([good[0], good[1][:, ::-1]])
+        expect(
+            r"1 of 2 rows are no landmarks in px of their pictures as viewers show them: the points of "
+            "'images/face_001.png' look like rows of y and x, expected x and y: exchange the columns",
+            files=files,
+            lm68=wrong,
+        )
         path.write_bytes(path.read_bytes()[:200])
         with pytest.raises(DataError, match="cannot read it as .npz"):
             Photographs(corpus)
@@ -210,6 +251,47 @@ class TestPhotographs:
             DataError, match="cannot read it as .npz without pickles: a single array"
         ):
             Photographs(corpus)
+
+
+class TestWrongLandmarks:
+    def test_few_rows_of_a_table(self, corpus: Path):
+        """Their pictures are refused, whoever reads them; the others are read."""
+        points = landmarks_of(10)
+        points[1], points[2] = points[1, :, ::-1], points[2] * 5
+        names = [f"images/face_{k:03d}.png" for k in range(10)]
+        np.savez(corpus / "landmarks68.npz", files=names, lm68=points)
+        data = Photographs(corpus, "train", SIDE)
+        refused = []
+        for k, file in enumerate(data.files):
+            try:
+                assert np.isfinite(data[k].landmarks).all()
+            except ImageError as error:
+                assert str(error).startswith(f"{file}: its landmarks ")
+                refused.append((file.name, str(error).partition("its landmarks ")[2][:20]))
+        assert refused == [
+            ("face_001.png", "look like rows of y "),
+            ("face_002.png", "lie outside the pict"),
+        ]
+
+    @pytest.mark.parametrize("orientation", [3, 6, 8])
+    def test_stored_pixels_of_turned_pictures(self, bare: Path, orientation: int):
+        points = landmarks_of(1)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("RGB", (SIDE, SIDE)).save(bare / "face_000.png", exif=exif)
+        inverse = {6: 8, 8: 6}.get(orientation, orientation)
+        for marks, wrong in (
+            (points[0], ""),
+            (shown_points(points[0], inverse, SIDE, SIDE), "EXIF"),
+        ):
+            np.savez(bare / "landmarks68.npz", files=["face_000.png"], lm68=marks[None])
+            data = [Photographs(bare, split, SIDE) for split in ("train", "val")]
+            (read,) = [(d, k) for d in data for k in range(len(d)) if d.files[k].stem == "face_000"]
+            if wrong:
+                with pytest.raises(ImageError, match="stored pixels, before the EXIF turn"):
+                    read[0][read[1]]
+            else:
+                assert np.isfinite(read[0][read[1]].landmarks).all()
 
 
 class TestSplitByName:

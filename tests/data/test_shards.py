@@ -23,7 +23,7 @@ from mofa_nvdr.data import (
     write_shards,
 )
 from mofa_nvdr.data.shards import index_path, open_shard, scan_shard
-from tests.helpers.picture_folders import SIDE, corpus_of
+from tests.helpers.picture_folders import SIDE, corpus_of, landmarks_of
 
 
 def by_picture(corpus) -> dict[bytes, tuple]:
@@ -221,6 +221,33 @@ class TestDamage:
         ):
             corpus[1]
 
+    @pytest.mark.parametrize("columns", [2, 3])
+    def test_landmarks_in_another_frame(self, tmp_path: Path, columns: int):
+        """The picture is refused, not trained on."""
+        good = np.concatenate([landmarks_of(1)[0], np.ones((68, 1))], 1)[:, :columns]
+        wrong = good.copy()
+        wrong[:, :2] = good[:, 1::-1]
+        with tarfile.open(tmp_path / "train-0.tar", "w") as tar:
+            for key, points in (("a", good), ("b", wrong), ("c", good / SIDE)):
+                parts = {"jpg": io.BytesIO(), "npy": io.BytesIO()}
+                Image.new("RGB", (SIDE, SIDE)).save(parts["jpg"], "JPEG")
+                np.save(parts["npy"], points)
+                for kind, part in parts.items():
+                    info = tarfile.TarInfo(f"{key}.{kind}")
+                    info.size = len(part.getvalue())
+                    part.seek(0)
+                    tar.addfile(info, part)
+        corpus = Shards(tmp_path, "train", SIDE)
+        np.testing.assert_allclose(corpus[0].landmarks, good[:, :2], rtol=1e-5)
+        with pytest.raises(
+            ImageError, match=r"train-0.tar/b: its landmarks look like rows of y and x"
+        ):
+            corpus[1]
+        with pytest.raises(
+            ImageError, match=r"train-0.tar/c: its landmarks look normalised to \[0, 1"
+        ):
+            corpus[2]
+
 
 class TestMistakes:
     def test_nothing_to_read(self, tmp_path: Path):
@@ -240,7 +267,16 @@ class TestMistakes:
 class TestHostileIndex:
     @pytest.mark.parametrize(
         "place",
-        [[512, 2**62, 1], [-(2**62), 4, 1], ["a", "b", "c"], [512.5, 4, 1], [True, 4, 1], [512, 4], None, 3],
+        [
+            [512, 2**62, 1],
+            [-(2**62), 4, 1],
+            ["a", "b", "c"],
+            [512.5, 4, 1],
+            [True, 4, 1],
+            [512, 4],
+            None,
+            3,
+        ],
     )
     def test_is_made_again(self, tmp_path, place):
         """Places outside of the shard, and what is no place: the shard tells where things are."""

@@ -175,7 +175,6 @@ class TestFile:
         with pytest.raises(ValueError, match=rf"a.safetensors: FaceModel: {message}"):
             FaceModel.load(tmp_path / "a.safetensors")
 
-
     def test_number_types_that_numpy_lacks(self, tmp_path):
         """bfloat16 and the like; another tensor of such a type is not read."""
         path = tmp_path / "a.safetensors"
@@ -187,7 +186,9 @@ class TestFile:
         header["mean_shape"]["shape"] = [header["mean_shape"]["shape"][0], 6]
         text = json.dumps(header).encode()
         path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
-        with pytest.raises(ValueError, match=r"a\.safetensors: .*mean_shape holds BF16 numbers, exp"):
+        with pytest.raises(
+            ValueError, match=r"a\.safetensors: .*mean_shape holds BF16 numbers, exp"
+        ):
             FaceModel.load(path)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, 3.5, -1.0])
@@ -198,7 +199,9 @@ class TestFile:
         arrays["landmarks"][5] = value
         metadata = {"format": FORMAT}
         save_file(arrays, tmp_path / "a.safetensors", metadata)
-        with pytest.raises(ValueError, match=r"a\.safetensors: FaceModel: landmarks .* (no ind|outs)"):
+        with pytest.raises(
+            ValueError, match=r"a\.safetensors: FaceModel: landmarks .* (no ind|outs)"
+        ):
             FaceModel.load(tmp_path / "a.safetensors")
 
     def test_names_that_command_the_terminal(self, tmp_path):

@@ -89,7 +89,8 @@ def _digits(data: bytes, rng: random.Random) -> bytes:
 def _insert(data: bytes, rng: random.Random) -> bytes:
     at = rng.randrange(len(data) + 1)
     what = (b"\n", b"\x00", b"\xff\xfe", b"\x1b[31m", b"[" * 5000, b"{", b"&a ", b"*a", b"- ", b": ",
-            b"\xed\xa0\x80", b"!!python/object:os.system ", b"9" * 5000, b"\t", b'"', b"/", b" " * 10_000)  # fmt: skip
+            b"\xed\xa0\x80", b"!!python/object:os.system ", b"9" * 5000,
+            b"\t", b'"', b"/", b" " * 10_000)  # fmt: skip
     return data[:at] + rng.choice(what) + data[at:]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,9 +27,15 @@ def help_words(capsys: pytest.CaptureFixture[str], *command: str) -> str:
     return " ".join(text.replace("│", " ").split())
 
 
-def calls_of(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[Any, ...]]:
-    """Replace a function by one that does nothing; the positional arguments that it is called with."""
+def calls_of(
+    monkeypatch: pytest.MonkeyPatch, name: str, result: Any = None
+) -> list[tuple[Any, ...]]:
+    """Replace a function by one that returns `result`; the positional arguments that it is called with."""
     calls: list[tuple[Any, ...]] = []
-    instead: Callable[..., None] = lambda *args: calls.append(args)  # noqa: E731
+
+    def instead(*args: Any) -> Any:
+        calls.append(args)
+        return result
+
     monkeypatch.setattr(name, instead)
     return calls

@@ -8,16 +8,22 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 
+from mofa_nvdr.data.crops import landmark_shape
+
 # Right eye, left eye, nose, mouth corners of a face that looks ahead.
 POINTS_5 = np.array([[80.0, 90], [120, 90], [100, 115], [85, 140], [115, 140]])
 
 
 def points_68(seed: int = 0) -> np.ndarray:
-    """Landmarks whose box is 60 to 140 across and 50 to 150 down."""
-    points = np.random.default_rng(seed).uniform([60, 50], [140, 150], (68, 2))
-    points[:2] = [[60, 50], [140, 150]]
-    points[36:42], points[42:48], points[30] = [80, 80], [120, 80], [100, 100]
-    return points
+    """Landmarks of a face that looks ahead, in a box of 60 to 140 across and 50 to 150 down."""
+    points = frontal_68() + np.random.default_rng(seed).uniform(-0.02, 0.02, (68, 2))
+    low, high = points.min(0), points.max(0)
+    return [60, 50] + (points - low) / (high - low) * [80, 100]
+
+
+def frontal_68() -> np.ndarray:
+    """The mean face from the front, [68, 2], about 2 wide, x right and y down."""
+    return landmark_shape._MEAN[:, :2] * [1, -1] / 75
 
 
 def photograph(folder: Path, name: str = "face.png", size: int = 240) -> Path:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.helpers.landmarked_photographs import frontal_68
+
 SIDE = 32
 
 
@@ -28,7 +30,13 @@ def write_index(path: Path, rows: list[tuple[str, str]], header: str = "file,dat
 
 
 def landmarks_of(num: int) -> np.ndarray:
-    return np.random.default_rng(0).uniform(0, SIDE, (num, 68, 2)).astype(np.float32)
+    """Faces within the pictures: of different places, sizes and turns, points off by some of a pixel."""
+    rng = np.random.default_rng(0)
+    size, turn = rng.uniform(8, 12, (num, 1)), rng.uniform(-0.3, 0.3, (num, 1))
+    place = SIDE / 2 + rng.uniform(-3, 3, (num, 1, 2))
+    face = frontal_68() @ [1, 1j] * size * np.exp(1j * turn)  # [num, 68]
+    points = np.stack([face.real, face.imag], -1) + place + rng.uniform(-0.3, 0.3, (num, 68, 2))
+    return points.astype(np.float32)
 
 
 def corpus_of(folder: Path, num: int = 12, codes: bool = True) -> Path:
@@ -43,7 +51,7 @@ def corpus_of(folder: Path, num: int = 12, codes: bool = True) -> Path:
         Image.new("L", (SIDE, SIDE), i).save(folder / "masks" / Path(name).name)
     rows = [f"{name},{'val' if i % 4 == 3 else 'train'},{i}.jpg" for i, name in enumerate(names)]
     (folder / "index.csv").write_text("\n".join(["file,split,source", *rows]) + "\n")
-    points = rng.uniform(0, SIDE, (num - 1, 68, 2)).astype(np.float32)  # the last one has none
+    points = landmarks_of(num - 1)  # the last one has none
     points[2, 5] = np.nan
     np.savez(folder / "landmarks68.npz", files=np.array(names[:-1]), lm68=points)
     if codes:

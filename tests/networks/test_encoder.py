@@ -180,3 +180,11 @@ class TestBuildEncoder:
             build_encoder("resnet")
         with pytest.raises(ValueError, match="input_size is 'big', expected pixels"):
             build_encoder("alexnet", input_size="big")
+
+
+def test_the_heads_output_scale_can_be_read_back():
+    """As it is in the state: 0.3 of float32 is 0.3, and a part without numbers has 1."""
+    scale = {"shape": 0.3, "translation_z": 60.0, "expression": 0.2}
+    encoder = build_encoder("compact", CodeLayout(3, 0, 4), output_scale=scale)
+    expected = dict.fromkeys(HEAD_PARTS, 1.0) | {"shape": 0.3, "translation_z": 60.0}
+    assert encoder.head.output_scale == expected

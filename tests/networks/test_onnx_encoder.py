@@ -71,7 +71,9 @@ class TestHostile:
         weight.data_location = onnx.TensorProto.EXTERNAL
         weight.external_data.add(key="location", value="weights")
         file.write_bytes(model.SerializeToString())
-        with pytest.raises(ValueError, match=r"encoder\.onnx: .*its weights are in other files, which"):
+        with pytest.raises(
+            ValueError, match=r"encoder\.onnx: .*its weights are in other files, which"
+        ):
             OnnxEncoder(file)
 
     def test_arrays_of_any_size(self, file):
@@ -89,7 +91,9 @@ class TestHostile:
         del model.graph.node[:]
         model.graph.node.extend(nodes)
         file.write_bytes(model.SerializeToString())
-        with pytest.raises((ValueError, RuntimeError), match=r"encoder\.onnx: .*2000000000 bytes|memory"):
+        with pytest.raises(
+            (ValueError, RuntimeError), match=r"encoder\.onnx: .*2000000000 bytes|memory"
+        ):
             OnnxEncoder(file)(torch.zeros(1, 3, 8, 8))
 
 

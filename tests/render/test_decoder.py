@@ -14,6 +14,7 @@ from mofa_nvdr.dr import reference
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.landmarks import MIRROR, PAPER_46
 from mofa_nvdr.losses.mofa import photometric_raster, photometric_vertex
+from mofa_nvdr.networks.encoder import build_encoder
 from mofa_nvdr.render.decoder import FaceDecoder, RasterFace, VertexFace, face_image
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, LAMBERT_CONSTANTS, total_light
@@ -52,6 +53,67 @@ def projector(outputs=8, seed=0):
         return weights @ flat / flat.numel()
 
     return project
+
+
+class TestFewerBits:
+    """torch.autocast around the decoder, and codes of half and bfloat16."""
+
+    @pytest.mark.parametrize("mode", ["raster", "vertex"])
+    @pytest.mark.parametrize("batch", [1, 20])  # 20: products of matrices in the face model
+    def test_autocast_changes_nothing(self, mode, batch):
+        decoder = FaceDecoder(small_face(), 48, mode)
+        codes = some_code(decoder.model.layout, batch).requires_grad_()
+        photo = torch.rand(batch, 3, 48, 48, generator=torch.Generator().manual_seed(1))
+
+        def decoded():
+            face = decoder(codes)
+            if mode == "raster":
+                loss = photometric_raster(face, photo).sum() + face.landmarks.mean()
+                picture = face.image
+            else:
+                values = (face.positions, face.colors, face.front_facing)
+                loss, picture = photometric_vertex(*values, photo).sum(), face.colors
+            return picture, loss
+
+        plain = decoded()
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = decoded()
+            points = decoder.points(decoder.model.layout.unpack(codes), torch.tensor([0, 5]))
+        assert points.dtype == torch.float32
+        # Outside of autocast, as torch asks for.
+        gradients = [torch.autograd.grad(loss, codes)[0] for _, loss in (plain, cast)]
+        for one, other in (*zip(plain, cast), gradients):
+            assert one.dtype == other.dtype == torch.float32
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_codes(self, dtype):
+        """As their float32 copies; gradients come back in the code's own numbers."""
+        decoder = FaceDecoder(small_face(), 48)
+        code = some_code(decoder.model.layout, 2).to(dtype).requires_grad_()
+        wide = code.detach().float().requires_grad_()
+        faces = decoder(code), decoder(wide)
+        assert torch.equal(faces[0].image, faces[1].image)
+        for face in faces:
+            face.image.sum().backward()
+        assert code.grad.dtype == dtype and wide.grad.abs().max() > 0
+        assert torch.equal(code.grad, wide.grad.to(dtype))
+        parts = decoder.model.layout.unpack(code.detach())
+        assert torch.equal(decoder(parts).image, faces[1].image)
+
+    def test_encoder_and_decoder_together(self):
+        """A step of training in a torch.autocast around everything."""
+        model = small_face()
+        decoder = FaceDecoder(model, 48)
+        encoder = build_encoder("compact", model.layout, input_size=None)
+        images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+        with torch.autocast("cpu", torch.bfloat16):
+            code = encoder(images)
+            loss = photometric_raster(decoder(code), torch.zeros(2, 3, 48, 48)).sum()
+        assert code.dtype == loss.dtype == torch.float32
+        loss.backward()
+        gradient = encoder.head.parts["albedo"].bias.grad
+        assert gradient.dtype == torch.float32 and gradient.abs().max() > 0
 
 
 class TestCode:

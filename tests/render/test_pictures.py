@@ -10,12 +10,14 @@ from mofa_nvdr.render.pictures import (
     captioned,
     geometry_picture,
     panels,
+    png_bytes,
     sheet,
     to_uint8,
     write_png,
 )
 from mofa_nvdr.render.renderer import Rendering
 from mofa_nvdr.shaders.gbuffer import GBuffer
+from mofa_nvdr.system.marks import read_mark
 
 PAPER = 33  # 0.13 * 255, rounded
 
@@ -121,6 +123,15 @@ class TestWritePng:
         picture = np.random.default_rng(0).integers(0, 255, (5, 7, 3)).astype(np.uint8)
         write_png(tmp_path / "a.png", picture)
         assert np.array_equal(iio.imread(tmp_path / "a.png"), picture)
+
+    def test_mark(self, tmp_path):
+        """What a picture is can be read back; its pixels are the same."""
+        picture = np.zeros((5, 7, 3), np.uint8)
+        write_png(tmp_path / "a.png", picture)
+        assert read_mark(tmp_path / "a.png") == "picture"
+        write_png(tmp_path / "a.png", picture, kind="panel")
+        assert read_mark(tmp_path / "a.png") == "panel"
+        assert png_bytes(picture, kind="panel") == (tmp_path / "a.png").read_bytes()
 
     def test_no_such_folder(self, tmp_path):
         with pytest.raises(OSError):

@@ -173,3 +173,19 @@ class TestCheck:
     def test_impossible_values(self, change, message):
         with pytest.raises(ConfigError, match=message):
             check_config(replace_options(TrainConfig(), change))
+
+
+class TestInit:
+    def test_is_something_to_hold_on_to(self):
+        held = {"loss.anchor": 0.1, "schedule.freeze_norm": True, "schedule.warm_start_steps": 0}
+        check_config(replace_options(TrainConfig(), {**held, "encoder.init": "runs/a"}))
+        with pytest.raises(ConfigError, match="--loss.anchor is 0.1, but .* --init RUN"):
+            check_config(replace_options(TrainConfig(), held))
+
+    def test_and_weights(self):
+        both = {"encoder.init": "runs/a", "encoder.weights": "b.pth"}
+        words = (
+            "--init is runs/a and --encoder.weights is b.pth: both are what the encoder begins w"
+        )
+        with pytest.raises(ConfigError, match=words):
+            check_config(replace_options(TrainConfig(), both))

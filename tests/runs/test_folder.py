@@ -96,7 +96,12 @@ class TestJsonLog:
 class TestRemoveLeftovers:
     def test_of_earlier_versions_and_of_safetensors(self, tmp_path):
         """What kills left before temporary files had names of their processes; a user's files stay."""
-        left = ("checkpoint-00000002.safetensors.tmp", "sheet.png.123.tmp", ".tmpAbC123", "report.html.tmp")
+        left = (
+            "checkpoint-00000002.safetensors.tmp",
+            "sheet.png.123.tmp",
+            ".tmpAbC123",
+            "report.html.tmp",
+        )
         kept = ("notes.tmp", ".tmp", "a.txt.tmp", "checkpoint-00000002.safetensors", ".tmpAbC12x3")
         for name in (*left, *kept):
             (tmp_path / name).write_text("x")

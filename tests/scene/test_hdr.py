@@ -177,5 +177,7 @@ class TestHostile:
         path = tmp_path / "wide.hdr"
         head = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 8192 +X 16384\n"
         path.write_bytes(head + row * 8192)
-        with pytest.raises(ValueError, match=r"wide\.hdr: the picture \[8192, 16384, 3\] unfolds into"):
+        with pytest.raises(
+            ValueError, match=r"wide\.hdr: the picture \[8192, 16384, 3\] unfolds into"
+        ):
             read_hdr(path)

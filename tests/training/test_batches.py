@@ -8,14 +8,40 @@ import numpy as np
 import pytest
 
 from mofa_nvdr.cli import main
-from mofa_nvdr.data import write_shards
+from mofa_nvdr.data import ImageError, write_shards
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.render.pictures import write_png
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.runs.options import replace_options
 from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.loop import train
 from tests.helpers.training import small_config
+
+
+class TestFolder:
+    def test_what_is_not_trained_on(self, cap, tmp_path, caplog):
+        """Panels among the photographs are counted in a note, and not learned from."""
+        for k in range(4):
+            iio.imwrite(tmp_path / f"{k}.png", np.full((64, 64, 3), 90, np.uint8))
+            write_png(tmp_path / f"{k}_panel.png", np.zeros((64, 320, 3), np.uint8), kind="panel")
+        caplog.set_level("INFO", "mofa_nvdr")
+        config = small_config(cap, tmp_path / "run", **{"data.path": str(tmp_path)})
+        data = TrainingData(config, FaceDecoder(FaceModel.load(cap), image_size=64))
+        assert len(data.train_set) + len(data.val_set) == 4
+        assert caplog.messages == [f"{tmp_path}: 4 files not read: what mofa-nvdr wrote: 4 panels"]
+
+    def test_limit_of_pixels(self, cap, tmp_path):
+        for k in range(4):
+            iio.imwrite(tmp_path / f"{k}.png", np.full((64, 64, 3), 90, np.uint8))
+        options = {"data.path": str(tmp_path), "data.max_megapixels": 0.004}
+        config = small_config(cap, tmp_path / "run", **options)
+        data = TrainingData(config, FaceDecoder(FaceModel.load(cap), image_size=64))
+        with pytest.raises(
+            ImageError, match="0 megapixels, more than --max-megapixels 0.004; give"
+        ):
+            data.train_set[0]
+        assert data.val_set.max_megapixels == 0.004
 
 
 class TestMistakes:

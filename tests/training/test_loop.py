@@ -17,10 +17,12 @@ from mofa_nvdr.cli import main
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_encoder
-from mofa_nvdr.runs.checkpoint import list_checkpoints
+from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.runs.options import replace_options
+from mofa_nvdr.system.locks import locked
+from mofa_nvdr.system.marks import read_mark
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
 from tests.helpers.objective import loss_terms, use_loss_terms
@@ -58,6 +60,7 @@ class TestTrain:
         assert [p.name for p in list_checkpoints(run)] == [
             "checkpoint-00000002.safetensors", "checkpoint-00000004.safetensors",
         ]  # fmt: skip
+        assert read_mark(run / "sheet-00000004.png") == "sheet"
         picture = iio.imread(run / "sheet-00000004.png")
         assert picture.shape == (6 * 64, 2 * 5 * 64, 3)
 
@@ -216,6 +219,101 @@ class TestTrain:
         assert ", ".join(seen[0]) in out
         kept = np.load(run / "skipped-00000002.npz")
         assert [Path(path).name for path in kept["paths"]] == list(seen[0])
+
+
+class TestLock:
+    def test_second_training_on_a_folder(self, cap, tmp_path, monkeypatch, capsys):
+        """It changes nothing."""
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+        run = tmp_path / "run"
+        run.mkdir()
+        with locked(run, "mofa-nvdr train"):
+            before = sorted(path.name for path in run.iterdir())
+            assert main(["train", "--config", "smoke", "--face-model", cap, "--out", str(run)]) == 2
+            assert sorted(path.name for path in run.iterdir()) == before
+        error = capsys.readouterr().err
+        assert error.startswith(f"mofa-nvdr: {run}: process {os.getpid()} on ")
+        assert "(mofa-nvdr train) is writing there since" in error and error.count("\n") == 1
+
+
+class TestInit:
+    """`--init RUN`: a run that begins with another one's encoder."""
+
+    @pytest.fixture
+    def first(self, cap, tmp_path, monkeypatch):
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+        changes = {"encoder.scale.shape": 0.2, "run.seed": 3}
+        return train(small_config(cap, tmp_path / "first", **changes))
+
+    def test_begins_where_the_other_ended(self, cap, first, tmp_path, capsys):
+        capsys.readouterr()
+        config = small_config(
+            cap, tmp_path / "second", **{"encoder.init": str(first), "run.steps": 3}
+        )
+        second = train(config)
+        newest = list_checkpoints(first)[-1]
+        words = f"; begins with the encoder of {newest} (step 4), its output scales too"
+        assert words in capsys.readouterr().out
+        last = [line for line in curve(first) if line.get("split")][-1]
+        begin = next(line for line in curve(second) if line.get("split"))
+        assert begin["photometric"] == last["photometric"] and begin["step"] == 0
+        _, metadata = read_checkpoint(list_checkpoints(second)[-1])
+        assert metadata["facts"]["init"] == [str(newest), 4]
+        # It resumes without the other run, to the same bits.
+        newest.unlink()
+        for path in list_checkpoints(first):
+            path.unlink()
+        train(replace_options(config, {"run.steps": 4}))
+        assert "resuming after step 3" in capsys.readouterr().out
+
+    def test_it_is_the_teacher_without_a_warm_start(self, cap, first, tmp_path):
+        held = {"loss.anchor": 0.2, "schedule.freeze_norm": True, "encoder.init": str(first)}
+        second = train(small_config(cap, tmp_path / "second", **held))
+        tensors, _ = read_checkpoint(list_checkpoints(second)[-1])
+        before, _ = read_checkpoint(list_checkpoints(first)[-1])
+        teacher = {k: v for k, v in tensors.items() if k.startswith("teacher/encoder.")}
+        assert teacher
+        for name, value in teacher.items():
+            assert torch.equal(value, before[f"encoder/{name.removeprefix('teacher/encoder.')}"])
+
+    def test_mistakes_leave_no_folder(self, cap, first, tmp_path):
+        for init, words in (("none", "no such run folder"), (str(first), "this run's compact at")):
+            changes = {"encoder.init": init, "encoder.network": "compact"}
+            with pytest.raises(ValueError, match=f"--init {init}: .*{words}"):
+                train(small_config(cap, tmp_path / "second", **changes))
+            assert not (tmp_path / "second").exists()
+
+
+class TestThreads:
+    def test_another_number_is_said(self, cap, tmp_path, monkeypatch, capsys):
+        """The first line names it; so does a line when a run goes on with another one."""
+        monkeypatch.setattr(training, "make_encoder", small_encoder)
+        run = tmp_path / "run"
+        train(small_config(cap, run, **{"run.threads": 1, "run.steps": 2}))
+        printed = capsys.readouterr()
+        assert "on cpu, threads: 1 (as many again give the same bits)" in printed.out
+        assert printed.err == ""
+        train(small_config(cap, run, **{"run.threads": 1, "run.steps": 3}))
+        assert capsys.readouterr().err == ""
+        train(small_config(cap, run, **{"run.threads": 2, "run.steps": 4}))
+        assert capsys.readouterr().err == (
+            f"WARNING: {run}: goes on with --threads 2, it had 1: the sums of convolutions are rounded "
+            "otherwise, so the curve is not the same bit for bit\n"
+        )
+        _, metadata = read_checkpoint(list_checkpoints(run)[-1])
+        assert metadata["facts"]["threads"] == 2
+
+
+class TestDevice:
+    def test_one_gpu_for_several_processes(self, cap, tmp_path, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(
+            ValueError, match="--device cuda:1: torchrun's processes each take a GPU"
+        ):
+            train(small_config(cap, tmp_path / "run", **{"run.device": "cuda:1"}))
 
 
 class TestSignals:

@@ -170,6 +170,17 @@ class TestKept:
         assert draw() == expected
 
 
+@pytest.fixture(scope="module")
+def trained(cap, tmp_path_factory):
+    """A run of two steps of the small encoder."""
+    before = training.make_encoder
+    training.make_encoder = small_encoder
+    changes = {"run.steps": 2, "report.val_images": 2, "schedule.warm_start_steps": 0}
+    config = small_config(cap, tmp_path_factory.mktemp("edited") / "run", **changes)
+    yield config, train(config)
+    training.make_encoder = before
+
+
 class TestEditedFacts:
     """A checkpoint whose JSON was edited, without a checksum: a line that names the file."""
 
@@ -200,13 +211,3 @@ class TestEditedFacts:
             train(replace_options(config, {"run.out": str(copy)}))
         said = str(error.value)
         assert said.startswith(f"{copy}/checkpoint-") and message in said and "\n" not in said
-
-    @pytest.fixture(scope="class")
-    def trained(self, cap, tmp_path_factory):
-        """A run of two steps of the small encoder."""
-        before = training.make_encoder
-        training.make_encoder = small_encoder
-        changes = {"run.steps": 2, "report.val_images": 2, "schedule.warm_start_steps": 0}
-        config = small_config(cap, tmp_path_factory.mktemp("edited") / "run", **changes)
-        yield config, train(config)
-        training.make_encoder = before

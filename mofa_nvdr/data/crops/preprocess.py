@@ -12,7 +12,6 @@ import io
 import json
 import os
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,18 +23,23 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from mofa_nvdr.data.crops.detection import FaceDetector, LandmarkModel
-from mofa_nvdr.data.crops.framing import (
-    Crop,
-    crop_from_box,
-    crop_from_landmarks,
-    sharpness,
-    turned_away,
+from mofa_nvdr.data.crops.detection import LandmarkModel
+from mofa_nvdr.data.crops.faces import Face, FaceFinder, cut_crop
+from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks, sharpness, turned_away
+from mofa_nvdr.data.crops.landmark_checks import wrong_frame_of
+from mofa_nvdr.data.crops.landmark_files import (
+    Folders,
+    KnownFaces,
+    LandmarkError,
+    landmarks_next_to,
+    orphans,
+    read_tables,
+    reason_of,
 )
-from mofa_nvdr.data.crops.landmark_files import landmarks_next_to, landmarks_of_folders, reason_of
-from mofa_nvdr.data.images import MIN_SIDE, ImageError, read_image
+from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, MIN_SIDE, ImageError, Picture
+from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.data.packing import write_shards
-from mofa_nvdr.data.photographs import IMAGE_SUFFIXES, DataError, npz_bytes, split_by_name
+from mofa_nvdr.data.photographs import DataError, npz_bytes, split_by_name
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.files import (
     check_out,
@@ -45,6 +49,8 @@ from mofa_nvdr.system.files import (
     write_files,
     write_text,
 )
+from mofa_nvdr.system.locks import locked
+from mofa_nvdr.system.memory import MemoryBudget
 
 LOG_FILE = "preprocess.jsonl"
 _COLUMNS = ("file", "split", "source", "left", "top", "side", "score", "found_by")
@@ -57,13 +63,16 @@ _RANGES: dict[str, tuple[float, float]] = {
     "sharpness": (0, 1e6),
     "turned": (0, 1000),
     "score": (-100, 100),
+    "detection_size": (64, 16384),
+    "max_megapixels": (0.001, 100_000),
     "workers": (1, 1024),
     "shards": (0, 1e6),
 }
 # A crop that must shrink by more to lie inside of its photograph shows a face that the photograph cuts.
 _LEAST_INSIDE = 0.75
-# Crops by landmarks and by the detector's box differ by 8 % in size and 5 % in place (one deviation).
-_MOST_APART = 0.35
+_MEMORY = (
+    2e9  # bytes of decoded photographs that all workers hold at once; a larger one is decoded alone
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,7 @@ class PreprocessOptions:
         turned: largest `framing.turned_away`, where landmarks are known.
         score: least certainty of the detector.
         landmark_model: .dat file of dlib, for landmarks of faces that have none next to them; empty: none.
+        detection_size: longer side of the copy in which faces are sought, px.
     """
 
     size: int = 256
@@ -85,6 +95,7 @@ class PreprocessOptions:
     turned: float = 0.9
     score: float = 2.0
     landmark_model: str = ""
+    detection_size: int = 1280
 
 
 def preprocess_files(
@@ -93,15 +104,19 @@ def preprocess_files(
     options: PreprocessOptions | None = None,
     workers: int = 2,
     shards: float = 0.0,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Path:
     """Make training crops of all faces in photographs; the command `mofa-nvdr preprocess`.
 
     Landmarks next to a photograph are used instead of the detector: `NAME.pts` (iBUG, 1-based), `NAME.txt`
     or `NAME.csv` (68 or 5 rows of x and y; a .csv may name its columns), `NAME.npz` (`lm68` or `lm5`), or a
-    folder's `landmarks68.npz` or `landmarks5.npz` (`files`, and `lm68` or `lm5`; one row for each face).
+    folder's `landmarks68.npz` or `landmarks5.npz` (`files`, and `lm68` or `lm5`; one row for each face):
+    pixels of the picture as a viewer shows it, after the EXIF turn. A photograph whose landmarks are of
+    another frame or order is left out, and the detector does not take their place.
 
     A folder that holds crops keeps them and their names, and new ones are added under names that are free.
-    Photographs that could not be read are tried again.
+    Photographs that could not be read are tried again. What the package wrote itself is left out: results by
+    their marks, and folders of crops, unless they are named.
 
     Args:
         inputs: image files or folders (with their subfolders, less `out`).
@@ -109,6 +124,7 @@ def preprocess_files(
         options: None: the defaults.
         workers: photographs at once.
         shards: MB of the tar shards into which the crops are packed, in out/shards; 0: none.
+        max_megapixels: larger photographs are not read.
 
     Returns:
         The folder.
@@ -117,27 +133,37 @@ def preprocess_files(
         ValueError: nothing to read, a number out of its range, a folder's landmark table that does not fit,
             other options than before, or a folder that cannot be made.
         RuntimeError: OpenCV or dlib is needed and missing.
+        FolderInUse: another command writes the folder.
         OSError: the folder cannot be written any more; the crops that are done are whole.
+        LandmarkError: photographs were left out for their landmarks; all others are done.
     """
     o = options or PreprocessOptions()
-    values = {**asdict(o), "workers": workers, "shards": shards}
+    values = {**asdict(o), "workers": workers, "shards": shards, "max_megapixels": max_megapixels}
     for name, (least, most) in _RANGES.items():
         if not least <= values[name] <= most:
-            raise ValueError(f"--{name} is {values[name]}, expected {least:.0f} to {most:.0f}")
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{flag} is {values[name]}, expected {least:g} to {most:.0f}")
     check_out(out)
     model = LandmarkModel(o.landmark_model) if o.landmark_model else None
-    sources, closed = _find_sources(inputs, Path(out))
-    known = landmarks_of_folders({source.path.parent for source in sources})
+    sources, closed, notes = _find_sources(inputs, Path(out))
+    tables = read_tables(source.path for source in sources)
     folder = make_folders(out, "images")
     say = tqdm.write if sys.stderr.isatty() else lambda text: print(text, flush=True)
-    for reason in closed:
-        say(f"skipped: {reason}")
-    with named_errors(folder, lambda: "the crops that are done are whole"):
+    for text in [*notes, *(f"skipped: {reason}" for reason in closed)]:
+        say(text)
+    for note in [*tables.notes, *orphans(source.path for source in sources)]:
+        say(f"note: {note}")
+    with (
+        locked(folder, "mofa-nvdr preprocess"),
+        named_errors(folder, lambda: "the crops that are done are whole"),
+    ):
         done = _read_log(folder, o)
-        detectors = _Detectors(o)
+        finder, folders = FaceFinder(o.smallest, o.score, o.detection_size, model), Folders()
+        budget = MemoryBudget(_MEMORY)
 
         def work(source: _Source) -> tuple[dict[str, Any], list[bytes]]:
-            return _process(source, known.get(source.path), o, detectors, model)
+            known = tables.known.get(source.path)
+            return _process(source, known, folders, o, finder, max_megapixels, budget)
 
         # What could not be read may have been mended.
         todo = [s for s in sources if "unreadable" in done.get(s.place, {"unreadable": ""})]
@@ -150,6 +176,12 @@ def preprocess_files(
         if shards and any(record["faces"] for record in done.values()):
             packed = write_shards(folder, str(folder / "shards"), shards)
             say(f"{len(packed)} shards: {folder / 'shards'}")
+    refused = [record["unreadable"] for record in records if record.get("refused")]
+    if refused:
+        raise LandmarkError(
+            f"{len(refused)} photographs left out for their landmarks, all others are done; mend the "
+            f"landmarks and give the same command again, or remove them; first {refused[0]}"
+        )
     return folder
 
 
@@ -194,6 +226,8 @@ def _write_crops(
                 done[source.place] = record
                 log.write(json.dumps(record) + "\n")
                 log.flush()
+                for note in record.get("notes", ()):
+                    say(f"note: {note}")
                 if "unreadable" in record:
                     say(f"skipped: {record['unreadable']}")
     finally:
@@ -217,67 +251,73 @@ def _free_names(name: str, count: int, taken: set[str]) -> list[str]:
 
 def _process(
     source: _Source,
-    known: list[np.ndarray] | None,
+    known: KnownFaces | None,
+    folders: Folders,
     o: PreprocessOptions,
-    detectors: _Detectors,
-    model: LandmarkModel | None,
+    finder: FaceFinder,
+    max_megapixels: float,
+    budget: MemoryBudget,
 ) -> tuple[dict[str, Any], list[bytes]]:
     """One photograph: what is to be remembered of it, and its crops as JPEG."""
     path = source.path
     record: dict[str, Any] = {"source": _utf8(str(path)), "place": source.place}
     record |= {"faces": [], "pruned": []}
+    pictures: list[bytes] = []
     try:
-        image = read_image(path)
-        points = known if known is not None else landmarks_next_to(path)
+        if other := not_a_photograph(path):
+            raise ImageError(other)
+        with Picture(path, "", max_megapixels, budget) as picture:
+            known = known or landmarks_next_to(path, folders)
+            if known.notes:
+                record["notes"] = [_utf8(note) for note in known.notes]
+            if known.points is not None:
+                reason = wrong_frame_of(known.points, picture, o.detection_size, finder.check)
+                if reason:
+                    raise LandmarkError(f"{known.file}: the points of {path.name} {reason}")
+                faces, astray = [Face(crop_from_landmarks(p), p) for p in known.points], 0
+            else:
+                faces, astray = finder.find(picture)
+            record["pruned"] += ["landmarks off the face"] * astray
+            for face in faces:
+                _keep_face(face, picture, o, record, pictures)
+    except LandmarkError as error:
+        return {**record, "unreadable": _utf8(str(error)), "refused": True}, []
     except ImageError as error:
-        return {**record, "unreadable": _utf8(str(error))}, []
+        return {**record, "faces": [], "pruned": [], "unreadable": _utf8(str(error))}, []
     except OSError as error:  # of a folder that may be listed and no more
         reason = f"{path}: cannot read it ({error.strerror or error})"
         return {**record, "unreadable": _utf8(reason)}, []
-    found: list[tuple[Crop, np.ndarray | None, float | None]]
-    if points is not None:
-        found = [(crop_from_landmarks(p), p, None) for p in points]
-    elif model is not None:
-        found = []
-        for box in detectors.boxes(image):
-            marks = model(image, box)
-            found.append((crop_from_landmarks(marks), marks, box[3]))
-            if _apart(found[-1][0], crop_from_box(*box[:3])):
-                record["pruned"].append("landmarks off the face")
-                found.pop()
-    else:
-        found = [(crop_from_box(*box[:3]), None, box[3]) for box in detectors.boxes(image)]
-    pictures = []
-    for crop, landmarks, score in found:
-        inside = crop.inside(*image.shape[:2])
-        reason = _reason(crop, inside, landmarks, o)
-        if not reason:
-            cut = inside.cut(image, o.size)
-            reason = "blurred" if sharpness(cut) < o.sharpness else ""
-        if reason:
-            record["pruned"].append(reason)
-            continue
-        stream = io.BytesIO()
-        Image.fromarray(cut).save(stream, "JPEG", quality=_QUALITY, subsampling=0)
-        pictures.append(stream.getvalue())
-        face: dict[str, Any] = {"left": inside.left, "top": inside.top, "side": inside.side,
-                "score": score, "found_by": "detector"}  # fmt: skip
-        if landmarks is not None:
-            by = "detector, " if score is not None else ""
-            face["found_by"] = f"{by}{len(landmarks)} landmarks"
-            if len(landmarks) == NUM_LANDMARKS:
-                face["lm68"] = np.round(inside.to_crop(landmarks, o.size), 3).tolist()
-        record["faces"].append(face)
     return record, pictures
 
 
-def _apart(crop: Crop, other: Crop) -> bool:
-    """Whether two crops show different things: landmarks that went astray frame something else."""
-    shift = np.hypot(
-        crop.left - other.left + (crop.side - other.side) / 2,
-        crop.top - other.top + (crop.side - other.side) / 2,
-    )
-    return bool(shift > _MOST_APART * other.side or abs(crop.side / other.side - 1) > _MOST_APART)
+def _keep_face(
+    face: Face,
+    picture: Picture,
+    o: PreprocessOptions,
+    record: dict[str, Any],
+    pictures: list[bytes],
+) -> None:
+    """Add a face to the record of its photograph, and its crop to the pictures; or why it is left out."""
+    landmarks, score = face.landmarks, face.score
+    inside = face.crop.inside(picture.height, picture.width)
+    reason = _reason(face.crop, inside, landmarks, o)
+    if not reason:
+        cut = cut_crop(picture, inside, o.size)
+        reason = "blurred" if sharpness(cut) < o.sharpness else ""
+    if reason:
+        record["pruned"].append(reason)
+        return
+    stream = io.BytesIO()
+    Image.fromarray(cut).save(stream, "JPEG", quality=_QUALITY, subsampling=0)
+    pictures.append(stream.getvalue())
+    row: dict[str, Any] = {"left": inside.left, "top": inside.top, "side": inside.side,
+            "score": score, "found_by": "detector"}  # fmt: skip
+    if landmarks is not None:
+        by = "detector, " if score is not None else ""
+        row["found_by"] = f"{by}{len(landmarks)} landmarks"
+        if len(landmarks) == NUM_LANDMARKS:
+            row["lm68"] = np.round(inside.to_crop(landmarks, o.size), 3).tolist()
+    record["faces"].append(row)
 
 
 def _reason(crop: Crop, inside: Crop, landmarks: np.ndarray | None, o: PreprocessOptions) -> str:
@@ -291,31 +331,23 @@ def _reason(crop: Crop, inside: Crop, landmarks: np.ndarray | None, o: Preproces
     return ""
 
 
-class _Detectors:
-    """One detector for each thread, made when the first photograph without landmarks comes."""
-
-    def __init__(self, o: PreprocessOptions) -> None:
-        self._options = o
-        self._local = threading.local()
-        self._lock = threading.Lock()  # two first imports of OpenCV at once see half of it
-
-    def boxes(self, image: np.ndarray) -> list[tuple[float, float, float, float]]:
-        if not hasattr(self._local, "detector"):
-            # A box is smaller than its crop.
-            smallest = max(20, round(0.8 * self._options.smallest))
-            with self._lock:
-                self._local.detector = FaceDetector(smallest, self._options.score)
-        return self._local.detector.boxes(image)
-
-
-def _find_sources(inputs: Sequence[str], out: Path) -> tuple[list[_Source], list[str]]:
-    """Photographs, each once, and the reasons of subfolders that cannot be read."""
+def _find_sources(inputs: Sequence[str], out: Path) -> tuple[list[_Source], list[str], list[str]]:
+    """Photographs, each once; reasons of subfolders that cannot be read; notes on what is left out."""
     if not inputs:
         raise DataError("preprocess: no input; give photographs or folders of them")
     own = Path(os.path.realpath(out))
     images = own / "images"
     sources: dict[str, _Source] = {}
-    closed: list[str] = []
+    inventory, notes = Inventory(), []
+
+    def leave_out(place: Path) -> bool:
+        """What the command writes: its own folder, and folders of earlier calls."""
+        if Path(os.path.realpath(place)) in (own, images):
+            return True
+        if crops := os.path.isfile(place / LOG_FILE):
+            notes.append(_utf8(f"left out: {place} holds crops; name it to crop them again"))
+        return crops
+
     for text in inputs:
         if not text:  # pathlib takes it for the working directory
             raise DataError("preprocess: an input is empty, expected a photograph or a folder")
@@ -329,33 +361,19 @@ def _find_sources(inputs: Sequence[str], out: Path) -> tuple[list[_Source], list
         where = Path(os.path.realpath(path if is_folder else path.parent))
         if where.is_relative_to(images):
             raise DataError(f"{path}: lies in {out / 'images'}, where crops go; give another --out")
-        for file in _pictures(path, (own, images), closed) if is_folder else [path]:
+        for file in inventory.photographs(path, leave_out) if is_folder else [path]:
             parts = file.relative_to(path).with_suffix("").parts if is_folder else (path.stem,)
             source = _Source(file, _utf8("_".join(parts), _LONGEST_NAME), _place(file))
             sources.setdefault(source.place, source)
+    closed = [
+        _utf8(f"{error.filename}: cannot read this folder ({error.strerror})")
+        for error in inventory.closed
+    ]
+    notes += [str(inventory)] if str(inventory) else []
     if not sources:
-        raise DataError(
-            "; ".join(closed) or f"{', '.join(inputs)}: no pictures here or in subfolders"
-        )
-    return list(sources.values()), closed
-
-
-def _pictures(folder: Path, left_out: tuple[Path, Path], closed: list[str]) -> list[Path]:
-    """Pictures below a folder, sorted; what the command writes is left out."""
-
-    def note(error: OSError) -> None:
-        closed.append(_utf8(f"{error.filename}: cannot read this folder ({error.strerror})"))
-
-    files = []
-    for root, folders, names in os.walk(folder, onerror=note):
-        place = Path(root)
-        folders[:] = [f for f in folders if Path(os.path.realpath(place / f)) not in left_out]
-        files += [
-            place / name
-            for name in names
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-        ]
-    return sorted(files)
+        words = [f"{', '.join(inputs)}: no pictures here or in subfolders", *notes]
+        raise DataError("; ".join(closed or words))
+    return list(sources.values()), closed, notes
 
 
 def _place(path: Path) -> str:
@@ -380,7 +398,14 @@ def _read_log(folder: Path, o: PreprocessOptions) -> dict[str, dict[str, Any]]:
         raise ValueError(
             f"--out {folder}: its images/ holds files, and no {LOG_FILE} says of what; give another folder"
         )
-    if lines and lines[0].get("options") != asdict(o):
+    theirs = [name for name in ("index.csv", "landmarks68.npz") if (folder / name).exists()]
+    if not path.is_file() and theirs:  # of the photographs, if they lie here
+        raise ValueError(
+            f"--out {folder}: holds {theirs[0]}, and no {LOG_FILE} says that it is of crops; give another "
+            "folder"
+        )
+    # Options that an earlier version did not have are at their defaults.
+    if lines and {**asdict(PreprocessOptions()), **(lines[0].get("options") or {})} != asdict(o):
         raise ValueError(
             f"{folder}: was made with other options ({lines[0].get('options')}); use them, or another --out"
         )
@@ -425,7 +450,8 @@ def _write_index(folder: Path, records: list[dict[str, Any]]) -> None:
 def _summary(records: list[dict[str, Any]], closed: int = 0) -> str:
     kept = sum(len(record["faces"]) for record in records)
     pruned = Counter(reason for record in records for reason in record["pruned"])
-    unreadable = sum("unreadable" in record for record in records)
+    refused = sum(bool(record.get("refused")) for record in records)
+    unreadable = sum("unreadable" in record for record in records) - refused
     empty = sum(
         not record["faces"] and not record["pruned"] and "unreadable" not in record
         for record in records
@@ -433,6 +459,7 @@ def _summary(records: list[dict[str, Any]], closed: int = 0) -> str:
     parts = [f"{kept} faces from {len(records)} photographs"]
     parts += [f"{count} left out as {reason}" for reason, count in sorted(pruned.items())]
     parts += [f"no face in {empty}"] if empty else []
+    parts += [f"{refused} with landmarks that are refused"] if refused else []
     parts += [f"{unreadable} unreadable"] if unreadable else []
     parts += [f"{closed} folders that cannot be read"] if closed else []
     return ", ".join(parts)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import multiprocessing
 import sys
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from mofa_nvdr.data.synthetic.codes import load_lights
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.render.pictures import to_uint8
+from mofa_nvdr.render.pictures import png_bytes, to_uint8
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.system.files import (
     check_out,
@@ -42,10 +43,14 @@ from mofa_nvdr.system.files import (
     write_files,
     write_text,
 )
+from mofa_nvdr.system.locks import locked
 from mofa_nvdr.system.notes import plain_warnings
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 8  # faces rendered together: products of matrices of another size have other last bits
 OPTIONS_FILE = "synthesize.json"
+_OWN = ("images", "masks", "index.csv", "landmarks68.npz", "codes.npz")
 _QUALITY = 95
 _HIDDEN = 128  # grey of the face's pixels behind something, in masks
 
@@ -93,6 +98,7 @@ def synthesize_files(
     Raises:
         ValueError: a number out of its range, a folder that cannot be used, or other options than before.
         RuntimeError: a worker died.
+        FolderInUse: another command writes the folder.
         OSError: the folder cannot be written any more; the faces that are done are whole.
     """
     o = options or SynthesisOptions()
@@ -103,9 +109,13 @@ def synthesize_files(
         if not number >= 0:
             raise ValueError(f"synthesize: {name} is {number:g}, expected 0 or more")
     check_out(out)
+    _check_folder(Path(out))
     facts = _check_inputs(o)
     folder = make_folders(out, "images", "masks", "parts")
-    with named_errors(folder, lambda: "the faces that are done are whole"):
+    with (
+        locked(folder, "mofa-nvdr synthesize"),
+        named_errors(folder, lambda: "the faces that are done are whole"),
+    ):
         _synthesize(folder, count, o, facts, workers, shards)
     return folder
 
@@ -168,8 +178,8 @@ class Renderer:
         for k in range(count):
             name = face_name(first + k)
             mask = masks[k, 0].round().to(torch.uint8).numpy()
-            contents[self.folder / f"images/{name}.jpg"] = _picture_bytes(images[k], "JPEG")
-            contents[self.folder / f"masks/{name}.png"] = _picture_bytes(mask, "PNG")
+            contents[self.folder / f"images/{name}.jpg"] = _jpeg_bytes(images[k])
+            contents[self.folder / f"masks/{name}.png"] = png_bytes(mask, kind="mask")
         contents[_part(self.folder, chunk)] = npz_bytes(  # last: it says that the chunk is done
             codes=rendered.code.pack()[:count].numpy(), lm68=rendered.landmarks[:count].numpy()
         )
@@ -232,10 +242,24 @@ def _check_inputs(o: SynthesisOptions) -> dict[str, Any]:
     """What the faces depend on besides the options; mistakes show before any worker starts."""
     facts: dict[str, Any] = {"model_hash": FaceModel.load(o.face_model).hash}
     if o.backgrounds:
-        facts["num_backgrounds"] = len(Photographs(o.backgrounds, "train", o.size))
+        backgrounds = Photographs(o.backgrounds, "train", o.size)
+        facts["num_backgrounds"] = len(backgrounds)
+        if backgrounds.left_out:
+            logger.info("%s: %s", o.backgrounds, backgrounds.left_out)
     if o.lights:
         facts["num_lights"] = len(load_lights(o.lights))
     return facts
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder of another corpus, whose pictures and tables would be replaced."""
+    if (folder / OPTIONS_FILE).exists() or (folder / "parts").is_dir():
+        return
+    if theirs := [name for name in _OWN if (folder / name).exists()]:
+        raise ValueError(
+            f"--out {folder}: holds {theirs[0]}, and no {OPTIONS_FILE} says that it is of rendered faces; "
+            "give another folder"
+        )
 
 
 def _check_options(folder: Path, o: SynthesisOptions, facts: dict[str, Any]) -> None:
@@ -306,8 +330,7 @@ def _write_tables(folder: Path, count: int, o: SynthesisOptions, facts: dict[str
     )
 
 
-def _picture_bytes(pixels: np.ndarray, kind: str) -> bytes:
+def _jpeg_bytes(pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
-    options = {"quality": _QUALITY, "subsampling": 0} if kind == "JPEG" else {}
-    Image.fromarray(pixels).save(stream, kind, **options)
+    Image.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY, subsampling=0)
     return stream.getvalue()

@@ -93,7 +93,7 @@ class TestFraming:
         assert turned_away(profile) == pytest.approx(1)
         tilted = POINTS_5 @ np.array([[0.8, 0.6], [-0.6, 0.8]])
         assert turned_away(tilted) == pytest.approx(0, abs=1e-9)
-        assert turned_away(points_68()) == pytest.approx(0)
+        assert turned_away(points_68()) == pytest.approx(0, abs=0.05)  # noise of the points
 
     def test_sharpness(self):
         board = np.indices((128, 128)).sum(0) % 2 * 255

@@ -11,11 +11,16 @@ import pytest
 from mofa_nvdr.data.crops.framing import (
     crop_from_landmarks,
 )
-from mofa_nvdr.data.crops.landmark_files import landmarks_next_to, landmarks_of_folders, reason_of
+from mofa_nvdr.data.crops.landmark_files import (
+    LandmarkError,
+    landmarks_next_to,
+    orphans,
+    read_tables,
+    reason_of,
+)
 from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files
-from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import Photographs
-from tests.helpers.landmarked_photographs import photograph, points_68, rows_of
+from tests.helpers.landmarked_photographs import POINTS_5, photograph, points_68, rows_of
 
 
 class TestLandmarksNextTo:
@@ -59,44 +64,144 @@ class TestLandmarksNextTo:
         assert float(row["left"]) == pytest.approx(crop_from_landmarks(points).left)
 
     def test_nothing_there(self, tmp_path):
-        assert landmarks_next_to(photograph(tmp_path)) is None
+        known = landmarks_next_to(photograph(tmp_path))
+        assert known.points is None and known.file is None and known.notes == []
 
     def test_pts_count_from_one(self, tmp_path):
         """iBUG's first pixel has its centre at 1, ours at 0.5."""
         rows = "\n".join(["1 1"] * 68)
         photograph(tmp_path).with_suffix(".pts").write_text(f"n_points: 68\n{{\n{rows}\n}}\n")
-        (points,) = landmarks_next_to(tmp_path / "face.png")
+        (points,) = landmarks_next_to(tmp_path / "face.png").points
         assert points.shape == (68, 2) and (points == 0.5).all()
 
     def test_numbers_behind_the_first_two_are_no_landmarks(self, tmp_path):
-        rows = "\n".join(f"{k} {2 * k} 0.9" for k in range(5))
+        rows = "\n".join(f"{k + 0.5} {2 * k} 0.9" for k in range(5))
         photograph(tmp_path).with_suffix(".txt").write_text(f"\n{rows}\n\n")
-        (points,) = landmarks_next_to(tmp_path / "face.png")
-        assert points.tolist() == [[k, 2 * k] for k in range(5)]
+        (points,) = landmarks_next_to(tmp_path / "face.png").points
+        assert points.tolist() == [[k + 0.5, 2 * k] for k in range(5)]
+
+    @pytest.mark.parametrize("first", [0, 1])
+    @pytest.mark.parametrize("suffix", [".txt", ".csv"])
+    def test_index_column_is_left_out(self, tmp_path, first, suffix):
+        rows = [f"{k + first},{x},{y}" for k, (x, y) in enumerate(POINTS_5)]
+        file = photograph(tmp_path).with_suffix(suffix)
+        file.write_text("\n".join(rows))
+        known = landmarks_next_to(tmp_path / "face.png")
+        assert known.points[0].tolist() == POINTS_5.tolist()
+        note = "its first column counts the points; the next two are taken as x and y"
+        assert known.notes == [f"{file}: {note}"]
 
     @pytest.mark.parametrize(
         ("suffix", "text", "message"),
         [
-            (".txt", "", "holds points [0, 2], expected 68 or 5 rows of x and y"),
-            (".txt", "1 2\n" * 6, "holds points [6, 2], expected 68 or 5 rows of x and y"),
-            (".txt", "1 nan\n" * 5, "holds points [5, 2], expected 68 or 5 rows of x and y"),
+            (".txt", "1 nan\n" * 5, "holds points that are not finite, expected 68 or 5 rows of x"),
             (
-                ".csv",
-                "x,y\n" + "1,b\n" * 5,
-                "could not convert string to float: 'b', expected 68 or",
+                ".txt",
+                "1 2\n" * 4 + "1 b",
+                "row '1 b' is no x and y, expected 68 or 5 rows of x and y",
             ),
-            (".pts", "1 2\n" * 68, "holds points [0, 2], expected"),  # no braces
+            (".csv", "x,y\n" + "1,b\n" * 5, "row '1 b' is no x and y, expected 68 or 5"),
+            (".pts", "1 2\n" * 68, "holds points [0, 2], expected 68 or 5"),  # no braces
             (".npz", "no archive", "cannot read it as .npz without pickles"),
         ],
     )
-    def test_something_else(self, tmp_path, suffix, text, message):
+    def test_damaged(self, tmp_path, suffix, text, message):
         path = photograph(tmp_path)
         path.with_suffix(suffix).write_text(text)
-        with pytest.raises(ImageError, match=re.escape(f"{path.with_suffix(suffix)}: {message}")):
+        expected = re.escape(f"{path.with_suffix(suffix)}: {message}")
+        with pytest.raises(LandmarkError, match=expected):
             landmarks_next_to(path)
 
+    @pytest.mark.parametrize(
+        ("suffix", "text", "note"),
+        [
+            (
+                ".txt",
+                "a photo of a person, smiling",
+                "holds no rows of x and y; not taken for landmarks",
+            ),
+            (".txt", "", "holds no rows of x and y; not taken for landmarks"),
+            (
+                ".txt",
+                "0 0.5 0.4 0.2 0.3",
+                "holds 1 points, expected 68 or 5 rows of x and y; not used",
+            ),
+            (
+                ".txt",
+                "1 2\n" * 98,
+                "holds 98 points (WFLW's 98), expected 68 or 5 rows of x and y; not",
+            ),
+            (
+                ".csv",
+                "x,y\n" + "1,2\n" * 468,
+                "holds 468 points (MediaPipe's 468), expected 68 or 5",
+            ),
+            (
+                ".pts",
+                "{\n" + "1 2\n" * 21 + "}",
+                "holds 21 points (AFLW's 21), expected 68 or 5 rows",
+            ),
+        ],
+    )
+    def test_something_else_is_noted(self, tmp_path, suffix, text, note):
+        path = photograph(tmp_path)
+        path.with_suffix(suffix).write_text(text)
+        known = landmarks_next_to(path)
+        assert known.points is None
+        (found,) = known.notes
+        assert found.startswith(f"{path.with_suffix(suffix)}: {note}")
 
-class TestLandmarksOfFolders:
+    def test_npz_of_something_else(self, tmp_path):
+        path = photograph(tmp_path)
+        np.savez(path.with_suffix(".npz"), shape=np.zeros(80))
+        known = landmarks_next_to(path)
+        assert known.points is None and "holds neither lm68 nor lm5; not taken" in known.notes[0]
+
+    def test_landmarks_after_a_caption(self, tmp_path):
+        """What is no landmarks does not hide those that are there."""
+        path = photograph(tmp_path)
+        path.with_suffix(".txt").write_text("a woman in a park")
+        np.savetxt(path.with_suffix(".csv"), POINTS_5, delimiter=",")
+        known = landmarks_next_to(path)
+        assert known.points[0].tolist() == POINTS_5.tolist() and len(known.notes) == 1
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "FACE.TXT",
+            "Face.txt",
+            "face.png.txt",
+            "detections/face.txt",
+            "landmarks/face.txt",
+            "detections/FACE.txt",
+            "../detections/face.txt",
+            "../landmarks/face.png.txt",
+        ],
+    )
+    def test_names_and_places(self, tmp_path, name):
+        path = photograph(tmp_path / "images")
+        file = path.parent / name
+        file.parent.mkdir(exist_ok=True)
+        np.savetxt(file, POINTS_5)
+        known = landmarks_next_to(path)
+        assert known.points[0].tolist() == POINTS_5.tolist()
+        assert known.file.resolve() == file.resolve() and known.notes == []
+
+    def test_two_that_may_be_meant(self, tmp_path):
+        path = photograph(tmp_path)
+        for name in ("FACE.txt", "Face.txt"):
+            np.savetxt(tmp_path / name, POINTS_5)
+        if len(list(tmp_path.iterdir())) < 3:
+            pytest.skip("names in upper and lower case are one file here")
+        with pytest.raises(
+            LandmarkError, match="FACE.txt and Face.txt: either may be the landmarks of"
+        ):
+            landmarks_next_to(path)
+        np.savetxt(tmp_path / "face.txt", POINTS_5 + 1)  # its very own
+        assert landmarks_next_to(path).points[0].tolist() == (POINTS_5 + 1).tolist()
+
+
+class TestReadTables:
     def test_table_that_does_not_fit(self, tmp_path):
         photograph(tmp_path / "in")
         np.savez(tmp_path / "in" / "landmarks68.npz", files=["face.png"], lm68=np.zeros((1, 5, 2)))
@@ -112,18 +217,62 @@ class TestLandmarksOfFolders:
         points[2, 5] = np.nan
         files = ["a.png", "b.png", "c.png", "a.png"]
         np.savez(tmp_path / "landmarks68.npz", files=files, lm68=points)
-        known = landmarks_of_folders({tmp_path})
-        assert list(known) == [tmp_path / "a.png", tmp_path / "b.png"]
-        assert np.array_equal(known[tmp_path / "a.png"], points[[0, 3]])
+        tables = read_tables([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"])
+        assert list(tables.known) == [tmp_path / "a.png", tmp_path / "b.png"] and not tables.notes
+        known = tables.known[tmp_path / "a.png"]
+        assert np.array_equal(known.points, points[[0, 3]])
+        assert known.file == tmp_path / "landmarks68.npz"
 
     def test_68_go_before_5(self, tmp_path):
         for count in (5, 68):
             table = {"files": ["a.png"], f"lm{count}": np.ones((1, count, 2))}
             np.savez(tmp_path / f"landmarks{count}.npz", **table)
-        assert landmarks_of_folders({tmp_path})[tmp_path / "a.png"][0].shape == (68, 2)
+        a = tmp_path / "a.png"
+        assert read_tables([a]).known[a].points[0].shape == (68, 2)
         (tmp_path / "landmarks68.npz").unlink()
-        assert landmarks_of_folders({tmp_path})[tmp_path / "a.png"][0].shape == (5, 2)
-        assert landmarks_of_folders(set()) == {}
+        assert read_tables([a]).known[a].points[0].shape == (5, 2)
+        assert read_tables([]).known == {}
+
+    @pytest.mark.parametrize(
+        "name", ["a", "A.PNG", "images/a.png", "images\\a.png", "./images/a.png", "a.jpg", "a.png"]
+    )
+    @pytest.mark.parametrize("above", [False, True])
+    def test_names_of_one_photograph(self, tmp_path, name, above):
+        """Stem alone, other case, with its folder, another suffix; table next to it or above."""
+        path = photograph(tmp_path / "images", "a.png")
+        folder = tmp_path if above else path.parent
+        np.savez(folder / "landmarks5.npz", files=[name], lm5=POINTS_5[None])
+        tables = read_tables([path])
+        assert np.array_equal(tables.known[path].points, POINTS_5[None]) and not tables.notes
+
+    def test_names_that_are_unclear_or_of_nothing(self, tmp_path):
+        paths = [photograph(tmp_path, name) for name in ("a.png", "a.jpg", "b.png")]
+        photograph(tmp_path, "not_asked_for.png")
+        files = ["a", "gone.png", "also_gone.png", "not_asked_for.png", "b.png"]
+        np.savez(tmp_path / "landmarks5.npz", files=files, lm5=np.stack([POINTS_5] * 5))
+        tables = read_tables(paths)
+        assert list(tables.known) == [paths[2]]
+        path = tmp_path / "landmarks5.npz"
+        assert tables.notes == [
+            f"{path}: 2 of 5 rows, first 'gone.png', name no picture there; they are not used",
+            f"{path}: 1 of 5 rows, first 'a', may mean several photographs; they are not used: give names "
+            "with folder and suffix",
+        ]
+
+
+class TestOrphans:
+    def test_files_of_no_picture(self, tmp_path):
+        path = photograph(tmp_path)
+        (tmp_path / "detections").mkdir()
+        for name in ("face.pts", "other.pts", "notes.txt", "detections/FACE.png.txt"):
+            (tmp_path / name).write_text("x")
+        for name in ("x.txt", "y.txt"):
+            (tmp_path / "detections" / name).write_text("x")
+        assert orphans([path]) == [
+            f"{tmp_path}: other.pts: landmarks of no picture in {tmp_path}; not used",
+            f"{tmp_path / 'detections'}: x.txt and 1 more: landmarks of no picture in {tmp_path}; not used",
+        ]
+        assert orphans([]) == []
 
 
 class TestReasonOf:

@@ -12,10 +12,34 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from PIL import Image
 
+from mofa_nvdr.cli import main
+from mofa_nvdr.data.crops import faces as face_finder
+from mofa_nvdr.data.crops.faces import FaceFinder
+from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks
+from mofa_nvdr.data.crops.landmark_files import LandmarkError
 from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files
 from mofa_nvdr.data.photographs import Photographs
+from mofa_nvdr.render.pictures import write_png
+from mofa_nvdr.system.locks import locked
 from tests.helpers.landmarked_photographs import POINTS_5, photograph, points_68, rows_of
+
+
+class NoFaces:
+    """A detector that finds none: the photographs are noise, and OpenCV takes its time to say so."""
+
+    def __init__(self, *options: float) -> None:
+        pass
+
+    def boxes(self, image: np.ndarray) -> list[tuple[float, ...]]:
+        return []
+
+
+@pytest.fixture(autouse=True)
+def no_faces(request, monkeypatch):
+    if "opencv" not in request.node.name:
+        monkeypatch.setattr(face_finder, "FaceDetector", NoFaces)
 
 
 class TestPreprocess:
@@ -38,8 +62,8 @@ class TestPreprocess:
         folder = tmp_path / "in"
         cases = {
             "small": POINTS_5 * 0.2,
-            "edge": POINTS_5 * [3.0, 3.0],
-            "turned": POINTS_5 + np.array([[0, 0], [0, 0], [24.0, 0], [0, 0], [0, 0]]),
+            "edge": (POINTS_5 - 100) * 3 + 100,
+            "turned": POINTS_5 + np.array([[0, 0], [0, 0], [19.5, 0], [0, 0], [0, 0]]),
             "good": POINTS_5,
         }
         for name, points in cases.items():
@@ -47,16 +71,16 @@ class TestPreprocess:
         iio.imwrite(folder / "flat.png", np.full((240, 240, 3), 80, np.uint8))
         np.savetxt(folder / "flat.txt", POINTS_5)
         (folder / "broken.jpg").write_bytes(b"no picture")
-        photograph(folder, "wrong.png").with_suffix(".txt").write_text("1 2\n3 4\n")
+        photograph(folder, "other.png").with_suffix(".txt").write_text("1 2\n3 4\n")
         out = preprocess_files([str(folder)], str(tmp_path / "out"))
         assert [row["file"] for row in rows_of(out)] == ["images/good.jpg"]
         text = capsys.readouterr().out
         assert (
             "1 faces from 7 photographs, 1 left out as blurred, 1 left out as cut by the edge, "
-            "1 left out as too small, 1 left out as turned away, 2 unreadable"
+            "1 left out as too small, 1 left out as turned away, no face in 1, 1 unreadable"
         ) in text
         assert "skipped: " in text and "broken.jpg" in text
-        assert "wrong.txt: holds points [2, 2], expected 68 or 5 rows of x and y" in text
+        assert "other.txt: holds 2 points, expected 68 or 5 rows of x and y; not used" in text
 
     def test_goes_on_after_a_stop(self, tmp_path):
         for k in range(5):
@@ -240,6 +264,92 @@ class TestAccumulates:
             assert capsys.readouterr().out == f"2 faces from 2 photographs: {out}\n"
 
 
+class TestOwnResults:
+    """What the package wrote is no photograph; crops are, where they are named."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        """A photograph with landmarks, and the results of reconstruct for another one without any."""
+        folder = faces(tmp_path / "in", {"1.png": 1})
+        photograph(folder, "a.png")
+        keys = ("shape", "expression", "albedo", "rotation", "translation", "light")
+        np.savez(folder / "a.npz", **{key: np.zeros(3) for key in keys})
+        write_png(folder / "a_panel.png", iio.imread(folder / "a.png"), kind="panel")
+        return folder
+
+    def test_parameters_are_no_landmarks(self, folder, tmp_path, monkeypatch, capsys):
+        """The photograph next to them goes to the detector."""
+        monkeypatch.setattr(FaceFinder, "find", lambda self, picture: ([], 0))
+        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        assert names_of(out) == ["1"]
+        assert capsys.readouterr().out == (
+            "2 files not read: what mofa-nvdr wrote: 1 panel, 1 parameter file\n"
+            f"1 faces from 2 photographs, no face in 1: {out}\n"
+        )
+
+    def test_named_ones(self, folder, tmp_path, capsys):
+        inputs = [folder / "1.png", folder / "a.npz", folder / "a_panel.png"]
+        preprocess_files([str(path) for path in inputs], str(tmp_path / "out"))
+        text = capsys.readouterr().out
+        assert f"skipped: {inputs[1]}: a parameter file that mofa-nvdr wrote, not a photo" in text
+        assert f"skipped: {inputs[2]}: a panel that mofa-nvdr wrote, not a photograph\n" in text
+        assert "1 faces from 3 photographs, 2 unreadable" in text
+
+    def test_crops_of_another_call_inside(self, tmp_path, capsys):
+        folder = faces(tmp_path / "in", {"1.png": 1, "2.png": 1})
+        first = preprocess_files([str(folder)], str(folder / "crops"))
+        capsys.readouterr()
+        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        assert names_of(out) == ["1", "2"]
+        assert capsys.readouterr().out == (
+            f"left out: {first} holds crops; name it to crop them again\n"
+            f"2 faces from 2 photographs: {out}\n"
+        )
+
+    def test_crops_that_are_named(self, tmp_path, monkeypatch, capsys):
+        folder = faces(tmp_path / "in", {"1.png": 1})
+        first = preprocess_files([str(folder)], str(tmp_path / "first"))
+        monkeypatch.setattr(FaceFinder, "find", lambda self, picture: ([], 0))
+        preprocess_files([str(first)], str(tmp_path / "second"))
+        assert "0 faces from 1 photographs, no face in 1" in capsys.readouterr().out
+
+
+class TestLargePhotographs:
+    def test_place_and_limit(self, tmp_path, capsys):
+        """The crop is cut out of a coarser decoding and its place kept in the photograph's pixels."""
+        pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
+        large = Image.fromarray(pixels).resize((4000, 3000), Image.Resampling.NEAREST)
+        (tmp_path / "in").mkdir()
+        large.save(tmp_path / "in" / "a.jpg", quality=95)
+        np.savetxt(tmp_path / "in" / "a.txt", POINTS_5 * 15)
+        out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"))
+        (row,) = rows_of(out)
+        crop = Crop(*(float(row[key]) for key in ("left", "top", "side")))
+        want = crop_from_landmarks(POINTS_5 * 15)
+        assert crop == want and crop.side > 1000
+        cut = iio.imread(out / row["file"]).astype(int)
+        assert np.abs(cut - crop.cut(np.asarray(large), 256)).mean() < 6  # measured 3, JPEG twice
+        again = ([str(tmp_path / "in")], str(tmp_path / "none"))
+        preprocess_files(*again, max_megapixels=11)
+        text = capsys.readouterr().out
+        assert "12 megapixels, more than --max-megapixels 11; give a larger one if it is to" in text
+        preprocess_files(*again)  # tried again, with another limit
+        assert names_of(tmp_path / "none") == ["a"]
+
+    def test_log_without_the_size_of_the_copy(self, tmp_path):
+        """Earlier versions wrote none: it is the default's."""
+        folder = faces(tmp_path / "in", {"1.png": 1})
+        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        log = out / "preprocess.jsonl"
+        log.write_text(log.read_text().replace(', "detection_size": 1280', "", 1))
+        assert "detection_size" not in log.read_text()
+        preprocess_files([str(folder)], str(tmp_path / "out"))
+        with pytest.raises(ValueError, match="was made with other options"):
+            preprocess_files(
+                [str(folder)], str(tmp_path / "out"), PreprocessOptions(detection_size=900)
+            )
+
+
 class TestFailures:
     """A photograph that cannot be used is named, counted and tried again; the others are done."""
 
@@ -253,7 +363,7 @@ class TestFailures:
         (folder / "array.npy").rename(folder / "array.npz")
         photograph(folder, "words.png").with_suffix(".csv").write_text("left,right\n" * 68)
         photograph(folder, "closed.png").with_suffix(".pts").write_text("{}")
-        np.savetxt(photograph(folder, "point.png").with_suffix(".txt"), np.ones((5, 2)))
+        np.savetxt(photograph(folder, "point.png").with_suffix(".txt"), POINTS_5 / 5)
         return folder
 
     def test_bad_sidecars(self, tmp_path, monkeypatch, capsys):
@@ -266,38 +376,56 @@ class TestFailures:
             return read_text(path, *args, **kwargs)
 
         monkeypatch.setattr(Path, "read_text", refused)
-        out = preprocess_files([str(folder)], str(tmp_path / "out"))
-        assert names_of(out) == ["good"]
+        with pytest.raises(LandmarkError) as error:
+            preprocess_files([str(folder)], str(tmp_path / "out"))
+        assert str(error.value).startswith(
+            "4 photographs left out for their landmarks, all others are done; mend the landmarks and give "
+            f"the same command again, or remove them; first {folder / 'array.npz'}: cannot read it"
+        )
+        assert names_of(tmp_path / "out") == ["good"]
         text = capsys.readouterr().out
         for name, reason in (
             ("junk.npz", "cannot read it as .npz without pickles"),
             ("text.npz", "holds points of kind <U1, expected numbers"),
-            ("other.npz", "holds points [0, 2], expected 68 or 5 rows of x and y"),
             ("array.npz", "cannot read it as .npz without pickles"),
-            ("words.csv", "could not convert string to float: 'left', expected 68 or 5 rows of x"),
             ("closed.pts", "cannot read it (Permission denied)"),
         ):
             assert f"skipped: {folder / name}: {reason}" in text
-        assert "1 faces from 8 photographs, 1 left out as too small, 6 unreadable" in text
+        for name, reason in (
+            ("other.npz", "holds neither lm68 nor lm5; not taken for landmarks"),
+            ("words.csv", "holds no rows of x and y; not taken for landmarks"),
+        ):
+            assert f"note: {folder / name}: {reason}" in text
+        assert (
+            "1 faces from 8 photographs, 1 left out as too small, no face in 2, 4 with landmarks that are "
+            f"refused: {tmp_path / 'out'}"
+        ) in text
 
     def test_mended_files_are_tried_again(self, tmp_path, capsys):
         folder = self.bad_folder(tmp_path / "in")
         (folder / "broken.png").write_bytes(b"no picture")
-        out = preprocess_files([str(folder)], str(tmp_path / "out"))
+        out = tmp_path / "out"
+        with pytest.raises(LandmarkError, match="4 photographs left out"):
+            preprocess_files([str(folder)], str(out))
         pruned = folder / "point.txt"
         for path in (folder / "text.npz", folder / "junk.npz", pruned):
             path.unlink()
             np.savetxt(path.with_suffix(".txt"), POINTS_5)
         capsys.readouterr()
-        preprocess_files([str(folder)], str(tmp_path / "out"))
+        with pytest.raises(LandmarkError, match="2 photographs left out"):
+            preprocess_files([str(folder)], str(out))
         # What was left out as too small is done.
         assert names_of(out) == ["good", "junk", "text"]
         text = capsys.readouterr().out
         assert "junk" not in text and f"skipped: {folder / 'broken.png'}: cannot read this" in text
-        assert "3 faces from 9 photographs, 1 left out as too small, 5 unreadable" in text
-        preprocess_files([str(folder)], str(tmp_path / "out"))
+        assert (
+            "3 faces from 9 photographs, 1 left out as too small, no face in 2, 2 with landmarks that are "
+            "refused, 1 unreadable"
+        ) in text
+        with pytest.raises(LandmarkError, match="2 photographs left out"):
+            preprocess_files([str(folder)], str(out))
         # The log has a line for the options and for each photograph, then those tried again.
-        assert len((out / "preprocess.jsonl").read_text().splitlines()) == 1 + 9 + 5
+        assert len((out / "preprocess.jsonl").read_text().splitlines()) == 1 + 9 + 3
 
     def test_folders_that_cannot_be_read(self, tmp_path, monkeypatch, capsys):
         for name in ("a", "closed", "z"):
@@ -369,6 +497,107 @@ class TestFailures:
         assert not list(out.rglob("*.tmp"))
 
 
+class TestKnownLandmarks:
+    """Never silently replaced by the detector: used, refused, or named in a note."""
+
+    MISTAKES = {
+        "y_x": (
+            lambda p: p[:, ::-1],
+            "look like rows of y and x, expected x and y: exchange the columns",
+        ),
+        "shares": (lambda p: p / 240, "look normalised to [0, 1], expected pixels of the picture"),
+        "index": (lambda p: np.stack([np.arange(len(p)), p[:, 0]], -1), "remove the index column"),
+        "outside": (lambda p: p * 4, "lie outside the picture of 240x240 px"),
+    }
+
+    @pytest.mark.parametrize("points", [POINTS_5, points_68()])
+    @pytest.mark.parametrize("kind", ["file", "table"])
+    def test_another_frame_is_refused(self, tmp_path, monkeypatch, capsys, kind, points):
+        """The photograph is left out, counted, named, and the exit code says so; the others are done."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(
+            face_finder.FaceDetector, "boxes", lambda self, image: [(60, 50, 80, 9.0)]
+        )
+        marks = {name: change(points) for name, (change, _) in self.MISTAKES.items()}
+        marks["right"] = points
+        for name, rows in marks.items():
+            path = photograph(Path("in"), f"{name}.png")
+            if kind == "file":
+                np.savetxt(path.with_suffix(".txt"), rows)
+        if kind == "table":
+            table = {f"lm{len(points)}": np.stack(list(marks.values()))}
+            np.savez(f"in/landmarks{len(points)}.npz", files=[f"{n}.png" for n in marks], **table)
+        assert main(["preprocess", "in", "--out", "out"]) == 2
+        out, err = capsys.readouterr()
+        assert names_of(Path("out")) == ["right"]
+        assert rows_of(Path("out"))[0]["found_by"] == f"{len(points)} landmarks"
+        for name, (_, reason) in self.MISTAKES.items():
+            file = f"{name}.txt" if kind == "file" else f"landmarks{len(points)}.npz"
+            (line,) = [t for t in out.splitlines() if f"the points of {name}.png " in t]
+            assert line.startswith(f"skipped: {Path('in') / file}: ") and reason in line
+        assert "1 faces from 5 photographs, 4 with landmarks that are refused: out\n" in out
+        assert err.startswith(
+            "mofa-nvdr: 4 photographs left out for their landmarks, all others are done;"
+        )
+        assert err.count("\n") == 1
+
+    def test_stored_pixels_of_a_turned_photograph(self, tmp_path, capsys):
+        path = photograph(tmp_path / "in", "phone.png")
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        with Image.open(path) as picture:
+            picture.save(path, exif=exif)
+        for points, code in (
+            (POINTS_5, 0),
+            (np.stack([POINTS_5[:, 1], 240 - POINTS_5[:, 0]], -1), 2),
+        ):
+            np.savetxt(path.with_suffix(".txt"), points)
+            args = ["preprocess", str(path), "--out", str(tmp_path / f"out{code}")]
+            assert main(args) == code
+        assert (
+            "look like those of the stored pixels, before the EXIF turn" in capsys.readouterr().err
+        )
+
+    def test_caption_is_no_landmarks(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr(
+            face_finder.FaceDetector, "boxes", lambda self, image: [(60, 50, 80, 9.0)]
+        )
+        path = photograph(tmp_path / "in")
+        path.with_suffix(".txt").write_text("a photo of a person, smiling\n")
+        out = preprocess_files([str(path)], str(tmp_path / "out"))
+        assert rows_of(out)[0]["found_by"] == "detector"
+        reason = "holds no rows of x and y; not taken for landmarks"
+        assert f"note: {path.with_suffix('.txt')}: {reason}\n" in capsys.readouterr().out
+
+    def test_rows_and_files_of_nothing_are_named(self, tmp_path, capsys):
+        path = photograph(tmp_path / "in")
+        np.savez(tmp_path / "in" / "landmarks5.npz", files=["gone.png", "face"], lm5=[POINTS_5] * 2)
+        (tmp_path / "in" / "lost.pts").write_text("{}")
+        preprocess_files([str(path)], str(tmp_path / "out"))
+        assert rows_of(tmp_path / "out")[0]["found_by"] == "5 landmarks"
+        text = capsys.readouterr().out
+        assert "landmarks5.npz: 1 of 2 rows, first 'gone.png', name no picture there" in text
+        assert "lost.pts: landmarks of no picture in" in text
+
+
+class TestLock:
+    def test_second_command_on_a_folder(self, tmp_path, capsys):
+        np.savetxt(photograph(tmp_path / "in").with_suffix(".txt"), POINTS_5)
+        out = tmp_path / "out"
+        out.mkdir()
+        args = ["preprocess", str(tmp_path / "in"), "--out", str(out)]
+        with locked(out, "mofa-nvdr preprocess"):
+            assert main(args) == 2
+        assert f"{out}: process {os.getpid()} on " in capsys.readouterr().err
+        assert not (out / "preprocess.jsonl").exists()
+        assert main(args) == 0
+        assert sorted(path.name for path in out.iterdir()) == [
+            "images",
+            "index.csv",
+            "preprocess.jsonl",
+        ]
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("inputs", "message"),
@@ -383,6 +612,19 @@ class TestMistakes:
         (tmp_path / "empty").mkdir()
         with pytest.raises(ValueError, match=message):
             preprocess_files(inputs, "out")
+
+    @pytest.mark.parametrize("name", ["index.csv", "landmarks68.npz"])
+    def test_tables_of_the_photographs(self, tmp_path, name):
+        """Crops next to the photographs would replace what is known of these."""
+        np.savetxt(photograph(tmp_path).with_suffix(".txt"), POINTS_5)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / name).write_bytes(b"of photographs")
+        words = (
+            f"holds {name}, and no preprocess.jsonl says that it is of crops; give another folder"
+        )
+        with pytest.raises(ValueError, match=words):
+            preprocess_files([str(tmp_path / "face.png")], str(tmp_path / "out"))
+        assert (tmp_path / "out" / name).read_bytes() == b"of photographs"
 
     def test_other_options_than_before(self, tmp_path):
         np.savetxt(photograph(tmp_path).with_suffix(".txt"), POINTS_5)

@@ -22,6 +22,8 @@ from mofa_nvdr.data import Photographs, open_corpus
 from mofa_nvdr.data.synthetic.synthesis import CHUNK, SynthesisOptions, synthesize_files
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.system.locks import FolderInUse, locked
+from mofa_nvdr.system.marks import read_mark
 from tests.helpers.small_face import small_face
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -91,6 +93,7 @@ class TestCorpus:
     def test_masks_tell_what_is_hidden(self, corpus: Path):
         masks = np.stack([iio.imread(path) for path in sorted((corpus / "masks").iterdir())])
         assert masks.shape == (20, SIZE, SIZE) and masks.dtype == np.uint8
+        assert {read_mark(path) for path in (corpus / "masks").iterdir()} == {"mask"}
         assert ((masks > 0) & (masks < 250)).any(axis=(1, 2)).sum() >= 3
 
     def test_evaluates_and_trains(self, corpus: Path, model: str, tmp_path: Path, capsys):
@@ -169,6 +172,16 @@ class TestOptions:
 
 
 class TestMistakes:
+    def test_second_command_on_a_folder(self, options: SynthesisOptions, tmp_path: Path):
+        out = tmp_path / "out"
+        out.mkdir()
+        with locked(out, "mofa-nvdr synthesize"):
+            with pytest.raises(
+                FolderInUse, match=r"\(mofa-nvdr synthesize\) is writing there since"
+            ):
+                synthesize_files(8, str(out), options)
+        assert not (out / "index.csv").exists()
+
     def test_other_options_than_before(
         self, corpus: Path, options: SynthesisOptions, tmp_path: Path
     ):
@@ -176,6 +189,21 @@ class TestMistakes:
             synthesize_files(
                 20, str(corpus), SynthesisOptions(5, SIZE, options.face_model, plain=True)
             )
+
+    @pytest.mark.parametrize("name", ["index.csv", "landmarks68.npz", "codes.npz", "images/1.jpg"])
+    def test_the_folder_of_another_corpus(
+        self, options: SynthesisOptions, tmp_path: Path, name: str
+    ):
+        file = tmp_path / "out" / name
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"of photographs")
+        words = (
+            f"holds {name.split('/')[0]}, and no synthesize.json says that it is of rendered faces"
+        )
+        with pytest.raises(ValueError, match=words):
+            synthesize_files(2, str(tmp_path / "out"), options)
+        assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [file]
+        assert file.read_bytes() == b"of photographs"
 
     def test_unreadable_background_is_a_line(self, model: str, tmp_path: Path, capfd):
         """Of workers too, whose warnings no one else could show."""

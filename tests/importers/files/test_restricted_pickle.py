@@ -126,14 +126,20 @@ class TestBombs:
 
     def test_bytes_that_are_not_there(self, tmp_path):
         body = b"\x80\x05}\x8c\x01a\x96" + (5 << 30).to_bytes(8, "little")
-        self._refused(tmp_path / "a.pkl", body, "refused: cut short: 5368709120 bytes wanted, 0 left")
+        self._refused(
+            tmp_path / "a.pkl", body, "refused: cut short: 5368709120 bytes wanted, 0 left"
+        )
 
     def test_more_steps_than_any_model(self, tmp_path):
-        self._refused(tmp_path / "a.pkl", b"\x80\x02" + b"}" * 1_000_001 + b".", "more than 1000000 steps")
+        self._refused(
+            tmp_path / "a.pkl", b"\x80\x02" + b"}" * 1_000_001 + b".", "more than 1000000 steps"
+        )
 
     def test_one_text_copied_again_and_again(self, tmp_path):
         text = b"\x80\x02X" + (1 << 20).to_bytes(4, "little") + b"x" * (1 << 20) + b"q\x00"
-        self._refused(tmp_path / "a.pkl", text + b"c_codecs\nencode\nh\x00\x85R" * 100 + b".", "its texts unf")
+        self._refused(
+            tmp_path / "a.pkl", text + b"c_codecs\nencode\nh\x00\x85R" * 100 + b".", "its texts unf"
+        )
 
     def test_bytes_in_band(self, tmp_path):
         """Protocol 5's arrays of bytes are read where they are there."""

@@ -1,0 +1,74 @@
+"""The encoder of another run, for one that begins with it (`--init`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.networks.encoder import Encoder
+from mofa_nvdr.networks.weights import first_names
+from mofa_nvdr.runs.checkpoint import find_checkpoint, read_checkpoint, spec_of
+from mofa_nvdr.runs.options import ConfigError, TrainConfig
+from mofa_nvdr.scene.camera import Camera
+
+
+def read_initial(
+    config: TrainConfig, encoder: Encoder, model: FaceModel, camera: Camera
+) -> tuple[Path, int, dict[str, Tensor]]:
+    """The checkpoint that encoder.init names, once it is certain that the encoder can take it.
+
+    Args:
+        config: of the new run.
+        encoder: of the new run, with any weights.
+        model: what the new run's codes are of.
+        camera: of the new run: an encoder without an input size sees what it sees.
+
+    Returns:
+        The file, its step, and the tensors of its encoder, for checkpoint.restore_encoder: weights, running
+        averages and output scales.
+
+    Raises:
+        ValueError: not there, not readable, or of another network, input size, code or face model; the
+            message says what the new run would have to be.
+    """
+    given = config.encoder.init
+    path = find_checkpoint(given, "--init")
+    tensors, metadata = read_checkpoint(path)
+    spec = spec_of(path, metadata, tensors)
+    size, own_size = spec.input_size or spec.camera.size[0], encoder.input_size or camera.size[0]
+    if (spec.trunk, size) != (config.encoder.network, own_size):
+        way_out = f"--encoder.network {spec.trunk} " + (
+            f"--encoder.size {size}" if spec.input_size else f"--data.image-size {size}"
+        )
+        raise ConfigError(
+            f"--init {given}: its encoder is {spec.trunk} at {size} px, this run's "
+            f"{config.encoder.network} at {own_size} px; give {way_out}"
+        )
+    if spec.layout != encoder.layout:
+        theirs, ours = (
+            ", ".join(f"{count} {part}" for part, count in list(layout.sizes.items())[:3])
+            for layout in (spec.layout, encoder.layout)
+        )
+        raise ConfigError(
+            f"--init {given}: its code has {theirs}, this face model's {ours}; give its own as "
+            "--face-model"
+        )
+    spec.face_model.check(model, f"--init {given}: its codes are of")
+    found = {name: value for name, value in tensors.items() if name.startswith("encoder/")}
+    differences = _differences(encoder, found)
+    if differences:
+        raise ConfigError(
+            f"--init {given}: {path.name} is not a {spec.trunk} that this version can read "
+            f"({differences})"
+        )
+    return path, int(metadata["step"]), found
+
+
+def _differences(encoder: Encoder, found: dict[str, Tensor]) -> str:
+    """What a checkpoint lacks, or has in another shape, in a few words; empty: nothing."""
+    own = {f"encoder/{name}": value.shape for name, value in encoder.state_dict().items()}
+    wrong = [name for name in own if name not in found or found[name].shape != own[name]]
+    wrong += [name for name in found if name not in own]
+    return f"{len(wrong)} other weights: {first_names(wrong)}" if wrong else ""

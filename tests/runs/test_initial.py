@@ -1,0 +1,99 @@
+"""A run that begins with another run's encoder: all of it, or one line that says why not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.runs.build import make_encoder
+from mofa_nvdr.runs.checkpoint import (
+    list_checkpoints,
+    read_checkpoint,
+    restore_encoder,
+    save_checkpoint,
+)
+from mofa_nvdr.runs.initial import read_initial
+from mofa_nvdr.scene.camera import Camera
+from tests.helpers.small_face import small_face
+from tests.helpers.training import small_config
+
+
+@pytest.fixture
+def read(smoke_run, tmp_path):
+    """Read the encoder of `run` for one with other options; an untrained encoder, and what was read."""
+    run, cap = smoke_run
+
+    def function(init=run, model=None, **changes):
+        config = small_config(cap, tmp_path / "new", **{"encoder.init": str(init), **changes})
+        model = model or FaceModel.load(cap)
+        encoder = make_encoder(config, model.layout)
+        camera = Camera(config.data.image_size)
+        return encoder, read_initial(config, encoder, model, camera)
+
+    return function
+
+
+class TestReadInitial:
+    def test_the_whole_encoder(self, read, smoke_run):
+        """Its last layer, running averages and output scales, whatever the options say of these."""
+        encoder, (path, step, tensors) = read(**{"encoder.scale.shape": 7.0, "run.seed": 5})
+        assert path == list_checkpoints(smoke_run[0])[-1] and step == 4
+        assert encoder.head.output_scale["shape"] == 7
+        restore_encoder(encoder, tensors)
+        theirs, _ = read_checkpoint(path)
+        state = encoder.state_dict()
+        assert all(torch.equal(state[name], theirs[f"encoder/{name}"]) for name in state)
+        assert encoder.head.output_scale["shape"] == 1
+        assert encoder.head.parts["light"].weight.abs().max() > 0
+        assert all(name.startswith("encoder/") for name in tensors)
+
+    def test_a_checkpoint_file(self, read, smoke_run):
+        first = list_checkpoints(smoke_run[0])[0]
+        _, (path, step, _) = read(first)
+        assert (path, step) == (first, 2)
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"encoder.network": "compact"}, "mobilenet_v3_large at 64 px, this run's compact at 64 px; "
+             "give --encoder.network mobilenet_v3_large --encoder.size 64"),
+            ({"encoder.size": 96}, "mobilenet_v3_large at 64 px, this run's mobilenet_v3_large at 96 px; "
+             "give --encoder.network mobilenet_v3_large --encoder.size 64"),
+        ],
+    )  # fmt: skip
+    def test_another_network_or_size(self, read, smoke_run, changes, words):
+        with pytest.raises(ValueError) as error:
+            read(**changes)
+        assert str(error.value) == f"--init {smoke_run[0]}: its encoder is {words}"
+
+    def test_another_face_model(self, read, smoke_run):
+        with pytest.raises(
+            ValueError, match="its code has 4 shape, 3 expression, 5 albedo, this fa"
+        ):
+            read(model=small_face(24, modes=6))
+        with pytest.raises(ValueError, match="its codes are of face model cap .*as --face-model"):
+            read(model=small_face(24, seed=5))
+
+    def test_no_checkpoint(self, read, tmp_path):
+        with pytest.raises(
+            ValueError, match="--init .*none: no such run folder or checkpoint file"
+        ):
+            read(tmp_path / "none")
+        with pytest.raises(
+            ValueError, match=r"--init .*: no checkpoint-\*.safetensors in this fold"
+        ):
+            read(tmp_path)
+        (tmp_path / "x.safetensors").write_bytes(b"x")
+        with pytest.raises(ValueError, match="x.safetensors: not a readable checkpoint"):
+            read(tmp_path / "x.safetensors")
+
+    def test_a_checkpoint_that_was_edited(self, read, smoke_run, tmp_path):
+        newest = list_checkpoints(smoke_run[0])[-1]
+        _, metadata = read_checkpoint(newest)
+        path = tmp_path / "edited.safetensors"
+        save_checkpoint(path, torch.nn.Linear(2, 2), None, metadata)
+        with pytest.raises(
+            ValueError, match=r"is not a mobilenet_v3_large .* other weights: .* more"
+        ):
+            read(path)
