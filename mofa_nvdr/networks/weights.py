@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mofa_nvdr.networks.trunks import Trunk, VGGFace
-from mofa_nvdr.system.budget import Budget, words_of
+from mofa_nvdr.system.budget import Budget, printable, words_of
 
 logger = logging.getLogger(__name__)
 
