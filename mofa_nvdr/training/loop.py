@@ -15,7 +15,7 @@ import random
 import signal
 import sys
 import threading
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -175,8 +175,8 @@ def _train(
             if last or step % report.sheet_every == 0:
                 monitor.sheet(step, encoder, decoder, data)
             due = due or step % report.checkpoint_every == 0
-            held = state.facts["skipped_in_a_row"] > 0  # the weights may be broken already
-            if (due and not held) or last or improved or result.stop:
+            broken = state.facts["skipped_in_a_row"] > 0  # the weights may be
+            if (due and not broken) or last or improved or result.stop:
                 due = False
                 status = "finished" if last else "stopped" if result.stop else "running"
                 _save(state, monitor, step, status)
@@ -200,8 +200,15 @@ def _open_alone(config: TrainConfig, name: str, root: Path, held: ExitStack) -> 
         FolderInUse: one does.
     """
     run = open_run(config, name, root, _warn)
+    if not any(run.iterdir()):  # a mistake that shows later leaves no folder
+        held.callback(_remove_if_empty, run)
     held.enter_context(locked(run, "mofa-nvdr train"))
     return run
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _seed(seed: int) -> None:
