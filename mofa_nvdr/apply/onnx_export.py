@@ -124,29 +124,55 @@ def encoder_to_onnx(encoder: Encoder, image_size: int, facts: Mapping[str, Any])
     Raises:
         RuntimeError: onnx or onnxscript are not installed, or torch is too old.
     """
-    onnx, _ = require("onnx", "onnxscript")
-    if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
-        raise RuntimeError(f"export-encoder needs torch 2.6 or newer, this is {torch.__version__}")
     example = torch.rand(2, 3, image_size + 7, image_size + 11)  # no two alike, none 1: all dynamic
     names = {0: "batch", 2: "height", 3: "width"}
-    dynamic = {place: torch.export.Dim(name) for place, name in names.items()}
+    return module_to_onnx(
+        _Graph(encoder, image_size), "encoder", example, names, OUTPUTS, dump_facts(facts)
+    )
+
+
+def module_to_onnx(
+    module: nn.Module,
+    name: str,
+    example: Tensor,
+    dynamic: Mapping[int, str],
+    outputs: Sequence[str],
+    facts: Mapping[str, str],
+) -> bytes:
+    """A module of images in evaluation mode as a serialised ONNX model.
+
+    Args:
+        module: [B, 3, H, W] to a tuple of tensors, on the CPU.
+        name: of the graph.
+        example: images; their dynamic dimensions must not be 1, nor alike.
+        dynamic: dimension -> the name of its size, for those that may vary.
+        outputs: names.
+        facts: become the file's metadata.
+
+    Raises:
+        RuntimeError: onnx or onnxscript are not installed, or torch is too old.
+    """
+    onnx, _ = require("onnx", "onnxscript")
+    if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
+        raise RuntimeError(f"export to ONNX needs torch 2.6 or newer, this is {torch.__version__}")
+    sizes = {place: torch.export.Dim(size) for place, size in dynamic.items()}
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            _Graph(encoder, image_size).eval(),
+            module.eval(),
             (example,),
             input_names=[INPUT],
-            output_names=list(OUTPUTS),
-            dynamic_shapes=(dynamic,),
+            output_names=list(outputs),
+            dynamic_shapes=(sizes,),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
-    model.graph.name = "encoder"
+    model.graph.name = name
     model.producer_name, model.producer_version = "mofa-nvdr", __version__
     _keep_metadata_alone(model)
-    onnx.helper.set_model_props(model, dump_facts(facts))
+    onnx.helper.set_model_props(model, dict(facts))
     return model.SerializeToString()
 
 

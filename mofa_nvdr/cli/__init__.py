@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "write a face as .obj, .ply or .glb for other programs",
     "export-encoder": "write a trained encoder as an ONNX file",
     "model": "face models: describe, draw, build, import from other projects",
+    "networks": "networks of others: list, get on request, export",
     "bench": "time the operators and decoder steps on this machine",
 }
 
@@ -94,6 +95,28 @@ def parse(command: str, function: Callable[..., Any], args: list[str]) -> Any:
             f"{_unframed(errors.getvalue())}; mofa-nvdr {command} --help lists the options"
         ) from None
     return call
+
+
+def run_subcommand(command: str, subcommands: dict[str, str], args: list[str]) -> None:
+    """Hand the rest of the line to a sub-command: `run` of mofa_nvdr.cli.COMMAND_NAME.
+
+    Args:
+        command: for example "model".
+        subcommands: name -> what it does.
+        args: the name and what follows; empty or --help: an overview.
+    """
+    if not args or args[0] in ("-h", "--help"):
+        lines = [f"  {name:12} {what}" for name, what in subcommands.items()]
+        print(f"usage: mofa-nvdr {command} SUBCOMMAND [options]\n", *lines, sep="\n")
+        print(f"\nmofa-nvdr {command} SUBCOMMAND --help lists its options.")
+        if args:
+            raise SystemExit(0)
+        return
+    if args[0] not in subcommands:
+        raise ValueError(
+            f"{command}: unknown sub-command {args[0]!r}, expected one of {', '.join(subcommands)}"
+        )
+    importlib.import_module(f"mofa_nvdr.cli.{command}_{args[0]}").run(args[1:])
 
 
 def _unframed(message: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from mofa_nvdr.cli import run_subcommand
 
 SUBCOMMANDS = {
     "info": "say what a face model holds: sizes, units, variance, licence",
@@ -14,24 +14,4 @@ SUBCOMMANDS = {
 
 def run(args: list[str]) -> None:
     """Hand the rest of the line to a sub-command."""
-    if not args or args[0] in ("-h", "--help"):
-        print(_overview())
-        if args:
-            raise SystemExit(0)
-        return
-    if args[0] not in SUBCOMMANDS:
-        raise ValueError(
-            f"model: unknown sub-command {args[0]!r}, expected one of {', '.join(SUBCOMMANDS)}"
-        )
-    importlib.import_module(f"mofa_nvdr.cli.model_{args[0]}").run(args[1:])
-
-
-def _overview() -> str:
-    lines = [
-        "usage: mofa-nvdr model SUBCOMMAND [options]",
-        "",
-        *(f"  {name:12} {what}" for name, what in SUBCOMMANDS.items()),
-        "",
-        "mofa-nvdr model SUBCOMMAND --help lists its options.",
-    ]
-    return "\n".join(lines)
+    run_subcommand("model", SUBCOMMANDS, args)

@@ -16,9 +16,12 @@ from mofa_nvdr.data import (
     open_corpus,
     val_batches,
 )
+from mofa_nvdr.data.crops.framing import Crop
 from mofa_nvdr.data.crops.preprocess import PreprocessOptions
 from mofa_nvdr.data.images import read_image
+from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from tests.helpers.commands import calls_of, error_line, help_words
+from tests.helpers.drawn_heads import draw_head, stand_in_detector
 from tests.helpers.landmarked_photographs import POINTS_5, photograph
 
 
@@ -119,8 +122,9 @@ class TestMistakes:
 
 
 class TestOptions:
-    def test_into_one_call(self, monkeypatch):
+    def test_into_one_call(self, monkeypatch, tmp_path):
         calls = calls_of(monkeypatch, "mofa_nvdr.data.crops.preprocess.preprocess_files")
+        monkeypatch.setenv("MOFA_NVDR_CACHE", str(tmp_path))  # no networks
         assert main(["preprocess", "a", "b.png", "--out", "o"]) == 0
         numbers = {"size": 64, "smallest": 20, "sharpness": 3.5, "turned": 0.4, "score": 1.5}
         options = {**numbers, "landmark-model": "m.dat", "workers": 3, "shards": 7.5}
@@ -128,8 +132,16 @@ class TestOptions:
         words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
         assert main(["preprocess", "a", "--out", "o", *words]) == 0
         assert calls == [
-            (["a", "b.png"], "o", PreprocessOptions(), 2, 0.0, 250.0),
-            (["a"], "o", PreprocessOptions(64, 20, 3.5, 0.4, 1.5, "m.dat", 900), 3, 7.5, 30.0),
+            (["a", "b.png"], "o", PreprocessOptions(), 2, 0.0, 250.0, None),
+            (
+                ["a"],
+                "o",
+                PreprocessOptions(64, 20, 3.5, 0.4, 1.5, "m.dat", 900),
+                3,
+                7.5,
+                30.0,
+                None,
+            ),
         ]
 
     def test_help_has_units(self, capsys):
@@ -138,3 +150,68 @@ class TestOptions:
 
     def test_wrong_one(self, capsys):
         assert "--size" in error_line(capsys, "preprocess", "a", "--out", "o", "--size", "large")
+
+
+class TestDetector:
+    """What finds faces: the networks if they are here, unless a landmark model or the cascade is."""
+
+    @pytest.fixture
+    def finders(self, monkeypatch):
+        """Of each call, whether it was given networks."""
+        calls = calls_of(monkeypatch, "mofa_nvdr.data.crops.preprocess.preprocess_files")
+
+        def call(*options: str) -> bool:
+            assert main(["preprocess", "a", "--out", "o", *options]) == 0
+            return calls.pop()[-1] is not None
+
+        return call
+
+    def test_with_networks(self, finders, monkeypatch):
+        here = stand_in_detector()
+        monkeypatch.setattr(LandmarkDetector, "is_here", lambda: True)
+        monkeypatch.setattr(LandmarkDetector, "load", lambda: here)
+        assert finders() and finders("--detector", "networks")
+        assert not finders("--detector", "haar")
+        assert not finders("--landmark-model", "m.dat")
+
+    def test_without_networks(self, finders, monkeypatch, tmp_path, capsys):
+        monkeypatch.setenv("MOFA_NVDR_CACHE", str(tmp_path))
+        assert not finders() and not finders("--detector", "haar")
+        command = ["preprocess", "a", "--out", "o", "--detector", "networks"]
+        assert error_line(capsys, *command).endswith("mofa-nvdr networks get landmarks")
+        line = error_line(capsys, *command, "--landmark-model", "m.dat")
+        assert "--detector networks: gives landmarks of its own" in line
+
+    def test_crops_of_drawn_heads(self, monkeypatch, tmp_path, capsys):
+        """All the way: two heads, framed by landmarks that go with them."""
+        here = stand_in_detector()
+        monkeypatch.setattr(LandmarkDetector, "is_here", lambda: True)
+        monkeypatch.setattr(LandmarkDetector, "load", lambda: here)
+        picture = np.random.default_rng(0).integers(0, 60, (300, 500, 3)).astype(np.uint8)
+        eyes = draw_head(picture, 150, 150, 70)
+        draw_head(picture, 370, 150, 60)
+        (tmp_path / "in").mkdir()
+        Image.fromarray(picture).save(tmp_path / "in" / "two.png")
+        out = tmp_path / "out"
+        command = [
+            "preprocess",
+            str(tmp_path / "in"),
+            "--out",
+            str(out),
+            "--sharpness",
+            "0",
+            "--turned",
+            "1000",
+        ]
+        assert main(command) == 0
+        assert "2 faces from 1 photographs" in capsys.readouterr().out
+        table = np.load(out / "landmarks68.npz")
+        assert table["lm68"].shape == (2, 68, 2)
+        lines = (out / "preprocess.jsonl").read_text().splitlines()
+        face = json.loads(lines[1])["faces"][0]
+        assert face["found_by"] == "networks, 68 landmarks" and 0 < face["score"] < 1
+        crop = Crop(face["left"], face["top"], face["side"])
+        corner = crop.to_source(table["lm68"][0, 36], 256)
+        assert np.abs(corner - eyes["right"]).max() < 15  # the outer corner is next to the dot
+        assert main(command) == 0  # again, and with the other detector, the folder goes on
+        assert main([*command, "--detector", "haar"]) == 0

