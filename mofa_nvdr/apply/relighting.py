@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -163,7 +164,11 @@ def _write(out: Path, pictures: np.ndarray, origin: str) -> None:
     """Write pictures [F, H, W, 3] as .png (the first) or .gif (all, in a loop), atomically."""
     with replacing(out) as temporary:
         if out.suffix.lower() == ".gif":
-            more = {"duration": _FRAME_MS, "loop": 0, "comment": f"{mark(_KIND)} {origin}"}
+            more: dict[str, Any] = {
+                "duration": _FRAME_MS,
+                "loop": 0,
+                "comment": f"{mark(_KIND)} {origin}",
+            }
             iio.imwrite(temporary, pictures, extension=".gif", **more)
         else:
             write_png(temporary, pictures[0], kind=_KIND, comment=origin)

@@ -109,8 +109,9 @@ class OnnxEncoder:
                 f"{printable(', '.join(shapes), 200)}, expected "
                 f"{INPUT} and {', '.join(OUTPUTS)}; export it again"
             )
-        sizes = [shape[1] if len(shape) > 1 else None for shape in shapes.values()]
-        if not all(isinstance(n, int) and 0 <= n <= MOST_MODES for n in sizes):
+        given = [shape[1] if len(shape) > 1 else None for shape in shapes.values()]
+        sizes = [n for n in given if isinstance(n, int) and 0 <= n <= MOST_MODES]
+        if len(sizes) < len(given):
             raise ValueError(
                 f"{self._name}: gives arrays of {printable(list(shapes.values()), 200)}, expected "
                 "[batch, size, ...] of each part of a code; export it again"

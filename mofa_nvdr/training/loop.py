@@ -7,7 +7,6 @@ Under torchrun several processes do it together (distributed.py); only the main 
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import os
@@ -124,7 +123,7 @@ def _train(
     run = distributed.on_main(lambda: _open_alone(config, name, root, held))
     state = TrainingState(config, run, encoder, optimizer, decoder, data)
     done = state.resume(_warn)
-    begun = _begin(state) if done == 0 else ""
+    begun = state.begin() if done == 0 else ""
     _note_threads(state, device, done)
     distributed.on_main(lambda: keep_config(run, config))
     if distributed.is_main():
@@ -207,7 +206,7 @@ def _open_alone(config: TrainConfig, name: str, root: Path, held: ExitStack) -> 
 
 
 def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):
+    with suppress(OSError):  # it holds something, or is no longer there
         folder.rmdir()
 
 
@@ -244,16 +243,6 @@ def _note_threads(state: TrainingState, device: torch.device, done: int) -> None
             "convolutions are rounded otherwise, so the curve is not the same bit for bit"
         )
     state.facts["threads"] = threads
-
-
-def _begin(state: TrainingState) -> str:
-    """What a new run begins with, in words; where that fails it leaves no folder."""
-    try:
-        return state.begin()
-    except ValueError:
-        with contextlib.suppress(OSError):  # it holds something, or is no longer there
-            state.run.rmdir()
-        raise
 
 
 def _validate(
