@@ -74,10 +74,12 @@ def test_takes_two_minutes():
 def test_first_two_blocks_install_and_run():
     first, second = _blocks("bash")[:2]
     assert first.strip() == 'pip install -e ".[train]" && mofa-nvdr train --config quickstart'
-    assert second.strip() == 'pip install -e ".[dev]" -c constraints/ci.txt && pytest'
+    install, tests = second.strip().split(" && ")
+    assert install == 'pip install -e ".[dev]" -c constraints/ci.txt'
+    assert tests == "pytest -n auto --dist loadfile"
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert 'pip install -q -e ".[dev]" -c constraints/ci.txt' in ci
-    assert ci.rstrip().endswith("pytest")
+    assert ci.rstrip().endswith(tests)
 
 
 def test_commands_and_options_exist():

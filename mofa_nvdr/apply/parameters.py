@@ -14,6 +14,8 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.pose import axis_angle_to_matrix, to_paper_pose
+from mofa_nvdr.system.array_files import NotArrays, read_npz
+from mofa_nvdr.system.budget import MOST_SIDE, printable
 from mofa_nvdr.system.files import replacing
 
 _PARTS = ("shape", "expression", "albedo", "rotation", "translation", "light")
@@ -134,6 +136,10 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
         **{key: torch.from_numpy(arrays[key].astype(np.float32))[None] for key in _PARTS}
     )
     height, width = (int(n) for n in arrays["image_size"])
+    if max(height, width) > MOST_SIDE:
+        raise ValueError(
+            f"{path}: image_size is {height} x {width} px, expected at most {MOST_SIDE} px a side"
+        )
     try:
         (layout or CodeLayout(*(arrays[key].size for key in _PARTS[:3]))).check(code)
         camera = Camera(
@@ -145,8 +151,8 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    name, content_hash, source = (str(arrays[key]) for key in _TEXTS)
-    file, source_hash = (str(arrays.get(key, "")) for key in _LATER_TEXTS)
+    name, content_hash, source = (printable(arrays[key]) for key in _TEXTS)
+    file, source_hash = (printable(arrays.get(key, "")) for key in _LATER_TEXTS)
     return FaceParameters(
         code,
         camera,
@@ -194,15 +200,14 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        # Opened here: NumPy forgets to close a file that turns out not to be a zip archive.
-        with open(path, "rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if isinstance(file, np.lib.npyio.NpzFile):
-                return {key: file[key] for key in file.files}
-        reason = "a single array"
-    except Exception as error:  # zip, zlib and NumPy each raise kinds of their own on damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-    raise ValueError(f"{path}: not a readable .npz of parameters ({reason})")
+        return read_npz(path)
+    except NotArrays as error:
+        reason = str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise ValueError(
+        f"{path}: not a readable .npz of parameters ({reason}); expected a file of reconstruct"
+    )
 
 
 def _finite(path: Path, key: str, array: np.ndarray) -> np.ndarray:

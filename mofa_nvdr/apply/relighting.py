@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -27,6 +28,8 @@ from mofa_nvdr.system.marks import mark
 
 _BACKGROUND = 0.13
 _FRAME_MS = 60
+_MOST_HEIGHT, _MOST_FRAMES = 8192, 10_000
+_WIDEST = 16  # times its height: a picture; what is beyond is a damaged file
 _KIND = "relit picture"
 
 
@@ -103,9 +106,9 @@ def relight_files(
     turns = torch.arange(frames) * (2 * math.pi / frames) if rotate else None
     height = image_size or max(face.camera.size[0] for face in faces)
     strips = []
-    for face in faces:
+    for name, face in zip(files, faces):
         model = models[face.face_model[1]]
-        decoder = FaceDecoder(model, camera=_resized(face.camera, height), frontal_only=False)
+        decoder = FaceDecoder(model, camera=_resized(name, face.camera, height), frontal_only=False)
         strips.append(relight(decoder.to(where), face, coefficients, turns))
     try:
         _write(out, np.concatenate(strips, axis=2), origin)
@@ -127,8 +130,10 @@ def _check_options(
         )
     if rotate and frames < 2:
         raise ValueError(f"--frames is {frames}, expected 2 or more")
-    if image_size < 0:
-        raise ValueError(f"--image-size is {image_size}, expected 0 or more pixels")
+    if not 0 <= image_size <= _MOST_HEIGHT:
+        raise ValueError(f"--image-size is {image_size}, expected 0 to {_MOST_HEIGHT} pixels")
+    if frames > _MOST_FRAMES:
+        raise ValueError(f"--frames is {frames}, expected at most {_MOST_FRAMES}")
 
 
 def _light(name: str) -> Tensor:
@@ -138,10 +143,15 @@ def _light(name: str) -> Tensor:
     return load_light(name).float()
 
 
-def _resized(camera: Camera, height: int) -> Camera:
+def _resized(source: str | Path, camera: Camera, height: int) -> Camera:
     """The same view, `height` pixels high."""
     old_height, old_width = camera.size
     scale = height / old_height
+    if old_width > _WIDEST * old_height:
+        raise ValueError(
+            f"relight: the picture of {source} is {old_height} x {old_width} px, expected at most "
+            f"{_WIDEST} times as wide as high"
+        )
     width = max(1, round(old_width * scale))
     return dataclasses.replace(
         camera,
@@ -154,7 +164,11 @@ def _write(out: Path, pictures: np.ndarray, origin: str) -> None:
     """Write pictures [F, H, W, 3] as .png (the first) or .gif (all, in a loop), atomically."""
     with replacing(out) as temporary:
         if out.suffix.lower() == ".gif":
-            more = {"duration": _FRAME_MS, "loop": 0, "comment": f"{mark(_KIND)} {origin}"}
+            more: dict[str, Any] = {
+                "duration": _FRAME_MS,
+                "loop": 0,
+                "comment": f"{mark(_KIND)} {origin}",
+            }
             iio.imwrite(temporary, pictures, extension=".gif", **more)
         else:
             write_png(temporary, pictures[0], kind=_KIND, comment=origin)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mofa_nvdr import __version__
-from mofa_nvdr.system.notes import plain_warnings, show_notes
+from mofa_nvdr.system.notes import one_line, plain_warnings, show_notes
 
 COMMANDS = {
     "preprocess": "find and crop the faces in photographs",
@@ -49,6 +49,8 @@ def main(args: list[str] | None = None) -> int:
         # For torch on Linux, which is not loaded yet. Its threads spin for some milliseconds after every
         # large operation; on few cores they take them from the kernels' threads. docs/benchmarks.md
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if hasattr(sys.stdout, "reconfigure"):  # names of files may hold bytes that are no characters
+        sys.stdout.reconfigure(errors="backslashreplace")
     show_notes()
     module = importlib.import_module(f"mofa_nvdr.cli.{args[0].replace('-', '_')}")
     try:
@@ -62,7 +64,14 @@ def main(args: list[str] | None = None) -> int:
         # A programming error shows as one of these too: the variable brings the traceback back.
         if os.environ.get("MOFA_NVDR_TRACEBACK"):
             raise
-        return _fail(" ".join(str(error).split()), getattr(error, "exit_code", MISTAKE))
+        return _fail(str(error) or type(error).__name__, getattr(error, "exit_code", MISTAKE))
+    except (MemoryError, RecursionError) as error:  # of what no budget foresaw
+        if os.environ.get("MOFA_NVDR_TRACEBACK"):
+            raise
+        what = "memory" if isinstance(error, MemoryError) else "depth"
+        return _fail(
+            f"{args[0]}: the machine's {what} does not suffice for what these files ask for"
+        )
     return status or 0
 
 
@@ -135,5 +144,5 @@ def _overview() -> str:
 def _fail(message: str, status: int = MISTAKE) -> int:
     rank = int(os.environ.get("RANK", "0"))  # of torchrun
     process = f"process {rank}: " if rank else ""
-    print(f"mofa-nvdr: {process}{message}", file=sys.stderr)
+    print(f"mofa-nvdr: {process}{one_line(message)}", file=sys.stderr)
     return status

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from mofa_nvdr.cli import parse
-from mofa_nvdr.runs.config import load_config, shipped_configs
+from mofa_nvdr.runs.config import check_loaded, load_config, shipped_configs
 from mofa_nvdr.runs.former_options import RENAMED, RETIRED
 from mofa_nvdr.runs.options import ConfigError, TrainConfig, flag
 
@@ -35,6 +35,7 @@ def run(args: list[str]) -> None:
         raise ConfigError(
             "nothing to do: give --config NAME (quickstart for a first run) or options"
         )
+    check_loaded(config, base, names)
     from mofa_nvdr.system.device import keep_freed_memory
     from mofa_nvdr.training.loop import train
 

@@ -21,6 +21,8 @@ from mofa_nvdr.data.images import ImageError, central_square, picture_square
 from mofa_nvdr.data.listing import Inventory
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
+from mofa_nvdr.system.array_files import NotArrays, read_npz
+from mofa_nvdr.system.budget import printable, words_of
 
 _CHECKED_SIZE = 640  # px, longer side of the copy in which landmarks are checked against the pixels
 SPLITS = ("train", "val")
@@ -330,11 +332,11 @@ def _read_index(path: Path, names: list[str], folder: Path) -> dict[str, str]:
             if missing:
                 raise DataError(
                     f"{path}: no column {' and '.join(missing)}; expected file and split, "
-                    f"found {', '.join(columns) or 'nothing'}"
+                    f"found {printable(', '.join(columns), 200) or 'nothing'}"
                 )
             rows = [(row["file"] or "", row["split"] or "") for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot read it as CSV: {error}") from error
+        raise DataError(f"{path}: cannot read it as CSV: {words_of(error)}") from error
     _check_known(path, [file for file, _ in rows], names, folder)
     return dict(rows)
 
@@ -402,7 +404,10 @@ def _read_codes(path: Path) -> dict[str, np.ndarray]:
     ):
         raise DataError(
             f"{path}: expected files [N] text and codes [N, size] floats, found "
-            + (", ".join(f"{k} {list(v.shape)} {v.dtype}" for k, v in found.items()) or "nothing")
+            + printable(
+                ", ".join(f"{k} {list(v.shape)} {v.dtype}" for k, v in found.items()) or "nothing",
+                300,
+            )
         )
     return dict(zip((str(name) for name in files), codes.astype(np.float32)))
 
@@ -414,18 +419,16 @@ def _load_landmark_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarra
     if missing:
         raise DataError(
             f"{path}: no array {' and '.join(missing)}; expected files and lm68, "
-            f"found {', '.join(found) or 'no named array'}"
+            f"found {printable(', '.join(found), 200) or 'no named array'}"
         )
     return np.atleast_1d(found["files"]), found["lm68"], found.get("confidence")
 
 
 def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            return {} if isinstance(archive, np.ndarray) else dict(archive)
-    except Exception as error:  # numpy, zipfile and zlib each raise their own on damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return read_npz(path, error=DataError)
+    except (NotArrays, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{path}: cannot read it as .npz without pickles: {reason}") from error
 
 

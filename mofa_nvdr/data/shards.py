@@ -9,12 +9,12 @@ does not fit its shard, is made again by reading the shard once.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from mofa_nvdr.data.photographs import (
 )
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
+from mofa_nvdr.system.array_files import NotArrays, read_npy
 from mofa_nvdr.system.files import replacing
 
 FORMAT = "mofa-nvdr shard index 1"
@@ -164,8 +165,9 @@ def read_members(shard: Path, key: str, members: Members) -> dict[str, bytes]:
         with open(shard, "rb") as file:
             file.seek(start)
             data = file.read(end - start)
-    except OSError as error:
-        raise ImageError(f"{shard}/{key}: cannot read ({error.strerror or error})") from error
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{shard}/{key}: cannot read ({reason})") from error
     result = {}
     for kind, (offset, size, checksum) in members.items():
         fits = header_checksum(data[offset - start - BLOCK : offset - start]) == checksum
@@ -235,7 +237,7 @@ def scan_shard(path: Path) -> Shard:
                     key = f"{folder}/{key}" if folder else key
                     place = (member.offset_data, member.size, member.chksum)
                     groups.setdefault(key, {})[kind.lower()] = place
-    except tarfile.TarError:
+    except (tarfile.TarError, ValueError, OverflowError):
         pass  # what the two empty blocks at the end of a whole archive tell too
     with open(path, "rb") as file:
         file.seek(end)
@@ -256,22 +258,32 @@ def read_index(path: Path) -> Shard | None:
     try:
         lines = index_path(path).read_text(encoding="utf-8").splitlines()
         header = json.loads(lines[0])
-        if header["format"] != FORMAT or header["bytes"] != path.stat().st_size:
+        size = path.stat().st_size
+        if header["format"] != FORMAT or header["bytes"] != size:
             return None
-        samples = [
-            (
-                row["key"],
-                {kind: (at, size, check) for kind, (at, size, check) in row["members"].items()},
-            )
-            for row in map(json.loads, lines[1:])
-        ]
-        if len(samples) != header["samples"]:
+        samples = [_sample_of_row(json.loads(line), size) for line in lines[1:]]
+        if len(samples) != header["samples"] or not isinstance(header["content"], str):
             return None
         if samples:
             read_members(path, *samples[-1])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None  # missing, half written, or something else of that name
     return Shard(path, samples, content=header["content"])
+
+
+def _sample_of_row(row: dict[str, Any], total: int) -> tuple[str, Members]:
+    """A sample of an index; TypeError unless its members are places in a shard of `total` bytes."""
+    key, members = row["key"], {}
+    if not isinstance(key, str) or not row["members"]:
+        raise TypeError
+    for kind, place in row["members"].items():
+        at, size, check = place
+        if not all(type(number) is int for number in place):
+            raise TypeError
+        if at < BLOCK or size < 0 or at + size > total:
+            raise TypeError
+        members[kind] = (at, size, check)
+    return key, members
 
 
 def write_index(shard: Shard) -> None:
@@ -288,16 +300,16 @@ def write_index(shard: Shard) -> None:
     }
     lines = [header] + [{"key": key, "members": members} for key, members in shard.samples]
     path = index_path(shard.path)
-    with replacing(path, several=True) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def _array(name: str, data: bytes) -> np.ndarray:
     try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-        if isinstance(array, np.ndarray) and array.dtype.kind in "fiu":
+        array = read_npy(data, name, ImageError)
+        if array.dtype.kind in "fiu":
             return array
         reason = "not an array of numbers"
-    except Exception as error:  # numpy raises kinds of its own on damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except NotArrays as error:
+        reason = str(error)
     raise ImageError(f"{name}: cannot read it as .npy without pickles: {reason}")

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.linear import linear_model
-from mofa_nvdr.system.files import replacing, usual_mode
+from mofa_nvdr.system.budget import MOST_MODES, Budget, printable, words_of
+from mofa_nvdr.system.files import replacing_by_library
 
 FORMAT = "mofa-nvdr face model 1"
 NUM_LANDMARKS = 68
+_LARGEST = np.finfo(np.float32).max
 
 # name -> (dtype, shape); letters are sizes that must agree between the arrays.
 _ARRAYS: dict[str, tuple[type, tuple[str | int, ...]]] = {
@@ -40,6 +42,9 @@ _OPTIONAL: dict[str, tuple[type, tuple[str | int, ...]]] = {
     "uv_triangles": (np.int32, ("T", 3)),
     "regions": (np.uint8, ("V",)),
 }
+_READ = {*_ARRAYS, *_OPTIONAL, "named_expressions"}
+# safetensors' names of the number types that an array may be stored in.
+_KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 # name -> the size that its indices stay below.
 _INDICES = {"triangles": "V", "landmarks": "V", "mirror_index": "V", "uv_triangles": "U"}
 
@@ -200,12 +205,14 @@ class FaceModel(nn.Module):
                 ".safetensors file"
             )
         try:
+            Budget(path)
             with safe_open(path, framework="np") as file:
-                metadata = dict(file.metadata() or {})
-                arrays = {key: file.get_tensor(key) for key in file.keys()}
+                # Shown in messages and written into other files.
+                metadata = {key: printable(text) for key, text in (file.metadata() or {}).items()}
+                arrays = {key: _array_of(file, key) for key in file.keys() if key in _READ}
         except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(
-                f"face model {path}: not a readable .safetensors file ({error})"
+                f"face model {path}: not a readable .safetensors file ({words_of(error)})"
             ) from None
         if metadata.pop("format", None) != FORMAT:
             raise ValueError(f"face model {path}: the file's metadata does not say {FORMAT!r}")
@@ -242,9 +249,19 @@ class FaceModel(nn.Module):
             "expression_names": json.dumps(list(self.named_expressions)),
             "region_names": json.dumps(list(self.region_names)),
         }
-        with replacing(path) as temporary:
-            with usual_mode(temporary):
+        try:
+            with replacing_by_library(path) as temporary:
                 save_file(arrays, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot write the face model ({error})") from None
+
+
+def _array_of(file: Any, key: str) -> np.ndarray:
+    """An array of an open .safetensors file; ValueError for number types that NumPy does not have."""
+    kind = file.get_slice(key).get_dtype()
+    if kind not in _KINDS:
+        raise ValueError(f"{key} holds {kind} numbers, expected one of {', '.join(_KINDS)}")
+    return file.get_tensor(key)
 
 
 def _names(metadata: dict[str, str], key: str) -> list[str]:
@@ -252,11 +269,11 @@ def _names(metadata: dict[str, str], key: str) -> list[str]:
     text = metadata.pop(key, "[]")
     try:
         names = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"FaceModel: {key} in the metadata is not a list of names: {text[:60]!r}")
-    return names
+    return [printable(name) for name in names]
 
 
 def model_of_recipe(arrays: Mapping[str, np.ndarray], name: str = "default") -> FaceModel:
@@ -291,12 +308,21 @@ def _check_arrays(arrays: dict[str, Any]) -> None:
         if not fits:
             raise ValueError(f"FaceModel: {name} is {list(array.shape)}, expected {want}")
         sizes.update({s: n for s, n in zip(shape, array.shape) if isinstance(s, str)})
-        if np.issubdtype(dtype, np.floating) and not np.isfinite(array).all():
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"FaceModel: {name} holds {array.dtype}, expected numbers")
+        if np.issubdtype(dtype, np.floating) and not (np.abs(array) <= _LARGEST).all():
             raise ValueError(f"FaceModel: {name} holds numbers that are not finite")
+    for size in "SEA":
+        if sizes[size] > MOST_MODES:
+            raise ValueError(
+                f"FaceModel: {sizes[size]} modes in a basis, expected at most {MOST_MODES}"
+            )
     for name, size in _INDICES.items():
         if arrays.get(name) is None or size not in sizes:
             continue
         array = np.asarray(arrays[name])
+        if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.rint(array))).all():
+            raise ValueError(f"FaceModel: {name} holds numbers that are no indices")
         if array.size and (array.min() < 0 or array.max() >= sizes[size]):
             where, what = ("mesh", "vertices") if size == "V" else ("texture", "uv")
             raise ValueError(

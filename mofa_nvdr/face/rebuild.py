@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from mofa_nvdr.face import recipe
 from mofa_nvdr.face.model import FaceModel, model_of_recipe
+from mofa_nvdr.system.files import working_folder
 
 SUFFIXES = (".safetensors", ".npz")
 # Vertices whose covariances are compared; a basis may be turned among modes of nearly equal variance.
@@ -49,8 +49,8 @@ def build_model(out: str | Path) -> FaceModel:
             f"model build: the recipe needs scipy ({error}); pip install scipy"
         ) from None
     try:
-        with tempfile.TemporaryDirectory(prefix=".mofa-nvdr-", dir=out.parent) as folder:
-            compact = Path(folder) / "product.npz"
+        with working_folder(out) as folder:
+            compact = folder / "product.npz"
             recipe.write_product(compact, arrays)
             rounded = recipe.load_product(compact)
             size = compact.stat().st_size

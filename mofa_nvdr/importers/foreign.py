@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mofa_nvdr.system.budget import MOST_MODES
+
 # Far above every published model (BFM 2009: 53,490 vertices, 199 modes), far below what fills a memory.
 MAX_VERTICES = 1_000_000
-MAX_NUMBERS = 400_000_000  # in one array that is read: 1.6 GB of float32
+_MOST_IN_ONE_PLACE = 1000  # vertices; on a seam there are a handful
 
 
 class ModelFileError(ValueError):
@@ -89,6 +91,9 @@ class ForeignModel:
                     f"{path}: the {name} modes are {list(basis.shape)}, expected [K, {count}, 3] "
                     f"(the mean shape has {count} vertices)"
                 )
+        for name, basis in bases.items():
+            if basis is not None:
+                check_modes(path, name, len(basis))
         if len(self.shape) == 0:
             raise ModelFileError(f"{path}: no identity mode in this file")
         if self.mean_albedo is not None and self.mean_albedo.shape != (count, 3):
@@ -106,7 +111,23 @@ class ForeignModel:
         if self.polygons.shape[1] == 4:
             fourth = self.polygons[:, 3]
             check_indices(path, "a polygon", fourth[fourth != -1], count)
+        check_apart(path, self.mean)
         check_indices(path, "a landmark", np.array(list(self.landmarks.values()), int), count)
+
+
+def check_modes(path: Path, name: str, count: int) -> None:
+    """Raise ModelFileError for more modes than a face model may have; work grows with their square."""
+    if count > MOST_MODES:
+        raise ModelFileError(f"{path}: {count} {name} modes, expected at most {MOST_MODES}")
+
+
+def check_apart(path: Path, vertices: np.ndarray) -> None:
+    """Raise ModelFileError where very many vertices [V, 3] lie in one place: no search among them ends."""
+    _, counts = np.unique(vertices.round(3), axis=0, return_counts=True)
+    if counts.max(initial=0) > _MOST_IN_ONE_PLACE:
+        raise ModelFileError(
+            f"{path}: {int(counts.max())} of its {len(vertices)} vertices lie in one place: no face"
+        )
 
 
 def check_indices(path: Path, what: str, indices: np.ndarray, count: int) -> None:
@@ -115,16 +136,4 @@ def check_indices(path: Path, what: str, indices: np.ndarray, count: int) -> Non
         raise ModelFileError(
             f"{path}: {what} points outside the mesh (vertices {int(indices.min())} to "
             f"{int(indices.max())} counted from 0; the mesh has {count})"
-        )
-
-
-def check_size(path: Path, name: str, shape: tuple[int, ...]) -> None:
-    """Raise ModelFileError for an array larger than any face model's; call it before reading."""
-    numbers = 1
-    for size in shape:
-        numbers *= int(size)
-    if numbers > MAX_NUMBERS:
-        raise ModelFileError(
-            f"{path}: {name} is {list(shape)}: {numbers:.3g} numbers, more than the "
-            f"{MAX_NUMBERS:.3g} that a face model may have"
         )

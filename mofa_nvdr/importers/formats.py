@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mofa_nvdr.importers.foreign import ImportOptions, ModelFileError
+from mofa_nvdr.system.budget import words_of
 
 if TYPE_CHECKING:
     from mofa_nvdr.face.model import FaceModel
@@ -105,8 +106,10 @@ def import_model(
         with np.errstate(all="ignore"):  # what is not finite is found by looking
             foreign = _call(key, "read", path, options)
             return face_model(foreign, options, path)
-    except np.linalg.LinAlgError as error:
-        raise ModelFileError(f"{path}: its numbers form no face ({error})") from None
+    except ModelFileError:
+        raise
+    except (ValueError, ArithmeticError, LookupError) as error:  # of numbers that fit by chance
+        raise ModelFileError(f"{path}: its numbers form no face ({words_of(error)})") from error
     except MemoryError:
         raise ModelFileError(f"{path}: too large for this machine's memory") from None
 
@@ -155,15 +158,10 @@ def import_file(
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: no such folder {out.parent}")
     model, notes = import_model(name, path, options)
-    temporary = out.with_name(out.name + ".part")
     try:
-        model.save(temporary)
-        temporary.replace(out)
-    except Exception as error:  # OSError, or safetensors' own
-        raise ValueError(f"--out {out}: cannot write there ({error})") from None
-    finally:
-        for left in (temporary, temporary.with_name(temporary.name + ".tmp")):
-            left.unlink(missing_ok=True)
+        model.save(out)
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     sizes = model.layout
     print(
         f"{out}: {model.name}, {model.num_vertices} vertices, {len(model.triangles)} triangles, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.importers.foreign import ModelFileError
+from mofa_nvdr.system.array_files import read_npy
+from mofa_nvdr.system.budget import read_text, words_of
 
 LISTS_FILE = "landmark_lists.json"
 
@@ -53,18 +56,17 @@ def read_landmarks(path: Path, num_vertices: int) -> dict[int, int]:
         raise ModelFileError(f"--landmarks {path}: no such file")
     try:
         if path.suffix == ".json":
-            points = _of_json(json.loads(path.read_text("utf-8")))
+            points = _of_json(json.loads(read_text(path)))
         elif path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
+            values = read_npy(path)
             if values.dtype.kind not in "iu":
                 raise ValueError(f"it holds {values.dtype}, expected integers")
             points = dict(enumerate(values.ravel().tolist()))
         else:
-            points = _of_text(path.read_text("utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
+            points = _of_text(read_text(path))
+    except (ValueError, TypeError, ArithmeticError, OSError, RecursionError) as error:
         raise ModelFileError(
-            f"--landmarks {path}: expected 68 vertex indices counted from 0 "
-            f"({' '.join(str(error).split())})"
+            f"--landmarks {path}: expected 68 vertex indices counted from 0 ({words_of(error)})"
         ) from None
     if not points or not all(0 <= k < NUM_LANDMARKS for k in points) or len(points) < 6:
         raise ModelFileError(
@@ -105,6 +107,6 @@ def _of_text(text: str) -> dict[int, int]:
 
 def _whole(value: Any) -> int:
     number = float(value)
-    if number != int(number):
-        raise ValueError(f"{value!r} is no whole number")
+    if not math.isfinite(number) or number != int(number) or abs(number) > 2**53:
+        raise ValueError(f"{value!r} is no whole number of a vertex")
     return int(number)

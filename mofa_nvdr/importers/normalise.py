@@ -52,9 +52,10 @@ def face_model(
     notes.append(how)
     if len(np.unique(landmarks)) < 34:
         raise ModelFileError(
-            f"{path}: the 68 landmarks lie on {len(np.unique(landmarks))} vertices; give --landmarks FILE"
+            f"{path}: the 68 landmarks{f' of {options.landmarks}' if options.landmarks else ''} lie on "
+            f"{len(np.unique(landmarks))} vertices; give --landmarks FILE"
         )
-    _check_face(path, part.mean[landmarks])
+    _check_face(path, options.landmarks, part.mean[landmarks])
     part.mean = part.mean + _place(part.mean[landmarks], own)
     arrays = {
         "mean_shape": part.mean,
@@ -165,19 +166,20 @@ def _landmarks(
     return found, "landmarks: located by geometry alone; --landmarks FILE gives better ones"
 
 
-def _check_face(path: Path, points: np.ndarray) -> None:
+def _check_face(path: Path, given: Path | None, points: np.ndarray) -> None:
     """The landmarks must form an upright face that looks along +z, in millimetres."""
+    which = f"those of --landmarks {given}" if given else "give --landmarks FILE"
     right, left = points[36], points[45]
     width = float(np.linalg.norm(left - right))
     if not _EYE_CORNERS[0] < width < _EYE_CORNERS[1]:
         raise ModelFileError(
             f"{path}: the outer eye corners are {width:.3g} mm apart, expected {_EYE_CORNERS[0]:g} to "
-            f"{_EYE_CORNERS[1]:g}: another unit, or wrong landmarks (give --landmarks FILE)"
+            f"{_EYE_CORNERS[1]:g}: another unit, or wrong landmarks ({which})"
         )
     upright = points[[37, 44], 1].mean() > points[8, 1] and left[0] > right[0]
     if not upright or points[30, 2] < points[[36, 45], 2].mean():
         raise ModelFileError(
-            f"{path}: the landmarks form no upright face that looks along +z; give --landmarks FILE"
+            f"{path}: the landmarks form no upright face that looks along +z; {which}"
         )
 
 

@@ -108,7 +108,7 @@ class _Conv(nn.Conv2d):
         super().__init__(
             inputs * groups,
             outputs,
-            tuple(kernel),
+            (kernel[0], kernel[1]),
             tuple(settings["stride"]),
             (top, left) if even else 0,
             tuple(settings["dilation"]),
@@ -216,7 +216,9 @@ class GraphNetwork(nn.Module):
             for n, o in enumerate(graph.operations)
         ]
         self._exact = _makers_of_outputs(graph)
-        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # faster on a CPU
+        self.eval().requires_grad_(False)
+        # Faster on a CPU; torch's stubs do not know this form.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def lower(self, dtype: torch.dtype) -> GraphNetwork:
         """Compute with another precision, but in the last layers: bfloat16 has no room for coordinates.

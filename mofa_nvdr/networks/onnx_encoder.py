@@ -8,6 +8,7 @@ What a program needs around it (camera, framing of the crop, face model) is in t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import json
 from collections.abc import Mapping
@@ -19,12 +20,16 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.networks.onnx_wire import NotOnnx, names_other_files
 from mofa_nvdr.networks.spec import EncoderSpec, NewerVersionError
+from mofa_nvdr.system.budget import MOST_MODES, Budget, printable, words_of
 
 FORMAT = "mofa-nvdr encoder 1"
 FILE = "encoder.onnx"  # in a run folder
 INPUT = "image"
 OUTPUTS = tuple(CodeLayout().sizes)
+_SMALL = 64 * 2**20  # bytes of a file; those of larger networks may take what they need
+_MOST_MEMORY = 768 * 2**20  # bytes of the others' arrays, together
 # What of the metadata is JSON for this program; the rest is text for people.
 JSON_FACTS = ("schema", "input_size", "output_scale", "code", "face_model", "camera", "step")
 
@@ -78,12 +83,19 @@ class OnnxEncoder:
             raise ValueError(f"{source}: no such file")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # what goes wrong is said below
-        model = source if isinstance(source, bytes) else str(source)
+        options.log_severity_level = 4  # what goes wrong is said below
         try:
+            model = source if isinstance(source, bytes) else _read(Path(source))
+            if names_other_files(model):
+                raise NotOnnx("its weights are in other files, which are not read; export it again")
+            if len(model) <= _SMALL:
+                _limit_memory(onnxruntime)
+                options.add_session_config_entry("session.use_env_allocators", "1")
             self._session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
             )
+            self._run_options = onnxruntime.RunOptions()
+            self._run_options.log_severity_level = 4
         except Exception as error:  # ONNX Runtime has a dozen exceptions of its own
             raise ValueError(f"{self._name}: not a readable ONNX model ({_line(error)})") from None
         texts = self._session.get_modelmeta().custom_metadata_map
@@ -93,10 +105,18 @@ class OnnxEncoder:
         inputs = [value.name for value in self._session.get_inputs()]
         if inputs != [INPUT] or tuple(shapes) != OUTPUTS:
             raise ValueError(
-                f"{self._name}: takes {', '.join(inputs)} and gives {', '.join(shapes)}, expected "
+                f"{self._name}: takes {printable(', '.join(inputs), 200)} and gives "
+                f"{printable(', '.join(shapes), 200)}, expected "
                 f"{INPUT} and {', '.join(OUTPUTS)}; export it again"
             )
-        self.layout = CodeLayout(*(shapes[part][1] for part in OUTPUTS[:3]))
+        given = [shape[1] if len(shape) > 1 else None for shape in shapes.values()]
+        sizes = [n for n in given if isinstance(n, int) and 0 <= n <= MOST_MODES]
+        if len(sizes) < len(given):
+            raise ValueError(
+                f"{self._name}: gives arrays of {printable(list(shapes.values()), 200)}, expected "
+                "[batch, size, ...] of each part of a code; export it again"
+            )
+        self.layout = CodeLayout(*sizes[:3])
         self.spec = dataclasses.replace(spec, layout=self.layout)
 
     def _read_facts(self, texts: Mapping[str, str]) -> tuple[dict[str, Any], EncoderSpec]:
@@ -110,13 +130,17 @@ class OnnxEncoder:
             for key in JSON_FACTS:
                 if key in texts:
                     facts[key] = json.loads(texts[key])
-            if not isinstance(facts["step"], int):
+            if isinstance(facts["step"], bool) or not isinstance(facts["step"], int):
                 raise ValueError("step")
             return facts, EncoderSpec.of_onnx(facts)
         except NewerVersionError as error:
             raise ValueError(f"{self._name}: {error}") from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self._name}: damaged metadata ({error}); export it again") from None
+        except (
+            ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError,
+        ) as error:  # fmt: skip
+            raise ValueError(
+                f"{self._name}: damaged metadata ({words_of(error)}); export it again"
+            ) from None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Codes [B, layout.size], float32, on the images' device.
@@ -132,11 +156,30 @@ class OnnxEncoder:
             )
         array = images.detach().to("cpu", torch.float32).contiguous().numpy()
         try:
-            parts = self._session.run(list(OUTPUTS), {INPUT: array})
+            parts = self._session.run(list(OUTPUTS), {INPUT: array}, self._run_options)
         except Exception as error:  # see above
             raise RuntimeError(f"{self._name}: ONNX Runtime fails: {_line(error)}") from None
+        expected = [len(array) * size for size in self.layout.sizes.values()]
+        if [part.size for part in parts] != expected:
+            found = printable([list(part.shape) for part in parts], 200)
+            raise RuntimeError(f"{self._name}: gives arrays of {found}; export it again")
         code = np.concatenate([part.reshape(len(array), -1) for part in parts], axis=1)
         return torch.from_numpy(code).to(images.device)
+
+
+def _read(path: Path) -> bytes:
+    Budget(path)
+    return path.read_bytes()
+
+
+@functools.cache
+def _limit_memory(onnxruntime: Any) -> None:
+    """Give the sessions of small files one arena with an end: a graph may ask for arrays of any size."""
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    where = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    settings = {"max_mem": _MOST_MEMORY, "arena_extend_strategy": 1, "initial_chunk_size_bytes": -1,
+                "max_dead_bytes_per_chunk": -1}  # fmt: skip
+    onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg(settings))
 
 
 def find_onnx_encoder(run: str | Path) -> Path:
@@ -164,4 +207,4 @@ def find_onnx_encoder(run: str | Path) -> Path:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return words_of(error, 300)

@@ -7,6 +7,7 @@ always be opened, whatever happens to the options that it was trained with.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.networks.encoder import HEAD_PARTS, Encoder, build_encoder
 from mofa_nvdr.networks.trunks import TRUNKS
 from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.system.budget import MOST_MODES, MOST_SIDE, printable
 
 SCHEMA = 1
 # Of checkpoints without a schema: output scale of a part of the code -> the option that held it.
@@ -83,17 +85,17 @@ class EncoderSpec:
         Raises:
             NewerVersionError: a schema of a newer version.
             KeyError: a fact is missing.
-            TypeError: a fact is not what it should be.
+            TypeError, ValueError: a fact is not what it should be.
         """
         check_schema(facts.get("schema"))
         size = facts["input_size"]
         return EncoderSpec(
             trunk=str(facts["trunk"]),
-            input_size=None if size is None else int(size),
-            output_scale={part: float(facts["output_scale"][part]) for part in HEAD_PARTS},
-            layout=CodeLayout(**facts["code"]),
-            face_model=ModelReference(**facts["face_model"]),
-            camera=Camera(**facts["camera"]),
+            input_size=None if size is None else _size("input_size", size, MOST_SIDE),
+            output_scale={part: _finite(part, facts["output_scale"][part]) for part in HEAD_PARTS},
+            layout=_layout(facts["code"]),
+            face_model=_reference(facts["face_model"]),
+            camera=_camera(facts["camera"]),
         )
 
     @staticmethod
@@ -112,15 +114,15 @@ class EncoderSpec:
         if "encoder" in metadata:
             return EncoderSpec.from_json(metadata["encoder"])
         options = metadata["config"]
-        trunk, size = str(options["encoder"]), int(options["encoder_size"])
+        trunk, size = str(options["encoder"]), _size("encoder_size", options["encoder_size"])
         rows = {p: len(tensors[f"encoder/head.parts.{p}.bias"]) for p in HEAD_PARTS[:3]}
         return EncoderSpec(
             trunk=trunk,
             input_size=size or TRUNKS[trunk].INPUT_SIZE,
-            output_scale={part: float(options[key]) for part, key in _SCALE_OPTIONS.items()},
+            output_scale={p: _finite(key, options[key]) for p, key in _SCALE_OPTIONS.items()},
             layout=CodeLayout(*rows.values()),
-            face_model=ModelReference(**metadata["face_model"]),
-            camera=Camera(**metadata["camera"]),
+            face_model=_reference(metadata["face_model"]),
+            camera=_camera(metadata["camera"]),
         )
 
     @staticmethod
@@ -134,8 +136,41 @@ class EncoderSpec:
         """
         if "schema" in facts:
             return EncoderSpec.from_json(facts)
-        face_model, camera = ModelReference(**facts["face_model"]), Camera(**facts["camera"])
-        return EncoderSpec(facts.get("encoder", ""), None, {}, CodeLayout(), face_model, camera)
+        face_model, camera = _reference(facts["face_model"]), _camera(facts["camera"])
+        return EncoderSpec(
+            str(facts.get("encoder", "")), None, {}, CodeLayout(), face_model, camera
+        )
+
+
+def _size(name: str, value: Any, most: int = MOST_SIDE) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"{name} is {printable(value, 40)}, expected 0 to {most}")
+    return value
+
+
+def _finite(name: str, value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {number}, expected a finite number")
+    return number
+
+
+def _layout(facts: Mapping[str, Any]) -> CodeLayout:
+    return CodeLayout(**{name: _size(name, count, MOST_MODES) for name, count in facts.items()})
+
+
+def _reference(facts: Mapping[str, Any]) -> ModelReference:
+    if not all(isinstance(value, str) for value in facts.values()):
+        raise TypeError("the face model's name, hash and file are texts")
+    return ModelReference(**{name: printable(value) for name, value in facts.items()})
+
+
+def _camera(facts: Mapping[str, Any]) -> Camera:
+    """A camera whose pictures this machine can hold, whatever is in the file."""
+    camera = Camera(**facts)
+    for side in camera.size:
+        _size("the camera's image_size", side)
+    return camera
 
 
 def check_schema(number: Any) -> None:

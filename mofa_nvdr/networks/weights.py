@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
@@ -12,11 +13,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mofa_nvdr.networks.trunks import Trunk, VGGFace
+from mofa_nvdr.system.budget import Budget, printable, words_of
 
 logger = logging.getLogger(__name__)
 
 _IMAGENET_CLASSES = 1000
 _NAMED = 5  # differences of each kind in a message
+
+
+class _Refused(ValueError):
+    """A weights file that is not even opened; one line that names it."""
 
 
 def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
@@ -91,7 +97,7 @@ def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
 def first_names(keys: list[str]) -> str:
     """The first of them, and how many there are more."""
     more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    return ", ".join(keys[:_NAMED]) + more
+    return printable(", ".join(keys[:_NAMED])) + more
 
 
 def _is_plain(value: Tensor, like: Tensor) -> bool:
@@ -111,19 +117,21 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file")
     try:
+        Budget(path, error=_Refused)
         if path.suffix == ".safetensors":
             state = load_file(path)
         elif path.suffix in (".pth", ".pt"):
+            _check_container(path)
             with warnings.catch_warnings():
                 # torch's doubts about other pickles; whether it could read one shows in what follows.
                 warnings.filterwarnings("ignore", "Detected pickle protocol")
                 state = torch.load(path, map_location="cpu", weights_only=True)
         else:
-            raise ValueError(f"{path}: unknown kind of weights file, expected .safetensors or .pth")
-    except ValueError:
+            raise _Refused(f"{path}: unknown kind of weights file, expected .safetensors or .pth")
+    except _Refused:
         raise
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: cannot read the weights: {_first_line(error)}") from error
+        raise ValueError(f"{path}: cannot read the weights: {words_of(error)}") from error
     except Exception as error:  # torch.load raises whatever zip, pickle and its own reader raise
         raise ValueError(
             f"{path}: not a file of plain tensors, or damaged ({type(error).__name__})"
@@ -138,5 +146,21 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _check_container(path: Path) -> None:
+    """Refuse what torch.load would unpack beyond the file's own bytes, or to another place on the disk.
+
+    Raises:
+        ValueError: neither torch's archive nor a pickle, or an archive whose members are compressed.
+    """
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start == b"PK":
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            budget = Budget(path, error=_Refused)
+            budget.members(len(members))
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise _Refused(f"{path}: its members are compressed, which torch does not write")
+            budget.take("the archive", sum(member.file_size for member in members))
+    elif start[:1] != b"\x80":  # torch unpacks old tar archives into a folder of their choice
+        raise _Refused(f"{path}: not a file of plain tensors, or damaged")

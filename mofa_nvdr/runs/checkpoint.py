@@ -16,7 +16,7 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mofa_nvdr.networks.spec import EncoderSpec
-from mofa_nvdr.system.files import replacing, usual_mode
+from mofa_nvdr.system.budget import Budget, words_of
+from mofa_nvdr.system.files import replacing, replacing_by_library
 
 FORMAT = "mofa-nvdr checkpoint 1"
 BEST = "best.safetensors"
@@ -72,11 +73,10 @@ def save_checkpoint(
     tensors |= _random_states()
     tensors = {key: value.contiguous().clone() for key, value in tensors.items()}
     try:
-        with replacing(path) as temporary:
+        with replacing_by_library(path) as temporary:
             text = json.dumps(metadata)
             header = {"format": FORMAT, "metadata": text, "crc32": _checksum(tensors, text)}
-            with usual_mode(temporary):
-                save_file(tensors, temporary, header)
+            save_file(tensors, temporary, header)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
         _sync_folder(path.parent)
@@ -132,9 +132,9 @@ def spec_of(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) ->
     """
     try:
         return EncoderSpec.of_checkpoint(metadata, tensors)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: not a checkpoint that this version can read ({error})"
+            f"{path}: not a checkpoint that this version can read ({words_of(error)})"
         ) from error
 
 
@@ -165,32 +165,59 @@ def restore_encoder(
 
 
 def restore_training(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Load the optimizer's state and the random states."""
+    """Load the optimizer's state and the random states.
+
+    Raises:
+        ValueError, TypeError, KeyError, RuntimeError, ArithmeticError: they do not fit, or are edited.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer/"):
             _, index, key = name.split("/")
             state.setdefault(int(index), {})[key] = value
+    _check_moments(optimizer, state)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     _restore_random_states(tensors)
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
+    """Torch finds out in the middle of the first step that a moment fits no parameter."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, entries in state.items():
+        if not 0 <= index < len(parameters):
+            raise ValueError(f"optimizer/{index}, but there are {len(parameters)} parameters")
+        for key, value in entries.items():
+            expected = torch.Size() if key == "step" else parameters[index].shape
+            if value.shape != expected or not value.is_floating_point():
+                raise ValueError(
+                    f"optimizer/{index}/{key} is {value.dtype} {list(value.shape)}, expected floats "
+                    f"{list(expected)}"
+                )
+    kinds = {frozenset(entries) for entries in state.values()}
+    if len(kinds) > 1:
+        raise ValueError("parts of the optimizer's state are missing")
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
+        Budget(path, error=CheckpointError)
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
+        raise CheckpointError(f"{path}: not a readable checkpoint ({words_of(error)})") from None
 
 
 def _metadata(path: Path, header: dict[str, str]) -> dict[str, Any]:
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path}: the file's metadata does not say {FORMAT!r}")
     try:
-        return cast(dict[str, Any], json.loads(header["metadata"]))
-    except (KeyError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
+        metadata = json.loads(header["metadata"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({words_of(error)})") from None
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"{path}: not a readable checkpoint (its metadata is no table)")
+    return metadata
 
 
 def _checksum(tensors: dict[str, Tensor], metadata: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,8 @@ from mofa_nvdr.runs.options import (
     options,
     replace_options,
 )
+from mofa_nvdr.runs.yaml_files import load_yaml
+from mofa_nvdr.system.budget import MOST_SIDE, printable, read_text
 
 # Options that may change between the first command and one that resumes it.
 RESUME_MAY_CHANGE = (
@@ -41,6 +43,7 @@ _POSITIVE = (
 _SHARES = ("augment.color", "augment.blur", "augment.jpeg", "augment.occlude")
 
 _LARGEST = 1e30  # of any float: half of float32's exponents, and no infinity
+_LONGEST = 80  # characters of a value in a message
 _MOST_THREADS = 256  # of one process
 
 
@@ -72,7 +75,7 @@ def load_run_config(path: Path) -> TrainConfig:
         ConfigError: as `load_config`; or the run was trained with an option that is retired, and the
             message names it and what replaces it.
     """
-    values = _yaml_of(str(path), path.read_text(encoding="utf-8"))
+    values = load_yaml(str(path), read_text(path, ConfigError))
     return config_of(values, str(path))
 
 
@@ -142,8 +145,27 @@ def check_config(config: TrainConfig) -> None:
             "to keep; give a warm start, or --init RUN"
         )
     for name in ("data.image_size", "synthetic.size"):
+        if values[name] > MOST_SIDE:
+            raise ConfigError(f"--{flag(name)} is {values[name]}, expected at most {MOST_SIDE}")
         if values[name] < 16 and not (name == "synthetic.size" and values[name] == 0):
             raise ConfigError(f"--{flag(name)} is {values[name]}, expected 16 or more")
+
+
+def check_loaded(config: TrainConfig, base: TrainConfig, names: Sequence[str]) -> None:
+    """As `check_config`; where the files `names`, which gave `base`, are wrong by themselves, it names them.
+
+    Raises:
+        ConfigError: values that no run can use.
+    """
+    try:
+        check_config(config)
+    except ConfigError as error:
+        try:
+            check_config(base)
+        except ConfigError as before:
+            if names and str(before) == str(error):
+                raise ConfigError(f"{' and '.join(names)}: {error}") from None
+        raise
 
 
 def dump_config(config: TrainConfig) -> str:
@@ -159,7 +181,7 @@ def _read_yaml(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise ConfigError(f"--config {name}: no such file")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, ConfigError)
     elif name in shipped_configs():
         file = importlib.resources.files("mofa_nvdr.configs") / f"{name}.yaml"
         text = file.read_text(encoding="utf-8")
@@ -167,25 +189,15 @@ def _read_yaml(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         raise ConfigError(
             f"--config {name}: neither a .yaml file nor one of {', '.join(shipped_configs())}"
         )
-    values = _yaml_of(name, text)
+    values = load_yaml(name, text)
     result = {}
     if (base := values.pop("base", None)) is not None:
         if not isinstance(base, str):
-            raise ConfigError(f"{name}: base is {base!r}, expected the name of a configuration")
+            raise ConfigError(
+                f"{name}: base is {_shown(base)}, expected the name of a configuration"
+            )
         result = _read_yaml(base, (*above, name))
     return result | _checked(name, _by_name(values))
-
-
-def _yaml_of(name: str, text: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{name}: expected groups of 'key: value' lines, got a {type(values).__name__}"
-        )
-    return values
 
 
 def _by_name(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -204,23 +216,23 @@ def _checked(where: str, values: Mapping[str, Any]) -> dict[str, Any]:
     hints = dict(option_types(TrainConfig))
     for name in values:
         if now := modern_name(name):
-            raise ConfigError(f"{where}: {now}")
+            raise ConfigError(f"{where}: {printable(now)}")
         if any(option.startswith(f"{name}.") for option in hints):
             raise ConfigError(
-                f"{where}: {name} is {values[name]!r}, expected the group's options on lines below it"
+                f"{where}: {name} is {_shown(values[name])}, expected the group's options on lines below it"
             )
         if name not in hints:
-            raise ConfigError(f"{where}: unknown key {name!r}{hint_at(name)}")
+            raise ConfigError(f"{where}: unknown key {_shown(name)}{hint_at(name[:_LONGEST])}")
     return {name: _convert(where, name, value, hints[name]) for name, value in values.items()}
 
 
 def _convert(name: str, key: str, value: Any, hint: Any) -> Any:
     """The YAML value as the option's type; YAML reads 1e-4 as a string, so numbers are converted."""
     if typing.get_origin(hint) is Literal:
-        if value in typing.get_args(hint):
+        if isinstance(value, str) and value in typing.get_args(hint):
             return value
         raise ConfigError(
-            f"{name}: {key} is {value!r}, expected one of {', '.join(typing.get_args(hint))}"
+            f"{name}: {key} is {_shown(value)}, expected one of {', '.join(typing.get_args(hint))}"
         )
     if hint is str and isinstance(value, str):
         return value
@@ -233,4 +245,8 @@ def _convert(name: str, key: str, value: Any, hint: Any) -> Any:
                 return hint(number)
         except (TypeError, ValueError, OverflowError):
             pass
-    raise ConfigError(f"{name}: {key} is {value!r}, expected {hint.__name__}")
+    raise ConfigError(f"{name}: {key} is {_shown(value)}, expected {hint.__name__}")
+
+
+def _shown(value: Any) -> str:
+    return printable(repr(value), _LONGEST)

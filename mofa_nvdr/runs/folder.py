@@ -19,9 +19,18 @@ from mofa_nvdr.runs.config import (
     load_run_config,
 )
 from mofa_nvdr.runs.options import ConfigError, TrainConfig, flag, options
-from mofa_nvdr.system.files import cannot_write, read_json_lines, write_text
+from mofa_nvdr.system.files import (
+    cannot_write,
+    read_json_lines,
+    remove_abandoned,
+    write_text,
+)
 
 _FOLDER = re.compile(r"(\d{5})-.+")
+# Of versions before the names of system.files: ours, and those that safetensors gave its own.
+_FORMER_TEMPORARY = re.compile(
+    r".+\.(safetensors|png|npz|html|jsonl|yaml)(\.\d+)?\.tmp|\.tmp[A-Za-z0-9]{6}"
+)
 
 
 def open_run(
@@ -87,9 +96,10 @@ def keep_config(folder: Path, config: TrainConfig) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that a killed process left in its run folder."""
-    for pattern in ("*.safetensors.tmp", "*.png.tmp", "*.npz.tmp", "*.html.tmp", "*.jsonl.tmp"):
-        for path in folder.glob(pattern):
+    """Delete the temporary files that killed processes left in their run folder, safetensors' own too."""
+    remove_abandoned(folder)
+    for path in folder.iterdir():
+        if _FORMER_TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 

@@ -27,6 +27,7 @@ from mofa_nvdr.runs.checkpoint import (
     restore_encoder,
     spec_of,
 )
+from mofa_nvdr.system.budget import words_of
 from mofa_nvdr.system.device import resolve_device
 
 logger = logging.getLogger(__name__)
@@ -85,9 +86,15 @@ class Reconstructor:
         model, reference = trained.load(face_model, path.parent, f"{path}: trained with")
         try:
             encoder = make(model.layout)
-        except (TypeError, RuntimeError) as error:  # edited
+        except (
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # edited
             raise CheckpointError(
-                f"{path}: not a checkpoint that this version can read ({error})"
+                f"{path}: not a checkpoint that this version can read ({words_of(error, 300)})"
             ) from error
         if isinstance(encoder, Encoder):
             encoder.eval().to(where)

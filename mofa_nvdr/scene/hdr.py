@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from mofa_nvdr.system.budget import Budget
 from mofa_nvdr.system.files import replacing
 
 _MAX_HDR_PIXELS = 16_384 * 8_192  # beyond it a header is damaged rather than a panorama large
@@ -33,23 +34,29 @@ def read_hdr(path: str | Path) -> np.ndarray:
     the description.
     """
     try:
+        budget = Budget(path)
         data = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot read ({error.strerror or error})") from None
     height, width, exposure, start = _hdr_header(path, data)
-    rgbe = np.empty((height, width, 4), np.uint8)
+    budget.take_array("the picture", (height, width, 3), 4)
+    image = np.empty((height, width, 3), np.float32)
+    rgbe = np.empty((width, 4), np.uint8)
     for row in range(height):
         try:
-            start = _hdr_scanline(data, start, rgbe[row])
+            start = _hdr_scanline(data, start, rgbe)
         except IndexError:
             raise ValueError(
                 f"{path}: ends after row {row} of {height}: the file is cut short; copy it again"
             ) from None
         except ValueError as error:
             raise ValueError(f"{path}: row {row + 1} of {height} is damaged ({error})") from None
-    exponent = rgbe[..., 3:].astype(np.int32)
-    scale = np.where(exponent > 0, np.ldexp(np.float32(1), exponent - (128 + 8)), np.float32(0))
-    return rgbe[..., :3] * scale / np.float32(exposure)
+        exponent = rgbe[:, 3:].astype(np.int32)
+        scale = np.where(exponent > 0, np.ldexp(np.float32(1), exponent - (128 + 8)), np.float32(0))
+        np.multiply(rgbe[:, :3], scale, out=image[row])
+    with np.errstate(over="ignore"):  # an exposure close to zero: infinite light, which is refused
+        image /= np.float32(exposure)
+    return image
 
 
 def _hdr_header(path: str | Path, data: bytes) -> tuple[int, int, float, int]:

@@ -35,12 +35,16 @@ def panorama_directions(height: int, width: int) -> Tensor:
     along -z (behind the face), the left and right edge along +z (behind the camera), the quarter
     right of the centre along +x; row 0 is up, +y.
     """
-    elevation = (
-        math.pi * (0.5 - (torch.arange(height, dtype=torch.float64) + 0.5) / height)[:, None]
-    )
+    return _directions(height, width, range(height))
+
+
+def _directions(height: int, width: int, rows: range) -> Tensor:
+    """The same of some rows that follow each other."""
+    row = torch.arange(rows.start, rows.stop, dtype=torch.float64)
+    elevation = (math.pi * (0.5 - (row + 0.5) / height))[:, None]
     azimuth = 2 * math.pi * ((torch.arange(width, dtype=torch.float64) + 0.5) / width - 0.5)
     flat = elevation.cos()
-    y = elevation.sin().expand(height, width)
+    y = elevation.sin().expand(len(rows), width)
     return torch.stack([flat * azimuth.sin(), y, -flat * azimuth.cos()], dim=-1)
 
 
@@ -59,7 +63,7 @@ def light_from_probe(image: Tensor | np.ndarray) -> Tensor:
     Raises:
         ValueError: not [H, W, 3], or values that are not finite.
     """
-    radiance = torch.as_tensor(image).to("cpu", torch.float64)
+    radiance = torch.as_tensor(image).cpu()
     if radiance.ndim != 3 or radiance.shape[2] != 3 or 0 in radiance.shape:
         raise ValueError(f"light_from_probe: image is {list(radiance.shape)}, expected [H, W, 3]")
     if not torch.isfinite(radiance).all():
@@ -67,13 +71,13 @@ def light_from_probe(image: Tensor | np.ndarray) -> Tensor:
     height, width = radiance.shape[:2]
     edges = torch.arange(height + 1, dtype=torch.float64) * (math.pi / height)  # from +y down
     solid_angle = (edges[:-1].cos() - edges[1:].cos()) * (2 * math.pi / width)  # [H], of one pixel
-    directions = panorama_directions(height, width)
     light = torch.zeros(9, 3, dtype=torch.float64)
     # In bands of rows: the nine functions of a large panorama at once would fill the memory.
     for row in range(0, height, 64):
         band = slice(row, row + 64)
-        weights = sh_basis_radiance(directions[band]) * solid_angle[band, None, None]
-        light += weights.flatten(0, 1).mT @ radiance[band].flatten(0, 1)
+        directions = _directions(height, width, range(height)[band])
+        weights = sh_basis_radiance(directions) * solid_angle[band, None, None]
+        light += weights.flatten(0, 1).mT @ radiance[band].double().flatten(0, 1)
     return light
 
 

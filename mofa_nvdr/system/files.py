@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import platform
+import re
+import shutil
 import stat
+import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 
 @contextlib.contextmanager
-def replacing(path: Path, several: bool = False) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary name next to `path`, which is renamed to it when the block ends without an error.
+
+    The name is this process's own, so that several may write the same file at once. What a killed process
+    left in the folder is removed the first time that this one writes there.
 
     Args:
         path: the file; the folder must exist.
-        several: several processes may write the same file at once: each has a temporary name of its own.
 
     Raises:
         OSError: the file can't be put in its place; the temporary one does not stay.
     """
-    own = f".{os.getpid()}" if several else ""
-    temporary = path.with_name(f"{path.name}{own}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -33,12 +40,102 @@ def replacing(path: Path, several: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def usual_mode(path: Path) -> Iterator[None]:
-    """Anyone who may read other new files may read `path`, which a library writes for its owner alone."""
-    path.touch()
-    mode = stat.S_IMODE(path.stat().st_mode)
-    yield
-    path.chmod(mode)
+def replacing_by_library(path: Path) -> Iterator[Path]:
+    """The same where a library writes the file, by way of temporary files of names of its own.
+
+    They are in a folder of ours, which is recognised and removed with all that is in it. Anyone who may read
+    other new files may read `path`, which some libraries write for its owner alone.
+
+    Raises:
+        OSError: as `replacing`.
+    """
+    with working_folder(path) as folder:
+        temporary = folder / path.name
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
+        yield temporary
+        temporary.chmod(mode)
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def working_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder next to `path`, on the same disk, which goes at the end of the block.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    folder = _temporary(path)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_TEMPORARY = re.compile(r"\..*\.mofa-([0-9a-f]{4})-(\d+)-\d+\.tmp", re.DOTALL)
+_LONGEST = 120  # bytes of the file's own name in a temporary one; file systems take 255 in all
+_FOREIGN_AGE = (
+    24 * 3600.0
+)  # seconds after which another machine's temporary file is taken for abandoned
+_BEGAN = time.time() - 1.0  # file systems have clocks of their own
+_count = itertools.count()
+_swept: set[tuple[int, str]] = set()
+
+
+def _temporary(path: Path) -> Path:
+    """A name that says which process of which machine writes it."""
+    key = os.getpid(), os.path.abspath(path.parent)
+    if key not in _swept:
+        _swept.add(key)
+        remove_abandoned(path.parent)
+    name = os.fsdecode(os.fsencode(path.name)[:_LONGEST])
+    return path.with_name(f".{name}.mofa-{_machine()}-{os.getpid()}-{next(_count)}.tmp")
+
+
+def remove_abandoned(folder: Path) -> list[Path]:
+    """Delete our temporary files whose process is gone; returns them.
+
+    Of another machine, which may share the folder, only what has not changed for a day.
+    """
+    removed = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in list(entries):
+            found = _TEMPORARY.fullmatch(entry.name)
+            if not found or _owned(Path(entry.path), found[1], int(found[2])):
+                continue
+            with contextlib.suppress(
+                OSError
+            ):  # another process removes it at the same time, or may alone
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
+                removed.append(Path(entry.path))
+    return removed
+
+
+def _owned(path: Path, machine: str, process: int) -> bool:
+    """Whether the process that writes a temporary file may still be there."""
+    try:
+        written = path.lstat().st_mtime
+    except OSError:
+        return True  # gone by now
+    if machine != _machine() or os.name == "nt":  # where signal 0 is none
+        return time.time() - written < _FOREIGN_AGE
+    if process == os.getpid():  # a container gives its processes the same numbers every time
+        return written > _BEGAN
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        pass
+    return True
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(platform.node().encode('utf-8', 'replace')) & 0xFFFF:04x}"
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
@@ -53,7 +150,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     with contextlib.ExitStack() as stack:
         # Closed in the reverse order: the last file takes its place last.
         for path, data in reversed(list(contents.items())):
-            stack.enter_context(replacing(path, several=True)).write_bytes(data)
+            stack.enter_context(replacing(path)).write_bytes(data)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -61,7 +158,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     lines = []
     if path.is_file():
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
+            with contextlib.suppress(ValueError, RecursionError):
                 lines.append(json.loads(text))
     return [line for line in lines if isinstance(line, dict)]
 

@@ -14,7 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mofa_nvdr.system.budget import printable
+
 _PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def one_line(text: str) -> str:
+    """A message as one line that any terminal can show: no line breaks, no control characters, UTF-8."""
+    return printable(" ".join(text.split()))
 
 
 class _Notes(logging.Handler):
@@ -22,7 +29,7 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = "note" if record.levelno <= logging.INFO else record.levelname.lower()
-        print(f"{kind}: {record.getMessage()}", file=sys.stderr)
+        print(f"{kind}: {one_line(record.getMessage())}", file=sys.stderr)
 
 
 def show_notes() -> None:
@@ -49,7 +56,7 @@ def plain_warnings() -> Iterator[None]:
             return
         rank = int(os.environ.get("RANK", "0"))  # of torchrun
         process = f"process {rank}: " if rank else ""
-        print(f"warning: {process}{' '.join(str(message).split())}", file=sys.stderr)
+        print(f"warning: {process}{one_line(str(message))}", file=sys.stderr)
 
     warnings.showwarning = show
     try:

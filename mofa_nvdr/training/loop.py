@@ -7,7 +7,6 @@ Under torchrun several processes do it together (distributed.py); only the main 
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import os
@@ -15,7 +14,7 @@ import random
 import signal
 import sys
 import threading
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -124,7 +123,7 @@ def _train(
     run = distributed.on_main(lambda: _open_alone(config, name, root, held))
     state = TrainingState(config, run, encoder, optimizer, decoder, data)
     done = state.resume(_warn)
-    begun = _begin(state) if done == 0 else ""
+    begun = state.begin() if done == 0 else ""
     _note_threads(state, device, done)
     distributed.on_main(lambda: keep_config(run, config))
     if distributed.is_main():
@@ -175,8 +174,8 @@ def _train(
             if last or step % report.sheet_every == 0:
                 monitor.sheet(step, encoder, decoder, data)
             due = due or step % report.checkpoint_every == 0
-            held = state.facts["skipped_in_a_row"] > 0  # the weights may be broken already
-            if (due and not held) or last or improved or result.stop:
+            broken = state.facts["skipped_in_a_row"] > 0  # the weights may be
+            if (due and not broken) or last or improved or result.stop:
                 due = False
                 status = "finished" if last else "stopped" if result.stop else "running"
                 _save(state, monitor, step, status)
@@ -200,8 +199,15 @@ def _open_alone(config: TrainConfig, name: str, root: Path, held: ExitStack) -> 
         FolderInUse: one does.
     """
     run = open_run(config, name, root, _warn)
+    if not any(run.iterdir()):  # a mistake that shows later leaves no folder
+        held.callback(_remove_if_empty, run)
     held.enter_context(locked(run, "mofa-nvdr train"))
     return run
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # it holds something, or is no longer there
+        folder.rmdir()
 
 
 def _seed(seed: int) -> None:
@@ -237,16 +243,6 @@ def _note_threads(state: TrainingState, device: torch.device, done: int) -> None
             "convolutions are rounded otherwise, so the curve is not the same bit for bit"
         )
     state.facts["threads"] = threads
-
-
-def _begin(state: TrainingState) -> str:
-    """What a new run begins with, in words; where that fails it leaves no folder."""
-    try:
-        return state.begin()
-    except ValueError:
-        with contextlib.suppress(OSError):  # it holds something, or is no longer there
-            state.run.rmdir()
-        raise
 
 
 def _validate(

@@ -30,6 +30,7 @@ from mofa_nvdr.runs.checkpoint import (
 from mofa_nvdr.runs.initial import read_initial
 from mofa_nvdr.runs.options import TrainConfig
 from mofa_nvdr.system import distributed
+from mofa_nvdr.system.budget import printable
 from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.teacher import Teacher
 
@@ -118,16 +119,24 @@ class TrainingState:
         try:
             restore_encoder(self.encoder, tensors)
             restore_training(self.optimizer, tensors)
-            self.facts |= metadata["facts"]
-            step = int(metadata["step"])
+            self.facts |= _facts(metadata["facts"])
+            step = _step(metadata["step"])
             if self.teacher is not None and step >= self.config.schedule.warm_start_steps:
                 restore_encoder(self.teacher, tensors, "teacher/")
-        except (KeyError, TypeError, RuntimeError) as error:  # of another version, or edited
-            reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+        except (
+            ArithmeticError, AttributeError, KeyError, LookupError, RuntimeError, TypeError, ValueError,
+        ) as error:  # of another version, or edited  # fmt: skip
+            reason = printable(textwrap.shorten(str(error), 300, placeholder=" ..."))
             raise CheckpointError(
                 f"{path}: not a checkpoint that this version can resume ({reason})"
             ) from error
-        changed = self.data.changes_since(metadata.get("sampler", {}))
+        sampler = metadata.get("sampler", {})
+        if not isinstance(sampler, dict):
+            raise CheckpointError(
+                f"{path}: not a checkpoint that this version can resume (its place in the data is "
+                f"{printable(sampler, 40)!r})"
+            )
+        changed = self.data.changes_since(sampler)
         if changed and distributed.is_main():
             warn(f"WARNING: {changed}")
         if distributed.is_main() and self.facts.get("best", {}).get("step") == step:
@@ -221,3 +230,36 @@ class TrainingState:
             return False
         self.facts["best"] = {"step": step, "measure": measure, "value": value}
         return True
+
+
+def _step(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        raise TypeError(f"its step is {printable(value, 40)}, expected a whole number of 0 or more")
+    return value
+
+
+def _facts(facts: Any) -> dict[str, Any]:
+    """The facts of a checkpoint, whose kinds are what TrainingState says.
+
+    Raises:
+        TypeError: they are not.
+    """
+    if not isinstance(facts, dict):
+        raise TypeError("its facts are no table")
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "first_mask_fraction": (int, float), "seconds": (int, float), "cpu_seconds": (int, float),
+        "skipped_in_a_row": int, "commands": list, "best": dict,
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        if name in facts and (isinstance(facts[name], bool) or not isinstance(facts[name], kind)):
+            raise TypeError(f"its fact {name} is {printable(facts[name], 40)}")
+    for command in facts.get("commands", []):
+        if not (isinstance(command, list) and len(command) == 2 and isinstance(command[1], str)):
+            raise TypeError(f"a command of it is {printable(command, 40)}")
+        _step(command[0])
+    if best := facts.get("best"):
+        _step(best.get("step"))
+        measure, value = best.get("measure"), best.get("value")
+        if measure not in ("landmark_px", "photometric") or not isinstance(value, (int, float)):
+            raise TypeError(f"its best is {printable(best, 80)}")
+    return facts

@@ -211,3 +211,24 @@ class TestLoadParameters:
 
     def test_reads_paths_given_as_text(self, saved):
         assert load_parameters(str(saved)).source == "ä b.jpg"
+
+
+class TestHostile:
+    def test_pictures_of_any_size(self, saved):
+        _rewrite(saved, image_size=np.array([20_000, 20_000]))
+        assert "image_size is 20000 x 20000 px, expected at most 2048" in _refused(saved)
+
+    def test_members_that_are_no_arrays(self, saved):
+        with zipfile.ZipFile(saved, "a") as archive:
+            archive.writestr("readme.txt", "text")
+        assert "readme.txt is no array" in _refused(saved)
+
+    def test_a_picture(self, tmp_path):
+        """Not an advice to unpickle it."""
+        (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
+        said = _refused(tmp_path / "a.jpg")
+        assert "it is no archive of arrays); expected a file of reconstruct" in said
+
+    def test_texts_that_command_the_terminal(self, saved):
+        _rewrite(saved, source=np.array("a\n\x1b[31m.jpg"))
+        assert load_parameters(saved).source == r"a\n\x1b[31m.jpg"

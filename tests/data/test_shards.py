@@ -262,3 +262,34 @@ class TestMistakes:
     def test_bad_arguments(self, tmp_path: Path):
         with pytest.raises(ValueError, match="Shards: split is 'test'"):
             Shards(tmp_path, "test")
+
+
+class TestHostileIndex:
+    @pytest.mark.parametrize(
+        "place",
+        [
+            [512, 2**62, 1],
+            [-(2**62), 4, 1],
+            ["a", "b", "c"],
+            [512.5, 4, 1],
+            [True, 4, 1],
+            [512, 4],
+            None,
+            3,
+        ],
+    )
+    def test_is_made_again(self, tmp_path, place):
+        """Places outside of the shard, and what is no place: the shard tells where things are."""
+        path = tmp_path / "train-00000.tar"
+        stream = io.BytesIO()
+        Image.new("RGB", (32, 32)).save(stream, "PNG")
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for name in ("a.png", "b.png"):
+                info = tarfile.TarInfo(name)
+                info.size = len(stream.getvalue())
+                tar.addfile(info, io.BytesIO(stream.getvalue()))
+        samples = open_shard(path).samples
+        head, first, last = index_path(path).read_text().splitlines()
+        edited = {**json.loads(first), "members": {"png": place} if place != 3 else 3}
+        index_path(path).write_text("\n".join([head, json.dumps(edited), last]) + "\n")
+        assert open_shard(path).samples == samples

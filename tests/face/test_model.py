@@ -1,5 +1,7 @@
 """The linear face model and its file."""
 
+import json
+import struct
 import subprocess
 import sys
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.face.model import FORMAT, FaceModel
 from tests.helpers.small_face import small_face
 
 
@@ -172,6 +174,57 @@ class TestFile:
         save_file(_arrays(small_face()), tmp_path / "a.safetensors", metadata)
         with pytest.raises(ValueError, match=rf"a.safetensors: FaceModel: {message}"):
             FaceModel.load(tmp_path / "a.safetensors")
+
+    def test_number_types_that_numpy_lacks(self, tmp_path):
+        """bfloat16 and the like; another tensor of such a type is not read."""
+        path = tmp_path / "a.safetensors"
+        small_face().save(path)
+        data = path.read_bytes()
+        (length,) = struct.unpack("<Q", data[:8])
+        header = json.loads(data[8 : 8 + length])
+        header["mean_shape"]["dtype"] = "BF16"
+        header["mean_shape"]["shape"] = [header["mean_shape"]["shape"][0], 6]
+        text = json.dumps(header).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+        with pytest.raises(
+            ValueError, match=r"a\.safetensors: .*mean_shape holds BF16 numbers, exp"
+        ):
+            FaceModel.load(path)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, 3.5, -1.0])
+    def test_indices_that_are_none(self, tmp_path, value):
+        """NaN is neither below 0 nor above the last vertex."""
+        arrays = _arrays(small_face())
+        arrays["landmarks"] = arrays["landmarks"].astype(np.float32)
+        arrays["landmarks"][5] = value
+        metadata = {"format": FORMAT}
+        save_file(arrays, tmp_path / "a.safetensors", metadata)
+        with pytest.raises(
+            ValueError, match=r"a\.safetensors: FaceModel: landmarks .* (no ind|outs)"
+        ):
+            FaceModel.load(tmp_path / "a.safetensors")
+
+    def test_names_that_command_the_terminal(self, tmp_path):
+        arrays = _arrays(small_face())
+        metadata = {"format": FORMAT, "name": "evil\nv 0 0 0\x1b[31m"}
+        save_file(arrays, tmp_path / "a.safetensors", metadata)
+        assert FaceModel.load(tmp_path / "a.safetensors").name == r"evil\nv 0 0 0\x1b[31m"
+
+    def test_more_modes_than_any_model(self):
+        arrays = _arrays(small_face())
+        arrays["albedo_basis"] = np.zeros((4097, *arrays["mean_shape"].shape), np.float32)
+        with pytest.raises(ValueError, match="4097 modes in a basis, expected at most 4096"):
+            FaceModel(arrays)
+
+    def test_a_library_s_own_temporaries_do_not_stay(self, tmp_path, monkeypatch):
+        def fail(arrays, path, metadata):
+            path.with_name(".tmpAbC123").write_bytes(bytes(9))
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("mofa_nvdr.face.model.save_file", fail)
+        with pytest.raises(OSError, match="No space"):
+            small_face().save(tmp_path / "a.safetensors")
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestDefault:

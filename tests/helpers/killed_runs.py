@@ -81,7 +81,7 @@ def kill_at(kind: str, count: int) -> None:
         log._file.flush()
 
     def half_a_file(path: Path, data: bytes) -> None:
-        path.with_name(path.name + ".tmp").write_bytes(data[: len(data) // 2])
+        files._temporary(path).write_bytes(data[: len(data) // 2])
 
     def nothing(*args: Any) -> None:
         pass

@@ -6,22 +6,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mofa_nvdr.importers.foreign import ForeignModel, ModelFileError, check_indices, check_size
+from mofa_nvdr.importers.foreign import (
+    ForeignModel,
+    ModelFileError,
+    check_apart,
+    check_indices,
+    check_modes,
+)
+from mofa_nvdr.system import budget
 from tests.helpers import foreign_files as ff
 from tests.helpers.foreign_files import FILES, refused
 
 
 class TestHostile:
-    @pytest.mark.parametrize("key", ["bfm2009", "deep3d", "bfm2017", "gnm", "eos", "ict"])
-    def test_more_numbers_than_any_model_has(self, key, files, tmp_path, capsys, monkeypatch):
-        from mofa_nvdr.importers import foreign
-
-        monkeypatch.setattr(foreign, "MAX_NUMBERS", 150)
+    @pytest.mark.parametrize("key", ["bfm2009", "deep3d", "bfm2017", "gnm", "ict"])
+    def test_more_than_its_share(self, key, files, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(budget, "ALLOWANCE", 150)
+        monkeypatch.setattr(budget, "RATIO", 0)
         landmarks = files["eos"].with_name("landmarks.json")
         text = refused(
             capsys, tmp_path / "a.safetensors", key, files[key], "--landmarks", landmarks
         )
-        assert "numbers, more than the 150 that a face model may have" in text
+        assert "with the rest of the file more than the 150 bytes that a file of" in text
+        assert str(files[key]) in text
 
     @pytest.mark.parametrize("key", ["bfm2009", "deep3d", "bfm2017", "gnm", "flame", "eos", "ict"])
     def test_nan(self, key, foreign, tmp_path, capsys, files):
@@ -87,11 +94,19 @@ class TestCheckIndices:
             check_indices(Path("a"), "f", np.array([-1, 4]), 4)
 
 
-class TestCheckSize:
-    def test_limits(self):
-        """20,000^2 numbers are the most; the product does not overflow."""
-        check_size(Path("a"), "x", (20_000, 20_000))
-        with pytest.raises(ModelFileError, match=r"a: x is \[20001, 20000\]: 4e\+08 numbers, more"):
-            check_size(Path("a"), "x", (20_001, 20_000))
-        with pytest.raises(ModelFileError, match=r"1\.84e\+19 numbers"):
-            check_size(Path("a"), "x", (2**32, 2**32))
+class TestCheckModes:
+    def test_limit(self):
+        check_modes(Path("a"), "identity", 4096)
+        with pytest.raises(ModelFileError, match="a: 4097 identity modes, expected at most 4096"):
+            check_modes(Path("a"), "identity", 4097)
+
+
+class TestCheckApart:
+    def test_a_seam_and_a_heap(self):
+        """A search among n points in one place takes n^2 steps."""
+        vertices = np.random.default_rng(0).normal(size=(3000, 3))
+        vertices[:20] = vertices[20]
+        check_apart(Path("a"), vertices)
+        vertices[:1001] = 0
+        with pytest.raises(ModelFileError, match="a: 1001 of its 3000 vertices lie in one place"):
+            check_apart(Path("a"), vertices)

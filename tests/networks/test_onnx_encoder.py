@@ -62,6 +62,41 @@ def file(tmp_path) -> Path:
     return write(tmp_path / "encoder.onnx")
 
 
+class TestHostile:
+    def test_weights_in_other_files_are_not_read(self, file, tmp_path):
+        model = onnx.load(file)
+        weight = model.graph.initializer[0]
+        (tmp_path / "weights").write_bytes(bytes(1000))
+        weight.ClearField("float_data")
+        weight.data_location = onnx.TensorProto.EXTERNAL
+        weight.external_data.add(key="location", value="weights")
+        file.write_bytes(model.SerializeToString())
+        with pytest.raises(
+            ValueError, match=r"encoder\.onnx: .*its weights are in other files, which"
+        ):
+            OnnxEncoder(file)
+
+    def test_arrays_of_any_size(self, file):
+        """A graph of a few bytes that asks for 2 GB: its memory has an end."""
+        model = onnx.load(file)
+        make = onnx.helper
+        model.graph.initializer.append(make.make_tensor("size", 7, [2], [50_000, 10_000]))
+        nodes = [
+            make.make_node("ConstantOfShape", ["size"], ["huge"]),
+            make.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0),
+            make.make_node("Add", [INPUT, "sum"], ["more"]),
+        ]
+        model.graph.node[0].input[0] = "more"
+        nodes += list(model.graph.node)
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        file.write_bytes(model.SerializeToString())
+        with pytest.raises(
+            (ValueError, RuntimeError), match=r"encoder\.onnx: .*2000000000 bytes|memory"
+        ):
+            OnnxEncoder(file)(torch.zeros(1, 3, 8, 8))
+
+
 class TestRequire:
     def test_modules_in_order(self):
         assert require("json", "math") == [json, math]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import tarfile
 import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -258,3 +260,39 @@ class TestWeights:
         torch.save({"state_dict": {"a": torch.zeros(1)}, "epoch": 3}, tmp_path / "run.pth")
         with pytest.raises(ValueError, match="expected a state dict.*save `network.state_dict"):
             load_trunk_weights(MobileNetV3Large(), tmp_path / "run.pth")
+
+
+class TestHostile:
+    """Files that torch.load would unpack to more than they hold, or to another place."""
+
+    def test_compressed_archive(self, tmp_path):
+        path = tmp_path / "w.pth"
+        torch.save({"x": torch.zeros(10)}, tmp_path / "plain.pth")
+        with (
+            zipfile.ZipFile(tmp_path / "plain.pth") as old,
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new,
+        ):
+            for name in old.namelist():
+                new.writestr(name, old.read(name))
+        with pytest.raises(
+            ValueError, match=r"w\.pth: its members are compressed, which torch does"
+        ):
+            _load(path)
+
+    def test_tar(self, tmp_path):
+        path = tmp_path / "w.pth"
+        with tarfile.open(path, "w") as tar:
+            tar.addfile(tarfile.TarInfo("storages"))
+        with pytest.raises(ValueError, match=r"w\.pth: not a file of plain tensors, or damaged"):
+            _load(path)
+
+    def test_keys_that_are_no_text_lines(self, tmp_path):
+        save_file({"a\nb\x1b[31m": torch.zeros(1)}, tmp_path / "w.safetensors")
+        with pytest.raises(ValueError, match=r"1 unexpected: a\\nb\\x1b\[31m"):
+            _load(tmp_path / "w.safetensors")
+
+
+def _load(path: Path) -> None:
+    with torch.device("meta"):
+        trunk = MobileNetV3Large()
+    load_trunk_weights(trunk, path)

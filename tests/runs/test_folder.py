@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mofa_nvdr.runs.config import load_config
-from mofa_nvdr.runs.folder import JsonLog, keep_config, open_run, read_log
+from mofa_nvdr.runs.folder import JsonLog, keep_config, open_run, read_log, remove_leftovers
 from mofa_nvdr.runs.options import ConfigError, TrainConfig, replace_options
 
 
@@ -91,3 +91,19 @@ class TestJsonLog:
         log.close()
         text = (tmp_path / "log.jsonl").read_text()
         assert text == '{"step": 0, "landmark_px": null, "photometric": 0.5}\n'
+
+
+class TestRemoveLeftovers:
+    def test_of_earlier_versions_and_of_safetensors(self, tmp_path):
+        """What kills left before temporary files had names of their processes; a user's files stay."""
+        left = (
+            "checkpoint-00000002.safetensors.tmp",
+            "sheet.png.123.tmp",
+            ".tmpAbC123",
+            "report.html.tmp",
+        )
+        kept = ("notes.tmp", ".tmp", "a.txt.tmp", "checkpoint-00000002.safetensors", ".tmpAbC12x3")
+        for name in (*left, *kept):
+            (tmp_path / name).write_text("x")
+        remove_leftovers(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == set(kept)

@@ -168,3 +168,16 @@ class TestWriteHdr:
     def test_bad_shape(self, tmp_path, shape):
         with pytest.raises(ValueError, match=r"write_hdr: image is .*, expected \[H, W, 3\]"):
             write_hdr(tmp_path / "probe.hdr", np.zeros(shape))
+
+
+class TestHostile:
+    def test_a_large_picture_in_a_small_file(self, tmp_path):
+        """Runs of runs: 134 million pixels in 100 kB."""
+        row = b"\x80\x80\x80\x80" + bytes([1, 1, 1, 255, 1, 1, 1, 63])
+        path = tmp_path / "wide.hdr"
+        head = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 8192 +X 16384\n"
+        path.write_bytes(head + row * 8192)
+        with pytest.raises(
+            ValueError, match=r"wide\.hdr: the picture \[8192, 16384, 3\] unfolds into"
+        ):
+            read_hdr(path)

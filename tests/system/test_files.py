@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from mofa_nvdr.system.files import (
     make_folders,
     named_errors,
     read_json_lines,
+    remove_abandoned,
     replacing,
-    usual_mode,
+    replacing_by_library,
+    working_folder,
     write_bytes,
     write_files,
     write_text,
@@ -28,7 +31,8 @@ class TestReplacing:
         path = tmp_path / "a.txt"
         path.write_text("before")
         with replacing(path) as temporary:
-            assert temporary == tmp_path / "a.txt.tmp"
+            assert temporary.parent == tmp_path and temporary.name.startswith(".a.txt.mofa-")
+            assert temporary.name.endswith(".tmp") and f"-{os.getpid()}-" in temporary.name
             temporary.write_text("after")
             assert path.read_text() == "before"
         assert path.read_text() == "after" and os.listdir(tmp_path) == ["a.txt"]
@@ -52,26 +56,88 @@ class TestReplacing:
             temporary.write_text("after")
         assert os.listdir(tmp_path) == ["a.txt"]
 
-    def test_several_processes_have_names_of_their_own(self, tmp_path):
-        with replacing(tmp_path / "a.txt", several=True) as temporary:
-            assert temporary.name == f"a.txt.{os.getpid()}.tmp"
+    def test_each_has_a_name_of_its_own(self, tmp_path):
+        path = tmp_path / "a.txt"
+        with replacing(path) as one, replacing(path) as other:
+            assert one != other
+            one.write_text("first")
+            other.write_text("second")
+        assert path.read_text() == "first" and os.listdir(tmp_path) == ["a.txt"]
+
+    def test_the_longest_name_of_a_file_system(self, tmp_path):
+        path = tmp_path / ("é" * 125 + ".txt")  # 254 bytes
+        with replacing(path) as temporary:
             temporary.write_text("after")
-        assert (tmp_path / "a.txt").read_text() == "after"
+        assert path.read_text() == "after"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs modes of POSIX")
-class TestUsualMode:
+class TestReplacingByLibrary:
     def test_as_other_new_files(self, tmp_path):
         path = tmp_path / "a.txt"
         before = os.umask(0o022)
         try:
-            with usual_mode(path):
-                path.unlink()
-                path.write_text("a library's")
-                path.chmod(0o600)
+            with replacing_by_library(path) as temporary:
+                temporary.unlink()
+                temporary.with_name(".tmpAbC123").write_text("half")  # what a library leaves
+                temporary.write_text("a library's")
+                temporary.chmod(0o600)
         finally:
             os.umask(before)
         assert path.stat().st_mode & 0o777 == 0o644 and path.read_text() == "a library's"
+        assert os.listdir(tmp_path) == ["a.txt"]
+
+
+class TestWorkingFolder:
+    def test_goes_with_all_that_is_in_it(self, tmp_path):
+        with working_folder(tmp_path / "a.npz") as folder:
+            (folder / "x").write_text("x")
+        assert os.listdir(tmp_path) == []
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mofa_nvdr.system.files import replacing, replacing_by_library
+with replacing(Path(sys.argv[1])) as one, replacing_by_library(Path(sys.argv[1])) as two:
+    one.write_text("half")
+    two.with_name(".tmpAbC123").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
+class TestRemoveAbandoned:
+    def test_what_a_killed_process_left_goes_at_the_next_start(self, tmp_path):
+        subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path / "a.txt")])
+        left = os.listdir(tmp_path)
+        assert len(left) == 2 and all(name.startswith(".a.txt.mofa-") for name in left)
+        write_text(tmp_path / "b.txt", "whole")
+        assert os.listdir(tmp_path) == ["b.txt"]
+
+    def test_what_others_may_still_write_stays(self, tmp_path):
+        """Of a living process, of another machine, and what is not ours."""
+        own = next(iter(self._names(tmp_path)))
+        machine = own.split(".mofa-")[1][:4]
+        other = f"{int(machine, 16) ^ 1:04x}"
+        alive, foreign, old = (
+            tmp_path / f".x.mofa-{m}-{p}-0.tmp"
+            for m, p in ((machine, os.getppid()), (other, 2**22 + 5), (other, 2**22 + 6))
+        )
+        before = tmp_path / f".x.mofa-{machine}-{os.getpid()}-0.tmp"  # this number's former process
+        theirs = [tmp_path / name for name in ("a.tmp", ".tmpAbC123", ".x.mofa-1-0.tmp")]
+        for path in (alive, foreign, old, before, *theirs):
+            path.write_text("x")
+        for path in (old, before):
+            os.utime(path, (0, 0))
+        assert sorted(remove_abandoned(tmp_path)) == sorted([old, before])
+        assert all(path.exists() for path in (alive, foreign, *theirs))
+
+    @staticmethod
+    def _names(folder):
+        with replacing(folder / "x") as temporary:
+            temporary.write_text("")
+            yield temporary.name
 
 
 class TestWriteFiles:

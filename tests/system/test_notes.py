@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mofa_nvdr.data import Photographs, val_batches
-from mofa_nvdr.system.notes import plain_warnings, show_notes
+from mofa_nvdr.system.notes import one_line, plain_warnings, show_notes
 
 
 class TestPlainWarnings:
@@ -49,3 +49,8 @@ class TestShowNotes:
         logging.getLogger("mofa_nvdr.networks.encoder").info("left out %d", 3)
         logging.getLogger("mofa_nvdr.networks.encoder").warning("doubtful")
         assert capsys.readouterr().err == "note: left out 3\nwarning: doubtful\n"
+
+
+class TestOneLine:
+    def test_breaks_and_control_characters(self):
+        assert one_line("a\n  b\tc\x1b[31m\ud800") == r"a b c\x1b[31m\ud800"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from mofa_nvdr.runs.checkpoint import BEST, CheckpointError, list_checkpoints, r
 from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
-from tests.helpers.training import curve, same_state
+from tests.helpers.small_encoder import small_encoder
+from tests.helpers.training import curve, same_state, small_config
 
 
 class TestDamagedCheckpoints:
@@ -166,3 +168,46 @@ class TestKept:
         draw()
         checkpoint.restore_training(optimizer, read_checkpoint(tmp_path / "c.safetensors")[0])
         assert draw() == expected
+
+
+@pytest.fixture(scope="module")
+def trained(cap, tmp_path_factory):
+    """A run of two steps of the small encoder."""
+    before = training.make_encoder
+    training.make_encoder = small_encoder
+    changes = {"run.steps": 2, "report.val_images": 2, "schedule.warm_start_steps": 0}
+    config = small_config(cap, tmp_path_factory.mktemp("edited") / "run", **changes)
+    yield config, train(config)
+    training.make_encoder = before
+
+
+class TestEditedFacts:
+    """A checkpoint whose JSON was edited, without a checksum: a line that names the file."""
+
+    @pytest.mark.parametrize(
+        ("edit", "message"),
+        [
+            ({"step": 2.5}, "its step is 2.5"),
+            ({"step": -1}, "its step is -1"),
+            ({"facts": []}, "its facts are no table"),
+            ({"facts": {"seconds": "x"}}, "its fact seconds is x"),
+            ({"facts": {"commands": [[0]]}}, "a command of it is"),
+            ({"facts": {"commands": [["a", "b"]]}}, "its step is a"),
+            ({"facts": {"best": {"step": 2}}}, "its best is"),
+            ({"facts": {"best": 3}}, "its fact best is 3"),
+            ({"sampler": 7}, "its place in the data is"),
+        ],
+    )
+    def test_refused(self, trained, tmp_path, edit, message):
+        config, run = trained
+        copy = tmp_path / "run"
+        shutil.copytree(run, copy)
+        for path in copy.glob("*.safetensors"):
+            tensors, metadata = read_checkpoint(path)
+            header = {"format": checkpoint.FORMAT, "metadata": json.dumps({**metadata, **edit})}
+            path.unlink()
+            checkpoint.save_file(tensors, path, header)
+        with pytest.raises(CheckpointError) as error:
+            train(replace_options(config, {"run.out": str(copy)}))
+        said = str(error.value)
+        assert said.startswith(f"{copy}/checkpoint-") and message in said and "\n" not in said

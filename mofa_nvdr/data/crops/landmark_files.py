@@ -21,6 +21,8 @@ from mofa_nvdr.data.listing import is_parameter_file
 from mofa_nvdr.data.photographs import DataError
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
+from mofa_nvdr.system.array_files import NotArrays, read_npz
+from mofa_nvdr.system.budget import MOST_TEXT
 
 _SUFFIXES = (".pts", ".npz", ".txt", ".csv")
 _FOLDERS = ("landmarks", "detections")  # the second of Deep3DFaceRecon
@@ -301,6 +303,8 @@ def _text_points(file: Path) -> tuple[np.ndarray | None, str]:
         OSError: it cannot be read.
     """
     is_pts = file.suffix.lower() == ".pts"
+    if file.stat().st_size > MOST_TEXT:
+        raise ValueError(f"more than the {MOST_TEXT} bytes that a text of landmarks may have")
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     if is_pts:
         text = text.partition("{")[2].partition("}")[0]
@@ -347,11 +351,8 @@ def _is_number(*texts: str) -> bool:
 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
-    except OSError as error:
-        if error.strerror:
-            raise
+        return read_npz(path)
+    except NotArrays as error:
         raise ValueError("cannot read it as .npz without pickles") from error
-    except Exception as error:  # numpy, zipfile and zlib each raise their own on damaged files
-        raise ValueError("cannot read it as .npz without pickles") from error
+    except ValueError as error:  # of its budget, which names the file
+        raise ValueError(str(error).removeprefix(f"{path}: ")) from None

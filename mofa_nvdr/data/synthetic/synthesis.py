@@ -35,7 +35,14 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import png_bytes, to_uint8
 from mofa_nvdr.scene.camera import Camera
-from mofa_nvdr.system.files import check_out, make_folders, named_errors, write_files, write_text
+from mofa_nvdr.system.files import (
+    check_out,
+    make_folders,
+    named_errors,
+    remove_abandoned,
+    write_files,
+    write_text,
+)
 from mofa_nvdr.system.locks import locked
 from mofa_nvdr.system.notes import plain_warnings
 
@@ -122,7 +129,9 @@ def _synthesize(
     shards: float,
 ) -> None:
     _check_options(folder, o, facts)
-    for left in folder.glob("*/*.tmp"):  # of a process that was killed while it wrote
+    for part in (folder, *(path for path in folder.iterdir() if path.is_dir())):
+        remove_abandoned(part)  # of a process that was killed while it wrote
+    for left in folder.glob("*/[!.]*.tmp"):  # and of one of an earlier version
         left.unlink()
     chunks = range(-(-count // CHUNK))
     todo = [(chunk, min(CHUNK, count - chunk * CHUNK)) for chunk in chunks]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import zipfile
-from collections.abc import Iterator
+import functools
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mofa_nvdr.importers.foreign import ModelFileError, check_size
+from mofa_nvdr.importers.files.confined_readers import TEXT, WRONG
+from mofa_nvdr.importers.foreign import ModelFileError
+from mofa_nvdr.system import array_files
+from mofa_nvdr.system.budget import words_of
+from mofa_nvdr.system.confined import ReaderError, read_arrays
 
 EXTRA = 'pip install "mofa-nvdr[import]"'
+_READERS = "mofa_nvdr.importers.files.confined_readers"
 
 
 def read_npz(
@@ -24,163 +28,127 @@ def read_npz(
         ModelFileError: not an .npz, a missing, pickled or oversized array.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            missing = [name for name in wanted if name not in members]
-            if missing:
-                raise ModelFileError(f"{path}: missing {', '.join(missing)}")
-            result = {}
-            for name in (*wanted, *(name for name in optional if name in members)):
-                with archive.open(members[name]) as stream:
-                    version = np.lib.format.read_magic(stream)
-                    read = (
-                        np.lib.format.read_array_header_1_0
-                        if version == (1, 0)
-                        else np.lib.format.read_array_header_2_0
-                    )
-                    shape, _, dtype = read(stream)
-                check_size(path, name, shape)
-                if dtype.hasobject:
-                    raise ModelFileError(f"{path}: {name} holds pickled objects; they are not read")
-                with archive.open(members[name]) as stream:
-                    result[name] = np.lib.format.read_array(stream, allow_pickle=False)
-            return result
-    except ModelFileError:
-        raise
-    except Exception as error:  # zip, zlib and NumPy each raise kinds of their own on damaged files
+        found = array_files.read_npz(path, [*wanted, *optional], ModelFileError)
+    except (array_files.NotArrays, OSError) as error:
         raise ModelFileError(f"{path}: not a readable .npz file ({_words(error)})") from None
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ModelFileError(f"{path}: missing {', '.join(missing)}")
+    return found
 
 
 def npz_names(path: Path) -> set[str]:
     """Names of the arrays in an .npz file; empty where it is none."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError):
-        return set()
+    return set(array_files.npz_members(path))
 
 
 def mat_names(path: Path) -> set[str]:
-    """Names of the variables in a MATLAB file; empty where it is none."""
-    try:
-        return {name for name, _, _ in _scipy_io(path).whosmat(str(path))}
-    except ModelFileError:
-        raise
-    except Exception:
-        return set()
-
-
-def read_mat(path: Path, wanted: list[str], optional: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Variables of a MATLAB file (version 4 to 7.2).
+    """Names of the variables in a MATLAB file; empty where it is none.
 
     Raises:
-        ModelFileError: not such a file, a missing or oversized variable.
         RuntimeError: scipy is not installed.
     """
-    io = _scipy_io(path)
     try:
-        shapes = {name: shape for name, shape, _ in io.whosmat(str(path))}
-        missing = [name for name in wanted if name not in shapes]
-        if missing:
-            raise ModelFileError(f"{path}: missing {', '.join(missing)}")
-        names = [*wanted, *(name for name in optional if name in shapes)]
-        for name in names:
-            check_size(path, name, shapes[name])
-        return {
-            name: value
-            for name, value in io.loadmat(
-                str(path), variable_names=names, struct_as_record=False, squeeze_me=False
-            ).items()
-            if name in names
-        }
-    except ModelFileError:
-        raise
-    except Exception as error:  # scipy raises many kinds on damaged files
-        raise ModelFileError(f"{path}: not a readable MATLAB file ({_words(error)})") from None
+        with open(path, "rb") as file:
+            start = file.read(128)
+        state = path.stat()
+    except OSError:
+        return set()
+    # Version 4 begins with a small number, the others with a text and a mark.
+    if 0 not in start[:4] and start[126:128] not in (b"IM", b"MI"):
+        return set()
+    return set(_mat_names(path, state.st_size, state.st_mtime_ns))
 
 
-def _scipy_io(path: Path) -> Any:
+@functools.lru_cache(maxsize=16)
+def _mat_names(path: Path, size: int, modified: int) -> frozenset[str]:
     try:
-        import scipy.io
-    except ImportError:
-        raise RuntimeError(f"{path}: reading it needs scipy; {EXTRA}") from None
-    return scipy.io
+        return frozenset(_confined(path, "scipy", {"kind": "mat", "names": []}))
+    except (ReaderError, ModelFileError):
+        return frozenset()
+
+
+def read_mat(
+    path: Path, wanted: list[str], optional: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """Variables of a MATLAB file (version 4 to 7.2): numbers, and fields of structures as NAME.FIELD.
+
+    Raises:
+        ModelFileError: not such a file, a missing or oversized variable, or one that holds no numbers.
+        RuntimeError: scipy is not installed.
+    """
+    try:
+        found = _confined(path, "scipy", {"kind": "mat", "names": [*wanted, *optional]})
+    except ReaderError as error:
+        raise ModelFileError(f"{path}: not a readable MATLAB file ({error})") from None
+    result = _checked(path, found)
+    missing = [name for name in wanted if name not in result]
+    if missing:
+        raise ModelFileError(f"{path}: missing {', '.join(missing)}")
+    return result
 
 
 class H5File:
-    """An HDF5 file whose data sets are looked at before they are read."""
+    """What was read of an HDF5 file."""
 
-    def __init__(self, path: Path, file: Any) -> None:
-        self.path, self._file = path, file
+    def __init__(self, path: Path, found: dict[str, np.ndarray]) -> None:
+        self.path, self._found = path, found
 
     def has(self, name: str) -> bool:
         """Whether there is a data set of this name."""
-        return self._find(name) is not None
+        return name in self._found or WRONG + name in self._found
 
-    def read(self, name: str, columns: int | None = None) -> np.ndarray:
-        """A data set of numbers; of a matrix only the first `columns` columns.
+    def read(self, name: str) -> np.ndarray:
+        """A data set of numbers.
 
         Raises:
-            ModelFileError: missing, oversized, or no numbers.
+            ModelFileError: missing, or no numbers.
         """
-        data = self._find(name)
-        if data is None:
+        if not self.has(name):
             raise ModelFileError(f"{self.path}: missing {name}")
-        shape = data.shape
-        if columns is not None and len(shape) == 2:
-            shape = (shape[0], min(columns, shape[1]))
-        check_size(self.path, name, shape)
-        if data.dtype.kind not in "fiu":
-            raise ModelFileError(f"{self.path}: {name} holds {data.dtype}, expected numbers")
-        value = data[:, : shape[1]] if columns is not None and len(shape) == 2 else data[()]
-        return np.asarray(value)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a data set; () where it is missing."""
-        data = self._find(name)
-        return () if data is None else tuple(data.shape)
+        return _checked(self.path, {k: v for k, v in self._found.items() if k.endswith(name)})[name]
 
     def text(self, name: str) -> str:
         """A data set of one text; empty where it is missing."""
-        data = self._find(name)
-        if data is None or data.size != 1:
-            return ""
-        value = np.asarray(data[()]).ravel()[0]
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-    def _find(self, name: str) -> Any:
-        import h5py
-
-        node: Any = self._file
-        for part in name.split("/"):
-            # Links into other files, and data kept in other files, are not followed.
-            if not isinstance(node, h5py.Group) or not isinstance(
-                node.get(part, getlink=True), h5py.HardLink
-            ):
-                return None
-            node = node[part]
-        return node if isinstance(node, h5py.Dataset) and not node.external else None
+        value = self._found.get(TEXT + name)
+        return "" if value is None else value.tobytes().decode("utf-8", "replace")
 
 
-@contextlib.contextmanager
-def open_h5(path: Path) -> Iterator[H5File]:
-    """Open an HDF5 file.
+def read_h5(path: Path, names: dict[str, int | None], texts: tuple[str, ...] = ()) -> H5File:
+    """Read an HDF5 file.
+
+    Args:
+        path: the file.
+        names: data sets of numbers, as far as they are there -> how many columns of a matrix; None: all.
+        texts: data sets of one text each.
 
     Raises:
-        ModelFileError: not an HDF5 file, or damaged.
+        ModelFileError: not an HDF5 file, damaged, or an oversized data set.
         RuntimeError: h5py is not installed.
     """
     try:
-        import h5py
-    except ImportError:
-        raise RuntimeError(f"{path}: reading it needs h5py; {EXTRA}") from None
+        request = {"kind": "h5", "names": names, "texts": list(texts)}
+        return H5File(path, _confined(path, "h5py", request))
+    except ReaderError as error:
+        raise ModelFileError(f"{path}: not a readable HDF5 file ({error})") from None
+
+
+def _confined(path: Path, library: str, request: dict[str, Any]) -> dict[str, np.ndarray]:
+    if importlib.util.find_spec(library) is None:
+        raise RuntimeError(f"{path}: reading it needs {library}; {EXTRA}")
     try:
-        with h5py.File(path, "r") as file:
-            yield H5File(path, file)
-    except ModelFileError:
-        raise
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise ModelFileError(f"{path}: not a readable HDF5 file ({_words(error)})") from None
+        return read_arrays(_READERS, path, request, ModelFileError)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot read it ({error.strerror or error})") from None
+
+
+def _checked(path: Path, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays, if none is something else than numbers."""
+    for name, value in found.items():
+        if name.startswith(WRONG):
+            words = value.tobytes().decode("utf-8", "replace")
+            raise ModelFileError(f"{path}: {name[len(WRONG) :]} holds {words}")
+    return found
 
 
 def numbers(path: Path, name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -276,5 +244,5 @@ def unit_colors(mean: np.ndarray, modes: np.ndarray) -> tuple[np.ndarray, np.nda
     return (mean / 255, modes / 255) if mean.max() > 2 else (mean, modes)
 
 
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or words_of(error)

@@ -11,6 +11,8 @@ from mofa_nvdr.importers.foreign import MAX_VERTICES, ModelFileError, check_indi
 from mofa_nvdr.importers.polygons import as_polygons
 
 _MOST_BYTES = 400_000_000
+_MOST_LINES = 3_000_000  # each is an object of its own in Python
+_MOST_MATERIALS = 10_000
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,15 @@ def read_obj(path: Path) -> ObjMesh:
     lines = _lines(path)
     vertices = _numbers(path, [line[2:] for line in lines if line[:2] == b"v "], 3, "v")
     points = _numbers(path, [line[3:] for line in lines if line[:3] == b"vt "], 2, "vt")
-    names: list[str] = []
+    names: dict[str, int] = {}
     rows, uv_rows, material = [], [], []
     current = -1
     for number, line in enumerate(lines, 1):
         if line[:7] == b"usemtl ":
             name = line[7:].strip().decode("utf-8", "replace")
-            if name not in names:
-                names.append(name)
-            current = names.index(name)
+            current = names.setdefault(name, len(names))
+            if len(names) > _MOST_MATERIALS:
+                raise ModelFileError(f"{path}: more than {_MOST_MATERIALS} materials in it")
         elif line[:2] == b"f ":
             corners = [corner.split(b"/") for corner in line[2:].split()]
             if not 3 <= len(corners) <= 4:
@@ -77,12 +79,12 @@ def read_obj(path: Path) -> ObjMesh:
             material.append(current)
     if not rows:
         raise ModelFileError(f"{path}: no polygon in this file")
-    polygons, corners_uv = np.array(rows), np.array(uv_rows)
+    polygons, corners_uv = _whole(path, rows), _whole(path, uv_rows)
     check_indices(path, "a polygon", polygons[:, :3], len(vertices))
     check_indices(path, "a polygon", polygons[:, 3][polygons[:, 3] != -1], len(vertices))
     return ObjMesh(
         vertices, as_polygons(polygons), _vertex_uv(path, polygons, corners_uv, points, vertices),
-        np.array(material), names,
+        np.array(material), list(names),
     )  # fmt: skip
 
 
@@ -97,6 +99,13 @@ def _vertex_uv(
     # Written last to first, so that the first polygon of the file has the word.
     uv[polygons[given][::-1]] = points[corners[given][::-1]]
     return uv
+
+
+def _whole(path: Path, rows: list[list[int]]) -> np.ndarray:
+    try:
+        return np.array(rows, np.int64)
+    except OverflowError:
+        raise ModelFileError(f"{path}: a polygon points outside the mesh") from None
 
 
 def _index(text: bytes, count: int) -> int:
@@ -118,6 +127,8 @@ def _lines(path: Path) -> list[bytes]:
         data = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path}: cannot read this file ({error.strerror or error})") from None
+    if data.count(b"\n") + data.count(b"\r") > _MOST_LINES:
+        raise ModelFileError(f"{path}: more than {_MOST_LINES} lines in it")
     return data.splitlines()
 
 

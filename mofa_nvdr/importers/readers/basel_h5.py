@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from mofa_nvdr.importers.files.containers import (
     H5File,
     interleaved,
-    open_h5,
+    read_h5,
     scaled_modes,
     triangle_table,
     unit_colors,
@@ -23,6 +23,7 @@ from mofa_nvdr.importers.files.containers import (
 from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError
 from mofa_nvdr.importers.landmark_points import known_landmarks
 
+_COLORSPACE, _LANDMARKS = "color/representer/colorspace", "metadata/landmarks/json"
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 # Names of landmarks in metadata/landmarks/json that are iBUG points (numbers from 0).
 _NAMED = {
@@ -46,28 +47,35 @@ def read(path: Path, options: ImportOptions) -> ForeignModel:
     Raises:
         ModelFileError: not such a file.
     """
-    with open_h5(path) as file:
-        mean, shape = _model(file, "shape", options.shape_modes)
-        name = "shape/representer/cells"
-        cells = triangle_table(path, name, file.read(name))
-        expression = None
-        if file.has("expression/model/mean"):
-            offset, expression = _model(file, "expression", options.expression_modes)
-            _same(path, "expression", offset, mean)
-            mean = mean + offset
-        mean_albedo = albedo = None
-        if file.has("color/model/mean"):
-            mean_albedo, albedo = _model(file, "color", options.albedo_modes)
-            _same(path, "color", mean_albedo, mean)
-            space = file.text("color/representer/colorspace")
-            if space and space.upper() not in ("RGB", "SRGB"):
-                raise ModelFileError(f"{path}: colours are {space!r}, expected RGB")
-            mean_albedo, albedo = unit_colors(mean_albedo, albedo)
-        if options.albedo is not None:
-            mean_albedo, albedo = read_albedo(options.albedo, options.albedo_modes, len(mean))
-        landmarks = known_landmarks("bfm2017", len(mean), options.landmarks)
-        if not landmarks:
-            landmarks = _own_landmarks(file, mean)
+    cells_name = "shape/representer/cells"
+    names: dict[str, int | None] = {cells_name: None}
+    for part, count in (
+        ("shape", options.shape_modes),
+        ("expression", options.expression_modes),
+        ("color", options.albedo_modes),
+    ):
+        names |= _names(part, count)
+    file = read_h5(path, names, (_COLORSPACE, _LANDMARKS))
+    mean, shape = _model(file, "shape")
+    cells = triangle_table(path, cells_name, file.read(cells_name))
+    expression = None
+    if file.has("expression/model/mean"):
+        offset, expression = _model(file, "expression")
+        _same(path, "expression", offset, mean)
+        mean = mean + offset
+    mean_albedo = albedo = None
+    if file.has("color/model/mean"):
+        mean_albedo, albedo = _model(file, "color")
+        _same(path, "color", mean_albedo, mean)
+        space = file.text(_COLORSPACE)
+        if space and space.upper() not in ("RGB", "SRGB"):
+            raise ModelFileError(f"{path}: colours are {space[:20]!r}, expected RGB")
+        mean_albedo, albedo = unit_colors(mean_albedo, albedo)
+    if options.albedo is not None:
+        mean_albedo, albedo = read_albedo(options.albedo, options.albedo_modes, len(mean))
+    landmarks = known_landmarks("bfm2017", len(mean), options.landmarks)
+    if not landmarks:
+        landmarks = _own_landmarks(file, mean)
     year = "2019" if "2019" in path.name else "2009" if "2009" in path.name else "2017"
     return ForeignModel(
         name=f"bfm{year}" + ("-face12" if "face12" in path.name else ""),
@@ -91,18 +99,23 @@ def read_albedo(path: Path, modes: int, count: int) -> tuple[np.ndarray, np.ndar
     """
     if not looks_like(path):
         raise ModelFileError(f"--albedo {path}: not an AlbedoMM .h5 file")
-    with open_h5(path) as file:
-        mean, basis = _model(file, "diffuseAlbedo", modes)
+    mean, basis = _model(read_h5(path, _names("diffuseAlbedo", modes)), "diffuseAlbedo")
     if len(mean) != count:
         raise ModelFileError(f"--albedo {path}: {len(mean)} vertices, but the model has {count}")
     return mean, basis
 
 
-def _model(file: H5File, part: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _names(part: str, count: int) -> dict[str, int | None]:
+    """The data sets of one part, and how many columns of each."""
+    tree = f"{part}/model"
+    return {f"{tree}/mean": None, f"{tree}/pcaBasis": count, f"{tree}/pcaVariance": None}
+
+
+def _model(file: H5File, part: str) -> tuple[np.ndarray, np.ndarray]:
     path, tree = file.path, f"{part}/model"
     mean = interleaved(path, f"{tree}/mean", file.read(f"{tree}/mean").reshape(-1), modes=False)
     names = f"{tree}/pcaBasis", f"{tree}/pcaVariance"
-    basis = file.read(names[0], columns=count)
+    basis = file.read(names[0])
     return mean, scaled_modes(path, names, basis, file.read(names[1]), variances=True)
 
 
@@ -116,7 +129,7 @@ def _same(path: Path, part: str, one: np.ndarray, other: np.ndarray) -> None:
 def _own_landmarks(file: H5File, mean: np.ndarray) -> dict[int, int]:
     """The iBUG points among the file's own landmarks, at their nearest vertices."""
     try:
-        entries = json.loads(file.text("metadata/landmarks/json") or "[]")
+        entries = json.loads(file.text(_LANDMARKS) or "[]")
         points = {
             _NAMED[entry["id"]]: np.array(entry["coordinates"], float).reshape(3)
             for entry in entries

@@ -105,12 +105,12 @@ def read_lyhm(path: Path, options: ImportOptions) -> ForeignModel:
         ModelFileError: not such a file.
     """
     data = read_mat(path, _LYHM_KEYS, ("tex",))
-    shape = _structure(path, "shp", data["shp"], ("mu", "eigVec", "eigVal"))
-    faces = _structure(path, "tri", data["tri"], ("faces",))["faces"]
+    shape = _structure(path, "shp", data, ("mu", "eigVec", "eigVal"))
+    faces = _structure(path, "tri", data, ("faces",))["faces"]
     mean = interleaved(path, "shp.mu", shape["mu"].reshape(-1), modes=False)
     mean_albedo = albedo = None
     if "tex" in data:
-        texture = _structure(path, "tex", data["tex"], ("mu", "eigVec", "eigVal"))
+        texture = _structure(path, "tex", data, ("mu", "eigVec", "eigVal"))
         mean_albedo = interleaved(path, "tex.mu", texture["mu"].reshape(-1), modes=False)
         albedo = _by_variance(path, "tex", texture, options.albedo_modes)
         mean_albedo, albedo = unit_colors(mean_albedo, albedo)
@@ -145,11 +145,9 @@ def _by_variance(path: Path, name: str, part: dict[str, np.ndarray], count: int)
 
 
 def _structure(
-    path: Path, name: str, value: object, fields: tuple[str, ...]
+    path: Path, name: str, data: dict[str, np.ndarray], fields: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
     """Fields of a 1 x 1 MATLAB structure."""
-    try:
-        inner = np.asarray(value).ravel()[0]
-        return {field: np.asarray(getattr(inner, field)) for field in fields}
-    except (AttributeError, IndexError):
-        raise ModelFileError(f"{path}: {name} is no structure with {', '.join(fields)}") from None
+    if not all(f"{name}.{field}" in data for field in fields):
+        raise ModelFileError(f"{path}: {name} is no structure with {', '.join(fields)}")
+    return {field: data[f"{name}.{field}"] for field in fields}

@@ -17,11 +17,11 @@ from mofa_nvdr.importers.files.containers import (
     scaled_modes,
     unit_colors,
 )
-from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError, check_size
+from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError
 from mofa_nvdr.importers.landmark_points import known_landmarks
 from mofa_nvdr.importers.modes import blendshape_modes
+from mofa_nvdr.system.budget import Budget, printable
 
-_MOST_BYTES = 2_000_000_000
 _VERSIONS = range(1, 10)
 
 
@@ -116,6 +116,7 @@ def _blendshapes(path: Path, count: int) -> dict[str, np.ndarray]:
     for _ in range(number):
         length = reader.integer("<Q", "the length of a name")
         name = reader.array("a name", "u1", (length,)).tobytes().decode("utf-8", "replace")
+        name = printable(name, 100)
         motion = interleaved(path, name, reader.matrix(f"blendshape {name!r}").ravel(), modes=False)
         if len(motion) != count:
             raise ModelFileError(
@@ -133,9 +134,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            size = path.stat().st_size
-            if size > _MOST_BYTES:
-                raise ModelFileError(f"{path}: {size / 1e9:.1f} GB, more than a face model has")
+            Budget(path, error=ModelFileError)
             self._data = path.read_bytes()
         except OSError as error:
             raise ModelFileError(f"{path}: cannot read this file ({error.strerror})") from None
@@ -156,7 +155,6 @@ class _Reader:
 
     def array(self, what: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
         """Numbers in the file's order."""
-        check_size(self.path, what, shape)
         count = int(np.prod(shape, dtype=object))
         self._need(count * np.dtype(kind).itemsize, what)
         value = np.frombuffer(self._data, kind, count, self._at)

@@ -16,9 +16,10 @@ from mofa_nvdr.importers.files.containers import (
     read_npz,
     triangle_table,
 )
-from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions
+from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, check_modes
 from mofa_nvdr.importers.landmark_points import known_landmarks
 from mofa_nvdr.importers.modes import principal_modes
+from mofa_nvdr.system.budget import printable
 
 _MM = 1000.0
 _WANTED = ["template_vertex_positions", "vertex_identity_basis", "expression_basis", "triangles"]
@@ -41,6 +42,8 @@ def read(path: Path, options: ImportOptions) -> ForeignModel:
     mean = numbers(path, _WANTED[0], data[_WANTED[0]], (None, 3)) * _MM
     identity = numbers(path, _WANTED[1], data[_WANTED[1]], (None, len(mean), 3))
     expression = numbers(path, _WANTED[2], data[_WANTED[2]], (None, len(mean), 3))
+    for name, modes in (("identity", identity), ("expression", expression)):
+        check_modes(path, name, len(modes))
     triangles = triangle_table(path, "triangles", data["triangles"])
     gone = _left_behind(path, data, len(mean))
     if triangles.size and 0 <= triangles.min() and triangles.max() < len(mean):
@@ -48,7 +51,7 @@ def read(path: Path, options: ImportOptions) -> ForeignModel:
     kept = ~gone[None, :, None]
     shape, share = principal_modes(identity * kept * _MM, options.shape_modes)
     motion, motion_share = principal_modes(expression * kept * _MM, options.expression_modes)
-    version = str(data["version"]) if "version" in data else "3"
+    version = printable(data["version"] if "version" in data else 3, 20)
     return ForeignModel(
         name="gnm",
         licence="Apache-2.0 (Google)",

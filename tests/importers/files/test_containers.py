@@ -14,7 +14,7 @@ from mofa_nvdr.importers.files.containers import (
     mat_names,
     npz_names,
     numbers,
-    open_h5,
+    read_h5,
     read_mat,
     read_npz,
     whole,
@@ -32,7 +32,7 @@ class TestHostile:
             del file["shape/model/pcaBasis"]
             file.create_dataset("shape/model/pcaBasis", (3 * 10**9, 10**6), "f4", chunks=(1024, 64))
         text = refused(capsys, tmp_path / "a.safetensors", "bfm2017", path)
-        assert "shape/model/pcaBasis is [3000000000, 80]" in text
+        assert "big.h5: shape/model/pcaBasis [3000000000, 80] unfolds into 960 GB" in text
 
     def test_h5_with_links_elsewhere(self, files, tmp_path, capsys):
         path = tmp_path / "linked.h5"
@@ -51,7 +51,7 @@ class TestHostile:
         )
         with_member(files["gnm"], path, "vertex_identity_basis.npy", header.getvalue())
         text = refused(capsys, tmp_path / "a.safetensors", "gnm", path)
-        assert "vertex_identity_basis is [10000000, 10000000, 3]: 3e+14 numbers" in text
+        assert "vertex_identity_basis [10000000, 10000000, 3] unfolds into 1.2e+06 GB" in text
 
     def test_npz_with_pickled_objects(self, files, tmp_path, capsys):
         path = tmp_path / "pickled.npz"
@@ -96,39 +96,81 @@ class TestReadMat:
         path = tmp_path / "a.mat"
         scipy.io.savemat(path, {"a": np.arange(3.0), "b": {"c": np.ones(2)}, "d": np.ones(1)})
         found = read_mat(path, ["a", "b"], ("e",))
-        assert found.keys() == {"a", "b"} and found["a"].tolist() == [[0, 1, 2]]
-        assert found["b"][0, 0].c.tolist() == [[1, 1]]
+        assert found.keys() == {"a", "b", "b.c"} and found["a"].tolist() == [[0, 1, 2]]
+        assert found["b.c"].tolist() == [[1, 1]]
         with pytest.raises(ModelFileError, match=r"a\.mat: missing e$"):
             read_mat(path, ["a", "e"])
         path.write_bytes(b"MATLAB, no")
         with pytest.raises(ModelFileError, match=r"a\.mat: not a readable MATLAB file"):
             read_mat(path, ["a"])
 
+    def test_no_numbers(self, tmp_path):
+        """Structures and texts where numbers belong."""
+        path = tmp_path / "a.mat"
+        many = np.zeros((1, 3), [("c", object)])
+        scipy.io.savemat(path, {"a": "text", "b": {"c": {"d": 1}}, "e": many})
+        with pytest.raises(ModelFileError, match=r"a\.mat: a holds <U4 \[1\], expected numbers"):
+            read_mat(path, ["a"])
+        with pytest.raises(ModelFileError, match=r"b\.c holds cells or structures .* expected num"):
+            read_mat(path, ["b"])
+        with pytest.raises(ModelFileError, match=r"e holds structures \[1, 3\], expected one"):
+            read_mat(path, ["e"])
 
-class TestOpenH5:
+    def test_cells_within_cells(self, tmp_path):
+        """Whatever becomes of the reader, it is a line that names the file."""
+        cell = np.empty((1, 1), object)
+        cell[0, 0] = np.ones(1)
+        for _ in range(400):
+            outer = np.empty((1, 1), object)
+            outer[0, 0] = cell
+            cell = outer
+        path = tmp_path / "deep.mat"
+        scipy.io.savemat(path, {"a": cell})
+        with pytest.raises(ModelFileError, match=r"deep\.mat: "):
+            read_mat(path, ["a"])
+
+
+class TestReadH5:
     def test_values(self, tmp_path):
         path = tmp_path / "a.h5"
         with h5py.File(path, "w") as file:
             file["g/numbers"] = np.arange(12.0).reshape(3, 4)
             file["g/name"] = "RGB"
-        with open_h5(path) as file:
-            assert file.has("g/numbers") and not file.has("g") and not file.has("g/none/more")
-            assert file.shape("g/numbers") == (3, 4) and file.shape("none") == ()
-            assert file.read("g/numbers", columns=2).tolist() == [[0, 1], [4, 5], [8, 9]]
-            assert file.read("g/numbers", columns=9).shape == (3, 4)
-            assert file.text("g/name") == "RGB" and file.text("none") == ""
-            with pytest.raises(ModelFileError, match=r"a\.h5: missing g/none"):
-                file.read("g/none")
-            with pytest.raises(ModelFileError, match="g/name holds object, expected numbers"):
-                file.read("g/name")
+        names = {"g/numbers": 2, "g": None, "g/none/more": None, "g/name": None}
+        file = read_h5(path, names, ("g/name", "none"))
+        assert file.has("g/numbers") and not file.has("g") and not file.has("g/none/more")
+        assert file.read("g/numbers").tolist() == [[0, 1], [4, 5], [8, 9]]
+        assert read_h5(path, {"g/numbers": 9}).read("g/numbers").shape == (3, 4)
+        assert file.text("g/name") == "RGB" and file.text("none") == ""
+        with pytest.raises(ModelFileError, match=r"a\.h5: missing g/none"):
+            file.read("g/none")
+        with pytest.raises(ModelFileError, match="g/name holds object, expected numbers"):
+            file.read("g/name")
+
+    def test_data_in_other_files_is_not_read(self, tmp_path):
+        """Virtual data sets, external storage, and links of both kinds."""
+        other, path = tmp_path / "other.h5", tmp_path / "a.h5"
+        with h5py.File(other, "w") as file:
+            file["x"] = np.arange(4.0)
+        (tmp_path / "raw").write_bytes(bytes(32))
+        layout = h5py.VirtualLayout((4,), "f8")
+        layout[:] = h5py.VirtualSource(str(other), "x", (4,))
+        with h5py.File(path, "w") as file:
+            file["own"] = np.arange(4.0)
+            file.create_virtual_dataset("virtual", layout)
+            file.create_dataset("stored", (4,), "f8", external=str(tmp_path / "raw"))
+            file["linked"] = h5py.ExternalLink(str(other), "x")
+            file["soft"] = h5py.SoftLink("/own")
+        names = ("own", "virtual", "stored", "linked", "soft")
+        found = read_h5(path, dict.fromkeys(names))
+        assert [name for name in names if found.has(name)] == ["own"]
 
     def test_no_such_file(self, tmp_path):
         (tmp_path / "a.h5").write_bytes(b"no")
-        with (
-            pytest.raises(ModelFileError, match=r"a\.h5: not a readable HDF5 file"),
-            open_h5(tmp_path / "a.h5"),
-        ):
-            pass
+        with pytest.raises(ModelFileError, match=r"a\.h5: not a readable HDF5 file \("):
+            read_h5(tmp_path / "a.h5", {"x": None})
+        with pytest.raises(ModelFileError, match=r"b\.h5: cannot read it \(No such file"):
+            read_h5(tmp_path / "b.h5", {"x": None})
 
 
 class TestNumbers:

@@ -99,3 +99,55 @@ class TestReadObjectNpy:
         (tmp_path / "a.npy").write_bytes(b"no")
         with pytest.raises(ModelFileError, match=r"a\.npy: not a readable \.npy file"):
             read_object_npy(tmp_path / "a.npy")
+
+
+class TestBombs:
+    """A few bytes that stand for gigabytes, or never end."""
+
+    @staticmethod
+    def _refused(path, data, message):
+        path.write_bytes(data)
+        with pytest.raises(ModelFileError, match=message) as error:
+            read_pickle(path)
+        assert str(error.value).startswith(f"{path}: ")
+
+    def test_tables_that_share_their_parts(self, tmp_path):
+        shared: dict = {"x": 1}
+        for _ in range(60):
+            shared = {str(k): shared for k in range(9)}
+        path = tmp_path / "a.pkl"
+        self._refused(path, pickle.dumps({"v_template": shared}, 2), "its tables unfolds into")
+
+    def test_a_table_that_contains_itself(self, tmp_path):
+        table: dict = {"f": 1}
+        table["again"] = table
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps(table, 2))
+        assert read_pickle(tmp_path / "a.pkl")["f"] == 1
+
+    def test_bytes_that_are_not_there(self, tmp_path):
+        body = b"\x80\x05}\x8c\x01a\x96" + (5 << 30).to_bytes(8, "little")
+        self._refused(
+            tmp_path / "a.pkl", body, "refused: cut short: 5368709120 bytes wanted, 0 left"
+        )
+
+    def test_more_steps_than_any_model(self, tmp_path):
+        self._refused(
+            tmp_path / "a.pkl", b"\x80\x02" + b"}" * 1_000_001 + b".", "more than 1000000 steps"
+        )
+
+    def test_one_text_copied_again_and_again(self, tmp_path):
+        text = b"\x80\x02X" + (1 << 20).to_bytes(4, "little") + b"x" * (1 << 20) + b"q\x00"
+        self._refused(
+            tmp_path / "a.pkl", text + b"c_codecs\nencode\nh\x00\x85R" * 100 + b".", "its texts unf"
+        )
+
+    def test_bytes_in_band(self, tmp_path):
+        """Protocol 5's arrays of bytes are read where they are there."""
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": bytearray(b"abc")}, 5))
+        assert read_pickle(tmp_path / "a.pkl")["a"] == b"abc"
+
+    def test_sparse_columns_that_do_not_add_up(self, tmp_path):
+        matrix = scipy.sparse.csc_matrix(np.eye(3))
+        matrix.indptr = np.array([0, 1, 2, 2**40])
+        path = tmp_path / "a.pkl"
+        self._refused(path, pickle.dumps({"J": matrix}, 2), "columns do not add up")
