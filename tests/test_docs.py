@@ -28,14 +28,16 @@ _OF_TRAIN = {f"--{flag(name)}" for name in options(TrainConfig())} | {
 _OF_OTHERS = {
     "--its-options", "--no-build-isolation", "--standalone", "--nproc-per-node", "--nnodes",
     "--rdzv-backend", "--rdzv-endpoint", "--max-restarts", "--shutdown-timeout", "--resolution",
-    "--max-iter", "--parts", "--seed", "--count",
+    "--max-iter", "--parts", "--seed", "--count", "--no-deps", "--cases",
 }  # fmt: skip
-_MODEL = {f"model {name}" for name in ("info", "show", "build", "import")}
+_SUBCOMMANDS = {f"model {name}" for name in ("info", "show", "build", "import")} | {
+    f"networks {name}" for name in ("list", "get", "export")
+}
 
 
 @functools.cache
 def options_of(command: str) -> set[str]:
-    """The options of a command: of its help; `model import` and so on with their second word."""
+    """The options of a command: of its help; `model import`, `networks get` with their second word."""
     if command in ("train", "bench train"):
         more = {"--repeats", "--json"} if command == "bench train" else set()
         return _OF_TRAIN | {"--config", "--help"} | more
@@ -78,7 +80,7 @@ def test_commands_and_options_exist(page):
             continue
         assert words[0] in COMMANDS, words
         two = " ".join(words[:2])
-        command = two if two in _MODEL | {"bench train"} else words[0]
+        command = two if two in _SUBCOMMANDS | {"bench train"} else words[0]
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert given <= options_of(command), (words, given - options_of(command))
         if "--config" in words and (name := words[words.index("--config") + 1]).islower():
@@ -90,7 +92,8 @@ def test_commands_and_options_exist(page):
 def test_flags_in_the_text_exist(page):
     """A flag in backticks is one of some command, or of another program."""
     known = _OF_TRAIN | _OF_OTHERS
-    for command in [*(set(COMMANDS) - {"train", "model"}), "bench train", "train", *_MODEL]:
+    grouped = {"train", "model", "networks"}
+    for command in [*(set(COMMANDS) - grouped), "bench train", "train", *_SUBCOMMANDS]:
         known = known | options_of(command)
     for code in re.findall(r"`([^`\n]+)`", _prose(page)):
         for word in code.split():

@@ -182,8 +182,9 @@ class LandmarkDetector:
             turned = [_Copy(torch.rot90(c.picture, quarters, (1, 2)), 1.0) for c in copies]
             for k, found in enumerate(self._rows(turned, _TURNED_VIEWS)):
                 back = _turn_back(found, quarters, copies[k].picture.shape[1:])
-                rows[k].append(_scaled(back, 1 / copies[k].scale))
-        return self._faces(pictures, [merge(torch.cat(r), _REPEAT) for r in rows])
+                # Turn by turn: a mean over two would have the eyes of neither.
+                rows[k].append(merge(_scaled(back, 1 / copies[k].scale), _REPEAT))
+        return self._faces(pictures, [torch.cat(r) for r in rows])
 
     def _rows(
         self, copies: Sequence[_Copy], views: Sequence[tuple[int, float, int]]
