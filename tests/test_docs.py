@@ -25,11 +25,12 @@ _OF_TRAIN = {f"--{flag(name)}" for name in options(TrainConfig())} | {
     for group, key in [re.fullmatch(r"(.*\.)?([^.]+)", flag(name)).groups(default="")]
 }
 # Options of other programs, and of this project's scripts.
-_OF_OTHERS = {
+_OF_OTHERS = {"--cases",
     "--its-options", "--no-build-isolation", "--standalone", "--nproc-per-node", "--nnodes",
     "--rdzv-backend", "--rdzv-endpoint", "--max-restarts", "--shutdown-timeout", "--resolution",
     "--max-iter", "--parts", "--seed", "--count",
 }  # fmt: skip
+_NETWORKS = {f"networks {name}" for name in ("list", "get", "export")}
 _MODEL = {f"model {name}" for name in ("info", "show", "build", "import")}
 
 
@@ -78,7 +79,7 @@ def test_commands_and_options_exist(page):
             continue
         assert words[0] in COMMANDS, words
         two = " ".join(words[:2])
-        command = two if two in _MODEL | {"bench train"} else words[0]
+        command = two if two in _MODEL | _NETWORKS | {"bench train"} else words[0]
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert given <= options_of(command), (words, given - options_of(command))
         if "--config" in words and (name := words[words.index("--config") + 1]).islower():
@@ -90,7 +91,13 @@ def test_commands_and_options_exist(page):
 def test_flags_in_the_text_exist(page):
     """A flag in backticks is one of some command, or of another program."""
     known = _OF_TRAIN | _OF_OTHERS
-    for command in [*(set(COMMANDS) - {"train", "model"}), "bench train", "train", *_MODEL]:
+    for command in [
+        *(set(COMMANDS) - {"train", "model"}),
+        "bench train",
+        "train",
+        *_MODEL,
+        *_NETWORKS,
+    ]:
         known = known | options_of(command)
     for code in re.findall(r"`([^`\n]+)`", _prose(page)):
         for word in code.split():

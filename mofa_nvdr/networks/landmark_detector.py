@@ -3,7 +3,7 @@
 The detector looks at the picture whole, once more at half the size, so that a face that fills it is found
 too, and finer in larger pictures. What the mesh network's own flag says is no face is dropped, which leaves
 none in scenes without people. Heads that lie or hang are sought on the other three turns of the picture where
-upright nothing sure is found. docs/networks.md has the figures of these choices.
+upright nothing sure is found. `tests/benchmarks/bm_landmarks.py` measures these choices.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The landmark networks beside OpenCV's cascade: faces found, errors, times: tables in Markdown.
 
 `python tests/benchmarks/bm_landmarks.py recall|rolled|small|error|time [--data FOLDER] [--count N]`; it needs
-`mofa-nvdr networks get landmarks` and the photographs of $MOFA_NVDR_DATA or ../shared/data. docs/networks.md
-has its figures and what the sets are. Times are process CPU times on one thread.
+`mofa-nvdr networks get landmarks` and the photographs of $MOFA_NVDR_DATA or ../shared/data.
+Times are process CPU times on one thread.
 """
 
 from __future__ import annotations
