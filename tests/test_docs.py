@@ -28,16 +28,15 @@ _OF_TRAIN = {f"--{flag(name)}" for name in options(TrainConfig())} | {
 _OF_OTHERS = {
     "--its-options", "--no-build-isolation", "--standalone", "--nproc-per-node", "--nnodes",
     "--rdzv-backend", "--rdzv-endpoint", "--max-restarts", "--shutdown-timeout", "--resolution",
-    "--max-iter", "--parts", "--seed", "--count", "--no-deps", "--cases",
+    "--max-iter", "--parts", "--seed", "--count", "--cases", "--no-deps",
 }  # fmt: skip
-_SUBCOMMANDS = {f"model {name}" for name in ("info", "show", "build", "import")} | {
-    f"networks {name}" for name in ("list", "get", "export")
-}
+_NETWORKS = {f"networks {name}" for name in ("list", "get", "export")}
+_MODEL = {f"model {name}" for name in ("info", "show", "build", "import")}
 
 
 @functools.cache
 def options_of(command: str) -> set[str]:
-    """The options of a command: of its help; `model import`, `networks get` with their second word."""
+    """The options of a command: of its help; `model import` and so on with their second word."""
     if command in ("train", "bench train"):
         more = {"--repeats", "--json"} if command == "bench train" else set()
         return _OF_TRAIN | {"--config", "--help"} | more
@@ -80,7 +79,7 @@ def test_commands_and_options_exist(page):
             continue
         assert words[0] in COMMANDS, words
         two = " ".join(words[:2])
-        command = two if two in _SUBCOMMANDS | {"bench train"} else words[0]
+        command = two if two in _MODEL | _NETWORKS | {"bench train"} else words[0]
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert given <= options_of(command), (words, given - options_of(command))
         if "--config" in words and (name := words[words.index("--config") + 1]).islower():
@@ -92,8 +91,13 @@ def test_commands_and_options_exist(page):
 def test_flags_in_the_text_exist(page):
     """A flag in backticks is one of some command, or of another program."""
     known = _OF_TRAIN | _OF_OTHERS
-    grouped = {"train", "model", "networks"}
-    for command in [*(set(COMMANDS) - grouped), "bench train", "train", *_SUBCOMMANDS]:
+    for command in [
+        *(set(COMMANDS) - {"train", "model"}),
+        "bench train",
+        "train",
+        *_MODEL,
+        *_NETWORKS,
+    ]:
         known = known | options_of(command)
     for code in re.findall(r"`([^`\n]+)`", _prose(page)):
         for word in code.split():
