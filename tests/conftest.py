@@ -58,6 +58,22 @@ def smoke_run(cap: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return train(small_config(cap, tmp_path_factory.mktemp("smoke") / "run")), cap
 
 
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of pictures to reconstruct."""
+    from tests.helpers.photos_to_reconstruct import write_photos
+
+    return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def certain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of smooth colours: no word on whether they show faces."""
+    from mofa_nvdr.apply import reconstruction
+
+    monkeypatch.setattr(reconstruction, "face_certainty", lambda photo, _: torch.ones(len(photo)))
+
+
 @pytest.fixture(scope="session")
 def cap(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The file of a small face model."""

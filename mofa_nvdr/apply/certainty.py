@@ -8,7 +8,6 @@ measured in docs/howto_photographs.md.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr.render.renderer import Rendering
@@ -62,12 +61,11 @@ def _fine(luminance: Tensor, mask: Tensor) -> Tensor:
 
 
 def _blurred(picture: Tensor, sigma: float) -> Tensor:
-    radius = max(1, round(3 * sigma))
-    x = torch.arange(-radius, radius + 1, device=picture.device, dtype=picture.dtype)
-    kernel = torch.exp(-(x**2) / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
-    rows = F.conv2d(picture[None, None], kernel.view(1, 1, 1, -1), padding=(0, radius))
-    return F.conv2d(rows, kernel.view(1, 1, -1, 1), padding=(radius, 0))[0, 0]
+    """A picture [H, W] under a Gaussian, zeros around it."""
+    from kornia.filters import gaussian_blur2d  # here: importing kornia takes a second
+
+    side = 2 * max(1, round(3 * sigma)) + 1
+    return gaussian_blur2d(picture[None, None], side, (sigma, sigma), border_type="constant")[0, 0]
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from mofa_nvdr.apply.onnx_export import ABSOLUTE, OPSET, RELATIVE, module_to_onnx
 from mofa_nvdr.networks.graph import GraphNetwork, read_facts
-from mofa_nvdr.networks.library import Member, find_set, load_set, network_path
+from mofa_nvdr.networks.on_request import Member, find_set, load_set, network_path
 from mofa_nvdr.networks.onnx_encoder import INPUT, require
 from mofa_nvdr.system.files import check_out, make_folders, write_files
 
@@ -21,11 +21,11 @@ def export_networks(name: str, out: str) -> list[Path]:
     Each takes `image` [B, 3, S, S] for any B; the metadata says which range and where it comes from.
 
     Args:
-        name: of library.NETWORK_SETS.
+        name: of on_request.NETWORK_SETS.
         out: folder.
 
     Raises:
-        library.NetworkMissingError: the networks are not here; the message has the command.
+        on_request.NetworkMissingError: the networks are not here; the message has the command.
         ValueError: no such set, or a folder that cannot be made.
         RuntimeError: a package is missing, or an exported network disagrees with torch.
         OSError: the folder cannot be written.

@@ -143,6 +143,8 @@ def _reconstruct_file(
         file_hash = content_hash(path)
     except OSError as error:
         raise ImageError(f"{path}: cannot read it ({error.strerror})") from None
+    if not overwrite:
+        _check_place(path, target, (source.name, file_hash))
     parameters, panel = _reconstruct(reconstructor, picture)
     parameters = dataclasses.replace(parameters, source=source.name, source_hash=file_hash)
     certainty = parameters.certainty
@@ -151,10 +153,8 @@ def _reconstruct_file(
             f"{path}: no face found, certainty {certainty:.2f} is below --least-certainty"
         )
     origin = origin_of(parameters)
-    if not overwrite:
-        _check_place(path, target, parameters)
-        if not is_free(panel_file, origin):
-            raise ImageError(f"{path}: {panel_file} is there, and no result of it; {_WAY_OUT}")
+    if not overwrite and not is_free(panel_file, origin):
+        raise ImageError(f"{path}: {panel_file} is there, and no result of it; {_WAY_OUT}")
     if certainty < DOUBTFUL:
         print(
             f"WARNING: {path}: this hardly looks like a face crop (certainty {certainty:.2f}); "
@@ -167,8 +167,8 @@ def _reconstruct_file(
     return target
 
 
-def _check_place(path: Path, target: Path, parameters: FaceParameters) -> None:
-    """Raise ImageError where the place of a result holds what is none of this photograph."""
+def _check_place(path: Path, target: Path, source: tuple[str, str]) -> None:
+    """Raise ImageError where the place of a result holds what is none of this (source, source_hash)."""
     if not os.path.lexists(target) or target.is_dir():  # writing complains of a folder
         return
     try:
@@ -177,7 +177,7 @@ def _check_place(path: Path, target: Path, parameters: FaceParameters) -> None:
         raise ImageError(
             f"{path}: {target} is there, and no result of reconstruct; {_WAY_OUT}"
         ) from None
-    if (there.source, there.source_hash) == (parameters.source, parameters.source_hash):
+    if (there.source, there.source_hash) == source:
         return
     whose = (
         f"another photograph ({there.source}), or of another state of it"

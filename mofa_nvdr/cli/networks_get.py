@@ -26,7 +26,7 @@ def get(
     """
 
     def call() -> None:
-        from mofa_nvdr.networks.library import find_set, get_set
+        from mofa_nvdr.networks.on_request import find_set, get_set
 
         for path in get_set(name, from_):
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

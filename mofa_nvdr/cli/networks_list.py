@@ -14,7 +14,7 @@ def list_networks() -> object:
     """Say which networks are known, which are here, their sizes and licences."""
 
     def call() -> None:
-        from mofa_nvdr.networks.library import describe_sets
+        from mofa_nvdr.networks.on_request import describe_sets
 
         print(describe_sets())
 

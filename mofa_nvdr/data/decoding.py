@@ -233,9 +233,7 @@ class Picture:
         except Image.UnidentifiedImageError as error:
             reason = unidentified(self._head())
             raise ImageError(f"{self._name}: cannot read this picture: {reason}") from error
-        except (
-            Exception
-        ) as error:  # each of Pillow's readers raises kinds of its own on damaged files
+        except Exception as error:  # of Pillow's readers each has kinds of its own
             reason = (str(error).splitlines() or [""])[0]
             for words in (repr(self._source), repr(self._name)):
                 reason = reason.replace(words, "it") if len(words) < 1000 else reason

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES, why_unreadable
+from mofa_nvdr.system.array_files import npz_members
 from mofa_nvdr.system.marks import MARKED, read_mark
 
 PARAMETERS = "parameter file"
@@ -43,12 +43,7 @@ def result_kind(path: Path) -> str:
 
 def is_parameter_file(path: Path) -> bool:
     """Whether an .npz holds parameters of reconstruct, by the names of its arrays alone."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return False
-    return names >= _PARAMETER_KEYS
+    return npz_members(path).keys() >= _PARAMETER_KEYS
 
 
 def not_a_photograph(path: Path) -> str:

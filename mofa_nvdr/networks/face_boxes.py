@@ -66,7 +66,7 @@ def letterbox(picture: Tensor, size: int, share: float = 1.0) -> tuple[Tensor, L
         picture: bytes [3, H, W].
         size: side of the square, px.
         share: of the square's side that the picture's longer side takes; below 1 for faces that fill the
-        picture.
+            picture.
 
     Returns:
         Floats [3, size, size] in [-1, 1], and how to come back.

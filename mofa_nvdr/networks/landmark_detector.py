@@ -33,22 +33,18 @@ from mofa_nvdr.networks.face_mesh import (
 )
 from mofa_nvdr.networks.graph import GraphNetwork
 from mofa_nvdr.networks.ibug_points import ibug_landmarks
-from mofa_nvdr.networks.library import load_set, missing_members
+from mofa_nvdr.networks.on_request import load_set, missing_members
 
-SET = "landmarks"  # of library.NETWORK_SETS
+SET = "landmarks"  # of on_request.NETWORK_SETS
 # (side of the detector's square, share of it that the picture takes, longer side of pictures that need it).
 _VIEWS = ((192, 0.5, 0), (192, 1.0, 0), (384, 1.0, 384), (768, 1.0, 768))
 _TURNED_VIEWS = _VIEWS[:2]
-_LONGEST = (
-    1280  # px at which the detector sees larger pictures; landmarks are found in them as they are
-)
+_LONGEST = 1280  # px at which the detector sees larger pictures; landmarks are found at full size
 _REPEAT = 0.3  # intersection over union from which two boxes are of one face
 _FIRST_FLAG = 0.1  # of the first pass, whose squares are rough
 _BATCH = 16  # pictures at once
 _PIXELS = _BATCH * 192**2  # of the detector's squares at once
-_LARGEST_ROLL = math.radians(
-    50
-)  # beyond it the detector is out of its depth and the mesh network errs
+_LARGEST_ROLL = math.radians(50)  # beyond it the networks err
 
 
 @dataclass(frozen=True)
@@ -59,8 +55,7 @@ class Face:
         box: left, top, right, bottom of its points, px of the picture as shown.
         score: certainty in (0, 1): the detector's times the mesh network's.
         points: [478, 3], see `face_mesh`: x right and y down from the picture's top left corner, a pixel's
-        centre
-            at + 0.5; z away from the camera in the same unit, about 0 in the middle of the head.
+            centre at + 0.5; z away from the camera in the same unit, about 0 in the middle of the head.
         roll: how far the head is tilted, radians, clockwise as seen; 0 is upright.
     """
 
@@ -79,7 +74,7 @@ class LandmarkDetector:
     """Pictures to the faces that they show.
 
     Args:
-        networks: "full_range", "landmarks" and "iris" of `library.NETWORK_SETS`; they are moved and changed.
+        networks: "full_range", "landmarks" and "iris" of `on_request.NETWORK_SETS`; moved and changed.
         device: where it computes.
         dtype: what it computes with; the layers that give coordinates stay float32.
 
@@ -87,8 +82,7 @@ class LandmarkDetector:
         score: least certainty of the detector.
         flag: least certainty of the mesh network that what it sees is a face.
         sure: a picture whose surest face has less, or in which a face lies, is sought through on its other
-        three
-            turns too.
+            three turns too.
     """
 
     def __init__(
@@ -110,7 +104,7 @@ class LandmarkDetector:
         """With the networks that `mofa-nvdr networks get landmarks` keeps.
 
         Raises:
-            library.NetworkMissingError: they are not here; the message has the command.
+            on_request.NetworkMissingError: they are not here; the message has the command.
             ValueError: a damaged file.
         """
         return LandmarkDetector(load_set(SET), device, dtype)

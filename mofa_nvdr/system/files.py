@@ -75,9 +75,7 @@ def working_folder(path: Path) -> Iterator[Path]:
 
 _TEMPORARY = re.compile(r"\..*\.mofa-([0-9a-f]{4})-(\d+)-\d+\.tmp", re.DOTALL)
 _LONGEST = 120  # bytes of the file's own name in a temporary one; file systems take 255 in all
-_FOREIGN_AGE = (
-    24 * 3600.0
-)  # seconds after which another machine's temporary file is taken for abandoned
+_FOREIGN_AGE = 24 * 3600.0  # s, after which another machine's temporary file counts as abandoned
 _BEGAN = time.time() - 1.0  # file systems have clocks of their own
 _count = itertools.count()
 _swept: set[tuple[int, str]] = set()
@@ -104,9 +102,7 @@ def remove_abandoned(folder: Path) -> list[Path]:
             found = _TEMPORARY.fullmatch(entry.name)
             if not found or _owned(Path(entry.path), found[1], int(found[2])):
                 continue
-            with contextlib.suppress(
-                OSError
-            ):  # another process removes it at the same time, or may alone
+            with contextlib.suppress(OSError):  # another process removes it too, or may alone
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path)
                 else:

@@ -6,7 +6,7 @@ import torch
 
 from mofa_nvdr.apply import network_export
 from mofa_nvdr.apply.network_export import export_networks
-from mofa_nvdr.networks.library import find_set, get_set, load_set
+from mofa_nvdr.networks.on_request import find_set, get_set, load_set
 from tests.helpers.small_networks import install_small_set, write_wheel
 
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mofa_nvdr.apply import onnx_export, reconstruction
+from mofa_nvdr.apply import onnx_export
 from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.apply.reconstruction import image_paths
 from mofa_nvdr.cli import main
@@ -356,14 +356,8 @@ class TestCommand:
         )  # fmt: skip
 
 
+@pytest.mark.usefixtures("certain")
 class TestReconstruct:
-    @pytest.fixture(autouse=True)
-    def certain(self, monkeypatch):
-        """The pictures are smooth colours: no word on whether they show faces."""
-        monkeypatch.setattr(
-            reconstruction, "face_certainty", lambda photo, _: torch.ones(len(photo))
-        )
-
     @pytest.mark.parametrize("place", ["folder", "file"])
     def test_the_same_parameters_as_torch(self, reconstruct, run, exported, photo, tmp_path, place):
         checkpoint = run if place == "folder" else shutil.copy(exported, tmp_path / "e.onnx")

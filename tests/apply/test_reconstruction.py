@@ -17,23 +17,14 @@ from mofa_nvdr.apply.reconstruction import (
 )
 from mofa_nvdr.apply.sources import content_hash
 from mofa_nvdr.data.listing import Inventory
-from tests.helpers.photos_to_reconstruct import smooth_picture, write_photos
+from tests.helpers.photos_to_reconstruct import smooth_picture
 
-
-@pytest.fixture(autouse=True)
-def certain(monkeypatch):
-    """The pictures here are smooth colours: no word on whether they show faces."""
-    monkeypatch.setattr(reconstruction, "face_certainty", lambda photo, _: torch.ones(len(photo)))
+pytestmark = pytest.mark.usefixtures("certain")
 
 
 @pytest.fixture
 def run(smoke_run):
     return smoke_run[0]
-
-
-@pytest.fixture
-def photos(tmp_path):
-    return write_photos(tmp_path / "photos")
 
 
 class TestReconstructFiles:

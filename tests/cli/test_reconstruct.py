@@ -6,7 +6,6 @@ import pytest
 import torch
 from PIL import Image
 
-from mofa_nvdr.apply import reconstruction
 from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.apply.reconstruction import NothingReconstructedError, Written
 from mofa_nvdr.cli import NOTHING_DONE, main
@@ -15,24 +14,15 @@ from mofa_nvdr.render.pictures import panels
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from mofa_nvdr.runs.trained import Reconstructor
 from tests.helpers.commands import calls_of, error_line, help_words
-from tests.helpers.photos_to_reconstruct import SIZE, smooth_picture, write_photos
+from tests.helpers.photos_to_reconstruct import SIZE, smooth_picture
 from tests.helpers.small_face import small_face
 
-
-@pytest.fixture(autouse=True)
-def certain(monkeypatch):
-    """The pictures here are smooth colours: no word on whether they show faces."""
-    monkeypatch.setattr(reconstruction, "face_certainty", lambda photo, _: torch.ones(len(photo)))
+pytestmark = pytest.mark.usefixtures("certain")
 
 
 @pytest.fixture
 def run(smoke_run):
     return smoke_run[0]
-
-
-@pytest.fixture
-def photos(tmp_path):
-    return write_photos(tmp_path / "photos")
 
 
 @pytest.fixture

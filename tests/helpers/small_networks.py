@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mofa_nvdr.networks import library
-from mofa_nvdr.networks.library import Member, NetworkSet
+from mofa_nvdr.networks import on_request
+from mofa_nvdr.networks.on_request import Member, NetworkSet
 from tests.helpers.small_tflite import small_model
 
 REQUIREMENT = "small-networks==1.0"
@@ -30,9 +30,9 @@ def install_small_set(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
         "MIT",
         "Of nobody.",
         "apache-2.0.txt",
-        library._from_tflite,
+        on_request._from_tflite,
     )
-    monkeypatch.setattr(library, "NETWORK_SETS", {"small": small})
+    monkeypatch.setattr(on_request, "NETWORK_SETS", {"small": small})
     monkeypatch.setenv("MOFA_NVDR_CACHE", str(cache))
 
 

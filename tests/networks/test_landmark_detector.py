@@ -8,7 +8,7 @@ import torch
 
 from mofa_nvdr.networks import landmark_detector
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
-from mofa_nvdr.networks.library import NetworkMissingError
+from mofa_nvdr.networks.on_request import NetworkMissingError
 from tests.helpers.drawn_heads import draw_head, stand_in_detector
 
 

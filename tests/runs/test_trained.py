@@ -14,17 +14,12 @@ from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from mofa_nvdr.runs.trained import Reconstructor
-from tests.helpers.photos_to_reconstruct import SIZE, write_photos
+from tests.helpers.photos_to_reconstruct import SIZE
 
 
 @pytest.fixture
 def run(smoke_run):
     return smoke_run[0]
-
-
-@pytest.fixture
-def photos(tmp_path):
-    return write_photos(tmp_path / "photos")
 
 
 class TestReconstructor:

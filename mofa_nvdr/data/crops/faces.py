@@ -24,9 +24,7 @@ Networks = Callable[[np.ndarray], Sequence[tuple[np.ndarray, float]]]
 _MOST_APART = 0.35
 _CHECKED = 40  # px, smallest face by which known landmarks are checked
 _LEAST_BOX = 20  # px of the copy; the cascade's own window is 24, scaled
-_LANDMARK_SIZE = (
-    128  # px; a landmark model sees a face at least that large if the photograph has it
-)
+_LANDMARK_SIZE = 128  # px; a landmark model sees faces no smaller if the photograph has them so
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 # A crop that must shrink by more to lie inside of its photograph shows a face that the photograph cuts.
 _LEAST_INSIDE = 0.75
-_MEMORY = (
-    2e9  # bytes of decoded photographs that all workers hold at once; a larger one is decoded alone
-)
+# Bytes of decoded photographs that all workers hold at once; a larger one is decoded alone.
+_MEMORY = 2e9
 
 
 @dataclass(frozen=True)

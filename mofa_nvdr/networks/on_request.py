@@ -23,10 +23,10 @@ from pathlib import Path
 
 from mofa_nvdr.networks.graph import GraphNetwork, load_network, network_bytes, read_facts
 from mofa_nvdr.networks.tflite import read_tflite
+from mofa_nvdr.system.budget import Budget
 from mofa_nvdr.system.files import write_files
 
 LICENCE_FILE = "LICENCE.txt"
-_LARGEST = 1 << 28  # bytes of a file in an archive; none here has a tenth of it
 
 
 class NetworkMissingError(ValueError):
@@ -108,9 +108,8 @@ NETWORK_SETS = {
         ),
         licence="Apache-2.0",
         notice="Networks of MediaPipe (https://github.com/google-ai-edge/mediapipe), by Google LLC, "
-        "under the "
-        "Apache License 2.0. mofa-nvdr has changed their files from .tflite to .safetensors; the weights are "
-        "the same.",
+        "under the Apache License 2.0. mofa-nvdr has changed their files from .tflite to .safetensors; the "
+        "weights are the same.",
         licence_text="apache-2.0.txt",
         convert=_from_tflite,
     )
@@ -308,20 +307,26 @@ def _members_of(networks: NetworkSet, sources: Sequence[Path]) -> dict[str, byte
 def _files_of(source: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
     """The files of an archive that are called as is wanted; or the file itself, if it is no archive."""
     try:
+        budget = Budget(source)
         if zipfile.is_zipfile(source):
             with zipfile.ZipFile(source) as archive:
+                budget.members(len(archive.infolist()))
                 for entry in archive.infolist():
-                    if Path(entry.filename).name in wanted and entry.file_size < _LARGEST:
-                        yield Path(entry.filename).name, archive.read(entry)
+                    name = Path(entry.filename).name
+                    if name in wanted:
+                        budget.take(name, entry.file_size)
+                        yield name, archive.read(entry)
         elif source.name.endswith((".whl", ".zip")):
             raise ValueError("not a zip archive")
         elif tarfile.is_tarfile(source):
             with tarfile.open(source) as tar:
                 for info in tar:
-                    if Path(info.name).name in wanted and info.isfile() and info.size < _LARGEST:
+                    name = Path(info.name).name
+                    if name in wanted and info.isfile():
+                        budget.take(name, info.size)
                         stream = tar.extractfile(info)
                         assert stream is not None
-                        yield Path(info.name).name, stream.read()
+                        yield name, stream.read()
         else:
             yield source.name, source.read_bytes()
     except (

