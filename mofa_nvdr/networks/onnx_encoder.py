@@ -96,13 +96,14 @@ class OnnxEncoder:
             )
             self._run_options = onnxruntime.RunOptions()
             self._run_options.log_severity_level = 4
+            # Their texts are decoded here, and may be none.
+            texts = self._session.get_modelmeta().custom_metadata_map
+            shapes = {value.name: value.shape for value in self._session.get_outputs()}
+            inputs = [value.name for value in self._session.get_inputs()]
         except Exception as error:  # ONNX Runtime has a dozen exceptions of its own
             raise ValueError(f"{self._name}: not a readable ONNX model ({_line(error)})") from None
-        texts = self._session.get_modelmeta().custom_metadata_map
         self.metadata, spec = self._read_facts(texts)
         self.step: int = self.metadata["step"]
-        shapes = {value.name: value.shape for value in self._session.get_outputs()}
-        inputs = [value.name for value in self._session.get_inputs()]
         if inputs != [INPUT] or tuple(shapes) != OUTPUTS:
             raise ValueError(
                 f"{self._name}: takes {printable(', '.join(inputs), 200)} and gives "

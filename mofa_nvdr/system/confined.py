@@ -225,7 +225,9 @@ def _limit(memory: int, seconds: int) -> None:
             number = getattr(resource, name)
             _, most = resource.getrlimit(number)
             value = value if most == resource.RLIM_INFINITY else min(value, most)
-            resource.setrlimit(number, (value, value))
+            # A second later, by which SIGXCPU has said why; at the same limit it is SIGKILL that comes.
+            later = value + 1 if name == "RLIMIT_CPU" and value != most else value
+            resource.setrlimit(number, (value, later))
 
 
 def _address_space() -> int:

@@ -245,7 +245,7 @@ class TestMistakes:
         arguments = (files[0], "--light", "key_left", "--out", tmp_path / "x.gif", "--rotate")
         assert "--frames is 1, expected 2 or more" in refused(*arguments, "--frames", "1")
         text = refused(*arguments, "--image-size", "-1")
-        assert "--image-size is -1, expected 0 or more pixels" in text
+        assert "--image-size is -1, expected 0 to 8192 pixels" in text
 
     def test_no_files(self, refused, tmp_path):
         assert "file" in refused("--light", "front", "--out", tmp_path / "x.png").lower()

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mofa_nvdr.cli import main
+from mofa_nvdr.cli import MISTAKE, NOTHING_DONE, SOME_LEFT_OUT, main
 from mofa_nvdr.system.notes import one_line
 from tests.fuzz.seeds import Action, Kind
 
@@ -163,7 +163,7 @@ def _outcome(state: _Running, status: int, memory: int) -> Outcome:
         what = "over 1 GB"
     elif code < 0:
         what = "crash"
-    elif code not in (0, 2):
+    elif code not in (0, MISTAKE, NOTHING_DONE, SOME_LEFT_OUT):
         what = "traceback"
     elif _CONTROL.search(said + printed):
         what = "unclear"
