@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mofa_nvdr.data.photographs import INDEX_FILE, SPLITS, DataError, Photographs
+from mofa_nvdr.data.photographs import SPLITS, Photographs
 from mofa_nvdr.data.shards import (
     BLOCK,
     Members,
@@ -26,6 +26,7 @@ from mofa_nvdr.data.shards import (
     read_index,
     write_index,
 )
+from mofa_nvdr.data.tables import INDEX_FILE, DataError
 from mofa_nvdr.system.files import replacing
 from mofa_nvdr.system.locks import locked
 

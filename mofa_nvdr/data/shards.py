@@ -20,15 +20,9 @@ import numpy as np
 
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS
 from mofa_nvdr.data.images import ImageError, decode_square
-from mofa_nvdr.data.photographs import (
-    SPLITS,
-    Corpus,
-    DataError,
-    Photographs,
-    Sample,
-    split_by_name,
-)
+from mofa_nvdr.data.photographs import SPLITS, Corpus, Photographs, Sample, split_by_name
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
+from mofa_nvdr.data.tables import DataError
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.array_files import NotArrays, read_npy
 from mofa_nvdr.system.files import replacing

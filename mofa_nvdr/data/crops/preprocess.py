@@ -39,7 +39,8 @@ from mofa_nvdr.data.crops.landmark_files import (
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, MIN_SIDE, ImageError, Picture
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.data.packing import write_shards
-from mofa_nvdr.data.photographs import DataError, npz_bytes, split_by_name
+from mofa_nvdr.data.photographs import split_by_name
+from mofa_nvdr.data.tables import DataError, npz_bytes
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.files import (
     check_out,
