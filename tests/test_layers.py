@@ -253,3 +253,13 @@ def test_every_module_has_a_test_of_its_own_name():
         if not test.is_file():
             missing.append(f"{place}: no {test.relative_to(ROOT)}")
     assert not missing, "\n".join(missing)
+
+
+def test_a_class_has_a_name_of_its_own():
+    places: dict[str, list[str]] = {}
+    for path in modules().values():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert not twice, f"one name for two things: {twice}"

@@ -136,7 +136,7 @@ class LandmarkDetector:
         return [faces for batch in batches for faces in self._detect(batch)]
 
     def landmarks68(self, picture: np.ndarray) -> list[tuple[np.ndarray, float]]:
-        """(iBUG's landmarks [68, 2], score) of each face of a picture, as `data.crops.faces` takes them."""
+        """(iBUG's landmarks [68, 2], score) of each face of a picture, as `data.crops.finder` takes them."""
         return [(face.landmarks68, face.score) for face in self(picture)]
 
     def _tensor(self, picture: np.ndarray | Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mofa_nvdr.data.crops.detection import LandmarkModel
-from mofa_nvdr.data.crops.faces import Face, FaceFinder, Networks, cut_crop
+from mofa_nvdr.data.crops.finder import FaceFinder, FoundFace, Networks, cut_crop
 from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks, sharpness, turned_away
 from mofa_nvdr.data.crops.landmark_checks import wrong_frame_of
 from mofa_nvdr.data.crops.landmark_files import (
@@ -271,7 +271,7 @@ def _process(
                 reason = wrong_frame_of(known.points, picture, o.detection_size, finder.check)
                 if reason:
                     raise LandmarkError(f"{known.file}: the points of {path.name} {reason}")
-                faces, astray = [Face(crop_from_landmarks(p), p) for p in known.points], 0
+                faces, astray = [FoundFace(crop_from_landmarks(p), p) for p in known.points], 0
             else:
                 faces, astray = finder.find(picture)
             record["pruned"] += ["landmarks off the face"] * astray
@@ -288,7 +288,7 @@ def _process(
 
 
 def _keep_face(
-    face: Face,
+    face: FoundFace,
     picture: Picture,
     o: PreprocessOptions,
     record: dict[str, Any],

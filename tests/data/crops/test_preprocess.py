@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from mofa_nvdr.cli import main
-from mofa_nvdr.data.crops import faces as face_finder
-from mofa_nvdr.data.crops.faces import FaceFinder
+from mofa_nvdr.data.crops import finder as face_finder
+from mofa_nvdr.data.crops.finder import FaceFinder
 from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks
 from mofa_nvdr.data.crops.landmark_files import LandmarkError
 from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files

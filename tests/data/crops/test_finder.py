@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mofa_nvdr.data.crops.detection import FaceDetector
-from mofa_nvdr.data.crops.faces import FaceFinder, cut_crop
+from mofa_nvdr.data.crops.finder import FaceFinder, cut_crop
 from mofa_nvdr.data.crops.framing import Crop, crop_from_box
 from mofa_nvdr.data.decoding import Picture
 
