@@ -111,7 +111,7 @@ def export_file(
         out: .obj, .ply or .glb; its folder must exist.
         face_model: the model that the parameters are for; empty: the one that the file names.
         options: None: the defaults.
-        overwrite: replace files that came of something else too (provenance.py).
+        overwrite: also replace files made from something else (provenance.py).
 
     Returns:
         The files written, `out` last.

@@ -69,9 +69,7 @@ def main(args: list[str] | None = None) -> int:
         if os.environ.get("MOFA_NVDR_TRACEBACK"):
             raise
         what = "memory" if isinstance(error, MemoryError) else "depth"
-        return _fail(
-            f"{args[0]}: the machine's {what} does not suffice for what these files ask for"
-        )
+        return _fail(f"{args[0]}: these files need more {what} than the machine has")
     return status or 0
 
 

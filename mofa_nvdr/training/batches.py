@@ -99,8 +99,8 @@ class TrainingData:
         with closing(stream):
             if count == 0:
                 yield from stream
-            beside = self.faces.batches(count, c.run.seed, start_step, **share, stream=ACCOMPANYING)
-            for batch, rendered in zip(stream, beside):
+            more = self.faces.batches(count, c.run.seed, start_step, **share, stream=ACCOMPANYING)
+            for batch, rendered in zip(stream, more):
                 yield dataclasses.replace(batch, rendered=rendered)
 
     def val(

@@ -1,6 +1,6 @@
 """The faces of one photograph, large or small, and their crops: what is decoded for each, and how finely.
 
-Faces are sought in a small copy, whose size does not depend on the photograph's; each is then cut out of as
+Faces are looked for in a small copy, whose size does not depend on the photograph's; each is then cut from as
 fine a decoding as its crop needs. Coordinates are source pixels, as in framing.py.
 """
 
@@ -50,7 +50,7 @@ class FaceFinder:
     Args:
         smallest: least side of a crop in the photograph, px.
         score: least certainty of the detector.
-        longest: longer side of the copy in which faces are sought, px.
+        longest: longer side of the copy in which faces are looked for, px.
         model: landmarks of the faces that are found; None: they have none.
         networks: find faces and their landmarks in the place of OpenCV and `model`; None: they are not asked.
     """

@@ -79,7 +79,7 @@ class PreprocessOptions:
         turned: largest `framing.turned_away`, where landmarks are known.
         score: least certainty of OpenCV's detector.
         landmark_model: .dat file of dlib, for landmarks of faces that have none next to them; empty: none.
-        detection_size: longer side of the copy in which faces are sought, px.
+        detection_size: longer side of the copy in which faces are looked for, px.
     """
 
     size: int = 256
@@ -176,7 +176,7 @@ def preprocess_files(
     refused = [record["unreadable"] for record in records if record.get("refused")]
     if refused:
         raise LandmarkError(
-            f"{len(refused)} photographs left out for their landmarks, all others are done; mend the "
+            f"{len(refused)} photographs left out for their landmarks, all others are done; correct the "
             f"landmarks and give the same command again, or remove them; first {refused[0]}"
         )
     return folder

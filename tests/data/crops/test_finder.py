@@ -1,4 +1,4 @@
-"""Faces of photographs of any size: sought in a small copy, cut as finely as the photograph is."""
+"""Faces of photographs of any size: looked for in a small copy, cut as finely as the photograph is."""
 
 from __future__ import annotations
 
