@@ -38,7 +38,7 @@ else:
 
 
 def symmetric_light(light: torch.Tensor) -> torch.Tensor:
-    """A loss of one's own: portraits are seldom lit from one side alone. [B, 9, 3] -> a scalar."""
+    """A loss of your own: portraits are rarely lit from one side alone. [B, 9, 3] -> a scalar."""
     return light[:, 3].square().mean()  # the function x of the spherical harmonics
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from mofa_nvdr.dr.interpolate_kernels import triangle_at
 from mofa_nvdr.dr.parallel import jit
-from mofa_nvdr.dr.rasterize_kernels import GU, GV, NDC_X, NDC_Y, PIXELS, TABLE, add_pixels
+from mofa_nvdr.dr.rasterize_backward_kernels import GU, GV, NDC_X, NDC_Y, TABLE, add_pixels
+from mofa_nvdr.dr.rasterize_kernels import PIXELS
 
 BLOCK = 128
 _ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)

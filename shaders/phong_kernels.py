@@ -13,7 +13,8 @@ ambient light and, with highlights, specular colour and shininess of the image.
 import numpy as np
 
 from mofa_nvdr.dr.parallel import jit
-from mofa_nvdr.dr.rasterize_kernels import PIXELS, TABLE, add_pixels
+from mofa_nvdr.dr.rasterize_backward_kernels import TABLE, add_pixels
+from mofa_nvdr.dr.rasterize_kernels import PIXELS
 from mofa_nvdr.shaders.gbuffer_kernels import (
     ALBEDO,
     BLOCK,

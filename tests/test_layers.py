@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mofa_nvdr import _PUBLIC
+
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     9: ["cli"],
@@ -42,9 +44,8 @@ NEVER = [
     ("shaders", "scene.topology", "a shader knows no mesh"),
     ("scene", "face", "what stands before the camera may be any mesh"),
 ]
-# Modules that are used from outside only, so that nobody inside comes to need them.
-UNUSED_INSIDE = ["compat", "bench"]
-OPEN_TO = {"bench": ["cli"]}
+# Rooms that the rest must work without -> the rooms that may import them all the same.
+OPEN_TO = {"compat": [], "bench": ["cli"], "importers": ["apply", "cli"]}
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
@@ -88,9 +89,16 @@ def faults(name: str, path: Path, known: set[str], root: Path = ROOT) -> list[st
         for first, second, why in NEVER:
             if room == first and f"{other}.".startswith(f"mofa_nvdr.{second}."):
                 lines.append(f"{path}: {room} must never know {second}: {why}")
+        if other == "mofa_nvdr":
+            lines.append(f"{path}: imports mofa_nvdr as a whole; import from the room instead")
         if not other.startswith("mofa_nvdr."):
             continue
         there = room_of(other)
+        if there in _PUBLIC:
+            lines.append(
+                f"{path}: imports {there} from mofa_nvdr itself, which hides the room; "
+                f"import it from mofa_nvdr.{_PUBLIC[there]}"
+            )
         if there not in FLOOR:
             if f"mofa_nvdr.{there}" in known:
                 lines.append(f"{path}: imports {other}, which is in no room")
@@ -100,8 +108,9 @@ def faults(name: str, path: Path, known: set[str], root: Path = ROOT) -> list[st
                 f"{path}: {room} (floor {FLOOR[room]}) may not import {there} (floor {FLOOR[there]}): "
                 f"imports go down only ({other})"
             )
-        if there in UNUSED_INSIDE and room not in (there, *OPEN_TO.get(there, [])):
-            lines.append(f"{path}: {room} may not import {there}, which nothing inside may need")
+        if there in OPEN_TO and room not in (there, *OPEN_TO[there]):
+            who = " and ".join(OPEN_TO[there]) or "programs outside"
+            lines.append(f"{path}: {room} may not import {there}; only {who} may")
     return lines
 
 
@@ -164,12 +173,19 @@ class TestTheTestItself:
             ("apply.x", "from mofa_nvdr import training", "must never know training: what people"),
             ("losses.x", "from mofa_nvdr.runs.config import TrainConfig", "sees no configuration"),
             ("shaders.x", "from mofa_nvdr.scene.camera import Camera", "knows no camera"),
-            ("data.x", "from mofa_nvdr.compat.deep3d import R", "which nothing inside may need"),
+            ("data.x", "from mofa_nvdr.compat.deep3d import R", "only programs outside may"),
             (
                 "training.x",
                 "from mofa_nvdr.bench import operators",
-                "which nothing inside may need",
+                "may not import bench; only cli may",
             ),
+            ("training.x", "import mofa_nvdr.importers.formats", "only apply and cli may"),
+            (
+                "face.x",
+                "from mofa_nvdr import FaceDecoder",
+                "import it from mofa_nvdr.render.decoder",
+            ),
+            ("face.x", "import mofa_nvdr", "import from the room instead"),
             ("loft.x", "", "mofa_nvdr/loft is on no floor; give the room one in FLOORS"),
             ("cli.x", "from mofa_nvdr.loose import f", "which is in no room"),
         ],
@@ -221,7 +237,7 @@ def test_public_names_resolve():
 
 
 # Kernels whose callers' file has another name.
-_CALLER = {"sh_kernels": "sh_lambert"}
+_CALLER = {"sh_kernels": "sh_lambert", "rasterize_backward_kernels": "rasterize"}
 
 
 def test_every_module_has_a_test_of_its_own_name():
@@ -237,3 +253,13 @@ def test_every_module_has_a_test_of_its_own_name():
         if not test.is_file():
             missing.append(f"{place}: no {test.relative_to(ROOT)}")
     assert not missing, "\n".join(missing)
+
+
+def test_a_class_has_a_name_of_its_own():
+    places: dict[str, list[str]] = {}
+    for path in modules().values():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert not twice, f"one name for two things: {twice}"

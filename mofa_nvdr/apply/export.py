@@ -27,7 +27,7 @@ from mofa_nvdr.shaders.sh_lambert import sh_lambert
 from mofa_nvdr.system.files import write_files
 
 # ending -> (units, colours) that it can hold, the default first.
-FORMATS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+MESH_FORMATS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ".obj": (("mm", "m"), ("texture", "vertex", "none")),
     ".ply": (("mm", "m"), ("vertex", "none")),
     ".glb": (("m",), ("texture", "vertex", "none")),
@@ -69,9 +69,9 @@ class ExportOptions:
             ValueError: an unknown ending, or what the format or the model can't do.
         """
         ending = out.suffix.lower()
-        if ending not in FORMATS:
-            raise ValueError(f"--out {out}: expected a file ending in {', '.join(FORMATS)}")
-        units, colors = FORMATS[ending]
+        if ending not in MESH_FORMATS:
+            raise ValueError(f"--out {out}: expected a file ending in {', '.join(MESH_FORMATS)}")
+        units, colors = MESH_FORMATS[ending]
         unit, color = self.units or units[0], self.color or colors[0]
         if unit not in _PER_MM:
             raise ValueError(f"--units is {unit!r}, expected mm or m")
@@ -111,7 +111,7 @@ def export_file(
         out: .obj, .ply or .glb; its folder must exist.
         face_model: the model that the parameters are for; empty: the one that the file names.
         options: None: the defaults.
-        overwrite: replace files that came of something else too (provenance.py).
+        overwrite: also replace files made from something else (provenance.py).
 
     Returns:
         The files written, `out` last.
@@ -121,8 +121,8 @@ def export_file(
             that name is there and no earlier export of the same face.
     """
     out = Path(out)
-    if out.suffix.lower() not in FORMATS:
-        raise ValueError(f"--out {out}: expected a file ending in {', '.join(FORMATS)}")
+    if out.suffix.lower() not in MESH_FORMATS:
+        raise ValueError(f"--out {out}: expected a file ending in {', '.join(MESH_FORMATS)}")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: no such folder {out.parent}")
     if str(source).lower().endswith(".npz"):

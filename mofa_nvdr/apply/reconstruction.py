@@ -77,7 +77,7 @@ def reconstruct_files(
         device: of system.device.resolve_device.
         runtime: what the encoder runs in: torch or onnx.
         max_megapixels: larger images are not read.
-        overwrite: replace what is in the place of a result, whatever it came of.
+        overwrite: replace what is in the place of a result, whatever it was made from.
         least_certainty: leave images out that are less certain to show a face (certainty.py).
 
     Raises:

@@ -88,7 +88,7 @@ def relight_files(
         image_size: height of the picture in pixels; 0: that of the reconstructions, the largest.
         face_model: the model that the parameters are for; empty: the one that each file names.
         device: of system.device.resolve_device.
-        overwrite: replace a file that came of something else too (provenance.py).
+        overwrite: also replace a file made from something else (provenance.py).
 
     Raises:
         ValueError: a file cannot be read, is another face model's, or `out` has the wrong ending, is

@@ -1,4 +1,4 @@
-"""Which photograph a result is of: names of results that keep apart what came of different files.
+"""Which photograph a result is of: names that keep results of different files apart.
 
 A result's place below `--out` and its `source` are one path: that of the photograph below the folder that
 was given, so that results lie as the photographs do. What is there already is replaced only by a result of

@@ -60,18 +60,20 @@ def main(args: list[str] | None = None) -> int:
         if os.environ.get("RANK", "0") == "0":
             print(str(stop) or "stopped; the same command again resumes", file=sys.stderr)
         return getattr(stop, "exit_code", 130)
+    except (
+        MemoryError,
+        RecursionError,
+    ) as error:  # what no budget foresaw; the latter is a RuntimeError
+        if os.environ.get("MOFA_NVDR_TRACEBACK"):
+            raise
+        memory = "need more memory than the machine has"
+        what = memory if isinstance(error, MemoryError) else "are nested too deeply to be read"
+        return _fail(f"{args[0]}: these files {what}")
     except (ValueError, OSError, RuntimeError) as error:
         # A programming error shows as one of these too: the variable brings the traceback back.
         if os.environ.get("MOFA_NVDR_TRACEBACK"):
             raise
         return _fail(str(error) or type(error).__name__, getattr(error, "exit_code", MISTAKE))
-    except (MemoryError, RecursionError) as error:  # of what no budget foresaw
-        if os.environ.get("MOFA_NVDR_TRACEBACK"):
-            raise
-        what = "memory" if isinstance(error, MemoryError) else "depth"
-        return _fail(
-            f"{args[0]}: the machine's {what} does not suffice for what these files ask for"
-        )
     return status or 0
 
 

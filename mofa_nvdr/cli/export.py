@@ -42,8 +42,8 @@ def export(
         neutral: without the face's expression
         targets: morph targets of a .glb: named (expressions), modes (of the basis) or none
         texture_size: side of the texture in texels
-        overwrite: replace files that are there, whatever they came of; else only earlier exports of the
-            same face are replaced
+        overwrite: replace files that are there, whatever they were made from; else only earlier exports of
+            the same face are replaced
     """
 
     def call() -> None:

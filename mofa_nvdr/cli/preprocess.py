@@ -37,11 +37,11 @@ def preprocess(
         size: side of the crops in pixels
         smallest: least side of a face's crop in the photograph, in pixels
         sharpness: least sharpness (variance of the Laplacian at 128 px; good crops have 40 to 400)
-        turned: largest turn of the head where landmarks are known (0 frontal, 1 nose beside an eye)
+        turned: largest turn of the head where landmarks are known (0 frontal, 1 nose in line with an eye)
         score: least certainty of OpenCV's face detector (about 1 to 12)
         landmark_model: .dat file of a dlib predictor of 68 landmarks, for faces that have none next to them
-        detection_size: longer side in pixels of the copy in which faces are sought; faces narrower than about
-            1/60 of it are not found: raise it for large groups
+        detection_size: longer side in pixels of the copy in which faces are looked for; faces narrower than
+            about 1/60 of it are not found: raise it for large groups
         max_megapixels: photographs with more megapixels are not read
         workers: photographs at once; together they hold at most 2 GB of decoded ones, or one that is larger
         shards: also pack the crops into tar shards of about this many MB, in OUT/shards; 0: do not

@@ -43,7 +43,7 @@ def reconstruct(
         device: auto, cpu, cuda or cuda:N
         runtime: what the encoder runs in: torch, or onnx (ONNX Runtime, on the CPU)
         max_megapixels: images with more megapixels are not read
-        overwrite: replace what is in the place of a result, whatever it came of
+        overwrite: replace what is in the place of a result, whatever it was made from
         least_certainty: leave out pictures that are less certain to show a face, 0 to 1; below 0.5 a warning
             names them in any case
     """

@@ -38,8 +38,8 @@ def relight(
         face_model: the face model that the parameters are for, 'default' or a .safetensors file; empty: the
             one that each file names
         device: auto, cpu, cuda or cuda:N
-        overwrite: replace a file that is there, whatever it came of; else only an earlier picture of the
-            same faces is replaced
+        overwrite: replace a file that is there, whatever it was made from; else only an earlier picture of
+            the same faces is replaced
     """
 
     def call() -> None:

@@ -2,9 +2,10 @@
 
 from mofa_nvdr.data.images import ImageError, read_image, resize_square
 from mofa_nvdr.data.packing import write_shards
-from mofa_nvdr.data.photographs import Corpus, DataError, Photographs, Sample
+from mofa_nvdr.data.photographs import Corpus, Photographs, Sample
 from mofa_nvdr.data.sampling import Batch, EpochSampler, batches, mirror, val_batches
 from mofa_nvdr.data.shards import Shards, open_corpus
+from mofa_nvdr.data.tables import DataError
 
 __all__ = [
     "Batch",

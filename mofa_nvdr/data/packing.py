@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mofa_nvdr.data.photographs import INDEX_FILE, SPLITS, DataError, Photographs
+from mofa_nvdr.data.photographs import SPLITS, Photographs
 from mofa_nvdr.data.shards import (
-    BLOCK,
+    TAR_BLOCK,
     Members,
     Shard,
     header_checksum,
@@ -26,6 +26,7 @@ from mofa_nvdr.data.shards import (
     read_index,
     write_index,
 )
+from mofa_nvdr.data.tables import INDEX_FILE, DataError
 from mofa_nvdr.system.files import replacing
 from mofa_nvdr.system.locks import locked
 
@@ -94,7 +95,7 @@ class _Source:
     def size(self) -> int:
         parts = [path.stat().st_size for path in self.files.values()]
         parts += [len(data) for data in self.small.values()]
-        return sum(BLOCK + -(-size // BLOCK) * BLOCK for size in parts)
+        return sum(TAR_BLOCK + -(-size // TAR_BLOCK) * TAR_BLOCK for size in parts)
 
 
 def _sources(folder: str | os.PathLike[str], split: str) -> list[_Source]:
@@ -154,7 +155,7 @@ def _write_shard(path: Path, group: list[_Source]) -> None:
                     info = tarfile.TarInfo(f"{key}.{kind}")
                     info.size = len(data)
                     checksum = header_checksum(info.tobuf(tarfile.USTAR_FORMAT))
-                    members[kind] = (tar.offset + BLOCK, len(data), checksum)
+                    members[kind] = (tar.offset + TAR_BLOCK, len(data), checksum)
                     tar.addfile(info, io.BytesIO(data))
                 samples.append((key, members))
         index_path(path).unlink(missing_ok=True)  # never an old index next to a new shard

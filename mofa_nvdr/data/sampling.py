@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.data.images import ImageError
-from mofa_nvdr.data.photographs import Corpus, DataError, Sample
+from mofa_nvdr.data.photographs import Corpus, Sample
 from mofa_nvdr.data.random_numbers import random_words
+from mofa_nvdr.data.tables import DataError
 from mofa_nvdr.face.landmarks import MIRROR
 
 NUM_THREADS = 2  # reading one 240 px sample takes 2 to 3 ms, a training step tens of ms an image

@@ -20,21 +20,15 @@ import numpy as np
 
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS
 from mofa_nvdr.data.images import ImageError, decode_square
-from mofa_nvdr.data.photographs import (
-    SPLITS,
-    Corpus,
-    DataError,
-    Photographs,
-    Sample,
-    split_by_name,
-)
+from mofa_nvdr.data.photographs import SPLITS, Corpus, Photographs, Sample, split_by_name
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
+from mofa_nvdr.data.tables import DataError
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.array_files import NotArrays, read_npy
 from mofa_nvdr.system.files import replacing
 
 FORMAT = "mofa-nvdr shard index 1"
-BLOCK = 512  # bytes; tar's headers and padding
+TAR_BLOCK = 512  # bytes; tar's headers and padding
 _PICTURES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
 # Kind ("jpg", "code.npy") -> offset of its data, size, and checksum of the header before it.
 Members = dict[str, tuple[int, int, int]]
@@ -159,7 +153,7 @@ def read_members(shard: Path, key: str, members: Members) -> dict[str, bytes]:
     Raises:
         ImageError: the file cannot be read, or other members than expected are there.
     """
-    start = min(offset for offset, _, _ in members.values()) - BLOCK
+    start = min(offset for offset, _, _ in members.values()) - TAR_BLOCK
     end = max(offset + size for offset, size, _ in members.values())
     try:
         with open(shard, "rb") as file:
@@ -170,7 +164,7 @@ def read_members(shard: Path, key: str, members: Members) -> dict[str, bytes]:
         raise ImageError(f"{shard}/{key}: cannot read ({reason})") from error
     result = {}
     for kind, (offset, size, checksum) in members.items():
-        fits = header_checksum(data[offset - start - BLOCK : offset - start]) == checksum
+        fits = header_checksum(data[offset - start - TAR_BLOCK : offset - start]) == checksum
         result[kind] = data[offset - start : offset - start + size]
         if not fits or len(result[kind]) != size:
             raise ImageError(
@@ -228,7 +222,7 @@ def scan_shard(path: Path) -> Shard:
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                end = member.offset_data + -(-member.size // BLOCK) * BLOCK
+                end = member.offset_data + -(-member.size // TAR_BLOCK) * TAR_BLOCK
                 key, _, kind = member.name.rpartition("/")[2].partition(".")
                 if member.offset_data + member.size > total:
                     break
@@ -241,12 +235,12 @@ def scan_shard(path: Path) -> Shard:
         pass  # what the two empty blocks at the end of a whole archive tell too
     with open(path, "rb") as file:
         file.seek(end)
-        whole = file.read(2 * BLOCK) == bytes(2 * BLOCK)
+        whole = file.read(2 * TAR_BLOCK) == bytes(2 * TAR_BLOCK)
     samples = list(groups.items())
     if not whole:
         if len(samples) > 1 and samples[-1][1].keys() != samples[0][1].keys():
             samples.pop()  # its other members are lost
-        reason = "cut short" if end + 2 * BLOCK > total else "damaged"
+        reason = "cut short" if end + 2 * TAR_BLOCK > total else "damaged"
         damage = (
             f"the shard is {reason} behind its first {len(samples)} samples; the rest is skipped"
         )
@@ -280,7 +274,7 @@ def _sample_of_row(row: dict[str, Any], total: int) -> tuple[str, Members]:
         at, size, check = place
         if not all(type(number) is int for number in place):
             raise TypeError
-        if at < BLOCK or size < 0 or at + size > total:
+        if at < TAR_BLOCK or size < 0 or at + size > total:
             raise TypeError
         members[kind] = (at, size, check)
     return key, members

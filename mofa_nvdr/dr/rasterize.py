@@ -30,7 +30,8 @@ from mofa_nvdr.dr.context import (
     load_nvdiffrast,
 )
 from mofa_nvdr.dr.parallel import run_on_threads
-from mofa_nvdr.dr.rasterize_kernels import rasterize_band, rasterize_band_backward
+from mofa_nvdr.dr.rasterize_backward_kernels import rasterize_band_backward
+from mofa_nvdr.dr.rasterize_kernels import rasterize_band
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 
 # Sixteenths of a pixel across the longest side are whole numbers in float32.

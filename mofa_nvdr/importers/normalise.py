@@ -217,7 +217,7 @@ def frontal_region(
     order = np.argsort(points[list(JAW), 0])
     jaw = points[list(JAW)][order]
     above_jaw = y > np.interp(x, jaw[:, 0], jaw[:, 1]) - _BELOW_JAW * scale
-    # Beside the jaw's ends the ear's height would cut the temples off.
+    # Next to the jaw's ends the ear's height would cut the temples off.
     above_jaw |= (x < jaw[0, 0]) | (x > jaw[-1, 0])
     top = max(eyes[1] + _FOREHEAD * scale, points[list(BROWS), 1].max() + 0.5 * _FOREHEAD * scale)
     below_hair = y < top - _TEMPLE_FALL / scale * x**2

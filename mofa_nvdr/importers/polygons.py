@@ -113,9 +113,9 @@ def catmull_clark(
     middle = matrix(
         np.repeat(np.arange(num_edges), 2), ends.ravel(), half, (num_edges, num_vertices)
     )
-    beside = matrix(edge_of, owner, np.full(len(owner), 0.5), (num_edges, num_polygons))
+    mean_of_two = matrix(edge_of, owner, np.full(len(owner), 0.5), (num_edges, num_polygons))
     smooth = sparse.diags(np.where(sharp, 0.0, 0.5))
-    edge_points = sparse.diags(np.where(sharp, 1.0, 0.5)) @ middle + smooth @ (beside @ centre)
+    edge_points = sparse.diags(np.where(sharp, 1.0, 0.5)) @ middle + smooth @ (mean_of_two @ centre)
 
     valence = np.bincount(directed[:, 0], minlength=num_vertices)  # polygons at each vertex
     sharp_at = np.bincount(ends[sharp].ravel(), minlength=num_vertices)

@@ -168,7 +168,7 @@ def mean_over_vertices_ref(
     pixels = torch.cat([photo, known.to(photo)], dim=1)
     samples = F.grid_sample(
         pixels, grid[:, None], mode="bilinear", padding_mode="border", align_corners=False
-    )[:, :, 0].transpose(1, 2)  # [B, V, 4]
+    )[:, :, 0].transpose(1, 2)  # [B, V, 4]; the I(u_i) of Eq. 8
     counts = counted & inside & (samples[..., 3].detach() > _KNOWN)
     distance = torch.where(
         counts, color_distance(samples[..., :3], colors, dim=-1), torch.zeros_like(grid[..., 0])

@@ -2,8 +2,8 @@
 
 The detector looks at the picture whole, once more at half the size, so that a face that fills it is found
 too, and finer in larger pictures. What the mesh network's own flag says is no face is dropped, which leaves
-none in scenes without people. Heads that lie or hang are sought on the other three turns of the picture where
-upright nothing sure is found. docs/networks.md has the figures of these choices.
+none in scenes without people. Heads that lie or hang are looked for on the other three turns of the picture
+where upright nothing sure is found. docs/networks.md has the figures of these choices.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class LandmarkDetector:
     Attributes:
         score: least certainty of the detector.
         flag: least certainty of the mesh network that what it sees is a face.
-        sure: a picture whose surest face has less, or in which a face lies, is sought through on its other
+        sure: a picture whose surest face has less, or in which a face lies, is searched on its other
             three turns too.
     """
 
@@ -136,7 +136,7 @@ class LandmarkDetector:
         return [faces for batch in batches for faces in self._detect(batch)]
 
     def landmarks68(self, picture: np.ndarray) -> list[tuple[np.ndarray, float]]:
-        """(iBUG's landmarks [68, 2], score) of each face of a picture, as `data.crops.faces` takes them."""
+        """(iBUG's landmarks [68, 2], score) of each face of a picture, as `data.crops.finder` takes them."""
         return [(face.landmarks68, face.score) for face in self(picture)]
 
     def _tensor(self, picture: np.ndarray | Tensor) -> Tensor:

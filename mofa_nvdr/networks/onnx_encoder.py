@@ -67,7 +67,7 @@ class OnnxEncoder:
 
     Attributes:
         layout: the code's parts.
-        spec: what one must know to use it.
+        spec: the facts needed to use it.
         metadata: the file's facts, "step" and others.
         step: training steps of the checkpoint that was exported.
 

@@ -1,4 +1,4 @@
-"""What one must know to use a trained encoder, apart from the options of its training.
+"""The facts needed to use a trained encoder, apart from the options of its training.
 
 Checkpoints and exported encoders keep these facts under a schema number of their own, so that a run can
 always be opened, whatever happens to the options that it was trained with.

@@ -6,7 +6,8 @@ import numpy as np
 
 from mofa_nvdr.dr.interpolate_kernels import triangle_at
 from mofa_nvdr.dr.parallel import jit
-from mofa_nvdr.dr.rasterize_kernels import add_corners, gather_corners
+from mofa_nvdr.dr.rasterize_backward_kernels import add_corners
+from mofa_nvdr.dr.rasterize_kernels import gather_corners
 
 # Rows of the table: x, y, w of the three corners, then, for each pixel,
 _A, _B, _C, _U, _V, _GX, _GY, _G_AREA, _TABLE = 0, 3, 6, 9, 10, 11, 12, 13, 14

@@ -1,8 +1,8 @@
 """Checkpoints: the whole state of a training run in one .safetensors file, written atomically.
 
 Weights, optimizer and the random states of torch, NumPy and Python are tensors; what else a run needs to
-go on (the step, the place in the epoch, the best so far) is JSON in the file's header. So is what one must
-know to use the encoder (networks.spec.EncoderSpec), apart from the options of its training.
+resume (the step, the place in the epoch, the best so far) is JSON in the file's header. So are the
+facts needed to use the encoder (networks.spec.EncoderSpec), apart from the options of its training.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def spec_of(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> EncoderSpec:
-    """What one must know to use the encoder of a checkpoint, which was read from `path`.
+    """The facts needed to use the encoder of a checkpoint, which was read from `path`.
 
     Raises:
         CheckpointError: of a newer version, or edited.

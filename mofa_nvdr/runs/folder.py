@@ -48,7 +48,7 @@ def open_run(
         config: of the run.
         name: used in the folder's name without `config.run.out`.
         root: where folders are made without `config.run.out`.
-        warn: is told of options that were different before (config.OUT_MAY_CHANGE).
+        warn: called with a line on options that were different before (config.OUT_MAY_CHANGE).
 
     Raises:
         ConfigError: `config.run.out` holds a run with another configuration, or cannot be made.

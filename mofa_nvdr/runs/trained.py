@@ -45,7 +45,7 @@ class Reconstructor:
         decoder: raster mode, at the training's image size and camera.
         device: where the decoder is, and the encoder if it is torch's.
         face_model: which model that is, and where it was found.
-        spec: what one must know to use the encoder.
+        spec: the facts needed to use the encoder.
         path: the checkpoint or .onnx file.
         metadata: what that file says of its training.
     """

@@ -203,7 +203,7 @@ def named_errors(folder: Path, safe: Callable[[], str]) -> Iterator[None]:
     except OSError as error:
         raise OSError(
             f"{folder}: cannot write there any more ({error.strerror or error}); {safe()}; free some "
-            "space or mend the folder, then the same command resumes"
+            "space or repair the folder, then the same command resumes"
         ) from error
 
 

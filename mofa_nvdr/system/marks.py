@@ -1,7 +1,7 @@
-"""The mark in pictures that the package writes, by which it knows them again among photographs.
+"""The mark in pictures that the package writes, by which it recognises them among photographs.
 
 A PNG has it as its text `Software`, a GIF as its comment: `mofa-nvdr (KIND)`. Programs that show pictures
-pay no heed to it, copies keep it, and a picture that is drawn anew in another program has lost it.
+ignore it, copies keep it, and a picture that another program saves again has lost it.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ from contextlib import closing
 from typing import Any
 
 from mofa_nvdr.data.augmentation import Augmentation, augment
-from mofa_nvdr.data.photographs import INDEX_FILE, LANDMARK_FILE, DataError
 from mofa_nvdr.data.sampling import Batch, batches, val_batches
 from mofa_nvdr.data.shards import Shards, open_corpus
 from mofa_nvdr.data.synthetic.codes import CodePrior, load_lights
 from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, SyntheticFaces
+from mofa_nvdr.data.tables import INDEX_FILE, LANDMARK_FILE, DataError
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.options import TrainConfig, count_synthetic
 from mofa_nvdr.scene.camera import Camera
@@ -99,8 +99,8 @@ class TrainingData:
         with closing(stream):
             if count == 0:
                 yield from stream
-            beside = self.faces.batches(count, c.run.seed, start_step, **share, stream=ACCOMPANYING)
-            for batch, rendered in zip(stream, beside):
+            more = self.faces.batches(count, c.run.seed, start_step, **share, stream=ACCOMPANYING)
+            for batch, rendered in zip(stream, more):
                 yield dataclasses.replace(batch, rendered=rendered)
 
     def val(

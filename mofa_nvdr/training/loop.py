@@ -228,14 +228,14 @@ def _first_line(
     return (
         f"{run}: {data}; {model.name} face model, {config.encoder.network} on {device.type}"
         + f", {count} processes" * (count > 1)
-        + f", threads: {torch.get_num_threads()} (as many again give the same bits)"
+        + f", threads: {torch.get_num_threads()} (the same number gives the same bits)"
         * (device.type == "cpu")
         + f"; resuming after step {done}" * (done > 0)
     )
 
 
 def _note_threads(state: TrainingState, device: torch.device, done: int) -> None:
-    """Remember the number of threads; a run that goes on with another one is told what that changes."""
+    """Remember the number of threads; a run that is resumed with another one says what that changes."""
     threads, before = torch.get_num_threads(), state.facts.get("threads")
     if done and before not in (None, threads) and device.type == "cpu" and distributed.is_main():
         _warn(
@@ -308,8 +308,8 @@ def _save_batch(run: Path, step: int, batch: Batch) -> str:
         def whole(name: str) -> np.ndarray:
             return torch.cat([getattr(share, name) for share in shares]).numpy()
 
-        beside = [share.rendered.images for share in shares if share.rendered is not None]
-        rendered: dict[str, Any] = {"rendered": torch.cat(beside).numpy()} if beside else {}
+        more = [share.rendered.images for share in shares if share.rendered is not None]
+        rendered: dict[str, Any] = {"rendered": torch.cat(more).numpy()} if more else {}
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,

@@ -205,7 +205,7 @@ class Objective:
             encoder: images to codes.
             batch: this process's share of the step's batch; for loss.anchor of teacher.with_teacher.
             step: from 1.
-            clock: is told when the encoder is done, and shown the codes.
+            clock: times the encoder, and gets the codes to time their gradient.
         """
         warm = step <= self.config.schedule.warm_start_steps
         terms = self.warm_start if warm else self.terms

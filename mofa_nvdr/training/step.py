@@ -48,7 +48,7 @@ class Trainer:
         objective: the loss and its terms.
         optimizer: of training.optimizer.make_optimizer.
         clock: measures the stages after "data".
-        asked_to_stop: whether this process was asked to; all learn of it in a step.
+        asked_to_stop: whether this process was asked to; the others learn it within the step.
     """
 
     config: TrainConfig

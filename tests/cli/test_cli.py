@@ -65,6 +65,26 @@ class TestHelp:
 
 
 class TestMistakes:
+    @pytest.mark.parametrize(
+        ("error", "words"),
+        [
+            (MemoryError, "need more memory than the machine has"),
+            (RecursionError, "are nested too deeply to be read"),
+        ],
+    )
+    def test_more_than_the_machine_has(self, capsys, monkeypatch, error, words):
+        """What no budget of a reader foresaw ends in one line too."""
+
+        def run(args):
+            raise error
+
+        monkeypatch.setattr("mofa_nvdr.cli.networks.run", run)
+        assert main(["networks", "list"]) == 2
+        assert capsys.readouterr().err == f"mofa-nvdr: networks: these files {words}\n"
+        monkeypatch.setenv("MOFA_NVDR_TRACEBACK", "1")
+        with pytest.raises(error):
+            main(["networks", "list"])
+
     def test_unknown_command(self, capsys):
         assert (
             "unknown command 'trian', expected one of preprocess, synthesize, train"

@@ -17,8 +17,8 @@ import mofa_nvdr
 from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.packing import write_shards
-from mofa_nvdr.data.photographs import npz_bytes
 from mofa_nvdr.data.shards import open_corpus
+from mofa_nvdr.data.tables import npz_bytes
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks import trunks
 from mofa_nvdr.networks.onnx_encoder import FORMAT, INPUT, OUTPUTS, OnnxEncoder, dump_facts

@@ -202,7 +202,7 @@ class TestNamedErrors:
             raise OSError(errno.ENOSPC, "No space left on device")
         assert str(error.value) == (
             "run: cannot write there any more (No space left on device); step 7 is safe; free some "
-            "space or mend the folder, then the same command resumes"
+            "space or repair the folder, then the same command resumes"
         )
 
     @pytest.mark.parametrize("kind", [BrokenPipeError, KeyError])

@@ -291,7 +291,7 @@ class TestThreads:
         run = tmp_path / "run"
         train(small_config(cap, run, **{"run.threads": 1, "run.steps": 2}))
         printed = capsys.readouterr()
-        assert "on cpu, threads: 1 (as many again give the same bits)" in printed.out
+        assert "on cpu, threads: 1 (the same number gives the same bits)" in printed.out
         assert printed.err == ""
         train(small_config(cap, run, **{"run.threads": 1, "run.steps": 3}))
         assert capsys.readouterr().err == ""

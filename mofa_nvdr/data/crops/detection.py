@@ -26,7 +26,7 @@ class FaceDetector:
     face in the same place.
 
     Args:
-        smallest: side of the smallest box sought, px.
+        smallest: side of the smallest box, px.
         score: detections below are dropped; the cascade's own certainty, about 1 to 12.
 
     Raises:

@@ -18,8 +18,8 @@ import numpy as np
 from mofa_nvdr.data.crops.landmark_shape import POINT_SETS, READ
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.listing import is_parameter_file
-from mofa_nvdr.data.photographs import DataError
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
+from mofa_nvdr.data.tables import DataError
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.array_files import NotArrays, read_npz
 from mofa_nvdr.system.budget import MOST_TEXT

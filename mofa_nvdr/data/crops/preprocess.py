@@ -7,12 +7,10 @@ same command again goes on after the last one, and other photographs are added t
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -24,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mofa_nvdr.data.crops.detection import LandmarkModel
-from mofa_nvdr.data.crops.faces import Face, FaceFinder, Networks, cut_crop
+from mofa_nvdr.data.crops.finder import FaceFinder, FoundFace, Networks, cut_crop
 from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks, sharpness, turned_away
 from mofa_nvdr.data.crops.landmark_checks import wrong_frame_of
 from mofa_nvdr.data.crops.landmark_files import (
@@ -36,24 +34,20 @@ from mofa_nvdr.data.crops.landmark_files import (
     read_tables,
     reason_of,
 )
+from mofa_nvdr.data.crops.records import LOG_FILE, place_of, read_log, summary, write_tables
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, MIN_SIDE, ImageError, Picture
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.data.packing import write_shards
-from mofa_nvdr.data.photographs import DataError, npz_bytes, split_by_name
+from mofa_nvdr.data.tables import DataError
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.files import (
     check_out,
     make_folders,
     named_errors,
-    read_json_lines,
-    write_files,
-    write_text,
 )
 from mofa_nvdr.system.locks import locked
 from mofa_nvdr.system.memory import MemoryBudget
 
-LOG_FILE = "preprocess.jsonl"
-_COLUMNS = ("file", "split", "source", "left", "top", "side", "score", "found_by")
 _QUALITY = 95
 _LONGEST_NAME = 200  # bytes; file systems take 255
 # Least and largest values; what is beyond is a typing error.
@@ -85,7 +79,7 @@ class PreprocessOptions:
         turned: largest `framing.turned_away`, where landmarks are known.
         score: least certainty of OpenCV's detector.
         landmark_model: .dat file of dlib, for landmarks of faces that have none next to them; empty: none.
-        detection_size: longer side of the copy in which faces are sought, px.
+        detection_size: longer side of the copy in which faces are looked for, px.
     """
 
     size: int = 256
@@ -159,7 +153,7 @@ def preprocess_files(
         locked(folder, "mofa-nvdr preprocess"),
         named_errors(folder, lambda: "the crops that are done are whole"),
     ):
-        done = _read_log(folder, o)
+        done = read_log(folder, asdict(o), asdict(PreprocessOptions()))
         finder = FaceFinder(o.smallest, o.score, o.detection_size, model, networks)
         folders = Folders()
         budget = MemoryBudget(_MEMORY)
@@ -171,18 +165,18 @@ def preprocess_files(
         # What could not be read may have been mended.
         todo = [s for s in sources if "unreadable" in done.get(s.place, {"unreadable": ""})]
         _write_crops(folder, done, todo, work, workers, say)
-        _write_index(folder, list(done.values()))
+        write_tables(folder, list(done.values()))
         records = [done[source.place] for source in sources]
-        say(f"{_summary(records, len(closed))}: {folder}")
+        say(f"{summary(records, len(closed))}: {folder}")
         if len(done) > len(records):
-            say(f"in all {_summary(list(done.values()))}: {folder}")
+            say(f"in all {summary(list(done.values()))}: {folder}")
         if shards and any(record["faces"] for record in done.values()):
             packed = write_shards(folder, str(folder / "shards"), shards)
             say(f"{len(packed)} shards: {folder / 'shards'}")
     refused = [record["unreadable"] for record in records if record.get("refused")]
     if refused:
         raise LandmarkError(
-            f"{len(refused)} photographs left out for their landmarks, all others are done; mend the "
+            f"{len(refused)} photographs left out for their landmarks, all others are done; correct the "
             f"landmarks and give the same command again, or remove them; first {refused[0]}"
         )
     return folder
@@ -277,7 +271,7 @@ def _process(
                 reason = wrong_frame_of(known.points, picture, o.detection_size, finder.check)
                 if reason:
                     raise LandmarkError(f"{known.file}: the points of {path.name} {reason}")
-                faces, astray = [Face(crop_from_landmarks(p), p) for p in known.points], 0
+                faces, astray = [FoundFace(crop_from_landmarks(p), p) for p in known.points], 0
             else:
                 faces, astray = finder.find(picture)
             record["pruned"] += ["landmarks off the face"] * astray
@@ -294,7 +288,7 @@ def _process(
 
 
 def _keep_face(
-    face: Face,
+    face: FoundFace,
     picture: Picture,
     o: PreprocessOptions,
     record: dict[str, Any],
@@ -366,7 +360,7 @@ def _find_sources(inputs: Sequence[str], out: Path) -> tuple[list[_Source], list
             raise DataError(f"{path}: lies in {out / 'images'}, where crops go; give another --out")
         for file in inventory.photographs(path, leave_out) if is_folder else [path]:
             parts = file.relative_to(path).with_suffix("").parts if is_folder else (path.stem,)
-            source = _Source(file, _utf8("_".join(parts), _LONGEST_NAME), _place(file))
+            source = _Source(file, _utf8("_".join(parts), _LONGEST_NAME), place_of(file))
             sources.setdefault(source.place, source)
     closed = [
         _utf8(f"{error.filename}: cannot read this folder ({error.strerror})")
@@ -379,90 +373,6 @@ def _find_sources(inputs: Sequence[str], out: Path) -> tuple[list[_Source], list
     return list(sources.values()), closed, notes
 
 
-def _place(path: Path) -> str:
-    """Where a photograph is; a link to a folder leads there, a link to a photograph is one of its own."""
-    return os.path.join(os.path.realpath(path.parent), path.name)
-
-
 def _utf8(text: str, most: int = 0) -> str:
     """`text`, or its last bytes, without what is no UTF-8 in the names of files: tables can't hold it."""
     return text.encode("utf-8", "surrogateescape")[-most:].decode("utf-8", "replace")
-
-
-def _read_log(folder: Path, o: PreprocessOptions) -> dict[str, dict[str, Any]]:
-    """Place -> the record of each photograph that is done, and a log that can be written on.
-
-    A half-written last line of a killed process does not count, and of two lines for one photograph the
-    later one does.
-    """
-    path = folder / LOG_FILE
-    lines = read_json_lines(path)
-    if not path.is_file() and any((folder / "images").iterdir()):
-        raise ValueError(
-            f"--out {folder}: its images/ holds files, and no {LOG_FILE} says of what; give another folder"
-        )
-    theirs = [name for name in ("index.csv", "landmarks68.npz") if (folder / name).exists()]
-    if not path.is_file() and theirs:  # of the photographs, if they lie here
-        raise ValueError(
-            f"--out {folder}: holds {theirs[0]}, and no {LOG_FILE} says that it is of crops; give another "
-            "folder"
-        )
-    # Options that an earlier version did not have are at their defaults.
-    if lines and {**asdict(PreprocessOptions()), **(lines[0].get("options") or {})} != asdict(o):
-        raise ValueError(
-            f"{folder}: was made with other options ({lines[0].get('options')}); use them, or another --out"
-        )
-    done = {
-        line.get("place") or _place(Path(line["source"])): line
-        for line in lines
-        if "source" in line
-    }
-    # Where crops of two photographs were written to one file, which is there now? Both are made again.
-    uses = Counter(face["file"] for record in done.values() for face in record["faces"])
-    done = {
-        place: record
-        for place, record in done.items()
-        if all(uses[face["file"]] == 1 for face in record["faces"])
-    }
-    # Written again, so that nothing is appended to half a line.
-    kept = [{"options": asdict(o)}, *done.values()]
-    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-    return done
-
-
-def _write_index(folder: Path, records: list[dict[str, Any]]) -> None:
-    faces = [(record["source"], face) for record in records for face in record["faces"]]
-    # Faces of one photograph go to one split.
-    splits = split_by_name(sorted({source for source, _ in faces}))
-    table = io.StringIO()
-    writer = csv.DictWriter(table, _COLUMNS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for source, face in faces:
-        writer.writerow({**face, "source": source, "split": splits[source]})
-    contents = {folder / "index.csv": table.getvalue().encode()}
-    marked = [face for _, face in faces if "lm68" in face]
-    if marked:
-        marks = npz_bytes(
-            files=np.array([face["file"] for face in marked]),
-            lm68=np.array([face["lm68"] for face in marked], np.float32),
-        )
-        contents = {folder / "landmarks68.npz": marks, **contents}
-    write_files(contents)
-
-
-def _summary(records: list[dict[str, Any]], closed: int = 0) -> str:
-    kept = sum(len(record["faces"]) for record in records)
-    pruned = Counter(reason for record in records for reason in record["pruned"])
-    refused = sum(bool(record.get("refused")) for record in records)
-    unreadable = sum("unreadable" in record for record in records) - refused
-    empty = sum(
-        not record["faces"] and not record["pruned"] and "unreadable" not in record
-        for record in records
-    )
-    parts = [f"{kept} faces from {len(records)} photographs"]
-    parts += [f"{count} left out as {reason}" for reason, count in sorted(pruned.items())]
-    parts += [f"no face in {empty}"] if empty else []
-    parts += [f"{refused} with landmarks that are refused"] if refused else []
-    parts += [f"{unreadable} unreadable"] if unreadable else []
-    parts += [f"{closed} folders that cannot be read"] if closed else []
-    return ", ".join(parts)

@@ -20,8 +20,8 @@ from mofa_nvdr.data.synthetic.habits import ExpressionHabits
 from mofa_nvdr.data.synthetic.head import HeadShape
 from mofa_nvdr.data.synthetic.surroundings import (
     KEPT_PHOTOGRAPH,
+    Composite,
     Layer,
-    Picture,
     compose,
     photograph_background,
     plain_background,
@@ -48,7 +48,7 @@ class Rendered:
     """
 
     code: FaceCode
-    picture: Picture
+    picture: Composite
     landmarks: Tensor
     frontal: Tensor
 
@@ -146,7 +146,7 @@ class SyntheticFaces:
             background = photograph_background(photographs, kept, d)
         if self._heads is None:
             image = torch.lerp(background, face.image, face.mask).clamp(0, 1)
-            picture = Picture(image, image, face.mask)
+            picture = Composite(image, image, face.mask)
         else:
             head = self._heads(code, geometry, self.decoder.model, d)
             triangles = self._heads.triangles

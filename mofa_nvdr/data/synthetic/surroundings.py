@@ -1,8 +1,8 @@
 """Rendered faces made to look like rough photographs: backgrounds, heads, occluders, cameras.
 
 Every sample is drawn from a generator of its own (`draws.Draws`), so that a picture does not depend on
-the others of its batch. What is drawn over a face is no part of its truth: `Picture.clean` shows the
-face without it, `Picture.visible` says where the face can be seen.
+the others of its batch. What is drawn over a face is no part of its truth: `Composite.clean` shows the
+face without it, `Composite.visible` says where the face can be seen.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RIGHT_EYE, _LEFT_EYE = slice(36, 42), slice(42, 48)
 
 
 @dataclass(frozen=True)
-class Picture:
+class Composite:
     """Rendered faces as photographs.
 
     Attributes:
@@ -67,7 +67,7 @@ def compose(
     background: Tensor,
     kept: Tensor,
     d: Draws,
-) -> Picture:
+) -> Composite:
     """Put faces into heads and heads in front of backgrounds, then things in front of faces.
 
     Args:
@@ -100,7 +100,7 @@ def compose(
     image, visible = _occluder(image, visible, background, face, d)
     image = _soften_edges(image, edges)
     image = image * _column(d.uniform(0.92, 1.08)) + _column(d.uniform(-0.03, 0.03))
-    return Picture(degrade(image.clamp(0, 1), CAMERA, d), clean, visible)
+    return Composite(degrade(image.clamp(0, 1), CAMERA, d), clean, visible)
 
 
 def plain_background(size: tuple[int, int], d: Draws) -> Tensor:

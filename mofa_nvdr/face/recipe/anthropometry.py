@@ -14,9 +14,9 @@ import numpy as np
 from mofa_nvdr.face.recipe.grid import Grid
 from mofa_nvdr.face.recipe.landmark_vertices import landmark_vertices
 
-Place = int | str  # a landmark (0 to 67), or a name that `places` knows
+PlaceName = int | str  # a landmark (0 to 67), or a name that `places` knows
 # Name -> (place, place, standard deviation of their distance).
-DISTANCES: dict[str, tuple[Place, Place, float]] = {
+DISTANCES: dict[str, tuple[PlaceName, PlaceName, float]] = {
     "face breadth": (1, 15, 6.6),
     "jaw breadth": (4, 12, 7.5),
     "forehead breadth": ("right temple", "left temple", 5.4),
@@ -34,7 +34,7 @@ DISTANCES: dict[str, tuple[Place, Place, float]] = {
     "brow above eye": ("left brow", "upper lid", 2.0),
 }
 # Name -> (place, reference, standard deviation of how far the place is in front of the reference).
-PROFILE: dict[str, tuple[Place, Place, float]] = {
+PROFILE: dict[str, tuple[PlaceName, PlaceName, float]] = {
     "upper lip": (51, 33, 1.8),
     "lower lip": (57, 33, 2.3),
     "chin": ("chin", 33, 3.6),
@@ -45,7 +45,7 @@ PROFILE: dict[str, tuple[Place, Place, float]] = {
     "jaw corner": (12, 33, 6.0),
 }
 # Distances that follow from those above, to judge by.
-DERIVED: dict[str, tuple[Place, Place, float]] = {
+DERIVED: dict[str, tuple[PlaceName, PlaceName, float]] = {
     "face height": (27, 8, 7.6),
     "lower face height": (33, 8, 5.9),
     "pupils": ("right eye", "left eye", 3.6),
@@ -53,14 +53,14 @@ DERIVED: dict[str, tuple[Place, Place, float]] = {
 }
 
 
-def places(mean: np.ndarray, grid: Grid) -> dict[Place, np.ndarray]:
+def places(mean: np.ndarray, grid: Grid) -> dict[PlaceName, np.ndarray]:
     """Vertices [n] whose mean position is the place: landmarks by number, others by name."""
     marks = landmark_vertices(mean, grid)
     skin = mean[: grid.num_skin, :2]
     x, y = mean[marks, 0], mean[marks, 1]
     eye_x = x[42:48].mean()
     chin_y = 0.39 * y[54] + 0.61 * y[8]
-    found: dict[Place, np.ndarray] = {k: marks[[k]] for k in range(68)}
+    found: dict[PlaceName, np.ndarray] = {k: marks[[k]] for k in range(68)}
     for name, point in {
         "temple": (x[26] - 2, y[24] + 7),
         "ala": (1.37 * x[35], y[30] - 4),
@@ -80,7 +80,7 @@ def places(mean: np.ndarray, grid: Grid) -> dict[Place, np.ndarray]:
     return found
 
 
-def measure(shapes: np.ndarray, where: dict[Place, np.ndarray]) -> dict[str, np.ndarray]:
+def measure(shapes: np.ndarray, where: dict[PlaceName, np.ndarray]) -> dict[str, np.ndarray]:
     """Every measure [n] in mm on faces [n, V, 3]; `where` is of `places`."""
     result = {}
     for measures in (DISTANCES, DERIVED, PROFILE):

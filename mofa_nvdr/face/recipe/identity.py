@@ -273,8 +273,8 @@ def _near_eyes(vertices: np.ndarray, grid: Grid) -> np.ndarray:
     """[V] 1 on eyeballs and lids, falling to 0 over the next 10 mm of skin."""
     ax, y = np.abs(vertices[:, 0]), vertices[:, 1]
     inner, outer = grid.eye
-    beside = np.maximum(np.maximum(inner - ax, ax - outer), 0)
-    away = np.hypot(beside, np.maximum(np.abs(y) - 6.5, 0))
+    sideways = np.maximum(np.maximum(inner - ax, ax - outer), 0)
+    away = np.hypot(sideways, np.maximum(np.abs(y) - 6.5, 0))
     return np.where(grid.eyes, 1.0, 1 - smooth_step(away, 1.0, 11.0))
 
 

@@ -132,7 +132,7 @@ class TestLandmarkModel:
         # Pixel k's centre is k + 0.5: all points are at halves.
         np.testing.assert_allclose(points % 1, 0.5, atol=0.01)
 
-    def test_landmarks_beside_the_photograph_go_first(self, tmp_path, model):
+    def test_landmarks_next_to_the_photograph_go_first(self, tmp_path, model):
         np.savetxt(photograph(tmp_path / "in").with_suffix(".txt"), POINTS_5)
         options = PreprocessOptions(landmark_model=model)
         out = preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"), options)

@@ -25,7 +25,7 @@ from tests.helpers.landmarked_photographs import POINTS_5, photograph, points_68
 
 class TestLandmarksNextTo:
     @pytest.mark.parametrize("kind", [".txt", ".csv", ".npz", ".pts", "table"])
-    def test_landmarks_beside_the_photograph(self, tmp_path, kind):
+    def test_landmarks_next_to_the_photograph(self, tmp_path, kind):
         path = photograph(tmp_path / "in")
         points = points_68()
         if kind == "table":

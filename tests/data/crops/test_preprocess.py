@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from mofa_nvdr.cli import main
-from mofa_nvdr.data.crops import faces as face_finder
-from mofa_nvdr.data.crops.faces import FaceFinder
+from mofa_nvdr.data.crops import finder as face_finder
+from mofa_nvdr.data.crops.finder import FaceFinder
 from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks
 from mofa_nvdr.data.crops.landmark_files import LandmarkError
 from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files
@@ -379,7 +379,7 @@ class TestFailures:
         with pytest.raises(LandmarkError) as error:
             preprocess_files([str(folder)], str(tmp_path / "out"))
         assert str(error.value).startswith(
-            "4 photographs left out for their landmarks, all others are done; mend the landmarks and give "
+            "4 photographs left out for their landmarks, all others are done; correct the landmarks and give "
             f"the same command again, or remove them; first {folder / 'array.npz'}: cannot read it"
         )
         assert names_of(tmp_path / "out") == ["good"]
@@ -479,7 +479,7 @@ class TestFailures:
         monkeypatch.setattr(Path, "write_bytes", full)
         expected = (
             r"out: cannot write there any more \(No space left on device\); the crops that are done are "
-            "whole; free some space or mend the folder, then the same command resumes"
+            "whole; free some space or repair the folder, then the same command resumes"
         )
         for _ in range(2):
             with pytest.raises(OSError, match=expected):

@@ -236,7 +236,7 @@ class TestMistakes:
         monkeypatch.setattr(Path, "write_bytes", full)
         expected = (
             r"cannot write there any more \(No space left on device\); the faces that are done are whole; "
-            "free some space or mend the folder, then the same command resumes"
+            "free some space or repair the folder, then the same command resumes"
         )
         with pytest.raises(OSError, match=expected):
             synthesize_files(2, str(tmp_path), options)

@@ -1,6 +1,6 @@
 """The faces of one photograph, large or small, and their crops: what is decoded for each, and how finely.
 
-Faces are sought in a small copy, whose size does not depend on the photograph's; each is then cut out of as
+Faces are looked for in a small copy, whose size does not depend on the photograph's; each is then cut from as
 fine a decoding as its crop needs. Coordinates are source pixels, as in framing.py.
 """
 
@@ -28,7 +28,7 @@ _LANDMARK_SIZE = 128  # px; a landmark model sees faces no smaller if the photog
 
 
 @dataclass(frozen=True)
-class Face:
+class FoundFace:
     """A face of a photograph.
 
     Attributes:
@@ -50,7 +50,7 @@ class FaceFinder:
     Args:
         smallest: least side of a crop in the photograph, px.
         score: least certainty of the detector.
-        longest: longer side of the copy in which faces are sought, px.
+        longest: longer side of the copy in which faces are looked for, px.
         model: landmarks of the faces that are found; None: they have none.
         networks: find faces and their landmarks in the place of OpenCV and `model`; None: they are not asked.
     """
@@ -68,7 +68,7 @@ class FaceFinder:
         self._local = threading.local()
         self._lock = threading.Lock()  # two first imports of OpenCV at once see half of it
 
-    def find(self, picture: Picture) -> tuple[list[Face], int]:
+    def find(self, picture: Picture) -> tuple[list[FoundFace], int]:
         """The faces, the surest first, and how many more there were whose landmarks went astray.
 
         Raises:
@@ -81,7 +81,7 @@ class FaceFinder:
         for left, top, side, score in self._boxes(picture.copy(self._longest)):
             crop = crop_from_box(left, top, side)
             if self._model is None:
-                faces.append(Face(crop, None, score))
+                faces.append(FoundFace(crop, None, score))
                 continue
             part = _around(picture, crop, side, _LANDMARK_SIZE)
             box = (
@@ -94,15 +94,15 @@ class FaceFinder:
             if _apart(framed, crop):
                 astray += 1
             else:
-                faces.append(Face(framed, marks, score))
+                faces.append(FoundFace(framed, marks, score))
         return faces, astray
 
-    def _by_networks(self, copy: Excerpt) -> list[Face]:
+    def _by_networks(self, copy: Excerpt) -> list[FoundFace]:
         assert self._networks is not None
         faces = []
         for points, score in self._networks(copy.pixels):
             marks = points * copy.factor + [copy.left, copy.top]
-            faces.append(Face(crop_from_landmarks(marks), marks, score, "networks"))
+            faces.append(FoundFace(crop_from_landmarks(marks), marks, score, "networks"))
         return faces
 
     def check(self, image: np.ndarray) -> list[tuple[float, float, float, float]] | None:

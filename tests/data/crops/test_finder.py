@@ -1,4 +1,4 @@
-"""Faces of photographs of any size: sought in a small copy, cut as finely as the photograph is."""
+"""Faces of photographs of any size: looked for in a small copy, cut as finely as the photograph is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mofa_nvdr.data.crops.detection import FaceDetector
-from mofa_nvdr.data.crops.faces import FaceFinder, cut_crop
+from mofa_nvdr.data.crops.finder import FaceFinder, cut_crop
 from mofa_nvdr.data.crops.framing import Crop, crop_from_box
 from mofa_nvdr.data.decoding import Picture
 
