@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mofa_nvdr.render.blur import blurred
 from mofa_nvdr.render.renderer import Rendering
 
 # Structure finer than this share of the side counts: eyes, brows, nose and mouth do, light does not.
@@ -56,16 +57,9 @@ def _fine(luminance: Tensor, mask: Tensor) -> Tensor:
     """[N] what is left of a picture [H, W] within the mask without its Gaussian average there."""
     inside = mask.to(luminance)
     sigma = _FINE * luminance.shape[0]
-    average = _blurred(luminance * inside, sigma) / _blurred(inside, sigma).clamp(min=1e-6)
-    return (luminance - average)[mask]
-
-
-def _blurred(picture: Tensor, sigma: float) -> Tensor:
-    """A picture [H, W] under a Gaussian, zeros around it."""
-    from kornia.filters import gaussian_blur2d  # here: importing kornia takes a second
-
-    side = 2 * max(1, round(3 * sigma)) + 1
-    return gaussian_blur2d(picture[None, None], side, (sigma, sigma), border_type="constant")[0, 0]
+    both = torch.stack([luminance * inside, inside])[None]
+    total, area = blurred(both, sigma, "constant")[0]
+    return (luminance - total / area.clamp(min=1e-6))[mask]
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

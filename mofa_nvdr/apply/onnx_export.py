@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mofa_nvdr import __version__
-from mofa_nvdr.apply.reconstruction import image_paths
+from mofa_nvdr.apply.result_files import image_paths
 from mofa_nvdr.data.crops.framing import FRAMING
 from mofa_nvdr.data.images import ImageError, read_square
 from mofa_nvdr.networks.encoder import Encoder

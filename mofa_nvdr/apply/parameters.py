@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mofa_nvdr.face.code import CodeLayout, FaceCode
+from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.scene.camera import Camera
@@ -21,7 +22,9 @@ from mofa_nvdr.system.files import replacing
 _PARTS = ("shape", "expression", "albedo", "rotation", "translation", "light")
 _TEXTS = ("face_model", "face_model_hash", "source")
 _LATER_TEXTS = ("face_model_file", "source_hash")  # absent in files of earlier versions
-_CERTAINTY = "certainty"  # so is this
+# So are these: numbers that were measured, and their ranges.
+_MEASURES = {"certainty": (0.0, 1.0), "photometric": (0.0, math.inf), "mask_fraction": (0.0, 1.0)}
+_LANDMARKS = "landmarks68"
 # Numbers next to the code, and their shapes.
 _NUMBERS: dict[str, tuple[int, ...]] = {
     "image_size": (2,),
@@ -47,6 +50,9 @@ class FaceParameters:
         source: the picture's path below the folder that was given, with forward slashes.
         source_hash: SHA-256 of the picture's file, in hexadecimal; empty: unknown.
         certainty: that the picture shows a face there, 0 to 1 (certainty.py); NaN: unknown.
+        photometric: mean RGB distance of photograph and rendering over the face's mask; NaN: unknown.
+        mask_fraction: share of the crop that the mask covers, next to which `photometric` is to be read.
+        landmarks68: [68, 2] where the face's landmarks are in px of the source picture; None: unknown.
     """
 
     code: FaceCode
@@ -57,6 +63,9 @@ class FaceParameters:
     face_model_file: str = ""
     source_hash: str = ""
     certainty: float = math.nan
+    photometric: float = math.nan
+    mask_fraction: float = math.nan
+    landmarks68: np.ndarray | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the .npz, atomically.
@@ -79,6 +88,9 @@ class FaceParameters:
             axis_angle_to_matrix(code.rotation), shift
         )
         arrays = {name: getattr(code, name)[0].numpy() for name in _PARTS}
+        arrays |= {name: np.array(getattr(self, name), np.float64) for name in _MEASURES}
+        if self.landmarks68 is not None:
+            arrays[_LANDMARKS] = np.asarray(self.landmarks68, np.float64)
         path = Path(path)
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(
@@ -97,7 +109,6 @@ class FaceParameters:
                 face_model_file=np.array(self.face_model_file),
                 source=np.array(self.source),
                 source_hash=np.array(self.source_hash),
-                certainty=np.array(self.certainty, np.float64),
             )
 
 
@@ -161,7 +172,8 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
         source,
         file,
         source_hash,
-        _certainty(path, arrays),
+        **{name: _measure(path, arrays, name) for name in _MEASURES},
+        landmarks68=_landmarks(path, arrays),
     )
 
 
@@ -188,12 +200,24 @@ def load_face(path: str | Path, given: str, models: dict[str, FaceModel]) -> Fac
     return face
 
 
-def _certainty(path: Path, arrays: dict[str, np.ndarray]) -> float:
-    """From 0 to 1; NaN where it was not measured."""
-    value = arrays.get(_CERTAINTY, np.array(math.nan))
-    if value.dtype.kind != "f" or value.ndim or not (np.isnan(value) or 0 <= value <= 1):
-        raise ValueError(f"{path}: {_CERTAINTY} is not a number from 0 to 1")
+def _measure(path: Path, arrays: dict[str, np.ndarray], name: str) -> float:
+    """A number within its range; NaN where it was not measured."""
+    low, high = _MEASURES[name]
+    value = arrays.get(name, np.array(math.nan))
+    if value.dtype.kind != "f" or value.ndim or not (np.isnan(value) or low <= value <= high):
+        raise ValueError(f"{path}: {name} is not a number from {low:g} to {high:g}")
     return float(value)
+
+
+def _landmarks(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray | None:
+    if _LANDMARKS not in arrays:
+        return None
+    points = _finite(path, _LANDMARKS, arrays[_LANDMARKS])
+    if points.shape != (NUM_LANDMARKS, 2):
+        raise ValueError(
+            f"{path}: {_LANDMARKS} is {list(points.shape)}, expected [{NUM_LANDMARKS}, 2]"
+        )
+    return points
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

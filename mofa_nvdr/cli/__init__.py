@@ -18,6 +18,7 @@ COMMANDS = {
     "synthesize": "render a corpus of faces with codes, landmarks and masks",
     "train": "train the face autoencoder on photographs or on synthetic faces",
     "reconstruct": "predict parameters from face crops, with a panel of pictures each",
+    "fit": "fit the face model to photographs, with a panel of pictures each",
     "relight": "render predicted faces under another light",
     "export": "write a face as .obj, .ply or .glb for other programs",
     "export-encoder": "write a trained encoder as an ONNX file",

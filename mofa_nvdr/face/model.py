@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.resources
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,12 +17,13 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.face.landmarks import NUM_LANDMARKS
+from mofa_nvdr.face.dense_landmarks import NUM_DENSE, DenseLandmarks
 from mofa_nvdr.face.linear import linear_model
 from mofa_nvdr.system.budget import MOST_MODES, Budget, printable, words_of
 from mofa_nvdr.system.files import replacing_by_library
 
 FORMAT = "mofa-nvdr face model 1"
+NUM_LANDMARKS = 68
 _LARGEST = np.finfo(np.float32).max
 
 # name -> (dtype, shape); letters are sizes that must agree between the arrays.
@@ -41,12 +44,23 @@ _OPTIONAL: dict[str, tuple[type, tuple[str | int, ...]]] = {
     "uv": (np.float32, ("U", 2)),
     "uv_triangles": (np.int32, ("T", 3)),
     "regions": (np.uint8, ("V",)),
+    "dense_vertices": (np.int32, (NUM_DENSE, 3)),
+    "dense_weights": (np.float32, (NUM_DENSE, 3)),
+    "dense_spread": (np.float32, (NUM_DENSE,)),
 }
+_DENSE = ("dense_vertices", "dense_weights", "dense_spread")
+_DENSE_FILE = "default_face_landmarks.npz"  # of the built-in face; docs/make_dense_landmarks.py
 _READ = {*_ARRAYS, *_OPTIONAL, "named_expressions"}
 # safetensors' names of the number types that an array may be stored in.
 _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 # name -> the size that its indices stay below.
-_INDICES = {"triangles": "V", "landmarks": "V", "mirror_index": "V", "uv_triangles": "U"}
+_INDICES = {
+    "triangles": "V",
+    "landmarks": "V",
+    "mirror_index": "V",
+    "uv_triangles": "U",
+    "dense_vertices": "V",
+}
 
 
 class FaceModel(nn.Module):
@@ -69,6 +83,7 @@ class FaceModel(nn.Module):
             with seams has more than one uv at some vertices; the mesh itself is never cut.
         regions: [V] uint8 labels, indices into region_names, or None.
         region_names: names of the labels, () without regions.
+        dense_vertices, dense_weights, dense_spread: `dense_landmarks`, or None.
         named_expressions: name -> coefficients [E] of the blendshape in the expression basis.
         metadata: name, version, licence, source, units.
 
@@ -89,6 +104,9 @@ class FaceModel(nn.Module):
     uv: Tensor | None
     uv_triangles: Tensor | None
     regions: Tensor | None
+    dense_vertices: Tensor | None
+    dense_weights: Tensor | None
+    dense_spread: Tensor | None
 
     def __init__(
         self,
@@ -147,6 +165,19 @@ class FaceModel(nn.Module):
                 digest.update(getattr(self, name).cpu().contiguous().numpy().tobytes())
             self._hash = digest.hexdigest()[:16]
         return self._hash
+
+    @property
+    def dense_landmarks(self) -> DenseLandmarks | None:
+        """Where the 478 points of a detector lie on this model; None: nobody has measured it."""
+        if self.dense_vertices is None or self.dense_weights is None or self.dense_spread is None:
+            return None
+        return DenseLandmarks(self.dense_vertices.long(), self.dense_weights, self.dense_spread)
+
+    def place_dense_landmarks(self, places: DenseLandmarks) -> None:
+        """Take the places of a detector's points as this model's; no hash and no code changes."""
+        self.dense_vertices = places.vertices.int().to(self.triangles.device)
+        self.dense_weights = places.weights.float().to(self.triangles.device)
+        self.dense_spread = places.spread.float().to(self.triangles.device)
 
     @property
     def frontal_triangles(self) -> Tensor:
@@ -285,6 +316,9 @@ def model_of_recipe(arrays: Mapping[str, np.ndarray], name: str = "default") -> 
         "licence": "Apache-2.0",
         "source": "mofa_nvdr.face.recipe",
     }
+    places = importlib.resources.files("mofa_nvdr.assets") / _DENSE_FILE
+    with np.load(io.BytesIO(places.read_bytes()), allow_pickle=False) as file:
+        arrays = {**arrays, **{key: file[key] for key in _DENSE}}
     return FaceModel(
         {name: arrays[name] for name in (*_ARRAYS, *_OPTIONAL) if name in arrays},
         metadata,
@@ -332,7 +366,10 @@ def _check_arrays(arrays: dict[str, Any]) -> None:
 
 
 def _check_layout(arrays: dict[str, Any], region_names: tuple[str, ...]) -> None:
-    """Texture coordinates and labels, beyond shapes and indices."""
+    """Texture coordinates, labels and dense landmarks, beyond shapes and indices."""
+    if lacking := [name for name in _DENSE if arrays.get(name) is None]:
+        if len(lacking) < len(_DENSE):
+            raise ValueError(f"FaceModel: missing {', '.join(lacking)}; give all three or none")
     uv, regions = arrays.get("uv"), arrays.get("regions")
     if uv is None and arrays.get("uv_triangles") is not None:
         raise ValueError("FaceModel: uv_triangles without uv; give both or none")

@@ -27,15 +27,17 @@ def geometry_picture(rendering: Rendering) -> Tensor:
     return (0.12 + 0.75 * cosine).expand(-1, 3, -1, -1)
 
 
-def panels(photo: Tensor, rendering: Rendering) -> np.ndarray:
+def panels(photo: Tensor, rendering: Rendering, visible: Tensor | None = None) -> np.ndarray:
     """Input, overlay, geometry, albedo and shading side by side.
 
     Args:
         photo: [B, 3, H, W] in [0, 1].
         rendering: of the predicted codes at the same size.
+        visible: [B, 1, H, W] how far the photograph shows the face there, white in a sixth column; None:
+            without that.
 
     Returns:
-        uint8 [B, H, 5 W, 3].
+        uint8 [B, H, 5 W or 6 W, 3].
     """
     covered = rendering.mask > 0
     empty = torch.full_like(photo, _PAPER)
@@ -47,6 +49,8 @@ def panels(photo: Tensor, rendering: Rendering) -> np.ndarray:
         torch.where(covered, rendering.albedo, empty),
         torch.where(covered, rendering.shading / 2, empty),  # halved: a bright side stays visible
     ]
+    if visible is not None:
+        columns.append(torch.where(covered, visible.expand_as(photo), empty))
     return to_uint8(torch.cat(columns, dim=3))
 
 

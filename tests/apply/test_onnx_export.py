@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from mofa_nvdr.apply import onnx_export
 from mofa_nvdr.apply.parameters import load_parameters
-from mofa_nvdr.apply.reconstruction import image_paths
+from mofa_nvdr.apply.result_files import image_paths
 from mofa_nvdr.cli import main
 from mofa_nvdr.data.crops.framing import FRAMING
 from mofa_nvdr.face.code import CodeLayout

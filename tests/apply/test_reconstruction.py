@@ -10,11 +10,8 @@ from PIL import Image
 
 from mofa_nvdr.apply import reconstruction
 from mofa_nvdr.apply.parameters import load_parameters
-from mofa_nvdr.apply.reconstruction import (
-    NothingReconstructedError,
-    image_paths,
-    reconstruct_files,
-)
+from mofa_nvdr.apply.reconstruction import reconstruct_files
+from mofa_nvdr.apply.result_files import NothingWrittenError, image_paths
 from mofa_nvdr.apply.sources import content_hash
 from mofa_nvdr.data.listing import Inventory
 from tests.helpers.photos_to_reconstruct import smooth_picture
@@ -79,7 +76,7 @@ class TestReconstructFiles:
         for name in ("a.png", "b.png"):
             (tmp_path / name).write_bytes(b"no picture")
         with pytest.raises(
-            NothingReconstructedError,
+            NothingWrittenError,
             match=r"nothing reconstructed: .*a\.png: cannot read .*; and 1 more$",
         ):
             reconstruct_files([tmp_path], run, tmp_path / "out", cap, "cpu")
@@ -111,7 +108,7 @@ class TestNothingIsReplacedButOnesOwn:
             options = {"overwrite": False, **options}
             try:
                 written = reconstruct_files(inputs, run, out, cap, "cpu", **options)
-            except NothingReconstructedError as error:
+            except NothingWrittenError as error:
                 return [], [str(error)]
             return [p.relative_to(out).as_posix() for p in written], written.left_out
 

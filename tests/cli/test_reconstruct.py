@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from mofa_nvdr.apply.parameters import load_parameters
-from mofa_nvdr.apply.reconstruction import NothingReconstructedError, Written
+from mofa_nvdr.apply.result_files import NothingWrittenError, Written
 from mofa_nvdr.cli import NOTHING_DONE, main
 from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.render.pictures import panels
@@ -236,7 +236,7 @@ class TestOptions:
         ]
 
     def test_the_status_of_nothing_reconstructed(self):
-        assert NothingReconstructedError.exit_code == NOTHING_DONE
+        assert NothingWrittenError.exit_code == NOTHING_DONE
 
     def test_wrong_ones(self, capsys):
         assert "--checkpoint" in error_line(capsys, "reconstruct", "a", "--out", "o")

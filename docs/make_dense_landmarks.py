@@ -1,0 +1,46 @@
+"""Make mofa_nvdr/assets/default_face_landmarks.npz: where a detector's points lie on the built-in face.
+
+mofa-nvdr networks get landmarks
+python docs/make_dense_landmarks.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mofa_nvdr import FaceModel
+from mofa_nvdr.apply.landmark_places import place_dense_landmarks
+from mofa_nvdr.networks.landmark_detector import LandmarkDetector
+
+COUNT = 400
+
+
+def main() -> None:
+    """Measure and write; the file to write may be given."""
+    default = Path(__file__).parents[1] / "assets" / "default_face_landmarks.npz"
+    out = Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    detector = LandmarkDetector.load()
+    places = place_dense_landmarks(
+        FaceModel.load("default"),
+        lambda pictures: [[face.points for face in faces] for faces in detector.detect(pictures)],
+        COUNT,
+        progress=True,
+    )
+    np.savez_compressed(
+        out,
+        dense_vertices=places.vertices.numpy().astype(np.int32),
+        dense_weights=places.weights.numpy(),
+        dense_spread=places.spread.numpy(),
+    )
+    spread = places.spread[places.known]
+    print(
+        f"{out}: {len(spread)} of {len(places.spread)} points, "
+        f"spread {spread.median():.2f} mm (median), {spread.quantile(0.9):.2f} (90 %)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""Fitting photographs from files: `mofa-nvdr fit`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mofa_nvdr.apply.certainty import face_certainty
+from mofa_nvdr.apply.fitting import FaceFitter, Fit, FitOptions, Observed
+from mofa_nvdr.apply.parameters import FaceParameters
+from mofa_nvdr.apply.result_files import (
+    Written,
+    check_source,
+    image_paths,
+    with_measures,
+    write_result,
+)
+from mofa_nvdr.apply.sources import Source, name_sources
+from mofa_nvdr.data.crops.finder import cut_crop
+from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks
+from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
+from mofa_nvdr.data.images import ImageError, central_square, picture_square
+from mofa_nvdr.data.listing import Inventory
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.networks.landmark_detector import LandmarkDetector
+from mofa_nvdr.networks.on_request import NetworkMissingError
+from mofa_nvdr.render.pictures import panels
+from mofa_nvdr.runs.trained import Reconstructor
+from mofa_nvdr.system.files import check_out
+
+_SIZE = 240  # px of the crops that results are of, as the paper's
+_LONGEST = 1280  # px of the copy in which faces are sought
+
+
+@dataclass(frozen=True)
+class FitFileOptions:
+    """Options of the command.
+
+    Attributes:
+        checkpoint: a run whose predictions are where fitting starts; empty: the face model's average.
+        face_model: "default" or a .safetensors file; empty: the run's, or "default".
+        render_mode: of the photometric term, "raster" or "vertex".
+        same_person: all photographs show one person: shape and albedo are shared.
+        same_light: with `same_person`: one light too, as in a clip.
+        batch: photographs that are fitted together.
+        max_megapixels: larger photographs are not read.
+        overwrite: replace what is in the place of a result, whatever it came of.
+    """
+
+    checkpoint: str = ""
+    face_model: str = ""
+    render_mode: str = "raster"
+    same_person: bool = False
+    same_light: bool = False
+    batch: int = 24
+    max_megapixels: float = MAX_MEGAPIXELS
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class _Photograph:
+    """A photograph whose face is to be fitted."""
+
+    source: Source
+    file_hash: str
+    photo: Tensor  # [3, S, S]; NaN beyond the picture's edges
+    crop: Crop
+    points: Tensor | None  # [478, 2] px of the crop
+
+
+def fit_files(
+    inputs: Sequence[str | Path], out: str | Path, options: FitFileOptions | None = None
+) -> Written:
+    """Fit the face model to photographs: NAME.npz, NAME_panel.png and NAME_occluders.png for each.
+
+    Of several faces the largest is fitted. Without the landmark networks the photographs must be face
+    crops, and fitting starts from the predictions of a run.
+
+    Args:
+        inputs: image files or folders of images.
+        out: folder, made if missing; results lie in it as the photographs do in theirs (sources.py).
+        options: None: the defaults.
+
+    Returns:
+        The paths of the parameters.
+
+    Raises:
+        NothingWrittenError: every photograph was left out.
+        NetworkMissingError: neither the landmark networks nor a checkpoint.
+        ValueError: a mistake in the inputs, the options or the folder.
+    """
+    o = options or FitFileOptions()
+    check_out(str(out))
+    if o.batch < 1:
+        raise ValueError(f"--batch is {o.batch}, expected 1 or more")
+    if o.same_light and not o.same_person:
+        raise ValueError("--same-light: give --same-person with it")
+    folder, inventory = Path(out), Inventory()
+    if not inputs:
+        image_paths([], command="fit")  # raises
+    paths = [(given, image_paths([given], inventory, "fit")) for given in inputs]
+    fitter = _FileFitter(o)
+    sources, written = name_sources(paths), Written()
+    whole = len(sources) if o.same_person else o.batch
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        steps = sum(stage.steps for stage in fitter.fitter.options.stages)
+        with tqdm(total=len(sources) * steps, unit="step", disable=not sys.stderr.isatty()) as bar:
+            for first in range(0, len(sources), whole):
+                some = sources[first : first + whole]
+                photographs = list(fitter.photographs(some, folder, written))
+                bar.update((len(some) - len(photographs)) * steps)
+                if photographs:
+                    fits = fitter.fit(photographs, bar)
+                    _write(fits, photographs, fitter, folder, o.overwrite, written)
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
+    written.report("fit", "fitted", folder, inventory)
+    return written
+
+
+class _FileFitter:
+    """The networks and the fitter of one command."""
+
+    def __init__(self, o: FitFileOptions) -> None:
+        self.options = o
+        self.run = Reconstructor.load(o.checkpoint, o.face_model, "cpu") if o.checkpoint else None
+        if self.run is not None:
+            self.model, self.reference = self.run.decoder.model, self.run.face_model
+        else:
+            given = o.face_model or "default"
+            self.model = FaceModel.load(given)
+            self.reference = ModelReference.of(self.model, given)
+        self.detector: LandmarkDetector | None = None
+        try:
+            self.detector = LandmarkDetector.load()
+        except NetworkMissingError as error:
+            if self.run is None:
+                raise NetworkMissingError(
+                    f"fit: {error}; or give --checkpoint RUN, whose predictions are fitted further"
+                ) from None
+        camera = None if self.run is None else self.run.decoder.camera
+        self.fitter = FaceFitter(self.model, FitOptions(render_mode=o.render_mode), camera=camera)
+
+    def photographs(
+        self, sources: Sequence[Source], folder: Path, written: Written
+    ) -> Iterator[_Photograph]:
+        """The photographs that can be fitted; the others are named in `written.left_out`."""
+        for source in sources:
+            try:
+                file_hash = check_source(source, folder, self.options.overwrite)
+                with Picture(source.path, max_megapixels=self.options.max_megapixels) as picture:
+                    photo, crop, points = self._face(picture, source)
+                yield _Photograph(source, file_hash, photo, crop, points)
+            except ImageError as error:
+                written.left_out.append(str(error))
+
+    def _face(self, picture: Picture, source: Source) -> tuple[Tensor, Crop, Tensor | None]:
+        if self.detector is None:
+            left, top, side = central_square(picture.height, picture.width)
+            crop = Crop(left, top, side)
+            pixels = torch.from_numpy(picture_square(picture, _SIZE))
+            return pixels.permute(2, 0, 1).float() / 255, crop, None
+        copy = picture.copy(_LONGEST)
+        faces = self.detector(copy.pixels)
+        if not faces:
+            raise ImageError(f"{source.path}: no face found")
+        if len(faces) > 1:
+            print(
+                f"note: {source.path}: {len(faces)} faces, the largest is fitted", file=sys.stderr
+            )
+        marks = faces[0].landmarks68 * copy.factor + [copy.left, copy.top]
+        points = faces[0].points[:, :2] * copy.factor + [copy.left, copy.top]
+        crop = crop_from_landmarks(marks)
+        pixels = torch.from_numpy(cut_crop(picture, crop, _SIZE)).permute(2, 0, 1).float() / 255
+        known = torch.from_numpy(_within(crop, picture.height, picture.width))
+        photo = torch.where(known, pixels, torch.nan)
+        return photo, crop, torch.from_numpy(crop.to_crop(points, _SIZE)).float()
+
+    def fit(self, photographs: Sequence[_Photograph], bar: tqdm[NoReturn]) -> Fit:
+        """Fit some photographs together."""
+        o, count = self.options, len(photographs)
+        photo = torch.stack([p.photo for p in photographs])
+        landmarks = [p.points for p in photographs if p.points is not None]
+        shared = ("shape", "albedo", "light") if o.same_light else ("shape", "albedo")
+        observed = Observed(
+            photo,
+            torch.stack(landmarks) if landmarks else None,
+            torch.zeros(count, dtype=torch.long) if o.same_person else None,
+            shared,
+        )
+        return self.fitter(observed, self._start(photo), lambda *_: bar.update(count))
+
+    def _start(self, photo: Tensor) -> FaceCode | None:
+        if self.run is None:
+            return None
+        size = self.run.decoder.camera.size
+        images = torch.nn.functional.interpolate(
+            photo.nan_to_num(0.5), size, mode="bilinear", align_corners=False, antialias=True
+        )
+        return self.run(images)
+
+
+def _write(
+    fits: Fit,
+    photographs: Sequence[_Photograph],
+    fitter: _FileFitter,
+    folder: Path,
+    overwrite: bool,
+    written: Written,
+) -> None:
+    photo = torch.stack([p.photo for p in photographs])
+    pictures = panels(photo, fits.face, fits.visible)
+    certainty = face_certainty(photo.nan_to_num(0.5), fits.face)
+    decoder = fitter.fitter.decoder_of(_SIZE)
+    for k, photograph in enumerate(photographs):
+        code = FaceCode(**{f.name: getattr(fits.code, f.name)[k : k + 1] for f in fields(FaceCode)})
+        crop = photograph.crop
+        parameters = FaceParameters(
+            code=code,
+            camera=decoder.camera,
+            crop=np.array([crop.left, crop.top, crop.side], np.float64),
+            face_model=(fitter.model.name, fitter.model.hash),
+            source="",
+            face_model_file=fitter.reference.file,
+            certainty=certainty[k].item(),
+        )
+        with torch.no_grad():
+            face = decoder.rasterize(decoder.geometry(code))
+        parameters = with_measures(parameters, photo[k : k + 1], face)
+        hidden = face.mask[0, 0] * (1 - fits.visible[k, 0])
+        occluders = (hidden * 255).round().to(torch.uint8).numpy()
+        try:
+            written.append(
+                write_result(
+                    photograph.source, photograph.file_hash, parameters,
+                    {"panel": pictures[k], "occluders": occluders}, folder, overwrite,
+                )
+            )  # fmt: skip
+        except ImageError as error:
+            written.left_out.append(str(error))
+
+
+def _within(crop: Crop, height: int, width: int) -> np.ndarray:
+    """[S, S] bool: where the pixels of a crop lie inside of the picture."""
+    middle = (np.arange(_SIZE) + 0.5) * (crop.side / _SIZE)
+    x, y = crop.left + middle, crop.top + middle
+    return ((y > 0) & (y < height))[:, None] & ((x > 0) & (x < width))[None]

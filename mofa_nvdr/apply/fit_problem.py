@@ -1,0 +1,398 @@
+"""The energy of photographs under a face model, and steps that lower it (Eq. 6 of the paper)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mofa_nvdr.apply.face_jacobian import FaceJacobian, Pose, SurfacePoints
+from mofa_nvdr.apply.fit_colors import (
+    Colors,
+    PixelTerm,
+    Target,
+    VertexTerm,
+    robust,
+    robust_weight,
+)
+from mofa_nvdr.apply.fit_prior import FitPrior
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.landmarks import JAW
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.losses.color_distance import known_photo
+from mofa_nvdr.losses.occlusion import visibility
+from mofa_nvdr.render.blur import blurred
+from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
+from mofa_nvdr.scene.pose import axis_angle_to_matrix, matrix_to_axis_angle
+
+_PX_PER_MM = 1087.5 / 857.9 / 240  # of a face in the training framing, in sides of the picture
+_LANDMARK_FLOOR = 1.0 / 240  # deviation of a detected point besides its spread, in sides
+_IBUG_SPREAD, _JAW_SPREAD = 2.0, 6.0  # mm, of 68 landmarks; the jaw line slides over the skin
+_SATURATED = 0.985  # a channel from which a photograph does not say how bright it was
+_FIRST_VARIANCE = 0.08**2  # of colours, before anything is known of them
+_DAMPING = (1e-3, 0.3, 6.0)  # at the start, times after a success, and after a failure
+_LEAST_DAMPING, _MOST_DAMPING = 1e-6, 1e6
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some Gauss-Newton steps on some parts of the code.
+
+    Attributes:
+        parts: names of the code's parts that move.
+        steps: how many.
+        landmarks: weight of the landmark term.
+        photometric: independent pixels that the photometric term counts for; 0: it is left out.
+        detail: the same of the differences of pixels that lie a little apart; 0: they are left out. Shadows,
+            flushes and tans that the model does not know change them less than the pixels themselves.
+        blur: deviation of a Gaussian over the photograph, in 120ths of the side.
+        occlusion: look for occluders before the first step of the stage.
+    """
+
+    parts: tuple[str, ...]
+    steps: int
+    landmarks: float = 0.0
+    photometric: float = 0.0
+    detail: float = 0.0
+    blur: float = 0.0
+    occlusion: bool = False
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is known of B photographs.
+
+    Attributes:
+        photo: [B, 3, H, W] face crops in [0, 1]; NaN: no photograph there.
+        landmarks: [B, N, 2] px of the crop, NaN: unknown; N is 68 or 478. None: no landmarks.
+        person: int64 [B], photographs with the same number share `shared`; None: each is another person.
+        shared: parts of the code that a person's photographs have in common.
+    """
+
+    photo: Tensor
+    landmarks: Tensor | None = None
+    person: Tensor | None = None
+    shared: tuple[str, ...] = ("shape", "albedo")
+
+
+@dataclass(frozen=True)
+class FitTools:
+    """What one face model needs to be fitted at one image size.
+
+    Attributes:
+        model: the face model. decoder: of it, at that size. jacobian: of the decoder.
+        term: the photometric term. prior: of codes. scatter: factors [T] of the variance of colours on the
+            decoder's triangles, or None.
+    """
+
+    model: FaceModel
+    decoder: FaceDecoder
+    jacobian: FaceJacobian
+    term: PixelTerm | VertexTerm
+    prior: FitPrior
+    scatter: Tensor | None
+
+
+@dataclass
+class FitState:
+    """Codes and what follows from them."""
+
+    code: Tensor  # [B, 257]
+    geometry: Geometry | None = None
+    colors: Colors | None = None
+    energy: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+
+class FitProblem:
+    """The energy of some photographs, and a step that lowers it."""
+
+    def __init__(self, tools: FitTools, observed: Observed) -> None:
+        self.tools, self.observed = tools, observed
+        photo = observed.photo
+        if photo.ndim != 4 or photo.shape[1] != 3 or photo.shape[2] != photo.shape[3]:
+            raise ValueError(f"fit: photo is {list(photo.shape)}, expected [B, 3, S, S]")
+        self.batch, self.side = photo.shape[0], photo.shape[2]
+        self.size = size = tools.decoder.camera.size[0]
+        full, known = known_photo(photo, None)
+        self.photo = _resized(full, size)
+        self.known = (_resized(known.float(), size) > 0.99)[:, 0]  # [B, S, S]
+        self.known = self.known & (self.photo.amax(1) < _SATURATED)
+        self.marks, self.deviation = self._landmarks()
+        person = observed.person
+        if person is None:
+            person = torch.arange(self.batch)
+        elif person.shape != (self.batch,):
+            raise ValueError(f"fit: person is {list(person.shape)}, expected [{self.batch}]")
+        self.person = torch.unique(person, return_inverse=True)[1]
+        self.people = int(self.person.max()) + 1 if self.batch else 0
+        # A person has one prior of what is shared, however many the photographs.
+        photographs = torch.bincount(self.person, minlength=self.people)[self.person]
+        self.prior_share = torch.ones(self.batch, tools.model.layout.size)
+        for name in observed.shared:
+            where = tools.model.layout.slices[name]
+            self.prior_share[:, where] = photographs[:, None].float().rsqrt()
+        self.visible = torch.ones_like(self.photo[:, 0])
+        self.variance = torch.full((self.batch,), _FIRST_VARIANCE)
+        self._turn = 0
+
+    def _landmarks(self) -> tuple[Tensor | None, Tensor | None]:
+        """Targets [B, N, 2] and deviations [N], px at the fitter's size."""
+        given, size = self.observed.landmarks, self.size
+        if given is None:
+            return None, None
+        if given.ndim != 3 or given.shape[0] != self.batch or given.shape[2] != 2:
+            raise ValueError(
+                f"fit: landmarks is {list(given.shape)}, expected [{self.batch}, N, 2]"
+            )
+        model = self.tools.model
+        if given.shape[1] == len(model.landmarks):
+            index = model.landmarks
+            self._points = SurfacePoints(
+                index[:, None].expand(-1, 3), _one_hot(len(index), given.device)
+            )
+            spread = torch.full((len(index),), _IBUG_SPREAD)
+            spread[: len(JAW)] = _JAW_SPREAD
+        else:
+            places = model.dense_landmarks
+            if places is None:
+                raise ValueError(
+                    f"fit: face model {model.name} has no places for dense landmarks; give 68 landmarks, "
+                    "or import the model again with the landmark networks at hand"
+                )
+            if given.shape[1] != len(places.spread):
+                raise ValueError(
+                    f"fit: {given.shape[1]} landmarks, expected 68 or {len(places.spread)}"
+                )
+            self._points = SurfacePoints(places.vertices, places.weights)
+            spread = torch.where(places.known, places.spread, torch.inf)
+        deviation = torch.hypot(spread * (_PX_PER_MM * size), torch.tensor(_LANDMARK_FLOOR * size))
+        return given * (size / self.side), deviation
+
+    def start(self, code: FaceCode | None) -> Tensor:
+        """Codes [B, 257] to begin with."""
+        layout = self.tools.model.layout
+        if code is not None:
+            layout.check(code)
+            return layout.pack(code).clone()
+        if self.marks is None:
+            raise ValueError("fit: no landmarks and no start; give one of them")
+        packed = self.tools.prior.mean.expand(self.batch, -1).clone()
+        packed[:, layout.slices["rotation"].start + 2] = -self._roll()
+        return packed
+
+    def _roll(self) -> Tensor:
+        """How far faces are tilted, clockwise as seen, by the two ends of their eyes."""
+        assert self.marks is not None
+        right, left = (36, 45) if self.marks.shape[1] == 68 else (33, 263)
+        along = (self.marks[:, left] - self.marks[:, right]).nan_to_num(0.0)
+        return torch.atan2(along[:, 1], along[:, 0])
+
+    def begin(self, stage: Stage, state: FitState) -> None:
+        """Prepare a stage: its picture, and what is seen of the faces."""
+        self.stage = stage
+        parts = self.tools.model.layout.slices
+        columns = [torch.arange(parts[name].start, parts[name].stop) for name in stage.parts]
+        self.columns = torch.cat(columns)
+        shared = {name for name in self.observed.shared if name in stage.parts}
+        is_shared = torch.cat(
+            [torch.full((len(c),), name in shared) for name, c in zip(stage.parts, columns)]
+        )
+        self.shared, self.own = is_shared.nonzero()[:, 0], (~is_shared).nonzero()[:, 0]
+        if stage.occlusion:
+            self._look_for_occluders(state.code)
+        self.target = Target(
+            blurred(self.photo, stage.blur * self.size / 120),
+            self.known * self.visible,
+            self.variance,
+            self.tools.scatter,
+            stage.photometric,
+            stage.detail,
+        )
+
+    def first_damping(self) -> Tensor:
+        """[people], of the first step of a stage."""
+        return torch.full((self.people,), _DAMPING[0])
+
+    def evaluate(self, code: Tensor) -> FitState:
+        """Decode codes [B, 257] and sum up their energy [B]."""
+        decoder = self.tools.decoder
+        state = FitState(code)
+        state.geometry = decoder.geometry(code)
+        prior = self.tools.prior
+        energy = prior.energy(prior.mean + (code - prior.mean) * self.prior_share)
+        if self.stage.landmarks and self.marks is not None:
+            squared = self._landmark_distances(state.geometry)
+            energy = energy + self.stage.landmarks * robust(squared).sum(1)
+        if self.stage.photometric:
+            term = self.tools.term
+            state.colors = term.look(state.geometry, self.target)
+            energy = energy + term.energy(state.colors, self.target)
+        state.energy = energy
+        return state
+
+    def _landmark_distances(self, geometry: Geometry) -> Tensor:
+        """Squared distances [B, N] of the landmarks in deviations; 0 where there is none."""
+        assert self.marks is not None and self.deviation is not None
+        corners = geometry.vertices[:, self._points.corners]
+        projected = self.tools.decoder.camera.project(
+            (corners * self._points.shares[..., None]).sum(2)
+        )
+        squared = ((projected - self.marks) / self.deviation[:, None]).square().sum(-1)
+        return squared.nan_to_num(0.0)
+
+    def step(self, state: FitState, damping: Tensor) -> tuple[FitState, Tensor]:
+        """One damped Gauss-Newton step of every person, taken where it lowers the energy."""
+        matrices, slopes = self._normal_equations(state)
+        moves = self._solve(matrices, slopes, damping)
+        tried = self.evaluate(self._moved(state.code, moves))
+        before, now = (
+            torch.zeros(self.people).index_add_(0, self.person, e)
+            for e in (state.energy, tried.energy)
+        )
+        better = now < before
+        _, success, failure = _DAMPING
+        damping = torch.where(better, damping * success, damping * failure).clamp(
+            _LEAST_DAMPING, _MOST_DAMPING
+        )
+        if better.all():
+            return tried, damping
+        keep = better[self.person]
+        code = torch.where(keep[:, None], tried.code, state.code)
+        return self.evaluate(code), damping
+
+    def _normal_equations(self, state: FitState) -> tuple[Tensor, Tensor]:
+        """J^T J [B, P, P] and J^T r [B, P] over the stage's columns, prior included."""
+        assert state.geometry is not None
+        columns, prior = self.columns, self.tools.prior
+        matrices = prior.precision[columns][:, columns].expand(self.batch, -1, -1).clone()
+        share = self.prior_share[:, columns]
+        matrices *= share[:, :, None] * share[:, None]
+        away = (state.code - prior.mean) @ prior.precision
+        slopes = away[:, columns] * share.square()
+        where = self.tools.model.layout.slices["rotation"]
+        rotation = state.code[:, where]
+        turned = (columns >= where.start) & (columns < where.stop)
+        if turned.any():
+            # The prior is on the axis-angle vector, the step a turn that comes after it.
+            slopes[:, turned] = rotation * prior.precision[columns[turned], columns[turned]]
+        self._turn += 1
+        for b in range(self.batch):
+            pose = self._pose(state, b)
+            if self.stage.landmarks and self.marks is not None:
+                self._add_landmarks(state, b, pose, matrices[b], slopes[b])
+            if state.colors is not None:
+                for some in self.tools.term.rows(
+                    state.colors, state.geometry, self.target, b, pose, self._turn
+                ):
+                    _add(matrices[b], slopes[b], some.rows[:, :, columns], some.away, some.weight)
+        return matrices, slopes
+
+    def _pose(self, state: FitState, b: int) -> Pose:
+        assert state.geometry is not None
+        parts = self.tools.model.layout.slices
+        translation = state.code[b, parts["translation"]]
+        position = translation + translation.new_tensor(self.tools.decoder.camera.position)
+        rotation = axis_angle_to_matrix(state.code[b : b + 1, parts["rotation"]])[0]
+        return Pose(rotation, state.geometry.vertices[b], position)
+
+    def _add_landmarks(
+        self, state: FitState, b: int, pose: Pose, matrix: Tensor, slope: Tensor
+    ) -> None:
+        assert self.marks is not None and self.deviation is not None
+        good = self.marks[b].isfinite().all(1) & self.deviation.isfinite()
+        points = SurfacePoints(self._points.corners[good], self._points.shares[good])
+        projected, rows = self.tools.jacobian.projections(points, pose)
+        away = projected - self.marks[b, good]
+        deviation = self.deviation[good]
+        squared = (away / deviation[:, None]).square().sum(1)
+        weight = self.stage.landmarks * robust_weight(squared) / deviation.square()
+        _add(matrix, slope, rows[:, :, self.columns], away, weight)
+
+    def _solve(self, matrices: Tensor, slopes: Tensor, damping: Tensor) -> Tensor:
+        """Moves [B, P]: those of `shared` are the same for the photographs of a person."""
+        own, shared, person = self.own, self.shared, self.person
+        size = matrices.shape[1]
+        a, g = matrices.double(), slopes.double()
+        scale = damping.double()[person][:, None] * a.diagonal(dim1=1, dim2=2) + 1e-9
+        a = a + torch.diag_embed(scale)
+        moves = torch.zeros(self.batch, size, dtype=torch.float64)
+        if self.people == self.batch or not len(shared):
+            return -torch.linalg.solve(a, g).float()
+        # The photographs' own columns are eliminated: Schur's complement, one for each person.
+        own_own, own_shared = a[:, own][:, :, own], a[:, own][:, :, shared]
+        both = torch.cat([own_shared, g[:, own, None]], 2)
+        solved = torch.linalg.solve(own_own, both) if len(own) else both
+        rest = a[:, shared][:, :, shared] - own_shared.mT @ solved[..., :-1]
+        right = g[:, shared] - (own_shared.mT @ solved[..., -1:])[..., 0]
+        count = len(shared)
+        total = torch.zeros(self.people, count, count, dtype=torch.float64)
+        total.index_add_(0, person, rest)
+        sums = torch.zeros(self.people, count, dtype=torch.float64).index_add_(0, person, right)
+        together = -torch.linalg.solve(total, sums[..., None])[..., 0]  # [people, C]
+        moves[:, shared] = together[person]
+        if len(own):
+            moves[:, own] = -(
+                solved[..., -1] + (solved[..., :-1] @ together[person][..., None])[..., 0]
+            )
+        return moves.float()
+
+    def _moved(self, code: Tensor, moves: Tensor) -> Tensor:
+        out = code.clone()
+        where = self.tools.model.layout.slices["rotation"]
+        change = torch.zeros_like(code)
+        change[:, self.columns] = moves
+        turn = change[:, where].clone()
+        change[:, where] = 0
+        out = out + change
+        if turn.any():
+            matrix = axis_angle_to_matrix(turn) @ axis_angle_to_matrix(code[:, where])
+            out[:, where] = matrix_to_axis_angle(matrix)
+        return out
+
+    def _look_for_occluders(self, code: Tensor) -> None:
+        """Probabilities of seeing the face, and the variance about it, each from the other."""
+        decoder = self.tools.decoder
+        face = decoder.rasterize(decoder.geometry(code))
+        squared = (self.photo - face.image).square().sum(1)
+        mask = face.mask[:, 0] * self.known
+        self.visible, self.variance = visibility(squared, mask, self._scatter_at(face))
+
+    def finish(self, state: FitState, decoder: FaceDecoder) -> tuple[RasterFace, Tensor, Tensor]:
+        """Renderings at the photographs' size, what is visible there, and the colours' deviation."""
+        face = decoder.rasterize(decoder.geometry(state.code))
+        photo, known = known_photo(self.observed.photo, None)
+        squared = (photo - face.image).square().sum(1)
+        mask = face.mask[:, 0] * known[:, 0]
+        visible, variance = visibility(squared, mask, self._scatter_at(face))
+        return face, (visible * mask)[:, None], variance.sqrt()
+
+    def _scatter_at(self, face: RasterFace) -> Tensor:
+        """Factors of the variance at the pixels of a rendering, [B, S, S]."""
+        scatter = self.tools.scatter
+        if scatter is None:
+            return torch.ones_like(face.mask[:, 0])
+        return scatter[face.triangle_ids.clamp(min=0)]
+
+
+def _add(matrix: Tensor, slope: Tensor, rows: Tensor, away: Tensor, weight: Tensor) -> None:
+    """Matrix += J^T W J and slope += J^T W r, of rows [N, R, P], residuals [N, R], weights [N]."""
+    flat = rows.flatten(0, 1)
+    weighted = flat * weight.repeat_interleave(rows.shape[1])[:, None]
+    matrix.addmm_(weighted.T, flat)
+    slope.addmv_(weighted.T, away.flatten())
+
+
+def _one_hot(count: int, device: torch.device) -> Tensor:
+    shares = torch.zeros(count, 3, device=device)
+    shares[:, 0] = 1
+    return shares
+
+
+def _resized(picture: Tensor, size: int) -> Tensor:
+    if picture.shape[-1] == size:
+        return picture
+    return F.interpolate(
+        picture, (size, size), mode="bilinear", align_corners=False, antialias=True
+    )

@@ -1,0 +1,164 @@
+"""Finds where a detector's 478 points lie on a face model: by detecting them in renderings.
+
+Of a rendering it is known which point of which triangle every pixel shows. The place of a detected point is
+the middle of what it hit in many renderings of random people, expressions, poses and lights, the same on both
+sides of the face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from tqdm import tqdm
+
+from mofa_nvdr.data.synthetic.faces import SyntheticFaces
+from mofa_nvdr.face.dense_landmarks import NUM_DENSE, DenseLandmarks, closest_points
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.render.pictures import to_uint8
+from mofa_nvdr.scene.camera import Camera
+
+Detect = Callable[[Sequence[np.ndarray]], Sequence[Sequence[np.ndarray]]]
+"""Pictures, bytes [H, W, 3], to the points [478, 2 or 3] of each face of each."""
+
+_SIZE = 320  # px of the renderings
+_BATCH = 16
+_LEAST_HITS = 0.25  # share of the renderings in which a point must hit the face to have a place
+_MOST_SPREAD = 8.0  # mm; beyond it a point says nothing of a place
+_MEDIAN_RADIUS = 1.1774  # of a normal distribution in a plane, in deviations along an axis
+
+
+def place_dense_landmarks(
+    model: FaceModel, detect: Detect, count: int = 160, seed: int = 0, progress: bool = False
+) -> DenseLandmarks:
+    """Measure the places of the points on a model.
+
+    Args:
+        model: the face model.
+        detect: the detector.
+        count: how many people to render.
+        seed: of the people.
+        progress: show a bar.
+
+    Returns:
+        The places, mirror-symmetric where the model is; points that hit the face too seldom, or scatter by
+        more than 8 mm, have none.
+
+    Raises:
+        ValueError: the detector finds the face in fewer than a quarter of the renderings.
+    """
+    hits = _hits(model, detect, count, seed, progress)
+    found = np.isfinite(hits).all(2).any(1).sum()
+    if found < max(4, _LEAST_HITS * count):
+        raise ValueError(
+            f"dense landmarks: the detector finds a face in {found} of {count} renderings of {model.name}; "
+            "it cannot be measured on this model"
+        )
+    places, spread = np.full((NUM_DENSE, 3), np.nan), np.zeros(NUM_DENSE)
+    for k in range(NUM_DENSE):
+        own = hits[np.isfinite(hits[:, k]).all(1), k]
+        if len(own) >= _LEAST_HITS * found:
+            places[k] = _middle(own)
+            spread[k] = np.median(np.linalg.norm(own - places[k], axis=1)) / _MEDIAN_RADIUS
+    places, spread = _symmetric(places, spread)
+    known = np.isfinite(places).all(1) & (spread > 0) & (spread <= _MOST_SPREAD)
+    triangles = model.triangles.cpu().numpy()
+    mean = model.mean_shape.cpu().numpy()
+    numbers, shares, _ = closest_points(places[known], mean, triangles)
+    vertices = np.zeros((NUM_DENSE, 3), np.int64)
+    weights = np.zeros((NUM_DENSE, 3), np.float32)
+    vertices[known], weights[known] = triangles[numbers], shares
+    return DenseLandmarks(
+        torch.from_numpy(vertices),
+        torch.from_numpy(weights),
+        torch.from_numpy(np.where(known, spread, 0).astype(np.float32)),
+    )
+
+
+@torch.no_grad()
+def _hits(model: FaceModel, detect: Detect, count: int, seed: int, progress: bool) -> np.ndarray:
+    """What the points hit in each rendering, as places [count, 478, 3] on the mean face, mm; or NaN."""
+    decoder = FaceDecoder(model, camera=Camera(image_size=_SIZE), frontal_only=False)
+    faces = SyntheticFaces(decoder)
+    hits = np.full((count, NUM_DENSE, 3), np.nan)
+    for first in tqdm(range(0, count, _BATCH), disable=not progress, unit="batch"):
+        places = range(first, min(first + _BATCH, count))
+        rendered = faces.render(seed, places)
+        geometry = decoder.geometry(rendered.code)
+        triangle_ids = decoder.rasterize(geometry).triangle_ids.cpu().numpy()
+        pixels = decoder.camera.project(geometry.vertices).cpu().numpy()
+        depth = -geometry.vertices[..., 2].cpu().numpy()
+        found = detect(list(to_uint8(rendered.picture.image)))
+        truth = rendered.landmarks.cpu().numpy()
+        for k, every in enumerate(found):
+            points = _of_this_face(every, truth[k])
+            if points is not None:
+                hits[first + k] = _on_mean(points, triangle_ids[k], pixels[k], depth[k], model)
+    return hits
+
+
+def _of_this_face(every: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray | None:
+    """The points of the detected face that is the rendered one; None: it was not found."""
+    side = float((truth.max(0) - truth.min(0)).max())
+    for points in every:
+        middle = (points[:, :2].max(0) + points[:, :2].min(0)) / 2
+        if np.linalg.norm(middle - (truth.max(0) + truth.min(0)) / 2) < 0.25 * side:
+            return points[:, :2]
+    return None
+
+
+def _on_mean(
+    points: np.ndarray,
+    triangle_ids: np.ndarray,
+    pixels: np.ndarray,
+    depth: np.ndarray,
+    model: FaceModel,
+) -> np.ndarray:
+    """Places [478, 3] on the mean face of points in px of a rendering; NaN beside the face."""
+    out = np.full((NUM_DENSE, 3), np.nan)
+    row, column = np.floor(points[:, 1]).astype(int), np.floor(points[:, 0]).astype(int)
+    inside = (row >= 0) & (column >= 0) & (row < _SIZE) & (column < _SIZE)
+    number = np.full(NUM_DENSE, -1)
+    number[inside] = triangle_ids[row[inside], column[inside]]
+    hit = np.flatnonzero(number >= 0)
+    corners = model.triangles.cpu().numpy()[number[hit]]
+    a, b, c = pixels[corners].transpose(1, 0, 2)
+    ab, ac, ap = b - a, c - a, points[hit] - a
+    area = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
+    area = np.where(np.abs(area) < 1e-6, np.nan, area)
+    v = (ap[:, 0] * ac[:, 1] - ap[:, 1] * ac[:, 0]) / area
+    w = (ab[:, 0] * ap[:, 1] - ab[:, 1] * ap[:, 0]) / area
+    # What is linear in the picture is linear on the triangle over the depth.
+    shares = np.clip(np.stack([1 - v - w, v, w], 1), 0, 1) / depth[corners]
+    shares /= shares.sum(1, keepdims=True)
+    out[hit] = np.einsum("nc,ncd->nd", shares, model.mean_shape.cpu().numpy()[corners])
+    return out
+
+
+def _middle(points: np.ndarray) -> np.ndarray:
+    """The point with the least sum of distances to all (Weiszfeld's iteration)."""
+    middle = np.median(points, axis=0)
+    for _ in range(50):
+        weights = 1 / np.maximum(np.linalg.norm(points - middle, axis=1), 1e-3)
+        middle = (weights[:, None] * points).sum(0) / weights.sum()
+    return middle
+
+
+def _symmetric(places: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places and spreads, each averaged with those of the point on the other side of the face."""
+    known = np.isfinite(places).all(1)
+    own = places[known]
+    mirrored = own * [-1, 1, 1]
+    away = np.linalg.norm(own[:, None] - mirrored[None], axis=2)
+    row, twin = linear_sum_assignment(away**2)
+    # The assignment of least cost is its own inverse but for ties; the mean of both ways is symmetric.
+    inverse = np.empty_like(twin)
+    inverse[twin] = row
+    twin = np.where(inverse[np.arange(len(twin))] == twin, twin, np.arange(len(twin)))
+    out, wide = places.copy(), spread.copy()
+    out[known] = (own + mirrored[twin]) / 2
+    wide[known] = (spread[known] + spread[known][twin]) / 2
+    return out, wide
