@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import torch
@@ -278,15 +280,18 @@ class FitProblem:
             # The prior is on the axis-angle vector, the step a turn that comes after it.
             slopes[:, turned] = rotation * prior.precision[columns[turned], columns[turned]]
         self._turn += 1
-        for b in range(self.batch):
+
+        def add(b: int) -> None:
             pose = self._pose(state, b)
             if self.stage.landmarks and self.marks is not None:
-                self._add_landmarks(state, b, pose, matrices[b], slopes[b])
-            if state.colors is not None:
+                self._add_landmarks(b, pose, matrices[b], slopes[b])
+            if state.colors is not None and state.geometry is not None:
                 for some in self.tools.term.rows(
                     state.colors, state.geometry, self.target, b, pose, self._turn
                 ):
                     _add(matrices[b], slopes[b], some.rows[:, :, columns], some.away, some.weight)
+
+        _on_threads(add, self.batch)
         return matrices, slopes
 
     def _pose(self, state: FitState, b: int) -> Pose:
@@ -297,9 +302,7 @@ class FitProblem:
         rotation = axis_angle_to_matrix(state.code[b : b + 1, parts["rotation"]])[0]
         return Pose(rotation, state.geometry.vertices[b], position)
 
-    def _add_landmarks(
-        self, state: FitState, b: int, pose: Pose, matrix: Tensor, slope: Tensor
-    ) -> None:
+    def _add_landmarks(self, b: int, pose: Pose, matrix: Tensor, slope: Tensor) -> None:
         assert self.marks is not None and self.deviation is not None
         good = self.marks[b].isfinite().all(1) & self.deviation.isfinite()
         points = SurfacePoints(self._points.corners[good], self._points.shares[good])
@@ -319,7 +322,12 @@ class FitProblem:
         a = a + torch.diag_embed(scale)
         moves = torch.zeros(self.batch, size, dtype=torch.float64)
         if self.people == self.batch or not len(shared):
-            return -torch.linalg.solve(a, g).float()
+
+            def solve(b: int) -> None:
+                moves[b] = -torch.linalg.solve(a[b], g[b])
+
+            _on_threads(solve, self.batch)
+            return moves.float()
         # The photographs' own columns are eliminated: Schur's complement, one for each person.
         own_own, own_shared = a[:, own][:, :, own], a[:, own][:, :, shared]
         both = torch.cat([own_shared, g[:, own, None]], 2)
@@ -374,6 +382,20 @@ class FitProblem:
         if scatter is None:
             return torch.ones_like(face.mask[:, 0])
         return scatter[face.triangle_ids.clamp(min=0)]
+
+
+def _on_threads(work: Callable[[int], None], count: int) -> None:
+    """Call work(0) to work(count - 1) on as many threads as torch has, each with one thread of torch's.
+
+    The bits of a photograph then do not depend on the number of threads.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(min(threads, count) or 1) as pool:
+            list(pool.map(torch.no_grad()(work), range(count)))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _add(matrix: Tensor, slope: Tensor, rows: Tensor, away: Tensor, weight: Tensor) -> None:

@@ -47,12 +47,13 @@ class FitOptions:
     render_mode: str = "raster"
     points: int = 1500
     stages: tuple[Stage, ...] = (
-        Stage(_POSE, 6, landmarks=0.25),
-        Stage(_FORM, 5, landmarks=0.25),
-        Stage(("light",), 2, photometric=1000.0, blur=1.0),
-        Stage(("light", "albedo"), 3, photometric=1000.0, blur=1.0),
-        Stage(_ALL, 6, landmarks=0.1, photometric=2000.0, blur=1.0, occlusion=True),
-        Stage(_ALL, 8, landmarks=0.05, photometric=3000.0, occlusion=True),
+        Stage(_POSE, 6, landmarks=0.5),
+        Stage(_FORM, 5, landmarks=0.5),
+        Stage(("light",), 2, photometric=100.0, blur=1.0),
+        Stage(("light", "albedo"), 3, photometric=100.0, blur=1.0),
+        Stage(_ALL, 6, landmarks=0.3, photometric=50.0, detail=150.0, blur=1.0, occlusion=True),
+        Stage(_ALL, 6, landmarks=0.3, photometric=50.0, detail=150.0, occlusion=True),
+        Stage(("light", "albedo"), 3, photometric=300.0, detail=300.0, occlusion=True),
     )
 
 

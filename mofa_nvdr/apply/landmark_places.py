@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
-from mofa_nvdr.face.dense_landmarks import NUM_DENSE, DenseLandmarks, closest_points
+from mofa_nvdr.face.dense_landmarks import NUM_DENSE, NUM_MESH, DenseLandmarks, closest_points
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import to_uint8
@@ -28,6 +28,8 @@ _SIZE = 320  # px of the renderings
 _BATCH = 16
 _LEAST_HITS = 0.25  # share of the renderings in which a point must hit the face to have a place
 _MOST_SPREAD = 8.0  # mm; beyond it a point says nothing of a place
+# Regions that move behind the skin; a point of the lips that hits the teeth says nothing of the lips.
+_BEHIND = ("mouth", "teeth", "eyes")
 _MEDIAN_RADIUS = 1.1774  # of a normal distribution in a plane, in deviations along an axis
 
 
@@ -82,7 +84,7 @@ def place_dense_landmarks(
 def _hits(model: FaceModel, detect: Detect, count: int, seed: int, progress: bool) -> np.ndarray:
     """What the points hit in each rendering, as places [count, 478, 3] on the mean face, mm; or NaN."""
     decoder = FaceDecoder(model, camera=Camera(image_size=_SIZE), frontal_only=False)
-    faces = SyntheticFaces(decoder)
+    faces, behind = SyntheticFaces(decoder), _behind(model)
     hits = np.full((count, NUM_DENSE, 3), np.nan)
     for first in tqdm(range(0, count, _BATCH), disable=not progress, unit="batch"):
         places = range(first, min(first + _BATCH, count))
@@ -96,8 +98,20 @@ def _hits(model: FaceModel, detect: Detect, count: int, seed: int, progress: boo
         for k, every in enumerate(found):
             points = _of_this_face(every, truth[k])
             if points is not None:
-                hits[first + k] = _on_mean(points, triangle_ids[k], pixels[k], depth[k], model)
+                seen = triangle_ids[k]
+                hits[first + k] = _on_mean(points, seen, pixels[k], depth[k], model)
+                shown = np.where(behind[seen] & (seen >= 0), -1, seen)
+                skin = _on_mean(points[:NUM_MESH], shown, pixels[k], depth[k], model)
+                hits[first + k, :NUM_MESH] = skin
     return hits
+
+
+def _behind(model: FaceModel) -> np.ndarray:
+    """[T] bool: triangles behind the skin."""
+    if model.regions is None:
+        return np.zeros(len(model.triangles), bool)
+    labels = [n for n, name in enumerate(model.region_names) if name in _BEHIND]
+    return np.isin(model.regions.cpu().numpy(), labels)[model.triangles.cpu().numpy()].any(1)
 
 
 def _of_this_face(every: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray | None:
@@ -117,11 +131,11 @@ def _on_mean(
     depth: np.ndarray,
     model: FaceModel,
 ) -> np.ndarray:
-    """Places [478, 3] on the mean face of points in px of a rendering; NaN beside the face."""
-    out = np.full((NUM_DENSE, 3), np.nan)
+    """Places [N, 3] on the mean face of points [N, 2] in px of a rendering; NaN next to the face."""
+    out = np.full((len(points), 3), np.nan)
     row, column = np.floor(points[:, 1]).astype(int), np.floor(points[:, 0]).astype(int)
     inside = (row >= 0) & (column >= 0) & (row < _SIZE) & (column < _SIZE)
-    number = np.full(NUM_DENSE, -1)
+    number = np.full(len(points), -1)
     number[inside] = triangle_ids[row[inside], column[inside]]
     hit = np.flatnonzero(number >= 0)
     corners = model.triangles.cpu().numpy()[number[hit]]

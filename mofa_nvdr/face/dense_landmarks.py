@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-NUM_DENSE = 478
+NUM_MESH, NUM_DENSE = 468, 478  # points of the face mesh, and with those of both irises
 
 # Numbers of points in the mesh's own order (Kartynnik et al. 2019); the irises follow from 468 on.
 OVAL = (

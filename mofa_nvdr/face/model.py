@@ -85,7 +85,8 @@ class FaceModel(nn.Module):
         region_names: names of the labels, () without regions.
         dense_vertices, dense_weights, dense_spread: `dense_landmarks`, or None.
         named_expressions: name -> coefficients [E] of the blendshape in the expression basis.
-        metadata: name, version, licence, source, units.
+        metadata: name, version, licence, source, units; same_codes: hashes of other models, with a space
+            between, whose codes mean the same faces.
 
     Raises:
         ValueError: an array is missing, misshapen, not finite, an index points outside the mesh, a uv lies
@@ -178,6 +179,10 @@ class FaceModel(nn.Module):
         self.dense_vertices = places.vertices.int().to(self.triangles.device)
         self.dense_weights = places.weights.float().to(self.triangles.device)
         self.dense_spread = places.spread.float().to(self.triangles.device)
+
+    def has_codes_of(self, hash: str) -> bool:
+        """Whether codes of the model with this hash are codes of this one."""
+        return hash == self.hash or hash in self.metadata.get("same_codes", "").split()
 
     @property
     def frontal_triangles(self) -> Tensor:
@@ -316,6 +321,8 @@ def model_of_recipe(arrays: Mapping[str, np.ndarray], name: str = "default") -> 
         "licence": "Apache-2.0",
         "source": "mofa_nvdr.face.recipe",
     }
+    # Files of earlier versions name a hash with the same codes and other landmarks.
+    metadata["same_codes"] = "ff3fa8bc75d138e4"
     places = importlib.resources.files("mofa_nvdr.assets") / _DENSE_FILE
     with np.load(io.BytesIO(places.read_bytes()), allow_pickle=False) as file:
         arrays = {**arrays, **{key: file[key] for key in _DENSE}}

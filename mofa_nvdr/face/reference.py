@@ -40,7 +40,7 @@ class ModelReference:
             model: the one that is there.
             who: beginning of the message up to a preposition: "face.npz: parameters of".
         """
-        if model.hash != self.hash:
+        if not model.has_codes_of(self.hash):
             where = "" if self.file in ("", BUILT_IN) else f", which was {self.file}"
             raise ValueError(
                 f"{who} face model {self}{where}, not {who.split()[-1]} {model.name} ({model.hash}); "
@@ -71,7 +71,7 @@ class ModelReference:
         if self.file == BUILT_IN:
             return BUILT_IN
         if not self.file:  # a file of an earlier version
-            if FaceModel.load(BUILT_IN).hash == self.hash:
+            if FaceModel.load(BUILT_IN).has_codes_of(self.hash):
                 return BUILT_IN
             raise ValueError(f"{who} face model {self}; give it as --face-model")
         name = Path(self.file).name

@@ -1,9 +1,10 @@
-"""Named places on the built-in face: the 68 landmarks and the frontal region."""
+"""Named places on the built-in face: marks of the recipe, the 68 landmarks, and the frontal region."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from mofa_nvdr.face.landmarks import MIRROR
 from mofa_nvdr.face.recipe import tables as t
 from mofa_nvdr.face.recipe.grid import Grid
 from mofa_nvdr.face.recipe.mean import lower_vermilion, mouth_seam, upper_vermilion
@@ -18,9 +19,42 @@ _NOSE_MIDDLE = (0, -46)
 _LIP_WAYS = [1.0, 0.58, 0.22]  # x over the half width of the mouth, corner to near the middle
 _INNER_WAYS = [0.88, 0.32]
 
+# Where detected landmarks of the iBUG scheme lie on renderings of this face, mm about the head's centre, on
+# the subject's right and in the middle: number, x, y, z. Brows and chin lie 4 to 9 mm above the marks that
+# the recipe builds on, and the eyes' corners 3 mm inside of the ends of the lids (docs/networks.md).
+_DETECTED = (
+    (7, -14.8, -76.5, 41.3), (8, 0.0, -78.5, 45.7),
+    (17, -57.0, 48.6, 16.4), (18, -50.3, 56.6, 27.7), (19, -37.6, 59.6, 40.3),
+    (20, -25.5, 58.4, 47.0), (21, -13.6, 53.0, 50.9),
+    (27, 0.0, 35.0, 45.9), (28, 0.0, 20.1, 51.7), (29, 0.0, 9.4, 58.8), (30, 0.0, -2.0, 68.2),
+    (31, -12.1, -12.0, 49.8), (32, -7.0, -15.5, 50.5), (33, 0.0, -15.3, 52.8),
+    (36, -41.6, 31.4, 32.3), (37, -34.6, 35.7, 35.0), (38, -26.0, 35.6, 35.0),
+    (39, -18.9, 30.3, 32.1), (40, -25.9, 27.8, 34.5), (41, -35.0, 28.6, 35.0),
+    (48, -24.6, -35.3, 40.6), (49, -16.2, -30.9, 49.2), (50, -7.0, -28.2, 53.5),
+    (51, 0.0, -29.1, 54.0), (59, -17.0, -42.0, 46.8), (58, -7.2, -43.8, 51.4),
+    (57, 0.0, -44.3, 52.5), (60, -21.3, -34.7, 43.9), (61, -5.9, -33.5, 53.8),
+    (62, 0.0, -34.8, 54.0), (67, -6.1, -36.0, 49.7), (66, 0.0, -36.2, 50.2),
+)  # fmt: skip
+
+
+def detected_vertices(mean: np.ndarray, grid: Grid) -> np.ndarray:
+    """The model's landmarks: vertex indices [68] in iBUG order, where a detector finds its points.
+
+    The jaw line slides over the skin as a head turns: its points are those of the construction, but for the
+    three at the chin.
+    """
+    found = landmark_vertices(mean, grid)
+    skin = mean[: grid.num_skin] - t.HEAD_CENTRE
+    for number, *place in _DETECTED:
+        nearest = int(np.argmin(((skin - place) ** 2).sum(1)))
+        found[number] = nearest
+        if MIRROR[number] != number:
+            found[MIRROR[number]] = grid.mirror[nearest]
+    return found
+
 
 def landmark_vertices(mean: np.ndarray, grid: Grid) -> np.ndarray:
-    """Vertex indices [68] in iBUG order, which starts at the subject's right (-x)."""
+    """Marks of the construction: vertex indices [68] in iBUG order, from the subject's right (-x)."""
     skin = mean[: grid.num_skin, :2]
     lids = grid.seams["left_eye"]
     lips = grid.seams["mouth"]

@@ -48,7 +48,7 @@ def build() -> dict[str, np.ndarray]:
     from mofa_nvdr.face.recipe.albedo import albedo_basis, mean_albedo
     from mofa_nvdr.face.recipe.expressions import expression_basis
     from mofa_nvdr.face.recipe.identity import identity_basis
-    from mofa_nvdr.face.recipe.landmark_vertices import frontal_mask, landmark_vertices
+    from mofa_nvdr.face.recipe.landmark_vertices import detected_vertices, frontal_mask
     from mofa_nvdr.face.recipe.layout import REGION_NAMES, region_labels, texture_layout
     from mofa_nvdr.face.recipe.mean import face_grid, mean_shape
 
@@ -63,7 +63,7 @@ def build() -> dict[str, np.ndarray]:
         "expression_basis": expressions.astype(np.float32),
         "albedo_basis": albedo_basis(vertices, grid, colors).astype(np.float32),
         "triangles": grid.triangles,
-        "landmarks": landmark_vertices(vertices, grid),
+        "landmarks": detected_vertices(vertices, grid),
         "mirror_index": grid.mirror,
         "frontal_mask": frontal_mask(vertices, grid),
         "expression_names": np.array(list(named)),
