@@ -73,9 +73,12 @@ def in_full_precision(method: _Method) -> _Method:
 
     @functools.wraps(method)
     def call(*args: Any, **more: Any) -> Any:
-        first = [*args[1:2], *more.values()][0]
-        tensor = first if isinstance(first, torch.Tensor) else next(iter(vars(first).values()))
-        with without_autocast(tensor.device.type):
+        first = next(iter([*args[1:2], *more.values()]), None)
+        held = getattr(first, "__dict__", {}).values()
+        tensor = first if isinstance(first, torch.Tensor) else next(iter(held), None)
+        # What is no tensor is for the method itself to refuse.
+        device = tensor.device.type if isinstance(tensor, torch.Tensor) else "cpu"
+        with without_autocast(device):
             return method(*args, **more)
 
     return cast(_Method, call)
