@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,17 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr import dr
+
+
+_of_threads = threading.local()
+
+
+def thread_context() -> dr.RasterizeContext:
+    """The context of this thread, for functions that have nowhere to keep one: threads must not share one."""
+    if not hasattr(_of_threads, "context"):
+        _of_threads.context = dr.RasterizeContext()
+    context: dr.RasterizeContext = _of_threads.context
+    return context
 
 
 @dataclass(frozen=True)

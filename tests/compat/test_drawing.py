@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from mofa_nvdr import dr
-from mofa_nvdr.compat.drawing import draw, into_clip_range
+from mofa_nvdr.compat.drawing import draw, into_clip_range, thread_context
 from tests.helpers.peer_scenes import random_values
 
 # One triangle of the left half and one of the right, in two images.
@@ -56,3 +58,9 @@ class TestClipRange:
     def test_from_a_nearest_depth(self):
         found = into_clip_range(torch.tensor([[-1.0, 0, 4]]), torch.zeros(1))
         assert found[0, 0] < -1 and found[0, 1] == -1 and found[0, 2] == pytest.approx(0.999)
+
+
+def test_a_context_for_each_thread():
+    with ThreadPoolExecutor(1) as pool:
+        there = pool.submit(thread_context).result()
+    assert thread_context() is thread_context() is not there
