@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mofa_nvdr import dr
 
-
+NEAREST = 1e-8  # depth of a vertex below which PyTorch3D drops the whole face
 _of_threads = threading.local()
 
 
@@ -93,20 +93,30 @@ def draw(
     return Drawn(rast, tri, own=True)
 
 
-def into_clip_range(z: Tensor, nearest: Tensor | None = None) -> Tensor:
+def into_clip_range(z: Tensor) -> Tensor:
     """Depths of any range as clip-space z for w = 1: smaller stays nearer, each image on its own scale.
 
     Args:
         z: [B, V]; no gradient goes through it (the rasterizer has none for z).
-        nearest: [B] what becomes -1, below which nothing is drawn; None: the least of each image.
 
     Returns:
-        [B, V] in [-1, 1], constants.
+        [B, V] in (-1, 1), constants.
     """
     z = z.detach()
-    low = z.amin(1) if nearest is None else nearest
-    span = (z.amax(1) - low).clamp(min=torch.finfo(z.dtype).tiny)
+    low = z.amin(1, keepdim=True)
+    span = (z.amax(1, keepdim=True) - low).clamp(min=torch.finfo(z.dtype).tiny)
     # A margin: rounding must not push the nearest or farthest vertex out of the view volume.
-    if nearest is None:
-        return 0.999 * (2 * (z - low[:, None]) / span[:, None] - 1)
-    return 1.999 * (z - low[:, None]) / span[:, None] - 1
+    return 0.999 * (2 * (z - low) / span - 1)
+
+
+def without_those_behind(tri: Tensor, z: Tensor) -> Tensor:
+    """Triangles [T, 3] for one image whose vertices with a depth below PyTorch3D's least take them out of it.
+
+    They keep their numbers, and lose their area.
+
+    Args:
+        tri: int32 [T, 3].
+        z: depths [V].
+    """
+    keep = z.detach()[tri.long()].amin(1) >= NEAREST
+    return torch.where(keep[:, None], tri, tri[:, :1])

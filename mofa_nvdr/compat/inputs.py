@@ -45,8 +45,12 @@ class Inputs:
             )
         for letter, size in zip(fitting[0], value.shape):
             if isinstance(letter, str) and letter not in self.sizes:
-                self.sizes[letter], self._sources[letter] = size, name
+                self.size(letter, size, name)
         return value
+
+    def size(self, letter: str, size: int, source: str) -> None:
+        """State what a letter means from now on, and where that comes from."""
+        self.sizes[letter], self._sources[letter] = size, source
 
     def indices(self, name: str, value: Any, num_vertices: int) -> Tensor:
         """Triangles [T, 3] of any integer dtype as contiguous int32.

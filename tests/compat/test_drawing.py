@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 import torch
 
 from mofa_nvdr import dr
-from mofa_nvdr.compat.drawing import draw, into_clip_range, thread_context
+from mofa_nvdr.compat.drawing import draw, into_clip_range, thread_context, without_those_behind
 from tests.helpers.peer_scenes import random_values
 
 # One triangle of the left half and one of the right, in two images.
@@ -55,9 +54,11 @@ class TestClipRange:
         assert torch.equal(found.argsort(1), z.argsort(1))
         assert torch.isfinite(into_clip_range(torch.ones(1, 3))).all()
 
-    def test_from_a_nearest_depth(self):
-        found = into_clip_range(torch.tensor([[-1.0, 0, 4]]), torch.zeros(1))
-        assert found[0, 0] < -1 and found[0, 1] == -1 and found[0, 2] == pytest.approx(0.999)
+
+def test_triangles_behind_lose_their_area():
+    tri = torch.tensor([[0, 1, 2], [1, 2, 3]], dtype=torch.int32)
+    found = without_those_behind(tri, torch.tensor([-0.1, 0.5, 0.5, 0.5]))
+    assert found.tolist() == [[0, 0, 0], [1, 2, 3]]
 
 
 def test_a_context_for_each_thread():
