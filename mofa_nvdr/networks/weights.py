@@ -6,6 +6,7 @@ import logging
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -138,7 +139,7 @@ def read_weights(path: str | Path, entry: str | None = None) -> dict[str, Tensor
     try:
         Budget(path, error=_Refused)
         if path.suffix == ".safetensors":
-            state = load_file(path)
+            state: Any = load_file(path)
         elif path.suffix in (".pth", ".pt"):
             _check_container(path)
             with warnings.catch_warnings():
@@ -159,7 +160,7 @@ def read_weights(path: str | Path, entry: str | None = None) -> dict[str, Tensor
         if not isinstance(state, dict) or entry not in state:
             held = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
             raise ValueError(f"{path}: no entry {entry!r} in this file; it holds {printable(held)}")
-        state = dict(state)[entry]
+        state = state[entry]
     if not isinstance(state, dict) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
     ):
