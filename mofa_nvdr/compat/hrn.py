@@ -129,7 +129,7 @@ class MeshRenderer(deep3d.MeshRenderer):
 
         Returns:
             mask and depth as in `forward`; image [1, 3, S, S] drawn with the texture; the texture
-            [1, tex_size, tex_size, 3]; 1 where no pixel saw the texel, else 0, float64 [tex_size, tex_size].
+            [1, tex_size, tex_size, 3]; 1 where a pixel saw the texel, else 0, float64 [tex_size, tex_size].
 
         Raises:
             ValueError: as `forward`, more than one image, or a texture below 64.
@@ -164,7 +164,7 @@ class MeshRenderer(deep3d.MeshRenderer):
         with torch.no_grad():
             image = dr.texture(texture, at, filter_mode="linear") * covered
         seen = _seen_texels(tex_size, at, covered)
-        return mask, depth, image.permute(0, 3, 1, 2), texture, 1.0 - seen.double().cpu().numpy()
+        return mask, depth, image.permute(0, 3, 1, 2), texture, seen.double().cpu().numpy()
 
     @staticmethod
     def _of_vertices(vertex: Tensor) -> Inputs:
