@@ -29,6 +29,7 @@ _PUBLIC = {
     "ShLambert": "shaders.sh_lambert",
     "Shader": "shaders.shader",
     "TrainConfig": "runs.options",
+    "Unlit": "shaders.unlit",
     "build_encoder": "networks.encoder",
     "light_presets": "scene.light_sources",
     "load_config": "runs.config",

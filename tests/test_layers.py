@@ -45,7 +45,7 @@ NEVER = [
     ("scene", "face", "what stands before the camera may be any mesh"),
 ]
 # Rooms that the rest must work without -> the rooms that may import them all the same.
-OPEN_TO = {"compat": [], "bench": ["cli"], "importers": ["apply", "cli"]}
+OPEN_TO = {"compat": [], "bench": ["cli"], "importers": ["apply", "cli", "compat"]}
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
@@ -179,7 +179,11 @@ class TestTheTestItself:
                 "from mofa_nvdr.bench import operators",
                 "may not import bench; only cli may",
             ),
-            ("training.x", "import mofa_nvdr.importers.formats", "only apply and cli may"),
+            (
+                "training.x",
+                "import mofa_nvdr.importers.formats",
+                "only apply and cli and compat may",
+            ),
             (
                 "face.x",
                 "from mofa_nvdr import FaceDecoder",
@@ -257,7 +261,10 @@ def test_every_module_has_a_test_of_its_own_name():
 
 def test_a_class_has_a_name_of_its_own():
     places: dict[str, list[str]] = {}
-    for path in modules().values():
+    for name, path in modules().items():
+        # Drop-ins have their peers' names, and the reference has those of the verbs.
+        if room_of(name) == "compat" or name == "mofa_nvdr.dr.reference":
+            continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))

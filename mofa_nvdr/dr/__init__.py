@@ -7,7 +7,8 @@ the two modules can replace each other, except for the topology hash.
 
 What differs from nvdiffrast 0.4.0 on CPU tensors, all else being the same up to rounding:
 
-* Results and gradients are the same bits every time and for any number of threads; sums are float64.
+* Results and gradients are the same bits every time and for any number of threads; sums are float64 (float32
+  for textures of more than 2^20 numbers).
 * A wrong Python type is a TypeError and an unknown mode a ValueError (there an AssertionError and a
   KeyError); shapes, dtypes, devices and layouts are RuntimeErrors here and there.
 * `rasterize` raises while a `DepthPeeler` is active (there it returns the error as its result).
@@ -19,7 +20,7 @@ What differs from nvdiffrast 0.4.0 on CPU tensors, all else being the same up to
   a vertex index lies outside the attributes (there such pixels are not written).
 * A topology hash that was made for other triangles is refused (there it is used); of more than two
   triangles at an edge the first two count (there whichever come first).
-* `texture` takes float64 too, and is zero where coordinates are not finite.
+* `texture` takes float64 too, in plain torch, and is zero where coordinates are not finite.
 * `RasterizeGLContext` does not warn that it is deprecated.
 """
 

@@ -21,7 +21,7 @@ def main(args: list[str]) -> None:
     program = Path(args[0])
     if not program.is_file():
         sys.exit(f"mofa_nvdr.dr: {program} is not a file; name the program to run")
-    dr.install(cuda_to_cpu=True)
+    dr.install(cuda_to_cpu=True, children=True)
     sys.argv = args
     sys.path.insert(0, str(program.resolve().parent))  # where the program's own modules are
     runpy.run_path(str(program), run_name="__main__")

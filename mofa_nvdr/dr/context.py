@@ -40,7 +40,7 @@ class RasterizeContext:
     def __init__(self, device: torch.device | str | int | None = None) -> None:
         if isinstance(device, int):
             device = f"cuda:{device}"
-        if cuda_on_cpu.enabled() and cuda_on_cpu.is_cuda(device):
+        if cuda_on_cpu.enabled():  # all devices are one
             device = None
         self.device = None if device is None else torch.device(device)
         self.active_depth_peeler: Any = None

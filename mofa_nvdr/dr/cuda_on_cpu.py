@@ -4,30 +4,38 @@ Programs written for nvdiffrast name the GPU everywhere, because without one the
 this mode torch makes a CPU tensor wherever "cuda" is asked for. Copies between the two devices stay
 copies: a program that keeps `.cpu()` of a tensor and goes on changing the tensor keeps what it saw.
 
-Tensors say that they are on the CPU (`device`, `is_cuda`), and `torch.cuda.is_available()` says no: so
-programs that choose their device choose the CPU by themselves. CUDA streams, graphs, half precision
+Tensors say that they are on "cpu:0": a device of type "cpu" with an index, as every CUDA device has one.
+`torch.device("cuda")`, `torch.device("cuda:1")` and `torch.device("cpu")` give the same, so that comparisons
+hold. `is_cuda` and `torch.cuda.is_available()` say no: programs that choose their device choose the CPU by
+themselves. The mode is on in all threads that begin later, and inside of backward passes, hooks and
+recomputation. Streams and events are there and do nothing (`cuda_stand_ins`); CUDA graphs, half precision
 under autocast and libraries with CUDA code of their own are beyond this.
 """
 
 from __future__ import annotations
 
+import copyreg
 import functools
-import time
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
+from mofa_nvdr.dr.cuda_stand_ins import replace_cuda_functions
+
+_Device = torch.device
 _CPU = torch.device("cpu")
+_CPU_0 = torch.device("cpu", 0)
 
 
 def is_cuda(device: Any) -> bool:
     """Whether this names a CUDA device: "cuda", "cuda:1", a number or a torch.device."""
     if isinstance(device, str):
         return device.partition(":")[0] == "cuda"
-    if isinstance(device, torch.device):
+    if isinstance(device, _Device):
         return device.type == "cuda"
     return isinstance(device, int) and not isinstance(device, bool)
 
@@ -43,6 +51,8 @@ class CudaOnCpu(TorchFunctionMode):
             return _moved(args[0])
         if func is Tensor.cpu:
             return args[0].clone()
+        if func is Tensor.get_device:
+            return 0
         if func is Tensor.pin_memory:
             return args[0]
         if func is Tensor.to:
@@ -80,39 +90,6 @@ def _moved(tensor: Tensor) -> Tensor:
     return tensor if tensor.requires_grad else tensor.clone()
 
 
-class _Event:
-    """`torch.cuda.Event` by the clock."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self._time = 0.0
-
-    def record(self, *_: Any) -> None:
-        self._time = time.perf_counter()
-
-    def synchronize(self) -> None:
-        """Everything is done already."""
-
-    def query(self) -> bool:
-        return True
-
-    def elapsed_time(self, other: _Event) -> float:
-        """Milliseconds from here to the other one."""
-        return 1e3 * (other._time - self._time)
-
-
-class _Device:
-    """`torch.cuda.device(...)` as a context manager."""
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: Any) -> None:
-        pass
-
-
 _mode: CudaOnCpu | None = None
 
 
@@ -122,32 +99,94 @@ def enabled() -> bool:
 
 
 def enable() -> None:
-    """Switch it on for good, and replace what programs call around their work on a GPU.
-
-    A torch mode belongs to a thread: only the thread that calls this, usually the main one, may name
-    CUDA devices.
-    """
+    """Switch it on for good, in this thread and all that begin from now on."""
     global _mode
     if _mode is not None:
         return
     _mode = CudaOnCpu()
     _mode.__enter__()
-    for name in ("synchronize", "set_device", "reset_peak_memory_stats"):
-        setattr(torch.cuda, name, lambda *_, **__: None)
-    replaced = {"current_device": lambda: 0, "Event": _Event, "device": _Device}
-    for name, value in replaced.items():
-        setattr(torch.cuda, name, value)
-    for kind in ("Float", "Double", "Half", "Int", "Long", "Short", "Byte", "Bool"):
-        setattr(torch.cuda, f"{kind}Tensor", getattr(torch, f"{kind}Tensor"))
+    replace_cuda_functions()
     # Functions that torch modes don't see.
     _replace_argument(torch, "set_default_device", 0, "device", _on_cpu)
     _replace_argument(torch, "set_default_tensor_type", 0, "t", _cpu_type)
     _replace_argument(torch.nn.Module, "to", 1, "device", _on_cpu)
-    _replace_argument(torch, "load", 1, "map_location", lambda x: _CPU if x is None else _on_cpu(x))
+    _replace_argument(torch, "load", 1, "map_location", _place_to_load)
+    # For all tensors, whether or not the mode is on: torch compares devices between its own functions.
+    own: Any = Tensor.device
+    start = threading.Thread.start
+
+    def start_in_mode(thread: threading.Thread) -> None:
+        thread.run = _in_mode(thread.run)  # type: ignore[method-assign]
+        start(thread)
+
+    # The mode is off in what a mode calls, and a backward pass is such a call.
+    run_backward = _in_mode(torch.autograd.graph._engine_run_backward)
+    replaced: list[tuple[Any, str, Any]] = [
+        (Tensor, "device", property(lambda tensor: _indexed(own.__get__(tensor)))),
+        (Tensor, "record_stream", lambda tensor, stream: None),
+        (torch, "device", _stand_in(_Device, lambda *a, **k: _indexed(_Device(*a, **k)))),
+        (torch, "Generator", _stand_in(torch.Generator, _make_generator)),
+        (torch.autograd, "_engine_run_backward", run_backward),
+        (torch.autograd.graph, "_engine_run_backward", run_backward),
+        (threading.Thread, "start", functools.wraps(start)(start_in_mode)),
+    ]
+    for owner, name, value in replaced:
+        setattr(owner, name, value)
+    # Pickles name torch.device, which is the stand-in now.
+    copyreg.pickle(_Device, lambda device: (torch.device, (str(device),)))
+
+
+def _in_mode(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with the mode on inside of it."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(mode, CudaOnCpu) for mode in _get_current_function_mode_stack()):
+            return function(*args, **kwargs)
+        with CudaOnCpu():
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _stand_in(real: type, make: Callable[..., Any]) -> type:
+    """A class in place of one that can't be changed: it makes the real objects, which are its instances."""
+
+    class Kind(type):
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            return make(*args, **kwargs)
+
+        def __instancecheck__(cls, instance: Any) -> bool:
+            return isinstance(instance, real)
+
+        def __subclasscheck__(cls, subclass: type) -> bool:
+            return subclass is cls or issubclass(subclass, real)
+
+    names = {"__module__": "torch", "__qualname__": real.__name__, "__doc__": real.__doc__}
+    return Kind(real.__name__, (), names)
+
+
+_make_real_generator = torch.Generator
+
+
+def _make_generator(device: Any = None) -> torch.Generator:
+    return _make_real_generator() if device is None else _make_real_generator(_on_cpu(device))
+
+
+def _indexed(device: torch.device) -> torch.device:
+    return _CPU_0 if device.type in ("cpu", "cuda") else device
 
 
 def _on_cpu(device: Any) -> Any:
     return _CPU if is_cuda(device) else device
+
+
+def _place_to_load(place: Any) -> Any:
+    """What `torch.load` takes: no CPU with an index, and files that were written on a GPU by default."""
+    if place is None or is_cuda(place):
+        return _CPU
+    named = isinstance(place, (str, _Device)) and str(place).partition(":")[0] == "cpu"
+    return _CPU if named else place
 
 
 def _cpu_type(kind: Any) -> Any:

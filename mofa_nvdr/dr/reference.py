@@ -26,19 +26,27 @@ from mofa_nvdr.dr.context import (
     RasterizeGLContext,
     check_triangles,
     common_device,
+    get_log_level,
+    set_log_level,
 )
 from mofa_nvdr.dr.interpolate import check_inputs as _check_interpolate
 from mofa_nvdr.dr.rasterize import check_inputs as _check_rasterize
 from mofa_nvdr.dr.rasterize import check_resolution, triangle_spans
+from mofa_nvdr.dr.reference_texture import texture, texture_construct_mip
 
 __all__ = [
+    "DepthPeeler",
     "RasterizeContext",
     "RasterizeCudaContext",
     "RasterizeGLContext",
     "antialias",
     "antialias_construct_topology_hash",
+    "get_log_level",
     "interpolate",
     "rasterize",
+    "set_log_level",
+    "texture",
+    "texture_construct_mip",
 ]
 
 RasterizeCudaContext = RasterizeContext
@@ -71,15 +79,29 @@ def rasterize(
             f"rasterize: tri has {tri.shape[0]} triangles, expected at most {MAX_PLAIN_ID} here; "
             "use mofa_nvdr.dr"
         )
+    return _layer(pos, tri, height, width, ranges, grad_db)[:2]
+
+
+def _layer(
+    pos: Tensor,
+    tri: Tensor,
+    height: int,
+    width: int,
+    ranges: Tensor | None,
+    grad_db: bool,
+    behind: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`rasterize` of checked tensors, of what lies behind a layer; also the depth of this one [N, H, W]."""
     num_images = pos.shape[0] if ranges is None else ranges.shape[0]
     vertices = pos.expand(num_images, *pos.shape[-2:])
     with torch.no_grad():
-        triangle = torch.stack(
-            [
-                _visible_triangles(vertices[image].float(), tri.long(), span, height, width)
-                for image, span in enumerate(triangle_spans(tri, ranges, num_images))
-            ]
-        )  # [N, H, W], -1 where empty
+        if behind is None:
+            behind = tri.new_full((num_images, height, width), -1, dtype=torch.int64)
+        found = [
+            _visible_triangles(vertices[k].float(), tri.long(), span, height, width, behind[k])
+            for k, span in enumerate(triangle_spans(tri, ranges, num_images))
+        ]
+        triangle, layer = (torch.stack(part) for part in zip(*found))  # [N, H, W], -1 where empty
     image, row, column = torch.nonzero(triangle >= 0, as_tuple=True)
     seen = triangle[image, row, column]  # [P]
     corners = vertices[image[:, None], tri.long()[seen]].double()  # [P, 3, 4]
@@ -101,9 +123,61 @@ def rasterize(
         values_db = values_db.detach()
     empty = pos.new_zeros(num_images, height, width, 4)
     where = (image, row, column)
-    return empty.index_put(where, values.to(pos.dtype)), empty.index_put(
-        where, values_db.to(pos.dtype)
-    )
+    rast = empty.index_put(where, values.to(pos.dtype))
+    return rast, empty.index_put(where, values_db.to(pos.dtype)), layer
+
+
+class DepthPeeler:
+    """`mofa_nvdr.dr.DepthPeeler` in plain torch; `glctx` is not used and may be None.
+
+    Args:
+        glctx: not used.
+        pos: as in `rasterize`, like the others.
+        tri: as there.
+        resolution: as there.
+        ranges: as there.
+        grad_db: as there.
+
+    Raises:
+        RuntimeError: as there.
+        TypeError: as there.
+    """
+
+    def __init__(
+        self,
+        glctx: Any,
+        pos: Tensor,
+        tri: Tensor,
+        resolution: Any,
+        ranges: Tensor | None = None,
+        grad_db: bool = True,
+    ) -> None:
+        common_device("DepthPeeler", pos=pos, tri=tri)
+        size = check_resolution(resolution)
+        ranges = _check_rasterize("DepthPeeler", pos, tri, ranges, _DTYPES)
+        self._call = (pos, tri, *size, ranges, grad_db)
+        self._behind: Tensor | None = None
+        self._state = "new"
+
+    def __enter__(self) -> DepthPeeler:
+        if self._state != "new":
+            raise RuntimeError("DepthPeeler: used before; make a new one for every with block")
+        self._state = "active"
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._state, self._behind = "finished", None
+
+    def rasterize_next_layer(self) -> tuple[Tensor, Tensor]:
+        """The next layer, as (rast, rast_db) of `rasterize`; empty after the last.
+
+        Raises:
+            RuntimeError: outside of the with block.
+        """
+        if self._state != "active":
+            raise RuntimeError("DepthPeeler: rasterize_next_layer() works in its with block only")
+        rast, rast_db, self._behind = _layer(*self._call, self._behind)
+        return rast, rast_db
 
 
 def _cross_of_others(a: Tensor, b: Tensor) -> Tensor:
@@ -119,9 +193,13 @@ def _keep_in_triangle(uv: Tensor) -> Tensor:
 
 
 def _visible_triangles(
-    vertices: Tensor, tri: Tensor, span: tuple[int, int], height: int, width: int
-) -> Tensor:
-    """The nearest triangle at each pixel's centre [H, W], -1 where there is none."""
+    vertices: Tensor, tri: Tensor, span: tuple[int, int], height: int, width: int, behind: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The nearest triangle at each pixel's centre of those behind a depth [H, W], -1 where there is none.
+
+    Returns:
+        triangles [H, W], and their stored depths; where there is none a depth that nothing is behind.
+    """
     size = vertices.new_tensor([width, height])
     owner = torch.arange(span[0], max(span), device=tri.device)  # the triangle of each piece
     indices = tri[owner]
@@ -170,13 +248,14 @@ def _visible_triangles(
         depth += weight * depths[piece, k]
     depth = depth / area.abs()[piece]
     stored = (17600.0 + (depth + 1.0) * (0.5 * (2.0**32 - 35200.0))).long().clamp(0, 2**32 - 1)
+    covered &= stored > behind[row, column]
     # Nearest first; of equal depths the later triangle.
     key = (stored << 31) | (_INDEX_MASK - owner[piece])
     nearest = key.new_full((height * width,), _EMPTY).scatter_reduce(
         0, (row * width + column)[covered], key[covered], "amin"
     )
     triangle = torch.where(nearest == _EMPTY, -1, _INDEX_MASK - (nearest & _INDEX_MASK))
-    return triangle.reshape(height, width)
+    return triangle.reshape(height, width), (nearest >> 31).reshape(height, width)
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:

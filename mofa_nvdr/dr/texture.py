@@ -4,8 +4,8 @@ Conventions are nvdiffrast's: texel (row j, column i) has its centre at ((i + 1/
 so that (0, 0) is the outer corner of the first texel of row 0, the bottom row. Faces of a cube map
 are +x, -x, +y, -y, +z, -z, laid out as OpenGL's.
 
-On the CPU this is plain torch around two gathers; float64 is taken too. Sums run in a fixed order:
-the same bits every time.
+On the CPU float32 goes through compiled kernels (`texture_compiled`); float64 is taken too, in plain torch.
+The same bits every time and for any number of threads.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.dr.context import check_tensor, common_device, load_nvdiffrast
+from mofa_nvdr.dr.parallel import compiles
+from mofa_nvdr.dr.texture_compiled import BOUNDARIES, FILTERS, build_levels, texture_compiled
 from mofa_nvdr.dr.texture_sampling import (
     TextureMip,
-    build_mips,
-    cube_coordinates,
-    level_of_detail,
-    sample_linear,
-    sample_nearest,
+    build_levels_ref,
+    level_sizes,
+    texture_ref,
+    tie,
 )
 
-FILTERS = ("nearest", "linear", "linear-mipmap-nearest", "linear-mipmap-linear")
-BOUNDARIES = ("wrap", "clamp", "zero", "cube")
-_DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64)
 
 
 def texture(
@@ -67,50 +66,22 @@ def texture(
         RuntimeError: a shape, dtype, device or layout is not as above, or CUDA without nvdiffrast.
         TypeError: an argument is of the wrong Python type.
     """
-    levels = list(mip) if isinstance(mip, (list, tuple)) else []
-    named = {f"mip[{k}]": level for k, level in enumerate(levels)}
-    device = common_device(
-        "texture", tex=tex, uv=uv, uv_da=uv_da, mip_level_bias=mip_level_bias, **named
-    )
-    filter_mode = _check_modes(filter_mode, boundary_mode, uv_da, mip_level_bias, max_mip_level)
+    device = devices_of("texture", tex, uv, uv_da, mip_level_bias, mip)
+    filter_mode = check_modes(filter_mode, boundary_mode, uv_da, mip_level_bias, max_mip_level)
     if device.type == "cuda":
         return load_nvdiffrast("texture").texture(
             tex, uv, uv_da, mip_level_bias, mip, filter_mode, boundary_mode, max_mip_level
         )
-    cube = boundary_mode == "cube"
-    _check_shapes(tex, uv, uv_da, mip_level_bias, cube)
-    if cube:
-        uv, uv_da, face, usable = cube_coordinates(uv, uv_da)
-    else:
-        face, usable = None, uv.isfinite().all(-1)
-    # Where coordinates are unusable the sampling sees zeros, and no gradient comes back.
-    uv = torch.where(usable[..., None], uv, torch.zeros_like(uv))
-    if "mipmap" not in filter_mode:
-        sample = sample_nearest if filter_mode == "nearest" else sample_linear
-        out = sample(tex, uv, boundary_mode, face)
-    else:
-        pyramid = [tex, *_pyramid(tex, mip, max_mip_level, cube)]
-        highest = len(pyramid) - 1
-        level = level_of_detail(tex, uv_da, mip_level_bias).nan_to_num(nan=0.0).clamp(0, highest)
-        level = torch.where(usable, level, torch.zeros_like(level))
-        below = level.detach().floor()
-        fraction = None
-        if filter_mode == "linear-mipmap-linear":
-            fraction = torch.where(below < highest, level - below, torch.zeros_like(level))[
-                ..., None
-            ]
-        out = uv.new_zeros(*uv.shape[:3], tex.shape[-1])
-        for number, image in enumerate(pyramid):
-            # One level after the other over all pixels: simple, and cheap compared with the gathers.
-            share = (below == number).to(uv.dtype)[..., None]
-            if fraction is not None:
-                share = (
-                    share * (1 - fraction)
-                    + (below == number - 1).to(uv.dtype)[..., None] * fraction
-                )
-            if bool((share != 0).any()) or share.requires_grad:
-                out = out + share * sample_linear(image, uv, boundary_mode, face)
-    return torch.where(usable[..., None], out, torch.zeros_like(out))
+    check_shapes(tex, uv, uv_da, mip_level_bias, boundary_mode == "cube")
+    given = levels_given(tex, mip, max_mip_level, filter_mode)
+    rest = (uv, uv_da, mip_level_bias)
+    if not compiles(tex):
+        levels = levels_ref(tex, mip, given, max_mip_level)
+        return texture_ref([tex, *levels], *rest, filter_mode, boundary_mode)
+    tied = not isinstance(mip, (list, tuple))
+    if given is None:
+        given = build_levels(tex, level_sizes(tex.shape, max_mip_level))
+    return texture_compiled(tex, *rest, given, tied, filter_mode, boundary_mode)
 
 
 def texture_construct_mip(
@@ -133,19 +104,24 @@ def texture_construct_mip(
         ValueError: max_mip_level is negative.
     """
     device = common_device("texture_construct_mip", tex=tex)
-    if max_mip_level is not None and max_mip_level < 0:
-        raise ValueError(
-            f"texture_construct_mip: max_mip_level is {max_mip_level}, expected 0 or more, or None"
-        )
+    check_levels("texture_construct_mip", max_mip_level)
     if device.type == "cuda":
         return load_nvdiffrast("texture_construct_mip").texture_construct_mip(
             tex, max_mip_level=max_mip_level, cube_mode=cube_mode
         )
-    _check_texture("texture_construct_mip", tex, cube_mode)
-    return TextureMip(tex, max_mip_level)
+    check_texture("texture_construct_mip", tex, cube_mode)
+    sizes = level_sizes(tex.shape, max_mip_level, "texture_construct_mip")
+    build = build_levels if compiles(tex) else build_levels_ref
+    return TextureMip(tex, build(tex.detach(), sizes))
 
 
-def _check_modes(
+def check_levels(verb: str, max_mip_level: int | None) -> None:
+    """Refuse a negative number of levels."""
+    if max_mip_level is not None and max_mip_level < 0:
+        raise ValueError(f"{verb}: max_mip_level is {max_mip_level}, expected 0 or more, or None")
+
+
+def check_modes(
     filter_mode: str,
     boundary_mode: str,
     uv_da: Tensor | None,
@@ -177,17 +153,19 @@ def _check_modes(
     return filter_mode
 
 
-def _check_texture(verb: str, tex: Tensor, cube: bool) -> None:
+def check_texture(verb: str, tex: Tensor, cube: bool) -> None:
+    """Refuse a texture of another shape or dtype."""
     shape = ("B", 6, "S", "S", "C") if cube else ("B", "Ht", "Wt", "C")
-    check_tensor(verb, "tex", tex, shape, _DTYPES)
+    check_tensor(verb, "tex", tex, shape, DTYPES)
     if cube and tex.shape[2] != tex.shape[3]:
         raise RuntimeError(f"{verb}: tex is {list(tex.shape)}, expected square faces of a cube map")
 
 
-def _check_shapes(
+def check_shapes(
     tex: Tensor, uv: Tensor, uv_da: Tensor | None, mip_level_bias: Tensor | None, cube: bool
 ) -> None:
-    _check_texture("texture", tex, cube)
+    """Refuse tensors that do not go together."""
+    check_texture("texture", tex, cube)
     axes = 3 if cube else 2
     check_tensor("texture", "uv", uv, ("N", "H", "W", axes), (tex.dtype,))
     num_images, height, width, _ = uv.shape
@@ -203,12 +181,26 @@ def _check_shapes(
         check_tensor("texture", "mip_level_bias", mip_level_bias, size, (tex.dtype,))
 
 
-def _pyramid(tex: Tensor, mip: Any, max_mip_level: int | None, cube: bool) -> list[Tensor]:
-    """Levels 1 and up: made from the texture, kept from an earlier call, or the caller's own."""
+def devices_of(
+    verb: str, tex: Tensor, uv: Tensor, uv_da: Tensor | None, bias: Tensor | None, mip: Any
+) -> torch.device:
+    """The one device of all tensors."""
+    levels = list(mip) if isinstance(mip, (list, tuple)) else []
+    named = {f"mip[{k}]": level for k, level in enumerate(levels)}
+    return common_device(verb, tex=tex, uv=uv, uv_da=uv_da, mip_level_bias=bias, **named)
+
+
+def levels_given(
+    tex: Tensor, mip: Any, max_mip_level: int | None, filter_mode: str
+) -> list[Tensor] | None:
+    """Levels 1 and up, kept from an earlier call or the caller's own; None: they are to be made."""
+    if "mipmap" not in filter_mode:
+        return []
     if mip is None:
-        return build_mips(tex, max_mip_level)
+        return None
     if isinstance(mip, TextureMip):
-        return mip.levels_for(tex)[:max_mip_level]
+        levels = mip.levels_of(tex)
+        return levels if max_mip_level is None else levels[:max_mip_level]
     if not isinstance(mip, (list, tuple)):
         raise TypeError(
             f"texture: mip is a {type(mip).__name__}, expected a list of tensors, the result of "
@@ -219,3 +211,12 @@ def _pyramid(tex: Tensor, mip: Any, max_mip_level: int | None, cube: bool) -> li
         shape = (*tex.shape[:-3], height, width, tex.shape[-1])
         check_tensor("texture", f"mip[{k}]", level, shape, (tex.dtype,))
     return list(mip)[:max_mip_level]
+
+
+def levels_ref(
+    tex: Tensor, mip: Any, given: list[Tensor] | None, max_mip_level: int | None
+) -> list[Tensor]:
+    """The levels as functions of the texture, in plain torch."""
+    if given is None:
+        return build_levels_ref(tex, level_sizes(tex.shape, max_mip_level))
+    return tie(tex, given) if isinstance(mip, TextureMip) else given

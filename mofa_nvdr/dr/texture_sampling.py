@@ -11,13 +11,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.parallel import jit
+from mofa_nvdr.dr.texture_kernels import MAJOR, S, T
 
 _MAX_LEVELS = 16
-# Faces +x, -x, +y, -y, +z, -z in OpenGL's layout: which axis is the major one and its sign, then the
-# axis and sign of the face's s and of its t.
-_MAJOR = ((0, 1), (0, -1), (1, 1), (1, -1), (2, 1), (2, -1))
-_S = ((2, -1), (2, 1), (0, 1), (0, 1), (0, 1), (0, -1))
-_T = ((1, -1), (1, -1), (2, 1), (2, -1), (1, -1), (1, -1))
 
 
 @jit
@@ -45,65 +41,144 @@ class _Gather(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
+        if grad.device.type != "cpu":
+            total = grad.new_zeros(ctx.num_rows, grad.shape[1])
+            return total.index_add(0, index.clamp(min=0), grad * (index >= 0)[:, None]), None
+        if grad.device.type != "cpu":
+            total = grad.new_zeros(ctx.num_rows, grad.shape[1])
+            return total.index_add(0, index.clamp(min=0), grad * (index >= 0)[:, None]), None
         sums = np.zeros((ctx.num_rows, grad.shape[1]), np.float64)
         _add_rows(sums, index.numpy(), grad.contiguous().numpy())
         return torch.from_numpy(sums).to(grad.dtype), None
 
 
-class _AttachedLevel(torch.autograd.Function):
-    """A mip level made earlier, as a function of the texture it was made of."""
-
-    @staticmethod
-    def forward(ctx: Any, tex: Tensor, level: Tensor) -> Tensor:
-        ctx.sides = tex.shape[-3:-1]
-        return level.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        for axis, side in zip((-3, -2), ctx.sides):
-            times = side // grad.shape[axis]
-            grad = grad.repeat_interleave(times, axis) / times
-        return grad, None
-
-
 class TextureMip:
     """The levels above a texture, kept; made by `texture_construct_mip`, opaque to callers."""
 
-    def __init__(self, tex: Tensor, max_mip_level: int | None) -> None:
+    def __init__(self, tex: Tensor, levels: list[Tensor]) -> None:
         self._shape = tex.shape
-        self._levels = build_mips(tex.detach(), max_mip_level, "texture_construct_mip")
+        self._levels = levels
 
-    def levels_for(self, tex: Tensor) -> list[Tensor]:
-        """The levels, tied to the texture that they were made of, so that gradients reach it."""
+    def levels_of(self, tex: Tensor, verb: str = "texture") -> list[Tensor]:
+        """The levels, without a gradient; refuses another texture than that which they were made of."""
         if tex.shape != self._shape:
             raise RuntimeError(
-                f"texture: mip was made for a texture {list(self._shape)}, but tex is "
+                f"{verb}: mip was made for a texture {list(self._shape)}, but tex is "
                 f"{list(tex.shape)}; call texture_construct_mip again"
             )
-        return [_AttachedLevel.apply(tex, level) for level in self._levels]
+        if self._levels and tex.dtype != self._levels[0].dtype:
+            raise RuntimeError(
+                f"{verb}: mip was made for a texture of {self._levels[0].dtype}, but tex is {tex.dtype}; "
+                "call texture_construct_mip again"
+            )
+        return self._levels
 
 
-def build_mips(tex: Tensor, max_mip_level: int | None, verb: str = "texture") -> list[Tensor]:
-    """Levels 1 and up of a texture [..., Ht, Wt, C]: averages of 2 x 2 texels, down to 1 x 1.
+def level_sizes(
+    shape: torch.Size, max_mip_level: int | None, verb: str = "texture"
+) -> list[tuple[int, int]]:
+    """(height, width) of levels 1 and up of a texture [..., Ht, Wt, C], down to 1 x 1.
 
     Raises:
         RuntimeError: a side is odd and not 1 where a further level is wanted.
     """
     most = _MAX_LEVELS if max_mip_level is None else min(max_mip_level, _MAX_LEVELS)
-    levels: list[Tensor] = []
-    while len(levels) < most and max(tex.shape[-3:-1]) > 1:
-        for axis in (-3, -2):
-            side = tex.shape[axis]
+    height, width = shape[-3:-1]
+    sizes: list[tuple[int, int]] = []
+    while len(sizes) < most and max(height, width) > 1:
+        for side in (height, width):
             if side > 1 and side % 2:
                 raise RuntimeError(
-                    f"{verb}: level {len(levels)} is {tex.shape[-3]} x {tex.shape[-2]}, and an odd "
-                    f"side can't be halved; pad the texture or set max_mip_level={len(levels)}"
+                    f"{verb}: level {len(sizes)} is {height} x {width}, and an odd side can't be "
+                    f"halved; pad the texture or set max_mip_level={len(sizes)}"
                 )
-            if side > 1:
-                tex = tex.unflatten(axis, (side // 2, 2)).mean(axis)
+        height, width = max(height // 2, 1), max(width // 2, 1)
+        sizes.append((height, width))
+    return sizes
+
+
+def build_levels_ref(tex: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
+    """Levels 1 and up: each texel the mean of those of the level below that it covers; differentiable."""
+    levels = []
+    for size in sizes:
+        for axis, side in zip((-3, -2), size):
+            if tex.shape[axis] != side:
+                tex = tex.unflatten(axis, (side, 2)).mean(axis)
         levels.append(tex)
     return levels
+
+
+class _Tied(torch.autograd.Function):
+    """Levels that were made earlier, as functions of the texture that they were made of."""
+
+    @staticmethod
+    def forward(ctx: Any, tex: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
+        ctx.shape = tex.shape
+        return tuple(level.clone() for level in levels)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        total: Any = 0
+        for grad, finer in zip(grads[::-1], [*(g.shape for g in grads[-2::-1]), ctx.shape]):
+            total = grad + total
+            for axis in (-3, -2):
+                times = finer[axis] // total.shape[axis]
+                total = total.repeat_interleave(times, axis) / times
+        return total, *[None] * len(grads)
+
+
+def tie(tex: Tensor, levels: list[Tensor]) -> list[Tensor]:
+    """The levels, so that their gradients go on to the texture."""
+    return list(_Tied.apply(tex, *levels)) if levels else []
+
+
+def texture_ref(
+    pyramid: list[Tensor],
+    uv: Tensor,
+    uv_da: Tensor | None,
+    bias: Tensor | None,
+    filter_mode: str,
+    boundary_mode: str,
+) -> Tensor:
+    """`texture` in plain torch, any dtype and device: the twin of `texture_compiled`.
+
+    Args:
+        pyramid: the texture, and its levels if the filter has mipmaps.
+        uv: as there, like the next two.
+        uv_da: as there.
+        bias: as there.
+        filter_mode: what "auto" stands for.
+        boundary_mode: as there.
+    """
+    tex = pyramid[0]
+    if boundary_mode == "cube":
+        uv, uv_da, face, usable = cube_coordinates(uv, uv_da)
+    else:
+        face, usable = None, uv.isfinite().all(-1)
+    # Where coordinates are unusable the sampling sees zeros, and no gradient comes back.
+    uv = torch.where(usable[..., None], uv, torch.zeros_like(uv))
+    if "mipmap" not in filter_mode:
+        sample = sample_nearest if filter_mode == "nearest" else sample_linear
+        out = sample(tex, uv, boundary_mode, face)
+    else:
+        highest = len(pyramid) - 1
+        level = level_of_detail(tex, uv_da, bias).nan_to_num(nan=0.0).clamp(0, highest)
+        level = torch.where(usable, level, torch.zeros_like(level))
+        below = level.detach().floor()
+        fraction = None
+        if filter_mode == "linear-mipmap-linear":
+            above = torch.where(below < highest, level - below, torch.zeros_like(level))
+            fraction = above[..., None]
+        out = uv.new_zeros(*uv.shape[:3], tex.shape[-1])
+        for number, image in enumerate(pyramid):
+            share = (below == number).to(uv.dtype)[..., None]
+            if fraction is not None:
+                after = (below == number - 1).to(uv.dtype)[..., None]
+                share = share * (1 - fraction) + after * fraction
+            if bool((share != 0).any()) or share.requires_grad:
+                out = out + share * sample_linear(image, uv, boundary_mode, face)
+    return torch.where(usable[..., None], out, torch.zeros_like(out))
 
 
 def level_of_detail(tex: Tensor, uv_da: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -158,12 +233,12 @@ def cube_coordinates(
         index = axes.reshape(*axes.shape, 1, *[1] * extra).expand(*axes.shape, 1, *values.shape[4:])
         return values.gather(3, index).squeeze(3) * signs.reshape(*signs.shape, *[1] * extra)
 
-    major, s, t = (pick(safe, table) for table in (_MAJOR, _S, _T))
+    major, s, t = (pick(safe, table) for table in (MAJOR, S, T))
     uv = torch.stack([s / major, t / major], dim=-1) * 0.5 + 0.5
     if derivative is None:
         return uv, None, face, usable
     by_pixel = derivative.unflatten(-1, (3, 2))  # [N, H, W, (x, y, z), (X, Y)]
-    d_major, d_s, d_t = (pick(by_pixel, table) for table in (_MAJOR, _S, _T))
+    d_major, d_s, d_t = (pick(by_pixel, table) for table in (MAJOR, S, T))
     rows = [
         0.5 * (d - (value / major)[..., None] * d_major) / major[..., None]
         for d, value in ((d_s, s), (d_t, t))
@@ -248,7 +323,7 @@ def _across_cube_edges(
     t = (2 * row + 1).double() / side - 1
     one = torch.ones_like(s)
     direction = s.new_zeros(*face.shape, 3)
-    for table, value in ((_MAJOR, one), (_S, s), (_T, t)):
+    for table, value in ((MAJOR, one), (S, s), (T, t)):
         axes = face.new_tensor([entry[0] for entry in table])[face]
         signs = face.new_tensor([entry[1] for entry in table])[face]
         direction.scatter_(-1, axes[..., None], (value * signs)[..., None])

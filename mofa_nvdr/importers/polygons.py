@@ -6,11 +6,15 @@ the vertices, so it is returned as a sparse matrix that takes the mean and every
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from scipy import sparse
 
 from mofa_nvdr.scene import normals as mesh
+
+if TYPE_CHECKING:  # an extra, which who only reads a mesh may not have
+    from scipy import sparse
 
 
 def as_polygons(faces: np.ndarray) -> np.ndarray:
@@ -88,6 +92,8 @@ def catmull_clark(
         matrix [V + E + P, V]: new vertices, the old ones first, then one for each edge, then one for each
         polygon; quads [sum of corners, 4] in the polygons' winding.
     """
+    from scipy import sparse
+
     directed, owner = directed_edges(polygons)
     corners = np.where(polygons[:, 3] >= 0, 4, 3)
     num_polygons = len(polygons)
@@ -196,6 +202,8 @@ def subdivide(triangles: np.ndarray, num_vertices: int) -> tuple[sparse.csr_matr
     Returns:
         matrix [V + E, V]; triangles [4 T, 3].
     """
+    from scipy import sparse
+
     directed = triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     ends, edge = np.unique(np.sort(directed, 1), axis=0, return_inverse=True)
     middle = num_vertices + edge.reshape(-1, 3)  # [T, 3]: of edges 01, 12, 20

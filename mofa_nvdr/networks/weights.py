@@ -6,6 +6,7 @@ import logging
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -36,13 +37,22 @@ def load_trunk_weights(trunk: Trunk, path: str | Path) -> None:
         ValueError: the file is missing, unreadable, or its keys or shapes are another network's;
             one line says how many, and names the first of each kind. Of a checkpoint it says to use --init.
     """
-    names = getattr(trunk, "OTHER_NAMES", {})
-    state = {}
-    weights = _read_weights(Path(path))
+    weights = read_weights(path)
     if any(key.startswith("encoder/head.") for key in weights):
         raise ValueError(
             f"{path}: a checkpoint of a run, not the weights of a trunk; --init takes its whole encoder"
         )
+    fill_trunk(trunk, weights, path)
+
+
+def fill_trunk(trunk: Trunk, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Fill a trunk from weights with torchvision's keys, as `load_trunk_weights`.
+
+    Raises:
+        ValueError: keys or shapes are another network's; `path` begins the message.
+    """
+    names = getattr(trunk, "OTHER_NAMES", {})
+    state = {}
     for key, value in weights.items():
         layer, _, kind = key.rpartition(".")
         state[f"{names.get(layer, layer)}.{kind}" if layer else key] = value
@@ -113,13 +123,23 @@ def _kind(value: Tensor) -> str:
     return " ".join([*words, str(value.dtype)]).replace("torch.", "")
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a .safetensors, .pth or .pt file by name; no pickled code is run.
+
+    Args:
+        path: the file.
+        entry: the part of a checkpoint of several networks that is wanted; None: the file is one network's.
+
+    Raises:
+        ValueError: missing, unreadable, without that entry, or with other things in it.
+    """
+    path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file")
     try:
         Budget(path, error=_Refused)
         if path.suffix == ".safetensors":
-            state = load_file(path)
+            state: Any = load_file(path)
         elif path.suffix in (".pth", ".pt"):
             _check_container(path)
             with warnings.catch_warnings():
@@ -136,6 +156,11 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path}: not a file of plain tensors, or damaged ({type(error).__name__})"
         ) from error
+    if entry is not None:
+        if not isinstance(state, dict) or entry not in state:
+            held = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
+            raise ValueError(f"{path}: no entry {entry!r} in this file; it holds {printable(held)}")
+        state = state[entry]
     if not isinstance(state, dict) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
     ):

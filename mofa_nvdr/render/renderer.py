@@ -182,18 +182,18 @@ class FaceRenderer(nn.Module):
         vertices: Tensor,
         triangles: Tensor,
         albedo: Tensor,
-        light: Any,
+        light: Any = None,
         normals: Tensor | None = None,
     ) -> Rendering:
         """Render a batch of meshes of one topology.
 
         Args:
             vertices: [B, V, 3] camera space, mm: x right, y up, looking down -z.
-            triangles: [T, 3] int32.
+            triangles: [T, 3] of any integer type; int32 needs no conversion.
             albedo: [B, V, 3] or [V, 3] reflectance.
             light: what the shader takes. Of ShLambert: [B, 9, 3] SH coefficients of the incoming radiance in
                 camera space, complete (the ambient offset of face codes is added by the caller:
-                lighting.total_light). Of Phong: a PhongLight.
+                lighting.total_light). Of Phong: a PhongLight. Of Unlit: None.
             normals: [B, V, 3] unit normals in camera space; None: area-weighted vertex normals.
 
         Returns:
@@ -204,6 +204,7 @@ class FaceRenderer(nn.Module):
             TypeError: the light is not the shader's, or has another dtype than the vertices.
         """
         _check_shapes(vertices, triangles, albedo, normals)
+        triangles = triangles.int().contiguous()
         values = self.shader.check("FaceRenderer", light, vertices)
         batch, size = vertices.shape[0], self.camera.size
         if normals is None:
@@ -279,10 +280,11 @@ def _check_shapes(
     if vertices.ndim != 3 or vertices.shape[2] != 3:
         raise ValueError(f"FaceRenderer: vertices is {list(vertices.shape)}, expected [B, V, 3]")
     batch, num_vertices, _ = vertices.shape
-    if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype != torch.int32:
+    whole = not (triangles.is_floating_point() or triangles.is_complex())
+    if triangles.ndim != 2 or triangles.shape[1] != 3 or not whole or triangles.dtype == torch.bool:
         raise ValueError(
             f"FaceRenderer: triangles is {list(triangles.shape)} {triangles.dtype}, "
-            "expected [T, 3] torch.int32"
+            "expected [T, 3] of integers"
         )
     if albedo.shape[-2:] != (num_vertices, 3) or albedo.shape[:-2] not in ((), (1,), (batch,)):
         raise ValueError(

@@ -66,16 +66,21 @@ def without_autocast(kind: str) -> contextlib.AbstractContextManager[object]:
 
 
 def in_full_precision(method: _Method) -> _Method:
-    """A method that computes on its first tensor's device without autocast; the tensor may be in a dataclass.
+    """A method or function that computes on its first tensor's device without autocast.
+
+    The tensor may be in a dataclass.
 
     Geometry in millimetres and positions in pixels need more than the three digits of bfloat16.
     """
 
     @functools.wraps(method)
     def call(*args: Any, **more: Any) -> Any:
-        first = [*args[1:2], *more.values()][0]
-        tensor = first if isinstance(first, torch.Tensor) else next(iter(vars(first).values()))
-        with without_autocast(tensor.device.type):
+        given = [*args, *more.values()]
+        held = [part for value in given[1:] for part in getattr(value, "__dict__", {}).values()]
+        tensors = (t for t in [*given, *held] if isinstance(t, torch.Tensor))
+        # What is no tensor is for the method itself to refuse.
+        device = next((t.device.type for t in tensors), "cpu")
+        with without_autocast(device):
             return method(*args, **more)
 
     return cast(_Method, call)

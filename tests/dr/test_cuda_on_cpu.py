@@ -217,3 +217,122 @@ print("all", "well")
         done = run(HIDE + source, tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.strip() == "all well"
+
+    def run(self, source: str, folder: Path, before: str = "dr.install(cuda_to_cpu=True)") -> None:
+        done = run(
+            f"{HIDE}import torch\nfrom mofa_nvdr import dr\n{before}\n{source}\nprint('well')",
+            folder,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.strip() == "well"
+
+    def test_devices_have_an_index_and_compare(self, tmp_path):
+        """Deep3DFaceRecon and 3DDFA-V3 print `"cuda:%d" % vertex.device.index`."""
+        self.run(
+            """
+import copy, io, pickle
+x = torch.zeros(2, device="cuda")
+assert "create ctx on device cuda:%d" % x.device.index == "create ctx on device cuda:0"
+assert getattr(x, "device").index == 0 and x.get_device() == 0 and x.device.type == "cpu"
+for name in ("cuda", "cuda:0", "cuda:1", "cpu"):
+    assert x.device == torch.device(name) and not x.device != torch.device(name)
+assert x.device == torch.device("cuda", 0) == torch.nn.Linear(1, 1).cuda().weight.device
+assert torch.device("meta").type == "meta" and torch.device(x.device) == x.device
+assert isinstance(x.device, torch.device) and not isinstance("cpu", torch.device)
+assert issubclass(torch.device, torch.device) and {x.device: 1}[torch.device("cuda")] == 1
+assert pickle.loads(pickle.dumps(x.device)) == copy.deepcopy(x.device) == x.device
+with torch.device("cuda"):
+    assert torch.zeros(1).device == x.device
+for place in (x.device, str(x.device), "cuda:0", lambda storage, location: storage):
+    file = io.BytesIO()
+    torch.save({"a": x}, file)
+    file.seek(0)
+    assert torch.load(file, map_location=place)["a"].tolist() == [0, 0]
+""",
+            tmp_path,
+        )
+
+    def test_backward_passes_hooks_and_recomputation(self, tmp_path):
+        self.run(
+            """
+from torch.utils.checkpoint import checkpoint
+
+class Double(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a):
+        return 2 * a
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * torch.full((2,), 2.0, device="cuda")
+
+leaf = torch.ones(2, device="cuda", requires_grad=True)
+doubled = Double.apply(leaf)
+doubled.register_hook(lambda g: g * torch.tensor([1.0, 3.0]).cuda())
+doubled.sum().backward()
+assert leaf.grad.tolist() == [2, 6]
+(gradient,) = torch.autograd.grad(Double.apply(leaf).sum(), leaf)
+assert gradient.tolist() == [2, 2]
+
+def block(a):
+    return a * torch.tensor([1.0, 2.0], device="cuda")
+
+for reentrant in (True, False):
+    leaf.grad = None
+    checkpoint(block, leaf, use_reentrant=reentrant).sum().backward()
+    assert leaf.grad.tolist() == [1, 2]
+""",
+            tmp_path,
+        )
+
+    def test_threads(self, tmp_path):
+        self.run(
+            """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+found = []
+
+class Worker(threading.Thread):
+    def run(self):
+        found.append(torch.ones(1).cuda().device.index)
+
+for thread in (Worker(), threading.Thread(target=lambda: found.append(torch.ones(1, device="cuda").sum()))):
+    thread.start()
+    thread.join()
+with ThreadPoolExecutor(1) as pool:
+    found.append(pool.submit(torch.zeros, 1, device="cuda").result().item())
+assert found == [0, 1, 0]
+""",
+            tmp_path,
+        )
+
+    def test_generators_streams_and_names(self, tmp_path):
+        self.run(
+            """
+for generator in (torch.Generator(device="cuda"), torch.Generator("cuda:0"), torch.Generator()):
+    assert isinstance(generator, torch.Generator) and generator.device.type == "cpu"
+    a, b = (torch.rand(2, generator=generator.manual_seed(3), device="cuda") for _ in range(2))
+    assert torch.equal(a, b)
+stream, event = torch.cuda.Stream(), torch.cuda.Event()
+with torch.cuda.stream(stream) as inside:
+    stream.wait_stream(torch.cuda.current_stream())
+    stream.wait_event(stream.record_event(event))
+    assert inside.query() and stream.record_event().query()
+    torch.zeros(1, device="cuda").record_stream(stream)
+stream.synchronize()
+event.wait()
+torch.cuda.set_stream(torch.cuda.default_stream())
+assert torch.cuda.get_device_name(0).startswith("CPU (")
+found = torch.cuda.get_device_properties("cuda")
+assert found.name == torch.cuda.get_device_name() and found.total_memory > 0
+free, total = torch.cuda.mem_get_info()
+assert 0 < free <= total == found.total_memory
+assert torch.cuda.get_device_capability() == (found.major, found.minor) == (0, 0)
+torch.cuda.init()
+torch.cuda.nvtx.range_push("a"), torch.cuda.nvtx.range_pop(), torch.cuda.nvtx.mark("a")
+with torch.cuda.nvtx.range("a"), torch.cuda.device_of(torch.zeros(1)):
+    pass
+""",
+            tmp_path,
+        )

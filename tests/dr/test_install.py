@@ -102,3 +102,18 @@ class TestInstall:
         done = self.run(program)
         assert "RuntimeError: rasterize: the tensors are on CUDA" in done.stderr
         assert "mofa_nvdr.dr.install put this package in its place" in done.stderr
+
+    def test_how_programs_look_for_it(self):
+        program = f"""{HIDE}
+from mofa_nvdr import dr
+dr.install()
+import importlib.util, sys
+for name in ("nvdiffrast", "nvdiffrast.torch", "nvdiffrast.torch.ops"):
+    assert importlib.util.find_spec(name) is not None, name
+import nvdiffrast.torch.ops
+from nvdiffrast.torch.ops import rasterize, RasterizeCudaContext
+assert rasterize is dr.rasterize and nvdiffrast.torch.ops.texture is dr.texture
+assert nvdiffrast.__spec__.name == "nvdiffrast"
+"""
+        done = self.run(program)
+        assert done.returncode == 0, done.stderr

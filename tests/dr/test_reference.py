@@ -101,3 +101,50 @@ class TestAntialias:
             grads.append(leaf.grad)
         assert torch.equal(*outs) and grads[0].abs().max() > 0
         torch.testing.assert_close(grads[1], 4 * grads[0])
+
+
+class TestDepthPeeler:
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_the_layers_of_the_kernels(self, seed):
+        pos, tri = random_scene(seed)
+        with (
+            dr.DepthPeeler(dr.RasterizeContext(), pos, tri, (24, 32)) as kernels,
+            reference.DepthPeeler(None, pos, tri, (24, 32)) as plain,
+        ):
+            covered = []
+            for _ in range(12):
+                (rast, rast_db), (wanted, wanted_db) = (
+                    peeler.rasterize_next_layer() for peeler in (kernels, plain)
+                )
+                assert torch.equal(rast[..., 3], wanted[..., 3])
+                assert torch.allclose(rast, wanted, atol=1e-5)
+                assert torch.allclose(rast_db, wanted_db, rtol=1e-3, atol=1e-4)
+                covered.append(int((rast[..., 3] > 0).sum()))
+        assert covered[0] > covered[2] > 0 and covered[-1] == 0
+
+    def test_float64_has_gradients_in_every_layer(self):
+        pos = torch.tensor(
+            [[*RIGHT_TRIANGLE, *[(x, y, z + 0.3, w) for x, y, z, w in RIGHT_TRIANGLE]]]
+        )
+        pos = pos.double().requires_grad_()
+        with reference.DepthPeeler(None, pos, triangles_of((0, 1, 2), (3, 4, 5)), (4, 4)) as peeler:
+            for first in (0, 3):
+                rast, _ = peeler.rasterize_next_layer()
+                assert (rast[..., 3].max(), rast.dtype) == (first // 3 + 1, torch.float64)
+                (gradient,) = torch.autograd.grad(rast[..., 0].sum(), pos)
+                assert (
+                    gradient[0, first : first + 3].any()
+                    and not gradient[0, 3 - first : 6 - first].any()
+                )
+
+    def test_refusals(self):
+        pos, tri = random_scene(0)
+        peeler = reference.DepthPeeler(None, pos, tri, (4, 4))
+        with pytest.raises(RuntimeError, match="works in its with block only"):
+            peeler.rasterize_next_layer()
+        with peeler:
+            pass
+        with pytest.raises(RuntimeError, match="DepthPeeler: used before"):
+            peeler.__enter__()
+        with pytest.raises(RuntimeError, match="DepthPeeler: pos is"):
+            reference.DepthPeeler(None, pos[..., :3], tri, (4, 4))

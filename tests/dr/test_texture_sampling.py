@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from mofa_nvdr.dr.texture_sampling import (
     TextureMip,
     _Gather,
-    build_mips,
+    build_levels_ref,
     cube_coordinates,
     level_of_detail,
+    level_sizes,
     sample_linear,
     sample_nearest,
+    tie,
 )
 
 # Row 0 is the bottom row: texel (column, row) holds 10 row + column.
@@ -39,37 +41,51 @@ class TestGather:
         assert table.grad.item() == 1 + 2.0**-12
 
 
-class TestBuildMips:
+class TestLevels:
     def test_box_averages_down_to_one_texel(self):
-        levels = build_mips(RAMP, None)
+        levels = build_levels_ref(RAMP, level_sizes(RAMP.shape, None))
         assert [level.flatten().tolist() for level in levels] == [[5.5, 7.5], [6.5]]
         assert [list(level.shape) for level in levels] == [[1, 1, 2, 1], [1, 1, 1, 1]]
 
     def test_as_many_as_asked_for(self):
-        assert build_mips(RAMP, 0) == [] and len(build_mips(RAMP, 1)) == 1
-        assert len(build_mips(RAMP, 9)) == 2
+        assert level_sizes(RAMP.shape, 0) == [] and level_sizes(RAMP.shape, 1) == [(1, 2)]
+        assert level_sizes(RAMP.shape, 9) == [(1, 2), (1, 1)]
 
     def test_odd_sides(self):
         with pytest.raises(
             RuntimeError, match="texture: level 1 is 1 x 3, and an odd side can't be"
         ):
-            build_mips(torch.zeros(1, 2, 6, 1), None)
+            level_sizes(torch.Size([1, 2, 6, 1]), None)
+
+
+def kept(tex=RAMP):
+    return TextureMip(tex, build_levels_ref(tex, level_sizes(tex.shape, None)))
 
 
 class TestTextureMip:
-    def test_gradients_reach_the_texture(self):
+    @pytest.mark.parametrize(("level", "share"), [(0, 1 / 4), (1, 1 / 8)])
+    def test_gradients_reach_the_texture(self, level, share):
         """A texel's share of a level that averages 2 x 2, 2 x 4 texels: a quarter, an eighth."""
-        mip = TextureMip(RAMP, None)
-        for level, share in zip((0, 1), (1 / 4, 1 / 8)):
-            tex = RAMP.clone().requires_grad_()
-            mip.levels_for(tex)[level].sum().backward()
-            assert torch.equal(tex.grad, torch.full_like(RAMP, share))
+        tex = RAMP.clone().requires_grad_()
+        tie(tex, kept().levels_of(tex))[level].sum().backward()
+        assert torch.equal(tex.grad, torch.full_like(RAMP, share))
+        assert tie(tex, []) == []
+
+    def test_gradients_of_two_levels(self):
+        tex = RAMP.clone().requires_grad_()
+        levels = tie(tex, kept().levels_of(tex))
+        (levels[0].sum() + levels[1].sum()).backward()
+        assert torch.equal(tex.grad, torch.full_like(RAMP, 3 / 8))
 
     def test_another_texture(self):
         with pytest.raises(
             RuntimeError, match=r"for a texture \[1, 2, 4, 1\], but tex is \[1, 4, 2"
         ):
-            TextureMip(RAMP, None).levels_for(RAMP.reshape(1, 4, 2, 1))
+            kept().levels_of(RAMP.reshape(1, 4, 2, 1))
+        with pytest.raises(
+            RuntimeError, match="texture of torch.float32, but tex is torch.float64"
+        ):
+            kept().levels_of(RAMP.double())
 
 
 class TestLevelOfDetail:

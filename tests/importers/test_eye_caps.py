@@ -93,7 +93,9 @@ class TestEyeballs:
     def test_by_material(self):
         polygons = np.array([[0, 1, 2, -1], [3, 4, 5, 6], [7, 8, 9, -1]])
         names = ["M_Face", "M_ScleraLeft", "M_Teeth"]
-        mesh = ObjMesh(np.zeros((10, 3)), polygons, None, np.arange(3), names)
+        mesh = ObjMesh(
+            np.zeros((10, 3)), polygons, None, np.arange(3), names, np.zeros((0, 2)), polygons
+        )
         assert eyeballs(mesh, ("M_Sclera",)).tolist() == [3, 4, 5, 6]
         assert eyeballs(mesh, ("M_Hair",)).tolist() == []
 

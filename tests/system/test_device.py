@@ -95,6 +95,12 @@ class TestAutocast:
                 pass
         assert _Doubler.product.__name__ == "product"
 
+    def test_what_is_no_tensor_reaches_the_method(self):
+        with pytest.raises(AttributeError, match="'str' object has no attribute 'real'"):
+            _Doubler().product("a", 1)
+        with pytest.raises(TypeError, match="missing 2 required positional arguments"):
+            _Doubler().product()
+
     def test_nothing_is_switched_where_it_is_off(self, monkeypatch):
         """Exporters trace the encoder, and cannot trace the switch."""
 

@@ -23,6 +23,8 @@ class ObjMesh:
         vertices: [V, 3]. polygons: [P, 4], triangles with a last -1.
         uv: [V, 2], of a vertex on a seam the first one; None where the file has none.
         material: [P] index into material_names; -1 before the first usemtl.
+        uv_points, uv_polygons: texture coordinates as the file has them, [N, 2], and which of them each
+            corner of `polygons` has, [P, 4]; -1 where it has none.
     """
 
     vertices: np.ndarray
@@ -30,6 +32,8 @@ class ObjMesh:
     uv: np.ndarray | None
     material: np.ndarray
     material_names: list[str]
+    uv_points: np.ndarray
+    uv_polygons: np.ndarray
 
 
 def read_vertices(path: Path) -> np.ndarray:
@@ -84,7 +88,7 @@ def read_obj(path: Path) -> ObjMesh:
     check_indices(path, "a polygon", polygons[:, 3][polygons[:, 3] != -1], len(vertices))
     return ObjMesh(
         vertices, as_polygons(polygons), _vertex_uv(path, polygons, corners_uv, points, vertices),
-        np.array(material), list(names),
+        np.array(material), list(names), points, corners_uv,
     )  # fmt: skip
 
 

@@ -29,7 +29,10 @@ class TestReadObj:
     def test_on_a_seam_the_first_polygon_has_the_word(self, tmp_path):
         lines = ["vt 0 0", "vt 1 1", "f 1/1 2/1 3/1", "f 3/2 4/2 1/2"]
         (tmp_path / "a.obj").write_text(VERTICES + "\n".join(lines))
-        assert read_obj(tmp_path / "a.obj").uv.tolist() == [[0, 0], [0, 0], [0, 0], [1, 1]]
+        mesh = read_obj(tmp_path / "a.obj")
+        assert mesh.uv.tolist() == [[0, 0], [0, 0], [0, 0], [1, 1]]
+        assert mesh.uv_points.tolist() == [[0, 0], [1, 1]]  # and every corner has its own
+        assert mesh.uv_polygons.tolist() == [[0, 0, 0, -1], [1, 1, 1, -1]]
 
     def test_without_coordinates(self, tmp_path):
         (tmp_path / "a.obj").write_text(VERTICES + "f 1 2 3\n")

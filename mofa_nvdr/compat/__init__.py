@@ -1,0 +1,1 @@
+"""Drop-ins for the renderers that people already call: docs/replace_your_renderer.md."""
