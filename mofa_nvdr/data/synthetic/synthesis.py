@@ -46,6 +46,7 @@ from mofa_nvdr.system.files import (
 )
 from mofa_nvdr.system.locks import locked
 from mofa_nvdr.system.notes import plain_warnings
+from mofa_nvdr.system.workers import end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -198,6 +199,7 @@ _renderer: Renderer | None = None  # of a worker's process
 
 def _start(folder: str, o: SynthesisOptions) -> None:
     global _renderer
+    end_with_parent()
     torch.set_num_threads(1)
     with plain_warnings():
         _renderer = Renderer(folder, o)
