@@ -44,6 +44,7 @@ from mofa_nvdr.system.files import (
     check_out,
     make_folders,
     named_errors,
+    write_bytes,
 )
 from mofa_nvdr.system.locks import locked
 from mofa_nvdr.system.memory import MemoryBudget
@@ -219,7 +220,7 @@ def _write_crops(
                 files = _free_names(source.name, len(pictures), taken)
                 for face, file, picture in zip(record["faces"], files, pictures):
                     face["file"] = file
-                    (folder / file).write_bytes(picture)
+                    write_bytes(folder / file, picture)
                 done[source.place] = record
                 log.write(json.dumps(record) + "\n")
                 log.flush()
