@@ -33,11 +33,16 @@ class _Notes(logging.Handler):
 
 
 def show_notes() -> None:
-    """Print what the package logs, from notes on."""
+    """Print what the package logs, from notes on; and not what Pillow logs of damaged pictures.
+
+    It raises an error as well, of which our line is made.
+    """
     logger = logging.getLogger("mofa_nvdr")
     if not any(isinstance(handler, _Notes) for handler in logger.handlers):
         logger.addHandler(_Notes())
         logger.setLevel(logging.INFO)
+        # Without any handler logging prints the bare message itself.
+        logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager
