@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from mofa_nvdr.apply.provenance import check_free, origin_of
+from mofa_nvdr.apply.provenance import origin_of
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
@@ -24,6 +24,7 @@ from mofa_nvdr.scene.light_sources import light_presets
 from mofa_nvdr.scene.lighting import ambient_light, directional_light
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.system.files import write_files
+from mofa_nvdr.system.origins import check_free
 
 SHEETS = ("people", "shape", "expression", "albedo", "named_expressions", "tones", "mean")
 STEPS = (-2.0, 0.0, 2.0)

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import inspect
+import json
 import logging
 import sys
 import warnings
@@ -25,8 +26,10 @@ from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.networks.onnx_encoder import FILE, INPUT, OUTPUTS, OnnxEncoder, dump_facts, require
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.checkpoint import CheckpointError
+from mofa_nvdr.runs.config import RESUME_MAY_CHANGE
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import write_files
+from mofa_nvdr.system.origins import KEY, check_free, origin
 
 OPSET = 18  # the first with an antialiased Resize
 # A part may differ from torch's by ABSOLUTE (standard deviations, radians, mm, SH coefficients) plus
@@ -51,6 +54,7 @@ def export_encoder(
     out: str | Path = "",
     face_model: str = "",
     photographs: Sequence[str | Path] = (),
+    overwrite: bool = False,
 ) -> Path:
     """Write a checkpoint's encoder as one .onnx file, checked against torch; returns its path.
 
@@ -63,9 +67,11 @@ def export_encoder(
         face_model: the face model that the run was trained with; empty: found by the run.
         photographs: image files or folders to compare on; empty: those that the run was trained on,
             if they are still there.
+        overwrite: replace a file that is there, whatever it came of; else only an encoder of the same run.
 
     Raises:
-        ValueError: a mistake in the checkpoint, the photographs or `out`.
+        ValueError: a mistake in the checkpoint, the photographs or `out`, or a file there that came of
+            something else.
         RuntimeError: a package is missing, or the exported encoder disagrees with torch.
     """
     require("onnx", "onnxscript", "onnxruntime")
@@ -78,6 +84,8 @@ def export_encoder(
     encoder, decoder, metadata = trained.encoder, trained.decoder, trained.metadata
     assert isinstance(encoder, Encoder)
     target = _target(out or trained.path.parent / FILE)
+    came_of = _origin(metadata, trained.face_model.hash)
+    check_free(target, [target], came_of, overwrite)
     size = decoder.camera.size[0]
     sets = _check_sets(decoder, photographs or _training_photographs(metadata), size)
 
@@ -89,6 +97,7 @@ def export_encoder(
     )
     facts = {
         "mofa_nvdr": __version__,
+        KEY: came_of,
         **spec.to_json(),
         "checkpoint": trained.path.name,
         "step": metadata["step"],
@@ -249,6 +258,18 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def _origin(metadata: Mapping[str, Any], face_model: str) -> str:
+    """Of a run: its options, without those that may change when it goes on, and its face model."""
+    kept = metadata.get("options", metadata.get("config"))  # "config": from before the groups
+    named: dict[str, Any] = {}
+    for key, value in kept.items() if isinstance(kept, dict) else ():
+        named |= (
+            {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+        )
+    named = {key: value for key, value in named.items() if key not in RESUME_MAY_CHANGE}
+    return origin("export-encoder", face_model, json.dumps(named, sort_keys=True))
 
 
 def _target(out: str | Path) -> Path:

@@ -14,14 +14,15 @@ from tqdm import tqdm
 
 from mofa_nvdr.apply.certainty import face_certainty
 from mofa_nvdr.apply.parameters import FaceParameters, load_parameters
-from mofa_nvdr.apply.provenance import is_free, origin_of
-from mofa_nvdr.apply.sources import Source, content_hash, name_sources
+from mofa_nvdr.apply.provenance import origin_of
+from mofa_nvdr.apply.sources import Source, name_sources
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS
 from mofa_nvdr.data.images import ImageError, central_square, read_square
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.render.pictures import panels, write_png
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import check_out
+from mofa_nvdr.system.origins import content_hash, is_free
 
 _PANEL = "_panel.png"
 _WAY_OUT = "give another --out, or --overwrite"

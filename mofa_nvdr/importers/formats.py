@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mofa_nvdr.importers.foreign import ImportOptions, ModelFileError
-from mofa_nvdr.system.budget import words_of
+from mofa_nvdr.system.budget import MOST_BYTES, words_of
+from mofa_nvdr.system.origins import KEY, check_free, content_hash, origin
 
 if TYPE_CHECKING:
     from mofa_nvdr.face.model import FaceModel
@@ -123,6 +126,18 @@ def _call(key: str, what: str, *args: Any) -> Any:
     return function(*args)
 
 
+def _origin(name: str, path: Path) -> str:
+    """Of a file its bytes, of a folder the names and sizes of its files: it may hold a gigabyte."""
+    facts = [f"model import {ALIASES.get(name, name)}"]
+    with contextlib.suppress(OSError):  # import_model says what is wrong with it
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.is_file())
+            facts += [f"{os.fsencode(file.name).hex()} {file.stat().st_size}" for file in files]
+        elif path.is_file() and path.stat().st_size <= MOST_BYTES:
+            facts.append(content_hash(path))
+    return origin(*facts)
+
+
 def _check_options(key: str, options: ImportOptions) -> None:
     for field in ("shape_modes", "expression_modes", "albedo_modes"):
         least = 0 if field == "expression_modes" else 1
@@ -143,13 +158,25 @@ def _check_options(key: str, options: ImportOptions) -> None:
 
 
 def import_file(
-    name: str, path: str | Path, out: str | Path, options: ImportOptions | None = None
+    name: str,
+    path: str | Path,
+    out: str | Path,
+    options: ImportOptions | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Read a foreign face model and write it as .safetensors; prints what it is and its licence.
 
+    Args:
+        name: a key of FORMATS or ALIASES.
+        path: the file or folder.
+        out: .safetensors file; its folder must exist.
+        options: what to keep.
+        overwrite: replace a file that is there, whatever it came of; else only what was imported from the
+            same file or folder (system/origins.py).
+
     Raises:
-        ValueError: as `import_model`; or `out` has another ending or its folder cannot be written. Nothing is
-            written then.
+        ValueError: as `import_model`; or `out` has another ending, its folder cannot be written, or a file of
+            that name came of something else. Nothing is written then.
         RuntimeError: a reader's library is not installed.
     """
     out = Path(out)
@@ -157,7 +184,10 @@ def import_file(
         raise ValueError(f"--out {out}: expected a .safetensors file")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: no such folder {out.parent}")
+    came_of = _origin(name, Path(path))
+    check_free(out, [out], came_of, overwrite)
     model, notes = import_model(name, path, options)
+    model.metadata[KEY] = came_of
     try:
         model.save(out)
     except OSError as error:

@@ -15,8 +15,8 @@ from mofa_nvdr.apply.reconstruction import (
     image_paths,
     reconstruct_files,
 )
-from mofa_nvdr.apply.sources import content_hash
 from mofa_nvdr.data.listing import Inventory
+from mofa_nvdr.system.origins import content_hash
 from tests.helpers.photos_to_reconstruct import smooth_picture
 
 pytestmark = pytest.mark.usefixtures("certain")
