@@ -121,3 +121,14 @@ class TestDisk:
             (tmp_path / "run" / f"{name}.tmp").write_bytes(b"half")
         run = train(small)
         assert not list(run.glob("*.tmp"))
+
+    def test_a_checkpoint_that_a_killed_process_would_have_deleted_goes(self, small):
+        """It was killed between the last checkpoint and the deletion of what that one made too old."""
+        run = train(small)
+        newest = list_checkpoints(run)
+        (run / "checkpoint-00000004.safetensors").write_bytes(newest[0].read_bytes())
+        train(small)
+        assert list_checkpoints(run) == newest
+        assert [path.name for path in newest] == [
+            "checkpoint-00000006.safetensors", "checkpoint-00000008.safetensors",
+        ]  # fmt: skip
