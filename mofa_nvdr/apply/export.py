@@ -25,6 +25,7 @@ from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.sh_lambert import sh_lambert
 from mofa_nvdr.system.files import write_files
+from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import check_free
 
 # ending -> (units, colours) that it can hold, the default first.
@@ -147,7 +148,7 @@ def export_file(
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     colour = {"texture": "texture", "vertex": "vertex colours", "none": "no colours"}[options.color]
     shade = "lit" if options.lit else "unlit albedo"
-    print(
+    say(
         f"{subject}: {out} ({sum(map(len, contents.values())) / 1e6:.1f} MB), "
         f"{_WORDS[options.units]}, {'camera' if options.posed else 'model'} space, {colour}"
         + (f" ({shade})" if options.color != "none" else "")

@@ -24,6 +24,7 @@ from mofa_nvdr.scene.light_sources import light_presets
 from mofa_nvdr.scene.lighting import ambient_light, directional_light
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.system.files import write_files
+from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import check_free
 
 SHEETS = ("people", "shape", "expression", "albedo", "named_expressions", "tones", "mean")
@@ -256,7 +257,7 @@ def show_model(
         folder.mkdir(parents=True, exist_ok=True)
         for name in sheets:
             if not counts[name]:
-                print(f"{name}: left out, {model.name} has nothing to show there")
+                say(f"{name}: left out, {model.name} has nothing to show there")
                 continue
             path = folder / f"{name}.png"
             picture = _draw(model, name, size, modes, seed, bar.update)
@@ -266,7 +267,7 @@ def show_model(
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     finally:
         bar.close()
-    print(f"{len(written)} sheets of {model.name}: {folder}")
+    say(f"{len(written)} sheets of {model.name}: {folder}")
     return written
 
 

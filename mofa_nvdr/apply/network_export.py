@@ -11,6 +11,7 @@ from mofa_nvdr.networks.graph import GraphNetwork, read_facts
 from mofa_nvdr.networks.on_request import Member, find_set, load_set, network_path
 from mofa_nvdr.networks.onnx_encoder import INPUT, require
 from mofa_nvdr.system.files import check_out, make_folders, write_files
+from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import KEY, check_free, origin
 
 FORMAT = "mofa-nvdr exported network 1"
@@ -57,7 +58,8 @@ def export_networks(name: str, out: str, overwrite: bool = False) -> list[Path]:
             f"largest difference from torch {difference:.1e}"
         )
     write_files(contents)
-    print("\n".join(lines))
+    for line in lines:
+        say(line)
     return list(contents)
 
 

@@ -29,6 +29,7 @@ from mofa_nvdr.runs.checkpoint import CheckpointError
 from mofa_nvdr.runs.config import RESUME_MAY_CHANGE
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import write_files
+from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import KEY, check_free, origin
 
 OPSET = 18  # the first with an antialiased Resize
@@ -113,11 +114,11 @@ def export_encoder(
         write_files({target: data})
     except OSError as error:
         raise _unwritable(target, error) from None
-    print(f"{target}: {spec.trunk} of {trained.path.name}, opset {OPSET}, {len(data) / 1e6:.1f} MB")
+    say(f"{target}: {spec.trunk} of {trained.path.name}, opset {OPSET}, {len(data) / 1e6:.1f} MB")
     figures = ", ".join(f"{part} {difference:.1e}" for part, difference in worst.items())
     names = ", ".join(f"{len(images)} {name}" for name, images in sets.items())
     names = names.replace(" 1 photographs", " 1 photograph")
-    print(f"checked against torch on {names}: largest difference: {figures}")
+    say(f"checked against torch on {names}: largest difference: {figures}")
     return target
 
 
@@ -307,7 +308,7 @@ def _check_sets(
             except ImageError as error:
                 reasons.append(str(error))
         for reason in reasons if crops else ():
-            print(f"skipped: {reason}", file=sys.stderr)
+            say(f"skipped: {reason}", sys.stderr)
         if not crops:
             raise ValueError(f"export-encoder: no readable picture: {reasons[0]}")
         sets["photographs"] = torch.stack(crops).permute(0, 3, 1, 2).float() / 255

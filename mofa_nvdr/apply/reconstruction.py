@@ -22,6 +22,7 @@ from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.render.pictures import panels, write_png
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import check_out
+from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import content_hash, is_free
 
 _PANEL = "_panel.png"
@@ -114,10 +115,10 @@ def reconstruct_files(
         more = f"; and {len(left_out) - 1} more" if len(left_out) > 1 else ""
         raise NothingReconstructedError(f"reconstruct: nothing reconstructed: {left_out[0]}{more}")
     for reason in left_out:
-        print(f"skipped: {reason}", file=sys.stderr)
+        say(f"skipped: {reason}", sys.stderr)
     if str(inventory):
-        print(f"note: {inventory}", file=sys.stderr)
-    print(f"{len(written)} reconstructed, {len(left_out)} skipped: {folder}")
+        say(f"note: {inventory}", sys.stderr)
+    say(f"{len(written)} reconstructed, {len(left_out)} skipped: {folder}")
     return written
 
 
@@ -157,10 +158,10 @@ def _reconstruct_file(
     if not overwrite and not is_free(panel_file, origin):
         raise ImageError(f"{path}: {panel_file} is there, and no result of it; {_WAY_OUT}")
     if certainty < DOUBTFUL:
-        print(
+        say(
             f"WARNING: {path}: this hardly looks like a face crop (certainty {certainty:.2f}); "
             "look at its panel",
-            file=sys.stderr,
+            sys.stderr,
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     parameters.save(target)

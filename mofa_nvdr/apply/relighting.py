@@ -25,6 +25,7 @@ from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.system.device import resolve_device
 from mofa_nvdr.system.files import replacing
 from mofa_nvdr.system.marks import mark
+from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import check_free
 
 _BACKGROUND = 0.13
@@ -115,7 +116,7 @@ def relight_files(
         _write(out, np.concatenate(strips, axis=2), origin)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
-    print(f"{len(faces)} {'face' if len(faces) == 1 else 'faces'} under {light}: {out}")
+    say(f"{len(faces)} {'face' if len(faces) == 1 else 'faces'} under {light}: {out}")
     return out
 
 

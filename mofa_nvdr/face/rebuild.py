@@ -11,6 +11,7 @@ import numpy as np
 from mofa_nvdr.face import recipe
 from mofa_nvdr.face.model import FaceModel, model_of_recipe
 from mofa_nvdr.system.files import working_folder
+from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import KEY, check_free, origin
 
 SUFFIXES = (".safetensors", ".npz")
@@ -72,9 +73,9 @@ def build_model(out: str | Path, overwrite: bool = False) -> FaceModel:
                 model.save(out)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
-    print(f"{model.name} {model.hash}: {out} ({size / 1e6:.2f} MB as a compact file)")
+    say(f"{model.name} {model.hash}: {out} ({size / 1e6:.2f} MB as a compact file)")
     for line in differences(rounded, shipped):
-        print(line)
+        say(line)
     return model
 
 

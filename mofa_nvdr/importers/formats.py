@@ -14,6 +14,7 @@ import numpy as np
 
 from mofa_nvdr.importers.foreign import ImportOptions, ModelFileError
 from mofa_nvdr.system.budget import MOST_BYTES, words_of
+from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import KEY, check_free, content_hash, origin
 
 if TYPE_CHECKING:
@@ -193,13 +194,13 @@ def import_file(
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     sizes = model.layout
-    print(
+    say(
         f"{out}: {model.name}, {model.num_vertices} vertices, {len(model.triangles)} triangles, "
         f"{sizes.num_shape} shape, {sizes.num_expression} expression and {sizes.num_albedo} albedo "
         f"modes, {len(model.named_expressions)} named expressions"
     )
     for note in notes:
-        print(f"  {note}")
-    print(f"  licence: {model.metadata['licence']}")
-    print(f"  source: {model.metadata['source']}")
+        say(f"  {note}")
+    say(f"  licence: {model.metadata['licence']}")
+    say(f"  source: {model.metadata['source']}")
     return out

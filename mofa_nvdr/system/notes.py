@@ -12,7 +12,9 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from tqdm import tqdm
 
 from mofa_nvdr.system.budget import printable
 
@@ -24,12 +26,26 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
+def say(text: str, file: TextIO | None = None) -> None:
+    r"""Print a line for the person who runs a command, above a progress bar if there is one.
+
+    Args:
+        text: what names of files and texts of files in it would do to a terminal is shown: \x1b, \n.
+        file: None: stdout.
+    """
+    line = printable(text)
+    if sys.stderr.isatty():
+        tqdm.write(line, file=file)
+    else:
+        print(line, file=file, flush=True)
+
+
 class _Notes(logging.Handler):
     """The package's notes as lines on whatever stderr is at the moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = "note" if record.levelno <= logging.INFO else record.levelname.lower()
-        print(f"{kind}: {one_line(record.getMessage())}", file=sys.stderr)
+        say(f"{kind}: {one_line(record.getMessage())}", sys.stderr)
 
 
 def show_notes() -> None:
@@ -61,7 +77,7 @@ def plain_warnings() -> Iterator[None]:
             return
         rank = int(os.environ.get("RANK", "0"))  # of torchrun
         process = f"process {rank}: " if rank else ""
-        print(f"warning: {process}{one_line(str(message))}", file=sys.stderr)
+        say(f"warning: {process}{one_line(str(message))}", sys.stderr)
 
     warnings.showwarning = show
     try:

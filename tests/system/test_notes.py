@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mofa_nvdr.data import Photographs, val_batches
-from mofa_nvdr.system.notes import one_line, plain_warnings, show_notes
+from mofa_nvdr.system.notes import one_line, plain_warnings, say, show_notes
 
 
 class TestPlainWarnings:
@@ -70,6 +70,19 @@ class TestShowNotes:
             done = subprocess.run(command, capture_output=True, text=True)
             assert "UnidentifiedImageError" in done.stderr
             assert ("More samples per pixel" in done.stderr) == said
+
+
+class TestSay:
+    def test_control_characters(self, capsys):
+        say("  skipped: a\x1b[2J\nb.jpg")
+        say("\x07", sys.stderr)
+        said = capsys.readouterr()
+        assert said.out == "  skipped: a\\x1b[2J\\nb.jpg\n" and said.err == "\\x07\n"
+
+    def test_above_a_bar(self, capsys, monkeypatch):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+        say("a\x1bb")
+        assert capsys.readouterr().out == "a\\x1bb\n"
 
 
 class TestOneLine:

@@ -45,7 +45,7 @@ from mofa_nvdr.system.files import (
     write_text,
 )
 from mofa_nvdr.system.locks import locked
-from mofa_nvdr.system.notes import plain_warnings
+from mofa_nvdr.system.notes import plain_warnings, say
 from mofa_nvdr.system.workers import end_with_parent
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,6 @@ def _synthesize(
     chunks = range(-(-count // CHUNK))
     todo = [(chunk, min(CHUNK, count - chunk * CHUNK)) for chunk in chunks]
     todo = [(chunk, faces) for chunk, faces in todo if _num_done(folder, chunk) < faces]
-    say = tqdm.write if sys.stderr.isatty() else lambda text: print(text, flush=True)
     total = sum(faces for _, faces in todo)
     with ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=total, unit="face", disable=not sys.stderr.isatty()))
