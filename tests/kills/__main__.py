@@ -32,7 +32,7 @@ from tests.kills.commands import Command, commands, lay_out_photographs, render_
 from tests.kills.moments import MOMENTS, Watch
 
 _MOST_KILLS = 8  # of one output; then it may finish, and is compared
-_GONE = 20.0  # s, in which the workers of a killed process must end
+_GONE = 120.0  # s, in which the workers of a killed process must end: those that still import, too
 FAULTS = ("failed", "lost", "left", "different")
 
 
