@@ -1,12 +1,7 @@
-"""Nothing is lost: kills at any moment, full disks, read-only folders, half-written checkpoints."""
+"""Nothing is lost: full disks, read-only folders, half-written checkpoints. Kills: tests/kills/."""
 
 import errno
-import json
-import os
 import resource
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,10 +11,7 @@ from mofa_nvdr.runs.checkpoint import list_checkpoints
 from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
-from tests.helpers.killed_runs import KINDS
 from tests.helpers.training import curve, same_state
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def _arguments(config) -> list[str]:
@@ -33,28 +25,6 @@ def _arguments(config) -> list[str]:
         "--out",
         config.run.out,
     ]
-
-
-class TestKills:
-    def test_twenty_kills_at_random_change_no_bit(self, cap, tmp_path):
-        """11 s of CPU time, imports included."""
-        command = [sys.executable, "-m", "tests.helpers.killed_runs", cap, str(tmp_path), "20"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        report = json.loads((tmp_path / "kills.json").read_text())
-        assert len(report["kills"]) == 20
-        # By the clock, and at moments that would hurt: in a checkpoint, before a rename, in a log line.
-        assert {"time", *KINDS} == set(report["kills"])
-        whole = tmp_path / "whole"
-        assert [line["step"] for line in curve(whole) if "loss" in line] == list(range(1, 13))
-        for number in range(report["runs"]):
-            run = tmp_path / f"run{number}"
-            assert curve(run) == curve(whole)
-            for name in ("checkpoint-00000010", "checkpoint-00000012", "best"):
-                assert same_state(run / f"{name}.safetensors", whole / f"{name}.safetensors")
-            assert not list(run.glob("*.tmp"))
-            assert {p.name for p in run.glob("sheet-*")} == {p.name for p in whole.glob("sheet-*")}
 
 
 class TestDisk:
@@ -151,3 +121,14 @@ class TestDisk:
             (tmp_path / "run" / f"{name}.tmp").write_bytes(b"half")
         run = train(small)
         assert not list(run.glob("*.tmp"))
+
+    def test_a_checkpoint_that_a_killed_process_would_have_deleted_goes(self, small):
+        """It was killed between the last checkpoint and the deletion of what that one made too old."""
+        run = train(small)
+        newest = list_checkpoints(run)
+        (run / "checkpoint-00000004.safetensors").write_bytes(newest[0].read_bytes())
+        train(small)
+        assert list_checkpoints(run) == newest
+        assert [path.name for path in newest] == [
+            "checkpoint-00000006.safetensors", "checkpoint-00000008.safetensors",
+        ]  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor
 from mofa_nvdr import __version__
 from mofa_nvdr.apply.mesh_files import Mesh, glb_bytes, mtl_bytes, obj_bytes, ply_bytes
 from mofa_nvdr.apply.parameters import load_face
-from mofa_nvdr.apply.provenance import check_free, origin_of
+from mofa_nvdr.apply.provenance import origin_of
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry
@@ -25,6 +25,8 @@ from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.sh_lambert import sh_lambert
 from mofa_nvdr.system.files import write_files
+from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.origins import check_free
 
 # ending -> (units, colours) that it can hold, the default first.
 MESH_FORMATS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -146,7 +148,7 @@ def export_file(
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     colour = {"texture": "texture", "vertex": "vertex colours", "none": "no colours"}[options.color]
     shade = "lit" if options.lit else "unlit albedo"
-    print(
+    say(
         f"{subject}: {out} ({sum(map(len, contents.values())) / 1e6:.1f} MB), "
         f"{_WORDS[options.units]}, {'camera' if options.posed else 'model'} space, {colour}"
         + (f" ({shade})" if options.color != "none" else "")

@@ -37,6 +37,7 @@ from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.render.pictures import panels
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import check_out
+from mofa_nvdr.system.notes import say
 
 _SIZE = 240  # px of the crops that results are of, as the paper's
 _LONGEST = 1280  # px of the copy in which faces are sought
@@ -176,9 +177,7 @@ class _FileFitter:
         if not faces:
             raise ImageError(f"{source.path}: no face found")
         if len(faces) > 1:
-            print(
-                f"note: {source.path}: {len(faces)} faces, the largest is fitted", file=sys.stderr
-            )
+            say(f"note: {source.path}: {len(faces)} faces, the largest is fitted", sys.stderr)
         marks = faces[0].landmarks68 * copy.factor + [copy.left, copy.top]
         points = faces[0].points[:, :2] * copy.factor + [copy.left, copy.top]
         crop = crop_from_landmarks(marks)

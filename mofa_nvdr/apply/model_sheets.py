@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from mofa_nvdr.apply.provenance import check_free, origin_of
+from mofa_nvdr.apply.provenance import origin_of
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
@@ -24,6 +24,8 @@ from mofa_nvdr.scene.light_sources import light_presets
 from mofa_nvdr.scene.lighting import ambient_light, directional_light
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.system.files import write_files
+from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.origins import check_free
 
 SHEETS = ("people", "shape", "expression", "albedo", "named_expressions", "tones", "mean")
 STEPS = (-2.0, 0.0, 2.0)
@@ -255,7 +257,7 @@ def show_model(
         folder.mkdir(parents=True, exist_ok=True)
         for name in sheets:
             if not counts[name]:
-                print(f"{name}: left out, {model.name} has nothing to show there")
+                say(f"{name}: left out, {model.name} has nothing to show there")
                 continue
             path = folder / f"{name}.png"
             picture = _draw(model, name, size, modes, seed, bar.update)
@@ -265,7 +267,7 @@ def show_model(
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     finally:
         bar.close()
-    print(f"{len(written)} sheets of {model.name}: {folder}")
+    say(f"{len(written)} sheets of {model.name}: {folder}")
     return written
 
 

@@ -11,11 +11,13 @@ from mofa_nvdr.networks.graph import GraphNetwork, read_facts
 from mofa_nvdr.networks.on_request import Member, find_set, load_set, network_path
 from mofa_nvdr.networks.onnx_encoder import INPUT, require
 from mofa_nvdr.system.files import check_out, make_folders, write_files
+from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.origins import KEY, check_free, origin
 
 FORMAT = "mofa-nvdr exported network 1"
 
 
-def export_networks(name: str, out: str) -> list[Path]:
+def export_networks(name: str, out: str, overwrite: bool = False) -> list[Path]:
     """Write the networks of a set as OUT/MEMBER.onnx, all or none; returns their paths.
 
     Each takes `image` [B, 3, S, S] for any B; the metadata says which range and where it comes from.
@@ -23,10 +25,12 @@ def export_networks(name: str, out: str) -> list[Path]:
     Args:
         name: of on_request.NETWORK_SETS.
         out: folder.
+        overwrite: replace files that are there, whatever they were made from; else only exports of the same
+            networks.
 
     Raises:
         on_request.NetworkMissingError: the networks are not here; the message has the command.
-        ValueError: no such set, or a folder that cannot be made.
+        ValueError: no such set, a folder that cannot be made, or a file in it that was made from something else.
         RuntimeError: a package is missing, or an exported network disagrees with torch.
         OSError: the folder cannot be written.
     """
@@ -35,11 +39,16 @@ def export_networks(name: str, out: str) -> list[Path]:
     networks = load_set(name)
     folder = make_folders(out, "")
     contents, lines = {}, []
-    for member in find_set(name).members:
+    members = find_set(name).members
+    marks = {member.name: origin("networks export", member.sha256) for member in members}
+    for member in members:
+        check_free(out, [folder / f"{member.name}.onnx"], marks[member.name], overwrite)
+    for member in members:
         network = networks[member.name]
         facts = read_facts(network_path(name, member.name))
         del facts["graph"]
         facts |= {"format": FORMAT, "input": f"RGB in {member.image_range}, row 0 at the top"}
+        facts[KEY] = marks[member.name]
         data = network_to_onnx(network, member, facts)
         difference = _difference(network, data, member)
         path = folder / f"{member.name}.onnx"
@@ -49,7 +58,8 @@ def export_networks(name: str, out: str) -> list[Path]:
             f"largest difference from torch {difference:.1e}"
         )
     write_files(contents)
-    print("\n".join(lines))
+    for line in lines:
+        say(line)
     return list(contents)
 
 

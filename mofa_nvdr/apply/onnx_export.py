@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import inspect
+import json
 import logging
 import sys
 import warnings
@@ -25,8 +26,11 @@ from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.networks.onnx_encoder import FILE, INPUT, OUTPUTS, OnnxEncoder, dump_facts, require
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.checkpoint import CheckpointError
+from mofa_nvdr.runs.config import RESUME_MAY_CHANGE
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import write_files
+from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.origins import KEY, check_free, origin
 
 OPSET = 18  # the first with an antialiased Resize
 # A part may differ from torch's by ABSOLUTE (standard deviations, radians, mm, SH coefficients) plus
@@ -51,6 +55,7 @@ def export_encoder(
     out: str | Path = "",
     face_model: str = "",
     photographs: Sequence[str | Path] = (),
+    overwrite: bool = False,
 ) -> Path:
     """Write a checkpoint's encoder as one .onnx file, checked against torch; returns its path.
 
@@ -63,9 +68,12 @@ def export_encoder(
         face_model: the face model that the run was trained with; empty: found by the run.
         photographs: image files or folders to compare on; empty: those that the run was trained on,
             if they are still there.
+        overwrite: replace a file that is there, whatever it was made from; else only an encoder of the same
+            run.
 
     Raises:
-        ValueError: a mistake in the checkpoint, the photographs or `out`.
+        ValueError: a mistake in the checkpoint, the photographs or `out`, or a file there that was made
+            from something else.
         RuntimeError: a package is missing, or the exported encoder disagrees with torch.
     """
     require("onnx", "onnxscript", "onnxruntime")
@@ -78,6 +86,8 @@ def export_encoder(
     encoder, decoder, metadata = trained.encoder, trained.decoder, trained.metadata
     assert isinstance(encoder, Encoder)
     target = _target(out or trained.path.parent / FILE)
+    made_from = _origin(metadata, trained.face_model.hash)
+    check_free(target, [target], made_from, overwrite)
     size = decoder.camera.size[0]
     sets = _check_sets(decoder, photographs or _training_photographs(metadata), size)
 
@@ -89,6 +99,7 @@ def export_encoder(
     )
     facts = {
         "mofa_nvdr": __version__,
+        KEY: made_from,
         **spec.to_json(),
         "checkpoint": trained.path.name,
         "step": metadata["step"],
@@ -104,11 +115,11 @@ def export_encoder(
         write_files({target: data})
     except OSError as error:
         raise _unwritable(target, error) from None
-    print(f"{target}: {spec.trunk} of {trained.path.name}, opset {OPSET}, {len(data) / 1e6:.1f} MB")
+    say(f"{target}: {spec.trunk} of {trained.path.name}, opset {OPSET}, {len(data) / 1e6:.1f} MB")
     figures = ", ".join(f"{part} {difference:.1e}" for part, difference in worst.items())
     names = ", ".join(f"{len(images)} {name}" for name, images in sets.items())
     names = names.replace(" 1 photographs", " 1 photograph")
-    print(f"checked against torch on {names}: largest difference: {figures}")
+    say(f"checked against torch on {names}: largest difference: {figures}")
     return target
 
 
@@ -251,6 +262,18 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _origin(metadata: Mapping[str, Any], face_model: str) -> str:
+    """Of a run: its options, without those that may change when it goes on, and its face model."""
+    kept = metadata.get("options", metadata.get("config"))  # "config": from before the groups
+    named: dict[str, Any] = {}
+    for key, value in kept.items() if isinstance(kept, dict) else ():
+        named |= (
+            {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+        )
+    named = {key: value for key, value in named.items() if key not in RESUME_MAY_CHANGE}
+    return origin("export-encoder", face_model, json.dumps(named, sort_keys=True))
+
+
 def _target(out: str | Path) -> Path:
     """Where the file goes; an impossible place is refused before the work."""
     path = Path(out)
@@ -286,7 +309,7 @@ def _check_sets(
             except ImageError as error:
                 reasons.append(str(error))
         for reason in reasons if crops else ():
-            print(f"skipped: {reason}", file=sys.stderr)
+            say(f"skipped: {reason}", sys.stderr)
         if not crops:
             raise ValueError(f"export-encoder: no readable picture: {reasons[0]}")
         sets["photographs"] = torch.stack(crops).permute(0, 3, 1, 2).float() / 255

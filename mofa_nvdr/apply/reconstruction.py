@@ -26,6 +26,7 @@ from mofa_nvdr.data.listing import Inventory
 from mofa_nvdr.render.pictures import panels
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import check_out
+from mofa_nvdr.system.notes import say
 
 # Below this certainty a warning names the picture. How it was chosen: docs/howto_photographs.md
 DOUBTFUL = 0.5
@@ -119,10 +120,10 @@ def _reconstruct_file(
         )
     written = write_result(source, file_hash, parameters, {"panel": panel}, folder, overwrite)
     if certainty < DOUBTFUL:
-        print(
+        say(
             f"WARNING: {path}: this hardly looks like a face crop (certainty {certainty:.2f}); "
             "look at its panel",
-            file=sys.stderr,
+            sys.stderr,
         )
     return written
 

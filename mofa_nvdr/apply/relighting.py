@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.apply.parameters import FaceParameters, load_face, load_parameters
-from mofa_nvdr.apply.provenance import check_free, origin_of
+from mofa_nvdr.apply.provenance import origin_of
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.render.pictures import to_uint8, write_png
@@ -25,6 +25,8 @@ from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.system.device import resolve_device
 from mofa_nvdr.system.files import replacing
 from mofa_nvdr.system.marks import mark
+from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.origins import check_free
 
 _BACKGROUND = 0.13
 _FRAME_MS = 60
@@ -114,7 +116,7 @@ def relight_files(
         _write(out, np.concatenate(strips, axis=2), origin)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
-    print(f"{len(faces)} {'face' if len(faces) == 1 else 'faces'} under {light}: {out}")
+    say(f"{len(faces)} {'face' if len(faces) == 1 else 'faces'} under {light}: {out}")
     return out
 
 

@@ -16,13 +16,15 @@ import numpy as np
 from torch import Tensor
 
 from mofa_nvdr.apply.parameters import FaceParameters, load_parameters
-from mofa_nvdr.apply.provenance import is_free, origin_of
-from mofa_nvdr.apply.sources import Source, content_hash
+from mofa_nvdr.apply.provenance import origin_of
+from mofa_nvdr.apply.sources import Source
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.losses.mofa import photometric_raster
 from mofa_nvdr.render.decoder import RasterFace
 from mofa_nvdr.render.pictures import write_png
+from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.origins import content_hash, is_free
 
 _WAY_OUT = "give another --out, or --overwrite"
 
@@ -48,10 +50,10 @@ class Written(list[Path]):
             more = f"; and {len(self.left_out) - 1} more" if len(self.left_out) > 1 else ""
             raise NothingWrittenError(f"{command}: nothing {verb}: {self.left_out[0]}{more}")
         for reason in self.left_out:
-            print(f"skipped: {reason}", file=sys.stderr)
+            say(f"skipped: {reason}", sys.stderr)
         if str(inventory):
-            print(f"note: {inventory}", file=sys.stderr)
-        print(f"{len(self)} {verb}, {len(self.left_out)} skipped: {folder}")
+            say(f"note: {inventory}", sys.stderr)
+        say(f"{len(self)} {verb}, {len(self.left_out)} skipped: {folder}")
 
 
 class NothingWrittenError(ValueError):

@@ -7,7 +7,6 @@ the same source: the same path, the same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import unicodedata
 from collections import Counter
@@ -58,19 +57,6 @@ def name_sources(groups: Sequence[tuple[str | Path, Sequence[Path]]]) -> list[So
         result = _free(stem if plain[_key(stem)] == 1 else name, taken)
         sources.append(Source(path, str(name), result))
     return sources
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _folder_names(given: list[Path]) -> list[str]:

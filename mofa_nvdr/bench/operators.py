@@ -33,7 +33,8 @@ from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.phong import Phong, PhongLight, phong
 from mofa_nvdr.shaders.sh_lambert import sh_lambert
 from mofa_nvdr.system.device import make_current, resolve_device
-from mofa_nvdr.system.files import replacing
+from mofa_nvdr.system.files import write_text
+from mofa_nvdr.system.origins import KEY, check_free, origin
 
 _WARM_UP = 2
 _MATRIX = 2048
@@ -111,6 +112,7 @@ def bench(
     threads: Sequence[int] = (1, 2),
     repeats: int = 20,
     out: str = "",
+    overwrite: bool = False,
 ) -> list[Timing]:
     """Time every operator and decoder step, print the table, write it as JSON.
 
@@ -122,12 +124,13 @@ def bench(
         threads: CPU threads; ignored on CUDA.
         repeats: timed repetitions of each.
         out: JSON file; empty: none.
+        overwrite: replace a file that is there, whatever it holds; else only an earlier table.
 
     Returns:
         The rows of the table.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size below 1, or a JSON file that is no earlier table.
         RuntimeError: CUDA asked for where there is none.
         OSError: the JSON file can't be written.
     """
@@ -137,7 +140,9 @@ def bench(
             raise ValueError(f"bench: {name} is {tuple(values)}, expected numbers of at least 1")
     target = resolve_device(device)
     make_current(target)
+    made_from = origin("bench")
     if out:
+        check_free(out, [Path(out)], made_from, overwrite)
         Path(out).touch()  # better now than after minutes of work
     facts = machine_facts(target)
     for name, value in facts.items():
@@ -166,9 +171,8 @@ def bench(
     finally:
         torch.set_num_threads(before)
         if out:  # also what was timed before an error
-            text = json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1)
-            with replacing(Path(out)) as temporary:
-                temporary.write_text(text + "\n", encoding="utf-8")
+            table = {KEY: made_from, **facts, "rows": [asdict(row) for row in rows]}
+            write_text(Path(out), json.dumps(table, indent=1) + "\n")
     return rows
 
 

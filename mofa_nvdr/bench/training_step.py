@@ -21,6 +21,8 @@ from mofa_nvdr.runs.config import check_config
 from mofa_nvdr.runs.options import ConfigError, TrainConfig, replace_options
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import make_current, peak_memory, resolve_device
+from mofa_nvdr.system.files import write_text
+from mofa_nvdr.system.origins import KEY, check_free, origin
 from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.objective import Objective
 from mofa_nvdr.training.optimizer import make_optimizer
@@ -32,7 +34,9 @@ _WARM_UP = 3
 _PICTURES = 40
 
 
-def bench_train(config: TrainConfig, repeats: int = 20, out: str = "") -> dict[str, Any]:
+def bench_train(
+    config: TrainConfig, repeats: int = 20, out: str = "", overwrite: bool = False
+) -> dict[str, Any]:
     """Time the stages of training steps, print the table, write it as JSON.
 
     The steps are those of training past the warm start.
@@ -41,13 +45,14 @@ def bench_train(config: TrainConfig, repeats: int = 20, out: str = "") -> dict[s
         config: of the run; with an empty `data` throw-away JPEGs are used instead of photographs.
         repeats: timed steps.
         out: JSON file; empty: none.
+        overwrite: replace a file that is there, whatever it holds; else only earlier figures.
 
     Returns:
         facts of the machine; "wall_ms" and "cpu_ms", of each stage, "step" and "without_optimizer" the
         median; "decoder_share" of the wall time without the optimizer; "peak_mb".
 
     Raises:
-        ValueError: repeats below 1, or a mistake in the configuration.
+        ValueError: repeats below 1, a mistake in the configuration, or a JSON file of something else.
         RuntimeError: CUDA asked for where there is none.
         OSError: the JSON file can't be written.
     """
@@ -56,7 +61,9 @@ def bench_train(config: TrainConfig, repeats: int = 20, out: str = "") -> dict[s
     check_config(config)
     device = resolve_device(config.run.device)
     make_current(device)
+    made_from = origin("bench train")
     if out:
+        check_free(out, [Path(out)], made_from, overwrite, "--json")
         Path(out).touch()  # better now than after minutes of work
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -84,7 +91,7 @@ def bench_train(config: TrainConfig, repeats: int = 20, out: str = "") -> dict[s
     }
     _print(config, result)
     if out:
-        Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_text(Path(out), json.dumps({KEY: made_from, **result}, indent=1) + "\n")
     return result
 
 

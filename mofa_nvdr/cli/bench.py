@@ -33,9 +33,13 @@ def bench_train(args: list[str]) -> None:
         config: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME|FILE")] = tuple(names),
         repeats: Annotated[int, tyro.conf.arg(help="timed steps")] = 20,
         json: Annotated[str, tyro.conf.arg(help="file for the figures; empty: none")] = "",
+        overwrite: Annotated[
+            bool,
+            tyro.conf.arg(help="replace that file, whatever it holds; else only earlier figures"),
+        ] = False,
         options: Annotated[TrainConfig, tyro.conf.arg(name="")] = base,
-    ) -> tuple[TrainConfig, int, str]:
-        return options, repeats, json
+    ) -> tuple[TrainConfig, int, str, bool]:
+        return options, repeats, json, overwrite
 
     options.__doc__ = (
         "Time the stages of training steps: data, encoder, decoder, backward, optimizer. Takes every "
@@ -58,6 +62,7 @@ def bench(
     threads: tuple[int, ...] = (1, 2),
     repeats: int = 20,
     out: str = "",
+    overwrite: bool = False,
 ) -> object:
     """Time the operators and whole decoder steps on this machine; `mofa-nvdr bench train`: training steps.
 
@@ -69,11 +74,12 @@ def bench(
         threads: CPU threads: one is timed as CPU time, several as wall time
         repeats: timed repetitions of each
         out: JSON file for the table; empty: none
+        overwrite: replace that file, whatever it holds; else only an earlier table
     """
 
     def call() -> None:
         from mofa_nvdr.bench.operators import bench as measure
 
-        measure(device, batch, vertices, resolution, threads, repeats, out)
+        measure(device, batch, vertices, resolution, threads, repeats, out, overwrite)
 
     return call

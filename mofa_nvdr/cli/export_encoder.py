@@ -19,6 +19,7 @@ def export_encoder(
     out: str = "",
     face_model: str = "",
     photographs: tuple[str, ...] = (),
+    overwrite: bool = False,
 ) -> object:
     """Write a trained encoder as one ONNX file, compared with torch before it is kept.
 
@@ -29,11 +30,13 @@ def export_encoder(
             one that the run names
         photographs: face crops, or folders of them, to compare on, in addition to noise and rendered faces;
             empty: those that the run was trained on, if they are still there
+        overwrite: replace a file that is there, whatever it was made from; else only an encoder of the same
+            run
     """
 
     def call() -> None:
         from mofa_nvdr.apply.onnx_export import export_encoder as export
 
-        export(run, out, face_model, photographs)
+        export(run, out, face_model, photographs, overwrite)
 
     return call

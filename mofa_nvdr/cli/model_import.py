@@ -42,6 +42,7 @@ def import_(
     expressions: str = "",
     landmarks: str = "",
     name: str = "",
+    overwrite: bool = False,
 ) -> object:
     """Read a face model of another project, in millimetres and our axes, into one .safetensors file.
 
@@ -57,6 +58,8 @@ def import_(
         expressions: file with the blendshapes (eos: .bin)
         landmarks: file with the 68 landmarks' vertices from 0 (.json, .txt, .npy)
         name: name of the model; empty: the format's
+        overwrite: replace a file that is there, whatever it was made from; else only what was imported from
+            the same file or folder
     """
 
     def call() -> None:
@@ -75,6 +78,6 @@ def import_(
             landmarks=Path(landmarks) if landmarks else None,
             name=name,
         )
-        import_file(format, path, out, options)
+        import_file(format, path, out, options, overwrite)
 
     return call

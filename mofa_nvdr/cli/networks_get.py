@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from mofa_nvdr.cli import parse
+from mofa_nvdr.system.notes import say
 
 
 def run(args: list[str]) -> None:
@@ -29,7 +30,7 @@ def get(
         from mofa_nvdr.networks.on_request import find_set, get_set
 
         for path in get_set(name, from_):
-            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-        print(f"licence: {find_set(name).licence}, see {path.parent}")
+            say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        say(f"licence: {find_set(name).licence}, see {path.parent}")
 
     return call

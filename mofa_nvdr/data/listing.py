@@ -19,7 +19,9 @@ from mofa_nvdr.system.marks import MARKED, read_mark
 
 PARAMETERS = "parameter file"
 _PARAMETER_KEYS = frozenset({"shape", "expression", "albedo", "rotation", "translation", "light"})
-_SIDECARS = (".pts", ".txt", ".csv", ".npz")
+# Landmarks of one photograph: endings, the surest first, and folders next to it or to its folder.
+LANDMARK_SUFFIXES = (".pts", ".npz", ".txt", ".csv")
+LANDMARK_FOLDERS = ("landmarks", "detections")  # the second of Deep3DFaceRecon
 # What data sets, runs and shards hold next to pictures.
 _TABLES = re.compile(
     r"(index|faces)\.csv|landmarks(5|68)\.npz|codes\.npz|(preprocess|log)\.jsonl|synthesize\.json"
@@ -111,7 +113,7 @@ class Inventory:
             if listed:
                 found += [place / name for name in pictures]
                 continue
-            stems = {os.path.splitext(name)[0] for name in pictures}
+            stems = {os.path.splitext(name)[0].lower() for name in pictures}
             found += filter(self._is_photograph, map(place.joinpath, pictures))
             for name in set(names) - set(pictures):
                 self._count(place / name, stems)
@@ -138,7 +140,9 @@ class Inventory:
             return
         if ending == ".npz" and is_parameter_file(path):
             self.results[PARAMETERS] += 1
-        elif ending not in _SIDECARS or stem not in stems:
+        elif ending not in LANDMARK_SUFFIXES or not (
+            stem.lower() in stems or path.parent.name in LANDMARK_FOLDERS
+        ):
             # Others have no ending, or one that is none: a name may hold any characters.
             self.unread[ending if _ENDING.fullmatch(ending) else _OTHERS] += 1
 

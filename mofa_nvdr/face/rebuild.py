@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from mofa_nvdr.face import recipe
 from mofa_nvdr.face.model import FaceModel, model_of_recipe
 from mofa_nvdr.system.files import working_folder
+from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.origins import KEY, check_free, origin
 
 SUFFIXES = (".safetensors", ".npz")
 # Vertices whose covariances are compared; a basis may be turned among modes of nearly equal variance.
@@ -17,7 +20,7 @@ _COMPARED = 300
 _BASES = {"shape_basis": "mm2", "expression_basis": "mm2", "albedo_basis": ""}
 
 
-def build_model(out: str | Path) -> FaceModel:
+def build_model(out: str | Path, overwrite: bool = False) -> FaceModel:
     """Run the recipe and write its product.
 
     The written model holds the numbers of the compact file, rounded to its steps. Where the recipe gives the
@@ -26,12 +29,13 @@ def build_model(out: str | Path) -> FaceModel:
 
     Args:
         out: .safetensors, which --face-model takes; or .npz, the compact file that the package ships.
+        overwrite: replace a file that is there, whatever it was made from; else only one that was built here.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: another ending, or the file can't be written.
+        ValueError: another ending, a file that was made from something else, or it can't be written.
         RuntimeError: scipy is not installed.
     """
     out = Path(out)
@@ -42,6 +46,8 @@ def build_model(out: str | Path) -> FaceModel:
         )
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: no such folder {out.parent}")
+    made_from = origin("model build")
+    check_free(out, [out], made_from, overwrite)
     try:
         arrays = recipe.build()
     except ImportError as error:
@@ -58,15 +64,18 @@ def build_model(out: str | Path) -> FaceModel:
             shipped = recipe.load_product()
             if model.hash != model_of_recipe(shipped).hash:
                 model.metadata["name"] = "default-rebuilt"
+            model.metadata[KEY] = made_from
             if out.suffix.lower() == ".npz":
+                with zipfile.ZipFile(compact, "a") as archive:
+                    archive.comment = made_from.encode()
                 os.replace(compact, out)
             else:
                 model.save(out)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
-    print(f"{model.name} {model.hash}: {out} ({size / 1e6:.2f} MB as a compact file)")
+    say(f"{model.name} {model.hash}: {out} ({size / 1e6:.2f} MB as a compact file)")
     for line in differences(rounded, shipped):
-        print(line)
+        say(line)
     return model
 
 

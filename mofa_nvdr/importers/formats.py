@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mofa_nvdr.importers.foreign import ImportOptions, ModelFileError
-from mofa_nvdr.system.budget import words_of
+from mofa_nvdr.system.budget import MOST_BYTES, words_of
+from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.origins import KEY, check_free, content_hash, origin
 
 if TYPE_CHECKING:
     from mofa_nvdr.face.model import FaceModel
@@ -123,6 +127,18 @@ def _call(key: str, what: str, *args: Any) -> Any:
     return function(*args)
 
 
+def _origin(name: str, path: Path) -> str:
+    """Of a file its bytes, of a folder the names and sizes of its files: it may hold a gigabyte."""
+    facts = [f"model import {ALIASES.get(name, name)}"]
+    with contextlib.suppress(OSError):  # import_model says what is wrong with it
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.is_file())
+            facts += [f"{os.fsencode(file.name).hex()} {file.stat().st_size}" for file in files]
+        elif path.is_file() and path.stat().st_size <= MOST_BYTES:
+            facts.append(content_hash(path))
+    return origin(*facts)
+
+
 def _check_options(key: str, options: ImportOptions) -> None:
     for field in ("shape_modes", "expression_modes", "albedo_modes"):
         least = 0 if field == "expression_modes" else 1
@@ -143,13 +159,25 @@ def _check_options(key: str, options: ImportOptions) -> None:
 
 
 def import_file(
-    name: str, path: str | Path, out: str | Path, options: ImportOptions | None = None
+    name: str,
+    path: str | Path,
+    out: str | Path,
+    options: ImportOptions | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Read a foreign face model and write it as .safetensors; prints what it is and its licence.
 
+    Args:
+        name: a key of FORMATS or ALIASES.
+        path: the file or folder.
+        out: .safetensors file; its folder must exist.
+        options: what to keep.
+        overwrite: replace a file that is there, whatever it was made from; else only what was imported from
+            the same file or folder (system/origins.py).
+
     Raises:
-        ValueError: as `import_model`; or `out` has another ending or its folder cannot be written. Nothing is
-            written then.
+        ValueError: as `import_model`; or `out` has another ending, its folder cannot be written, or a file of
+            that name was made from something else. Nothing is written then.
         RuntimeError: a reader's library is not installed.
     """
     out = Path(out)
@@ -157,19 +185,22 @@ def import_file(
         raise ValueError(f"--out {out}: expected a .safetensors file")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: no such folder {out.parent}")
+    made_from = _origin(name, Path(path))
+    check_free(out, [out], made_from, overwrite)
     model, notes = import_model(name, path, options)
+    model.metadata[KEY] = made_from
     try:
         model.save(out)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     sizes = model.layout
-    print(
+    say(
         f"{out}: {model.name}, {model.num_vertices} vertices, {len(model.triangles)} triangles, "
         f"{sizes.num_shape} shape, {sizes.num_expression} expression and {sizes.num_albedo} albedo "
         f"modes, {len(model.named_expressions)} named expressions"
     )
     for note in notes:
-        print(f"  {note}")
-    print(f"  licence: {model.metadata['licence']}")
-    print(f"  source: {model.metadata['source']}")
+        say(f"  {note}")
+    say(f"  licence: {model.metadata['licence']}")
+    say(f"  source: {model.metadata['source']}")
     return out

@@ -16,14 +16,13 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mofa_nvdr.networks.graph import GraphNetwork, load_network, network_bytes, read_facts
 from mofa_nvdr.networks.tflite import read_tflite
-from mofa_nvdr.system.budget import Budget
+from mofa_nvdr.system.budget import Budget, TooMuch, printable, words_of
 from mofa_nvdr.system.files import write_files
 
 LICENCE_FILE = "LICENCE.txt"
@@ -320,25 +319,22 @@ def _files_of(source: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
             raise ValueError("not a zip archive")
         elif tarfile.is_tarfile(source):
             with tarfile.open(source) as tar:
-                for info in tar:
+                for count, info in enumerate(tar, 1):
+                    budget.members(count)
+                    # Every member: of a compressed archive also what is passed over unfolds.
+                    budget.take(printable(info.name, 80), info.size)
                     name = Path(info.name).name
                     if name in wanted and info.isfile():
-                        budget.take(name, info.size)
                         stream = tar.extractfile(info)
                         assert stream is not None
                         yield name, stream.read()
         else:
             yield source.name, source.read_bytes()
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        EOFError,
-        OSError,
-        ValueError,
-    ) as error:
+    except TooMuch:
+        raise
+    except Exception as error:  # zipfile, tarfile and what unpacks have kinds of their own
         raise ValueError(
-            f"{source}: cannot read it, damaged or cut off ({error}); get it again"
+            f"{source}: cannot read it, damaged or cut off ({words_of(error)}); get it again"
         ) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import os
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -177,17 +178,18 @@ def _read_yaml(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """The options of a file over those of its bases; `above`: the files that it is a base of."""
     if name in above:
         raise ConfigError(f"{name}: it is its own base, by way of {' and '.join(above)}")
+    asked = f"{above[-1]}: base is {_shown(name)}" if above else f"--config {name}"
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ConfigError(f"--config {name}: no such file")
+        if not os.path.isfile(path):  # False for a name that no file can have, too
+            raise ConfigError(f"{asked}: no such file")
         text = read_text(path, ConfigError)
     elif name in shipped_configs():
         file = importlib.resources.files("mofa_nvdr.configs") / f"{name}.yaml"
         text = file.read_text(encoding="utf-8")
     else:
         raise ConfigError(
-            f"--config {name}: neither a .yaml file nor one of {', '.join(shipped_configs())}"
+            f"{asked}: neither a .yaml file nor one of {', '.join(shipped_configs())}"
         )
     values = load_yaml(name, text)
     result = {}

@@ -12,7 +12,9 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from tqdm import tqdm
 
 from mofa_nvdr.system.budget import printable
 
@@ -24,20 +26,39 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
+def say(text: str, file: TextIO | None = None) -> None:
+    r"""Print a line for the person who runs a command, above a progress bar if there is one.
+
+    Args:
+        text: what names of files and texts of files in it would do to a terminal is shown: \x1b, \n.
+        file: None: stdout.
+    """
+    line = printable(text)
+    if sys.stderr.isatty():
+        tqdm.write(line, file=file)
+    else:
+        print(line, file=file, flush=True)
+
+
 class _Notes(logging.Handler):
     """The package's notes as lines on whatever stderr is at the moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = "note" if record.levelno <= logging.INFO else record.levelname.lower()
-        print(f"{kind}: {one_line(record.getMessage())}", file=sys.stderr)
+        say(f"{kind}: {one_line(record.getMessage())}", sys.stderr)
 
 
 def show_notes() -> None:
-    """Print what the package logs, from notes on."""
+    """Print what the package logs, from notes on; and not what Pillow logs of damaged pictures.
+
+    It raises an error as well, of which our line is made.
+    """
     logger = logging.getLogger("mofa_nvdr")
     if not any(isinstance(handler, _Notes) for handler in logger.handlers):
         logger.addHandler(_Notes())
         logger.setLevel(logging.INFO)
+        # Without any handler logging prints the bare message itself.
+        logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager
@@ -56,7 +77,7 @@ def plain_warnings() -> Iterator[None]:
             return
         rank = int(os.environ.get("RANK", "0"))  # of torchrun
         process = f"process {rank}: " if rank else ""
-        print(f"warning: {process}{one_line(str(message))}", file=sys.stderr)
+        say(f"warning: {process}{one_line(str(message))}", sys.stderr)
 
     warnings.showwarning = show
     try:

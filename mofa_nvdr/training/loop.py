@@ -33,6 +33,7 @@ from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import make_current, resolve_device
 from mofa_nvdr.system.files import named_errors, write_bytes
 from mofa_nvdr.system.locks import locked
+from mofa_nvdr.system.notes import say
 from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.evaluation import validate
 from mofa_nvdr.training.monitoring import Monitor, command_line
@@ -86,7 +87,7 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
 
 
 def _warn(text: str) -> None:
-    print(text, file=sys.stderr)
+    say(text, sys.stderr)
 
 
 def _check_share(config: TrainConfig) -> None:

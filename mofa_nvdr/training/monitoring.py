@@ -26,6 +26,7 @@ from mofa_nvdr.runs.options import TrainConfig
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import peak_memory
 from mofa_nvdr.system.files import write_bytes
+from mofa_nvdr.system.notes import say
 from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.report import write_report
 
@@ -83,10 +84,8 @@ class Monitor:
 
     def say(self, text: str) -> None:
         """A line for people, above the bar if there is one."""
-        if self._terminal:
-            tqdm.write(text)
-        elif self._active:
-            print(text, flush=True)
+        if self._active:
+            say(text)
 
     def restart_rate(self) -> None:
         """What came before, for example a validation, does not count in the images per second."""

@@ -140,7 +140,9 @@ class TrainingState:
         if changed and distributed.is_main():
             warn(f"WARNING: {changed}")
         if distributed.is_main() and self.facts.get("best", {}).get("step") == step:
-            keep_best(path)  # the run may have been killed just before
+            keep_best(path)  # the run may have been killed just before,
+        if distributed.is_main():
+            self._remove_old()  # or between a checkpoint and what it makes superfluous
         return step
 
     def begin(self) -> str:
@@ -205,6 +207,9 @@ class TrainingState:
         save_checkpoint(path, self.encoder, self.optimizer, metadata, kept)
         if self.facts.get("best", {}).get("step") == step:
             keep_best(path)
+        self._remove_old()
+
+    def _remove_old(self) -> None:
         if self.facts["skipped_in_a_row"]:  # the weights may be why: an earlier one has to stay
             return
         for old in list_checkpoints(self.run)[: -self.config.report.keep_checkpoints]:

@@ -46,6 +46,22 @@ def test_one_that_disagrees_is_not_written(here, tmp_path, monkeypatch):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_only_its_own_files_are_replaced(here, tmp_path):
+    out = tmp_path / "out"
+    paths = export_networks("small", str(out))
+    export_networks("small", str(out))
+    before = paths[0].read_bytes()
+    paths[1].write_bytes(b"mine")
+    with pytest.raises(ValueError, match="two.onnx is there, and is no result of the same source"):
+        export_networks("small", str(out))
+    assert paths[1].read_bytes() == b"mine" and paths[0].read_bytes() == before
+    paths[1].write_bytes(before)  # another network of the set is another source
+    with pytest.raises(ValueError, match="two.onnx is there, and is no result of the same source"):
+        export_networks("small", str(out))
+    export_networks("small", str(out), overwrite=True)
+    export_networks("small", str(out))
+
+
 def test_empty_out(here):
     with pytest.raises(ValueError, match="--out is empty"):
         export_networks("small", "")

@@ -294,7 +294,7 @@ class TestCommand:
         save_run(tmp_path / "run", encoder, metadata)
         old = tmp_path / "run" / "encoder.onnx"
         old.write_bytes(b"an older one")
-        status, _, errors = export(tmp_path / "run")
+        status, _, errors = export(tmp_path / "run", "--overwrite")
         assert status == 2 and len(errors) == 1
         assert f"export-encoder: {part.removesuffix('_z')} differs from torch by " in errors[0]
         assert "allowed are" in errors[0] and "no file was written" in errors[0]
@@ -302,6 +302,34 @@ class TestCommand:
         assert sorted(p.name for p in old.parent.iterdir()) == [
             "checkpoint-00000007.safetensors", "encoder.onnx",
         ]  # fmt: skip
+
+    def test_only_an_encoder_of_the_same_run_is_replaced(self, trained, cap, tmp_path, monkeypatch):
+        """A later checkpoint of it is the same run, and so is one that goes on for longer."""
+        monkeypatch.setattr(onnx_export, "compare_with_torch", lambda *_: {})
+        encoder, metadata = trained
+        out = tmp_path / "e.onnx"
+
+        def export_run(name, seed=0, steps=4, step=STEP, **more):
+            options = {"run": {"seed": seed, "steps": steps, "out": name}}
+            folder = save_run(tmp_path / name, encoder, {**metadata, "options": options}, step)
+            onnx_export.export_encoder(folder, out, str(cap), **more)
+
+        export_run("a")
+        export_run("a", step=STEP + 1, steps=9)
+        export_run("copy")
+        before = out.read_bytes()
+        assert b'"checkpoint' not in before and b"checkpoint-00000007" in before
+        with pytest.raises(
+            ValueError, match=r"--out .*e\.onnx is there, and is no result of the sa"
+        ):
+            export_run("b", seed=1)
+        assert out.read_bytes() == before
+        export_run("b", seed=1, overwrite=True)
+        with pytest.raises(ValueError, match=r"give another --out, or --overwrite"):
+            export_run("a")
+        out.write_bytes(b"a file of the user's")
+        with pytest.raises(ValueError, match=r"e\.onnx is there"):
+            export_run("a")
 
     def _checkpoint(self, trained, tmp_path):
         save_run(tmp_path / "run", *trained)

@@ -191,6 +191,9 @@ class TestLoadParameters:
             ("shape", np.array(["a"] * 4), "shape holds <U1 values, expected numbers"),
             ("albedo", np.ones(5, complex), "albedo holds complex128 values, expected numbers"),
             ("face_model", np.array(3), "face_model is not a text"),
+            ("certainty", np.array(1.5), "certainty is not a number from 0 to 1"),
+            ("certainty", np.array("high"), "certainty is not a number from 0 to 1"),
+            ("certainty", np.zeros(2), "certainty is not a number from 0 to 1"),
         ],
     )
     def test_wrong_content(self, saved, key, value, words):

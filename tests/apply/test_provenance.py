@@ -8,7 +8,7 @@ import pytest
 from mofa_nvdr.apply.export import ExportOptions, export_file
 from mofa_nvdr.apply.model_sheets import show_model
 from mofa_nvdr.apply.parameters import FaceParameters, load_parameters
-from mofa_nvdr.apply.provenance import check_free, is_free, origin_of
+from mofa_nvdr.apply.provenance import origin_of
 from mofa_nvdr.apply.relighting import relight_files
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.scene.camera import Camera
@@ -59,25 +59,6 @@ class TestMarkOf:
         assert (
             origin_of(model) == origin_of(FaceModel.load(cap)) != origin_of(small_face(24, seed=5))
         )
-
-
-class TestIsFree:
-    def test_what_is_there(self, faces, tmp_path):
-        origin = origin_of(load_parameters(faces[0]))
-        assert is_free(tmp_path / "none", origin) and is_free(tmp_path, origin)
-        (tmp_path / "own").write_text(f"# {origin}\n")
-        assert is_free(tmp_path / "own", origin)
-        (tmp_path / "own").write_text("mine")
-        assert not is_free(tmp_path / "own", origin)
-        with pytest.raises(
-            ValueError, match=r"--out o: .*own is there, and is no result of the same source; give "
-        ):
-            check_free("o", [tmp_path / "none", tmp_path / "own"], origin, overwrite=False)
-        check_free("o", [tmp_path / "own"], origin, overwrite=True)
-
-    def test_a_link_that_leads_nowhere(self, tmp_path):
-        (tmp_path / "link").symlink_to(tmp_path / "none")
-        assert not is_free(tmp_path / "link", "mofa-nvdr source 0")
 
 
 def export(face, out, **options):

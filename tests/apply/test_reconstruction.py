@@ -12,8 +12,8 @@ from mofa_nvdr.apply import reconstruction
 from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.apply.reconstruction import reconstruct_files
 from mofa_nvdr.apply.result_files import NothingWrittenError, image_paths
-from mofa_nvdr.apply.sources import content_hash
 from mofa_nvdr.data.listing import Inventory
+from mofa_nvdr.system.origins import content_hash
 from tests.helpers.photos_to_reconstruct import smooth_picture
 
 pytestmark = pytest.mark.usefixtures("certain")

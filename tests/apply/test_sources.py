@@ -1,10 +1,8 @@
 """Names of results: as the photographs lie, each of its own, whatever a file system takes for one."""
 
-import hashlib
-
 import pytest
 
-from mofa_nvdr.apply.sources import content_hash, name_sources
+from mofa_nvdr.apply.sources import name_sources
 
 
 @pytest.fixture
@@ -89,11 +87,3 @@ class TestNameSources:
 
         groups = [(".", [Path("a.png")]), ("../x.png", [Path("../x.png")])]
         assert [source.result for source in name_sources(groups)] == ["p/a", "x"]
-
-
-def test_content_hash(tmp_path):
-    data = bytes(range(256)) * 8192  # two megabytes
-    (tmp_path / "file").write_bytes(data)
-    assert content_hash(tmp_path / "file") == hashlib.sha256(data).hexdigest()
-    with pytest.raises(FileNotFoundError):
-        content_hash(tmp_path / "none")

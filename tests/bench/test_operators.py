@@ -113,6 +113,18 @@ class TestBench:
         assert facts["torch"] == torch.__version__
         assert "8^3 matrix product, one thread: 1.0 ms" in capsys.readouterr().out
 
+    def test_only_an_earlier_table_is_replaced(self, ticking, tmp_path):
+        out = tmp_path / "b.json"
+        sizes = ("cpu", (1,), (100,), (32,), (1,), 1, str(out))
+        bench(*sizes)
+        bench(*sizes)
+        out.write_text('{"mine": 1}')
+        with pytest.raises(ValueError, match="--out .*b.json is there, and is no result of the sa"):
+            bench(*sizes)
+        assert out.read_text() == '{"mine": 1}'
+        bench(*sizes, overwrite=True)
+        assert "rows" in json.loads(out.read_text())
+
     def test_what_was_timed_before_an_error_is_kept(self, ticking, tmp_path, monkeypatch):
         def fail(*_: object) -> None:
             raise RuntimeError("out of memory")

@@ -47,10 +47,25 @@ class TestBenchTrain:
         assert result["wall_ms"]["step"] == 100 and result["wall_ms"]["without_optimizer"] == 90
         assert result["decoder_share"] == pytest.approx(60 / 90)
         assert result["best_ms"]["decoder_forward"] == 10 and result["best_ms"]["step"] == 60
-        assert json.loads(out.read_text()) == json.loads(json.dumps(result))
+        written = json.loads(out.read_text())
+        assert written.pop("origin").startswith("mofa-nvdr source ")
+        assert written == json.loads(json.dumps(result))
         printed = capsys.readouterr().out
         assert "decoder's share without the optimizer: 66.7 %" in printed
         assert "20.0 images/s" in printed  # two in 100 ms
+
+    def test_only_earlier_figures_are_replaced(self, seen, tmp_path):
+        out, smoke = tmp_path / "b.json", load_config("smoke")
+        for _ in range(2):
+            bench_train(smoke, 3, str(out))
+        out.write_text('{"mine": 1}')
+        with pytest.raises(
+            ValueError, match="--json .*b.json is there, .*; give another --json, or"
+        ):
+            bench_train(smoke, 3, str(out))
+        assert out.read_text() == '{"mine": 1}'
+        bench_train(smoke, 3, str(out), overwrite=True)
+        assert "wall_ms" in json.loads(out.read_text())
 
     def test_throw_away_pictures(self, seen, capsys):
         """40 JPEGs that have no landmarks, gone when all is said."""

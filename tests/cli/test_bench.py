@@ -74,11 +74,21 @@ class TestOptions:
         calls = calls_of(monkeypatch, "mofa_nvdr.bench.operators.bench")
         assert main(["bench"]) == 0
         sizes = ["--batch", "1", "5", "--vertices", "100", "--resolution", "32", "64"]
-        more = ["--device", "cpu", "--threads", "2", "--repeats", "3", "--out", "b.json"]
+        more = [
+            "--device",
+            "cpu",
+            "--threads",
+            "2",
+            "--repeats",
+            "3",
+            "--out",
+            "b.json",
+            "--overwrite",
+        ]
         assert main(["bench", *sizes, *more]) == 0
         assert calls == [
-            ("auto", (5,), (24_025,), (240,), (1, 2), 20, ""),
-            ("cpu", (1, 5), (100,), (32, 64), (2,), 3, "b.json"),
+            ("auto", (5,), (24_025,), (240,), (1, 2), 20, "", False),
+            ("cpu", (1, 5), (100,), (32, 64), (2,), 3, "b.json", True),
         ]
 
     def test_training_steps(self, monkeypatch):
@@ -95,11 +105,12 @@ class TestOptions:
             "7",
             "--json",
             "b.json",
+            "--overwrite",
         ]
         assert main(["bench", "train", *words]) == 0
         assert calls == [
-            (replace_options(load_config("mofa_alexnet"), {"data.path": ""}), 20, ""),
-            (replace_options(load_config("smoke"), {"data.batch_size": 3}), 7, "b.json"),
+            (replace_options(load_config("mofa_alexnet"), {"data.path": ""}), 20, "", False),
+            (replace_options(load_config("smoke"), {"data.batch_size": 3}), 7, "b.json", True),
         ]
 
     def test_help_has_units(self, capsys):

@@ -16,7 +16,7 @@ class TestOptions:
 
     def test_defaults(self, calls):
         assert main(["export-encoder", "runs/a"]) == 0
-        assert calls == [("runs/a", "", "", ())]
+        assert calls == [("runs/a", "", "", (), False)]
 
     def test_all(self, calls):
         options = [
@@ -27,9 +27,10 @@ class TestOptions:
             "--photographs",
             "a",
             "b.png",
+            "--overwrite",
         ]
         assert main(["export-encoder", "runs/a", *options]) == 0
-        assert calls == [("runs/a", "e.onnx", "m.safetensors", ("a", "b.png"))]
+        assert calls == [("runs/a", "e.onnx", "m.safetensors", ("a", "b.png"), True)]
 
     def test_wrong_ones(self, calls, capsys):
         assert "--photos" in error_line(capsys, "export-encoder", "runs/a", "--photos", "a")

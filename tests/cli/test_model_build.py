@@ -18,10 +18,11 @@ class TestOptions:
     def test_out(self, monkeypatch, capsys):
         calls = calls_of(monkeypatch, "mofa_nvdr.face.rebuild.build_model")
         assert main(["model", "build", "--out", "face.npz"]) == 0
-        assert calls == [("face.npz",)]
+        assert main(["model", "build", "--out", "face.npz", "--overwrite"]) == 0
+        assert calls == [("face.npz", False), ("face.npz", True)]
         assert "--out" in error_line(capsys, "model", "build")
         assert "--in" in error_line(capsys, "model", "build", "--out", "a.npz", "--in", "b")
-        assert len(calls) == 1
+        assert len(calls) == 2
 
     def test_help(self, capsys):
         words = help_words(capsys, "model", "build")

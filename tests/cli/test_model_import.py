@@ -18,16 +18,21 @@ class TestOptions:
     def test_defaults(self, calls):
         """Those of ImportOptions: the command has none of its own."""
         assert main(["model", "import", "gnm", "head.npz", "--out", "m.safetensors"]) == 0
-        assert calls == [("gnm", "head.npz", "m.safetensors", ImportOptions())]
+        assert calls == [("gnm", "head.npz", "m.safetensors", ImportOptions(), False)]
 
     def test_all(self, calls):
         numbers = {"shape-modes": 3, "expression-modes": 4, "albedo-modes": 5, "vertices": 900}
         files = {"albedo": "a.h5", "expressions": "e.bin", "landmarks": "l.json"}
         options = {**numbers, **files, "name": "mine"}
         words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-        assert main(["model", "import", "eos", "s.bin", "--out", "m.safetensors", *words]) == 0
+        assert (
+            main(
+                ["model", "import", "eos", "s.bin", "--out", "m.safetensors", "--overwrite", *words]
+            )
+            == 0
+        )
         want = ImportOptions(3, 4, 5, 900, Path("a.h5"), Path("e.bin"), Path("l.json"), "mine")
-        assert calls == [("eos", "s.bin", "m.safetensors", want)]
+        assert calls == [("eos", "s.bin", "m.safetensors", want, True)]
 
     def test_wrong_ones(self, calls, capsys):
         line = error_line(capsys, "model", "import", "bmf", "a.mat", "--out", "m.safetensors")

@@ -23,4 +23,5 @@ def test_networks_that_are_not_here(cache, capsys, tmp_path):
 def test_into_one_call(monkeypatch, tmp_path):
     calls = calls_of(monkeypatch, "mofa_nvdr.apply.network_export.export_networks")
     assert main(["networks", "export", "landmarks", "--out", "o"]) == 0
-    assert calls == [("landmarks", "o")]
+    assert main(["networks", "export", "landmarks", "--out", "o", "--overwrite"]) == 0
+    assert calls == [("landmarks", "o", False), ("landmarks", "o", True)]

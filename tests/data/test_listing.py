@@ -106,6 +106,20 @@ class TestInventory:
             "what mofa-nvdr wrote: 2 panels, 2 parameter files, 1 relit picture"
         )
 
+    def test_landmarks_that_are_read_are_not_counted(self, folder):
+        """Whatever the case of their names, and in the folders where landmarks may lie."""
+        (folder / "Photo.png").write_bytes((folder / "face_000.png").read_bytes())
+        (folder / "detections").mkdir()
+        for name in ("face_000.txt", "pHOTO.csv", "detections/face_001.txt", "detections/old.txt"):
+            (folder / name).write_text("1 2\n")
+        inventory = Inventory()
+        inventory.photographs(folder)
+        assert str(inventory) == ""
+        for name in ("of_none.txt", "detections/notes.docx"):
+            (folder / name).write_bytes(b"")
+        inventory.photographs(folder)
+        assert str(inventory) == "2 files not read: 1 .docx, 1 .txt"
+
     def test_many_endings(self, folder):
         for k in range(9):
             (folder / f"x.a{k}").write_bytes(b"")

@@ -22,7 +22,7 @@ from mofa_nvdr.data import (
     open_corpus,
     write_shards,
 )
-from mofa_nvdr.data.shards import index_path, open_shard, scan_shard
+from mofa_nvdr.data.shards import index_path, open_shard, read_members, scan_shard
 from tests.helpers.picture_folders import SIDE, corpus_of, landmarks_of
 
 
@@ -293,3 +293,14 @@ class TestHostileIndex:
         edited = {**json.loads(first), "members": {"png": place} if place != 3 else 3}
         index_path(path).write_text("\n".join([head, json.dumps(edited), last]) + "\n")
         assert open_shard(path).samples == samples
+
+
+class TestGone:
+    def test_a_shard_that_vanishes_or_is_no_file(self, tmp_path, monkeypatch):
+        path = tmp_path / "train-00000.tar"
+        path.mkdir()
+        with pytest.raises(DataError, match=r"train-00000\.tar: cannot read the shard \("):
+            open_shard(path)
+        message = r"train-00001\.tar/a: cannot read \(No such file or directory\)"
+        with pytest.raises(ImageError, match=message):
+            read_members(tmp_path / "train-00001.tar", "a", {"png": (512, 4, 1)})

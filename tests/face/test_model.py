@@ -59,6 +59,12 @@ class TestFaceModel:
             ("mean_albedo", lambda a: a[:-1], r"mean_albedo is \[143, 3\], expected \[144, 3\]"),
             ("landmarks", lambda a: a[:5], r"landmarks is \[5\], expected \[68\]"),
             ("mean_shape", lambda a: a * np.nan, "mean_shape holds numbers that are not finite"),
+            ("mean_shape", lambda a: a.astype("U4"), "mean_shape holds <U4, expected numbers"),
+            (
+                "mean_shape",
+                lambda a: a.astype(complex),
+                "mean_shape holds complex128, expected num",
+            ),
             ("mirror_index", lambda a: a + 1, "mirror_index points outside the mesh"),
         ],
     )

@@ -94,6 +94,20 @@ class TestBuildModel:
             rebuild.build_model(tmp_path / "face.npz")
         assert [p.name for p in tmp_path.iterdir()] == ["face.npz"]
 
+    @pytest.mark.parametrize("name", ["face.npz", "face.safetensors"])
+    def test_only_its_own_product_is_replaced(self, tmp_path, monkeypatch, name):
+        monkeypatch.setattr(recipe, "build", recipe.load_product)
+        rebuild.build_model(tmp_path / name)
+        rebuild.build_model(tmp_path / name)
+        (tmp_path / name).write_bytes(b"mine")
+        monkeypatch.setattr(recipe, "build", None)  # refused before the work
+        with pytest.raises(ValueError, match=rf"{name} is there, and is no result of the same so"):
+            rebuild.build_model(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == b"mine"
+        monkeypatch.setattr(recipe, "build", recipe.load_product)
+        rebuild.build_model(tmp_path / name, overwrite=True)
+        rebuild.build_model(tmp_path / name)
+
     def test_returns_what_it_wrote(self, tmp_path, monkeypatch, face_model, capsys):
         monkeypatch.setattr(recipe, "build", recipe.load_product)
         model = rebuild.build_model(tmp_path / "face.safetensors")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
 import struct
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -44,6 +46,7 @@ def write_handmade(seeds: Path, folder: Path) -> list[tuple[str, str, Path]]:
     _safetensors(add, seeds)
     _shards(add, seeds)
     _onnx(add, seeds)
+    _tars(add)
     return found
 
 
@@ -232,6 +235,16 @@ def _shards(add, seeds: Path) -> None:  # noqa: ANN001
         row["members"] = {kind: place for kind in row["members"]}
         text = "\n".join([head, json.dumps(row), *rows[1:]]) + "\n"
         add("shard", f"shards/{index.name}", f"{label}.index", text.encode())
+
+
+def _tars(add) -> None:  # noqa: ANN001
+    """A member of 8 GB before the one that is wanted, and more members than any package has."""
+    large = tarfile.TarInfo("zeros")
+    large.size = 1 << 33
+    data = gzip.compress(large.tobuf() + bytes(1 << 20))
+    add("network archive", "networks.tar.gz", "zeros.tar.gz", data)
+    many = gzip.compress(tarfile.TarInfo("empty").tobuf() * 100_000)
+    add("network archive", "networks.tar.gz", "many.tar.gz", many)
 
 
 def _onnx(add, seeds: Path) -> None:  # noqa: ANN001

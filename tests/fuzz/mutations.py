@@ -33,7 +33,7 @@ _NUMBER = re.compile(rb"-?\d+(\.\d+)?(e-?\d+)?")
 def mutate(data: bytes, name: str, rng: random.Random) -> bytes:
     """The file's bytes with one to four faults."""
     structured = {
-        ".npz": _archive, ".pth": _archive, ".safetensors": _safetensors,
+        ".npz": _archive, ".pth": _archive, ".whl": _archive, ".safetensors": _safetensors,
     }.get("." + name.rpartition(".")[2])  # fmt: skip
     if structured is not None and rng.random() < 0.6:
         try:

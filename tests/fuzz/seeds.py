@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import shutil
+import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -29,6 +33,7 @@ from tests.helpers import foreign_files as ff
 from tests.helpers.exported_faces import some_face
 from tests.helpers.small_encoder import SmallTrunk
 from tests.helpers.small_face import small_face, textured_face
+from tests.helpers.small_networks import install_small_set, write_wheel
 
 Action = Callable[[], object]
 
@@ -117,6 +122,7 @@ def write_seeds(folder: Path) -> dict[str, Kind]:
     kinds["exported encoder"] = _exported(folder)
     _run(folder)
     kinds["picture"] = _pictures(folder)
+    kinds["network archive"] = _network_archives(folder)
     kinds["landmark file"] = _landmark_files(folder)
     kinds["corpus table"] = _corpus(folder)
     kinds["shard"] = _shards(folder)
@@ -262,6 +268,26 @@ def _pictures(folder: Path) -> Kind:
         lambda file, out: ["reconstruct", str(file), "--checkpoint", str(folder / "run"), "--face-model",
                            str(folder / "cap.safetensors"), "--out", str(out / "o"), "--device", "cpu"],
     )  # fmt: skip
+
+
+def _network_archives(folder: Path) -> Kind:
+    wheel = write_wheel(folder)
+    with zipfile.ZipFile(wheel) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    shutil.move(wheel, folder / "networks.whl")
+    for name, mode in (("networks.tar", "w"), ("networks.tar.gz", "w:gz")):
+        with tarfile.open(folder / name, mode) as tar:
+            for member, data in members.items():
+                info = tarfile.TarInfo(member)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    (folder / "one.tflite").write_bytes(members["data/one.tflite"])
+
+    def act(file: Path, out: Path) -> list[str]:
+        install_small_set(pytest.MonkeyPatch(), out / "cache")
+        return ["networks", "get", "small", "--from", str(file)]
+
+    return Kind(("networks.whl", "networks.tar", "networks.tar.gz", "one.tflite"), act)
 
 
 def _landmark_files(folder: Path) -> Kind:

@@ -1,5 +1,7 @@
 """Face models of others: each format from a small file in its layout, and files that are wrong."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from mofa_nvdr.cli import main
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.importers import formats
 from mofa_nvdr.importers.foreign import ImportOptions
-from mofa_nvdr.importers.formats import import_model
+from mofa_nvdr.importers.formats import import_file, import_model
 from tests.helpers.foreign_files import FILES, basis, refused
 
 
@@ -179,6 +181,26 @@ class TestMistakes:
         (tmp_path / "d.safetensors").mkdir()
         text = refused(capsys, tmp_path / "d.safetensors", "deep3d", files["deep3d"])
         assert "cannot write there" in text
+
+    def test_only_what_made_from_the_same_file_is_replaced(self, files, options, tmp_path):
+        """Of a folder too, and with other options."""
+        out = tmp_path / "m.safetensors"
+        for key, other in (("gnm", "flame"), ("ict", "gnm")):
+            few = dataclasses.replace(options, shape_modes=2)
+            for given in (options, few):
+                import_file(key, files[key], out, given)
+            before = out.read_bytes()
+            with pytest.raises(
+                ValueError, match=r"m\.safetensors is there, and is no result of the sa"
+            ):
+                import_file(other, files[other], out, options)
+            assert out.read_bytes() == before
+            import_file(other, files[other], out, options, overwrite=True)
+            out.unlink()
+        out.write_bytes(b"mine")
+        with pytest.raises(ValueError, match=r"--out .*; give another --out, or --overwrite"):
+            import_file("gnm", files["gnm"], out, options)
+        assert out.read_bytes() == b"mine"
 
     def test_our_own_file(self, tmp_path, capsys):
         (tmp_path / "mine.safetensors").write_bytes(b"\0" * 100)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mofa_nvdr.networks.graph import Graph, GraphNetwork, load_network, network_bytes, read_facts
 from mofa_nvdr.networks.tflite import read_tflite
@@ -69,6 +69,14 @@ class TestGraph:
             Graph.from_json(json.dumps(facts))
         with pytest.raises(ValueError, match="not the description"):
             Graph.from_json("{")
+
+    def test_a_file_whose_weights_do_not_fit(self, file, tmp_path):
+        facts = read_facts(file)
+        tensors = load_file(file)
+        name = next(name for name in tensors if name.endswith(".bias"))
+        save_file({**tensors, name: tensors[name][:1]}, tmp_path / "b.safetensors", facts)
+        with pytest.raises(ValueError, match=r"b\.safetensors: conv .* is damaged"):
+            load_network(tmp_path / "b.safetensors")
 
     @pytest.mark.parametrize("kind", ["weight", "bias"])
     def test_weights_that_are_missing_or_do_not_fit(self, kind):

@@ -1,5 +1,6 @@
 """Networks on request: got whole or not at all, known by their hash, one line for what fails."""
 
+import gzip
 import os
 import subprocess
 import sys
@@ -216,3 +217,39 @@ def test_the_known_sets_are_whole():
         hashes = [member.sha256 for member in networks.members]
         assert all(len(bytes.fromhex(h)) == 32 for h in hashes) and len(set(hashes)) == len(hashes)
         assert len(on_request._licence(networks)) > 5000
+
+
+class TestHostileArchives:
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path, monkeypatch):
+        install_small_set(monkeypatch, tmp_path / "cache")
+
+    def test_a_kind_of_packing_that_is_unknown(self, tmp_path):
+        """zipfile says so by NotImplementedError, without the file's name."""
+        wheel = write_wheel(tmp_path)
+        data = bytearray(wheel.read_bytes())
+        for signature, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+            at = data.find(signature)
+            data[at + place : at + place + 2] = b"\x63\x00"
+        wheel.write_bytes(data)
+        with pytest.raises(
+            ValueError, match=r"\.whl: cannot read it, damaged or cut off \(That comp"
+        ):
+            get_set("small", [wheel])
+
+    def test_what_is_passed_over_counts(self, tmp_path):
+        """8 GB of zeros before the network: to pass over them they must be unpacked."""
+        large = tarfile.TarInfo("zeros\x1b[31m")
+        large.size = 1 << 33
+        path = tmp_path / "a.tar.gz"
+        path.write_bytes(gzip.compress(large.tobuf() + bytes(1 << 16)))
+        with pytest.raises(
+            ValueError, match=r"a\.tar\.gz: zeros\\x1b\[31m unfolds into 8\.59 GB, with "
+        ):
+            get_set("small", [path])
+
+    def test_many_members(self, tmp_path):
+        path = tmp_path / "a.tar.gz"
+        path.write_bytes(gzip.compress(tarfile.TarInfo("empty").tobuf() * 10_001))
+        with pytest.raises(ValueError, match=r"a\.tar\.gz: 10001 members in it, expected at most"):
+            get_set("small", [path])

@@ -167,6 +167,19 @@ class TestOnnxEncoder:
         ):
             OnnxEncoder(path)
 
+    def test_outputs_of_other_sizes(self, tmp_path):
+        """What the file declares is no code; or what it gives is not what it declares."""
+        path = write(tmp_path / "e.onnx", sizes={**SIZES, "shape": 5000})
+        with pytest.raises(ValueError, match=r"e\.onnx: gives arrays of .*5000.*; export it again"):
+            OnnxEncoder(path)
+        model = onnx.load(write(path))
+        del model.graph.output[0].type.tensor_type.shape.dim[:]
+        onnx.save(model, path)
+        with pytest.raises(
+            ValueError, match=r"e\.onnx: gives arrays of .*expected \[batch, size, "
+        ):
+            OnnxEncoder(path)
+
     def test_bad_images(self, file):
         encoder = OnnxEncoder(file)
         for images in (

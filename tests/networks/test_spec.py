@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import lzma
+import math
 import shutil
 from pathlib import Path
 
@@ -117,6 +118,21 @@ class TestEncoderSpec:
     def test_no_schema(self, schema):
         with pytest.raises(TypeError, match="the schema is .*, expected a number from 1"):
             EncoderSpec.from_json({**SPEC.to_json(), "schema": schema})
+
+    @pytest.mark.parametrize(
+        ("change", "error", "message"),
+        [
+            ({"code": {**SPEC.to_json()["code"], "num_shape": -1}}, ValueError, "num_shape is -1, expec"),
+            ({"code": {**SPEC.to_json()["code"], "num_shape": 2**40}}, ValueError, "expected 0 to 4096"),
+            ({"input_size": True}, ValueError, "input_size is True, expected 0 to 2048"),
+            ({"output_scale": {"shape": math.inf}}, ValueError, "inf, expected a finite number"),
+            ({"face_model": {**SPEC.to_json()["face_model"], "name": 3}}, TypeError, "are texts"),
+            ({"camera": {**SPEC.to_json()["camera"], "image_size": 20000}}, ValueError, "image_size"),
+        ],
+    )  # fmt: skip
+    def test_facts_of_other_kinds(self, change, error, message):
+        with pytest.raises(error, match=message):
+            EncoderSpec.from_json({**SPEC.to_json(), **change})
 
     @pytest.mark.parametrize("key", ["trunk", "input_size", "output_scale", "code", "camera"])
     def test_missing_fact(self, key):

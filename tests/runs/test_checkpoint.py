@@ -82,6 +82,43 @@ class TestMistakes:
         with pytest.raises(CheckpointError, match="does not say 'mofa-nvdr checkpoint 1'"):
             read_checkpoint(path)
 
+    def test_metadata_that_is_none(self, tmp_path):
+        path = tmp_path / "a.safetensors"
+        for text in ("[]", "3", "{", "[" * 100_000):
+            header = {"format": "mofa-nvdr checkpoint 1", "metadata": text}
+            save_file({"x": torch.zeros(1)}, path, header)
+            with pytest.raises(
+                CheckpointError, match=r"a\.safetensors: not a readable checkpoint \("
+            ):
+                read_checkpoint(path)
+
+    @pytest.mark.parametrize(
+        ("key", "value", "message"),
+        [
+            ("optimizer/99/exp_avg", torch.zeros(1), "optimizer/99, but there are 4 parameters"),
+            (
+                "optimizer/0/exp_avg",
+                torch.zeros(5),
+                r"optimizer/0/exp_avg is .* \[5\], expected floa",
+            ),
+            (
+                "optimizer/0/exp_avg",
+                torch.zeros(4, 3, dtype=int),
+                "is torch.int64 .*expected floats",
+            ),
+            ("optimizer/0/exp_avg", None, "parts of the optimizer's state are missing"),
+        ],
+    )
+    def test_an_optimizer_that_was_edited(self, tmp_path, key, value, message):
+        network, optimizer = _network_and_optimizer(torch.optim.Adam)
+        _step(network, optimizer)
+        save_checkpoint(tmp_path / "c.safetensors", network, optimizer, {})
+        tensors, _ = read_checkpoint(tmp_path / "c.safetensors")
+        tensors[key] = value
+        tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        with pytest.raises(ValueError, match=message):
+            restore_training(optimizer, tensors)
+
     def test_folder_gone(self, tmp_path):
         network, _ = _network_and_optimizer(torch.optim.Adam)
         with pytest.raises(OSError, match="cannot write the checkpoint|No such file"):

@@ -112,8 +112,23 @@ class TestLoad:
         with pytest.raises(ConfigError, match="a.yaml: base is 3, expected the name"):
             load_config(str(a))
         a.write_text("base: smoky\n")
-        with pytest.raises(ConfigError, match="smoky: neither a .yaml file nor one of .*smoke"):
+        with pytest.raises(
+            ConfigError, match="a.yaml: base is 'smoky': neither a .yaml file nor one of .*smoke"
+        ):
             load_config(str(a))
+        a.write_text("base: none.yaml\n")
+        with pytest.raises(ConfigError, match="a.yaml: base is 'none.yaml': no such file$"):
+            load_config(str(a))
+
+    def test_a_base_of_a_name_that_no_file_has(self, tmp_path):
+        """The name is cut short, as every value in a message is; the system refuses it in other ways."""
+        path = tmp_path / "a.yaml"
+        for base in ("9" * 5000, "9" * 5000 + ".yaml"):
+            path.write_text(f"base: '{base}'\n")
+            with pytest.raises(
+                ConfigError, match="a.yaml: base is '9{79}[.]{3}: (no such|neither)"
+            ):
+                load_config(str(path))
 
     def test_unknown_name(self):
         with pytest.raises(

@@ -37,6 +37,12 @@ def read(path, request):
     if what == "write":
         with open(request["out"], "w") as file:
             file.write("x" * 100)
+    if what == "many":
+        for k in range(5000):
+            yield f"{k}", np.zeros(1)
+    if what == "long":
+        for k in range(4000):
+            yield f"{k}" + "x" * 5000, np.zeros(1)
     if what == "pid":
         yield "pid", np.array(os.getpid())
         open(request["out"], "wb").close()
@@ -80,6 +86,11 @@ class TestReadArrays:
             read("crash")
         with pytest.raises(ReaderError, match="its reader ended with status 3"):
             read("leave")
+
+    @pytest.mark.parametrize("what", ["many", "long"])
+    def test_more_names_than_any_model(self, read, what):
+        with pytest.raises(ReaderError, match="more names in it than any face model has"):
+            read(what)
 
     @linux
     def test_memory(self, read):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import struct
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import pytest
 
 from mofa_nvdr.data import Photographs, val_batches
-from mofa_nvdr.system.notes import one_line, plain_warnings, show_notes
+from mofa_nvdr.system.notes import one_line, plain_warnings, say, show_notes
 
 
 class TestPlainWarnings:
@@ -49,6 +52,37 @@ class TestShowNotes:
         logging.getLogger("mofa_nvdr.networks.encoder").info("left out %d", 3)
         logging.getLogger("mofa_nvdr.networks.encoder").warning("doubtful")
         assert capsys.readouterr().err == "note: left out 3\nwarning: doubtful\n"
+
+    def test_pillow_says_nothing_of_its_own(self, tmp_path):
+        """A TIFF of 2,048 samples a pixel, which Pillow logs before it refuses it; in a fresh process, in
+        which nobody else has given logging a handler.
+        """
+        entry = struct.Struct("<HHII")
+        tags = [(256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 2),
+                (273, 4, 1, 8), (277, 3, 1, 2048), (279, 4, 1, 64)]  # fmt: skip
+        table = struct.pack("<H", len(tags)) + b"".join(entry.pack(*tag) for tag in tags)
+        path = tmp_path / "a.tif"
+        path.write_bytes(b"II*\0" + struct.pack("<I", 8) + table + bytes(4 + 64))
+        program = "import sys; from PIL import Image; from mofa_nvdr.system import notes; {}; "
+        program += "Image.open(sys.argv[1])"
+        for call, said in (("pass", True), ("notes.show_notes()", False)):
+            command = [sys.executable, "-c", program.format(call), str(path)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert "UnidentifiedImageError" in done.stderr
+            assert ("More samples per pixel" in done.stderr) == said
+
+
+class TestSay:
+    def test_control_characters(self, capsys):
+        say("  skipped: a\x1b[2J\nb.jpg")
+        say("\x07", sys.stderr)
+        said = capsys.readouterr()
+        assert said.out == "  skipped: a\\x1b[2J\\nb.jpg\n" and said.err == "\\x07\n"
+
+    def test_above_a_bar(self, capsys, monkeypatch):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+        say("a\x1bb")
+        assert capsys.readouterr().out == "a\\x1bb\n"
 
 
 class TestOneLine:

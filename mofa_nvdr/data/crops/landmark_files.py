@@ -17,15 +17,12 @@ import numpy as np
 
 from mofa_nvdr.data.crops.landmark_shape import POINT_SETS, READ
 from mofa_nvdr.data.images import ImageError
-from mofa_nvdr.data.listing import is_parameter_file
+from mofa_nvdr.data.listing import LANDMARK_FOLDERS, LANDMARK_SUFFIXES, is_parameter_file
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
 from mofa_nvdr.data.tables import DataError
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.array_files import NotArrays, read_npz
 from mofa_nvdr.system.budget import MOST_TEXT
-
-_SUFFIXES = (".pts", ".npz", ".txt", ".csv")
-_FOLDERS = ("landmarks", "detections")  # the second of Deep3DFaceRecon
 
 
 class LandmarkError(ImageError):
@@ -124,7 +121,7 @@ def landmarks_next_to(path: Path, folders: Folders | None = None) -> KnownFaces:
     folders = folders or Folders()
     notes: list[str] = []
     for place in _places(path):
-        for suffix in _SUFFIXES:
+        for suffix in LANDMARK_SUFFIXES:
             for name in (path.stem + suffix, path.name + suffix):
                 files = [f for f in folders.matching(place, name) if os.path.isfile(f)]
                 if suffix == ".npz":  # reconstruct names its parameters alike
@@ -151,7 +148,10 @@ def orphans(photographs: Iterable[Path]) -> list[str]:
     for folder in sorted({path.parent for path in photographs}):
         pictures = {name.lower() for name in folders.pictures(folder)}
         stems = {Path(name).stem for name in pictures} | pictures
-        for place, suffixes in ((folder, (".pts",)), *((folder / f, _SUFFIXES) for f in _FOLDERS)):
+        for place, suffixes in (
+            (folder, (".pts",)),
+            *((folder / f, LANDMARK_SUFFIXES) for f in LANDMARK_FOLDERS),
+        ):
             files = [name for same in folders.names(place).values() for name in same]
             lost = [
                 n
@@ -174,7 +174,11 @@ def reason_of(error: OSError | ValueError) -> str:
 def _places(path: Path) -> list[Path]:
     """Where a photograph's own file may be: the nearest first."""
     folder = path.parent
-    return [folder, *(folder / f for f in _FOLDERS), *(folder.parent / f for f in _FOLDERS)]
+    return [
+        folder,
+        *(folder / f for f in LANDMARK_FOLDERS),
+        *(folder.parent / f for f in LANDMARK_FOLDERS),
+    ]
 
 
 def _rows_of(path: Path, key: str, count: int) -> list[tuple[str, np.ndarray]]:

@@ -44,9 +44,11 @@ from mofa_nvdr.system.files import (
     check_out,
     make_folders,
     named_errors,
+    write_bytes,
 )
 from mofa_nvdr.system.locks import locked
 from mofa_nvdr.system.memory import MemoryBudget
+from mofa_nvdr.system.notes import say
 
 _QUALITY = 95
 _LONGEST_NAME = 200  # bytes; file systems take 255
@@ -144,7 +146,6 @@ def preprocess_files(
     sources, closed, notes = _find_sources(inputs, Path(out))
     tables = read_tables(source.path for source in sources)
     folder = make_folders(out, "images")
-    say = tqdm.write if sys.stderr.isatty() else lambda text: print(text, flush=True)
     for text in [*notes, *(f"skipped: {reason}" for reason in closed)]:
         say(text)
     for note in [*tables.notes, *orphans(source.path for source in sources)]:
@@ -164,7 +165,7 @@ def preprocess_files(
 
         # What could not be read may have been mended.
         todo = [s for s in sources if "unreadable" in done.get(s.place, {"unreadable": ""})]
-        _write_crops(folder, done, todo, work, workers, say)
+        _write_crops(folder, done, todo, work, workers)
         write_tables(folder, list(done.values()))
         records = [done[source.place] for source in sources]
         say(f"{summary(records, len(closed))}: {folder}")
@@ -203,7 +204,6 @@ def _write_crops(
     todo: list[_Source],
     work: Callable[[_Source], tuple[dict[str, Any], list[bytes]]],
     workers: int,
-    say: Callable[[str], None],
 ) -> None:
     """Write the crops of `todo` and a line of the log after those of each photograph.
 
@@ -219,7 +219,7 @@ def _write_crops(
                 files = _free_names(source.name, len(pictures), taken)
                 for face, file, picture in zip(record["faces"], files, pictures):
                     face["file"] = file
-                    (folder / file).write_bytes(picture)
+                    write_bytes(folder / file, picture)
                 done[source.place] = record
                 log.write(json.dumps(record) + "\n")
                 log.flush()

@@ -45,7 +45,8 @@ from mofa_nvdr.system.files import (
     write_text,
 )
 from mofa_nvdr.system.locks import locked
-from mofa_nvdr.system.notes import plain_warnings
+from mofa_nvdr.system.notes import plain_warnings, say
+from mofa_nvdr.system.workers import end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +138,6 @@ def _synthesize(
     chunks = range(-(-count // CHUNK))
     todo = [(chunk, min(CHUNK, count - chunk * CHUNK)) for chunk in chunks]
     todo = [(chunk, faces) for chunk, faces in todo if _num_done(folder, chunk) < faces]
-    say = tqdm.write if sys.stderr.isatty() else lambda text: print(text, flush=True)
     total = sum(faces for _, faces in todo)
     with ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=total, unit="face", disable=not sys.stderr.isatty()))
@@ -198,6 +198,7 @@ _renderer: Renderer | None = None  # of a worker's process
 
 def _start(folder: str, o: SynthesisOptions) -> None:
     global _renderer
+    end_with_parent()
     torch.set_num_threads(1)
     with plain_warnings():
         _renderer = Renderer(folder, o)

@@ -122,8 +122,6 @@ def _blendshapes(path: Path, count: int) -> dict[str, np.ndarray]:
             raise ModelFileError(
                 f"{path}: blendshape {name!r} has {len(motion)} vertices, the model {count}"
             )
-        if not np.isfinite(motion).all():
-            raise ModelFileError(f"{path}: blendshape {name!r} holds numbers that are not finite")
         motions[name] = motion
     return motions
 

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from mofa_nvdr.data.crops import landmark_files
 from mofa_nvdr.data.crops.framing import (
     crop_from_landmarks,
 )
@@ -150,6 +151,34 @@ class TestLandmarksNextTo:
         assert known.points is None
         (found,) = known.notes
         assert found.startswith(f"{path.with_suffix(suffix)}: {note}")
+
+    @pytest.mark.parametrize(
+        ("points", "message"),
+        [
+            (np.full((68, 2), "a"), "holds points of kind <U1, expected numbers"),
+            (np.zeros((68, 2), complex), "holds points of kind complex128, expected numbers"),
+            (np.full((68, 2), np.inf), "holds points that are not finite"),
+            (np.float64(3), r"holds points \[\], expected 68 or 5"),
+        ],
+    )
+    def test_npz_of_other_kinds(self, tmp_path, points, message):
+        path = photograph(tmp_path)
+        np.savez(path.with_suffix(".npz"), lm68=points)
+        with pytest.raises(LandmarkError, match=rf"face\.npz: {message}"):
+            landmarks_next_to(path)
+
+    def test_what_takes_too_much(self, tmp_path, monkeypatch):
+        path = photograph(tmp_path)
+        np.savez_compressed(path.with_suffix(".npz"), lm68=np.zeros((20_000_000, 2)))
+        with pytest.raises(LandmarkError, match=r"face\.npz: lm68\S* \[20000000, 2\] unfolds into"):
+            landmarks_next_to(path)
+        path.with_suffix(".npz").unlink()
+        monkeypatch.setattr(landmark_files, "MOST_TEXT", 100)
+        path.with_suffix(".txt").write_text("1 2\n" * 68)
+        with pytest.raises(
+            LandmarkError, match=r"face\.txt: more than the 100 bytes that a text of"
+        ):
+            landmarks_next_to(path)
 
     def test_npz_of_something_else(self, tmp_path):
         path = photograph(tmp_path)

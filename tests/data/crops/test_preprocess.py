@@ -43,6 +43,18 @@ def no_faces(request, monkeypatch):
 
 
 class TestPreprocess:
+    @pytest.mark.skipif(os.name == "nt", reason="names have no control characters there")
+    def test_names_command_no_terminal(self, tmp_path, capsys):
+        (tmp_path / "in").mkdir()
+        for name in ("a\x1b[2J.jpg", "b\n1 faces from 1 photographs.jpg"):
+            (tmp_path / "in" / name).write_bytes(b"no picture")
+        preprocess_files([str(tmp_path / "in")], str(tmp_path / "out"))
+        text = capsys.readouterr().out
+        assert (
+            "a\\x1b[2J.jpg: cannot read" in text and "b\\n1 faces from 1 photographs.jpg: c" in text
+        )
+        assert "\x1b" not in text and len(text.splitlines()) == 3
+
     def test_several_faces_go_to_one_split(self, tmp_path):
         for k in range(12):
             photograph(tmp_path / "in", f"{k}.png")

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from mofa_nvdr.importers.files import obj_files
 from mofa_nvdr.importers.files.obj_files import read_obj, read_vertices
 from mofa_nvdr.importers.foreign import ModelFileError
 
@@ -47,6 +48,7 @@ class TestReadObj:
             (VERTICES + "f 1 2 0\n", "line 5 is not a polygon: 'f 1 2 0'"),
             (VERTICES + "f 1 2 5\n", "a polygon points outside the mesh (vertices 0 to 4"),
             (VERTICES + "f 1 2 -5\n", "a polygon points outside the mesh (vertices -1 to 1"),
+            (VERTICES + f"f 1 2 {2**70}\n", "a polygon points outside the mesh"),
             (VERTICES + "f 1/1 2/1 3/1\n", "a texture corner points outside the mesh"),
             (VERTICES + "v 1 2\n", "a 'v' line is not 3 numbers: '1 2'"),
             (VERTICES + "vt 1\n", "a 'vt' line is not 2 numbers: '1'"),
@@ -57,6 +59,26 @@ class TestReadObj:
         path.write_text(text)
         with pytest.raises(ModelFileError, match=re.escape(f"{path}: {message}")):
             read_obj(path)
+
+
+class TestLimits:
+    """What no face has, before it is taken apart."""
+
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("_MOST_LINES", VERTICES, "more than 3 lines in it"),
+            ("MAX_VERTICES", VERTICES, "4 'v' lines, expected at most 3"),
+            ("_MOST_MATERIALS", VERTICES + "usemtl a\nusemtl b\nusemtl c\nusemtl d\n",
+             "more than 3 materials in it"),
+            ("_MOST_BYTES", VERTICES, "0 MB, more than the 0 MB that an .obj of a face may have"),
+        ],
+    )  # fmt: skip
+    def test_too_much(self, tmp_path, monkeypatch, name, text, message):
+        (tmp_path / "a.obj").write_text(text)
+        monkeypatch.setattr(obj_files, name, 3)
+        with pytest.raises(ModelFileError, match=rf"a\.obj: {re.escape(message)}"):
+            read_obj(tmp_path / "a.obj")
 
 
 class TestReadVertices:

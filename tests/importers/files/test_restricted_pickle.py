@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -83,6 +84,41 @@ class TestReadPickle:
         np.testing.assert_allclose(read_pickle(path)["v_template"], foreign.mean / 1e3)
 
 
+class TestDamaged:
+    """Pickles of the right names with the wrong things behind them."""
+
+    NUMPY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+    TYPE = b"cnumpy\ndtype\n(S'%s'\nI0\nI1\ntR"
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (NUMPY + b"(I1\n(I9\nt" + TYPE % b"f8" + b"I00\nS'short'\ntb", "a damaged array"),
+            (NUMPY + b"I3\nb", "a damaged array"),
+            (TYPE % b"M8[s]", "an array of type M8"),
+            (b"c_codecs\nencode\n(Vx\nVutf-16\ntR", "bytes as utf-16"),
+            (b"ccopy_reg\n_reconstructor\n(c__builtin__\nint\nc__builtin__\nobject\nNtR",
+             "asks for|of a kind that is not read"),
+        ],
+    )  # fmt: skip
+    def test_values(self, tmp_path, value, message):
+        path = tmp_path / "a.pkl"
+        path.write_bytes(b"(dS'f'\n" + value + b"s.")
+        with pytest.raises(
+            ModelFileError, match=rf"^{re.escape(str(path))}: refused: .*({message})"
+        ):
+            read_pickle(path)
+
+    @pytest.mark.parametrize("change", [{"_shape": (2, 3, 1)}, {"data": np.ones((2, 2))}])
+    def test_sparse_matrices_of_other_shapes(self, tmp_path, change):
+        matrix = scipy.sparse.csc_matrix(np.eye(2))
+        vars(matrix).update(change)
+        path = tmp_path / "a.pkl"
+        path.write_bytes(pickle.dumps({"j": matrix}, protocol=2))
+        with pytest.raises(ModelFileError, match=r"a\.pkl: refused: a sparse matrix of \[2, "):
+            read_pickle(path)
+
+
 class TestReadObjectNpy:
     def test_dict_or_none(self, tmp_path):
         np.save(tmp_path / "a.npy", np.array({"x": np.arange(3)}, dtype=object))
@@ -94,6 +130,13 @@ class TestReadObjectNpy:
         np.save(tmp_path / "a.npy", np.array([{}, {}], dtype=object))
         with pytest.raises(ModelFileError, match=r"a\.npy: refused: .*an array of objects"):
             read_object_npy(tmp_path / "a.npy")
+
+    def test_what_unpacks_to_nothing(self, tmp_path):
+        path = tmp_path / "a.npy"
+        np.save(path, np.array({}, dtype=object))
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(ModelFileError, match=r"a\.npy: (not a readable \.npy file|refused)"):
+            read_object_npy(path)
 
     def test_no_npy(self, tmp_path):
         (tmp_path / "a.npy").write_bytes(b"no")

@@ -14,6 +14,10 @@ from tests.helpers import foreign_files as ff
 from tests.helpers.foreign_files import refused
 
 
+def _matrix(rows: int, columns: int) -> bytes:
+    return struct.pack("<ii", rows, columns) + bytes(4 * rows * columns)
+
+
 class TestRead:
     def test_eos_blendshapes(self, files, foreign, tmp_path, options):
         path = ff.write_eos_blendshapes(tmp_path / "expressions.bin", foreign)
@@ -46,6 +50,22 @@ class TestRead:
         [
             (lambda d: struct.pack("<I", 99) + d[4:], "not an eos model (its version would be 99)"),
             (lambda d: d[:-1], "the file ends within the texture coordinates ("),
+            (
+                lambda d: (
+                    d[:4]
+                    + _matrix(0, 0) * 3
+                    + struct.pack("<Q", 0)
+                    + _matrix(0, 0) * 3
+                    + struct.pack("<Q", 0)
+                ),
+                "no triangles in this file",
+            ),
+            (
+                lambda d: (
+                    d[:4] + _matrix(6, 1) + _matrix(3, 1) + _matrix(1, 1) + struct.pack("<Q", 0)
+                ),
+                "the shape basis is [3, 1] for a mean of 6 numbers",
+            ),
             (lambda d: d[:2], "the file ends within the version (4 bytes wanted, 2 left)"),
             (
                 lambda d: d[:4] + struct.pack("<ii", -3, 1) + d[12:],
@@ -58,6 +78,28 @@ class TestRead:
         path.write_bytes(change(files["eos"].read_bytes()))
         with pytest.raises(ModelFileError, match=re.escape(f"{path}: {message}")):
             read(path, ImportOptions())
+
+    @pytest.mark.parametrize("number", [0, 4097])
+    def test_numbers_of_blendshapes(self, files, tmp_path, number):
+        path = tmp_path / "e.bin"
+        path.write_bytes(struct.pack("<Q", number))
+        message = f"{path}: {number} blendshapes; not an eos blendshape file"
+        with pytest.raises(ModelFileError, match=re.escape(message)):
+            read(files["eos"], ImportOptions(expressions=path))
+
+    def test_blendshapes_that_are_not_finite(self, files, tmp_path, foreign):
+        path = tmp_path / "e.bin"
+        motion = struct.pack("<ii", 3 * len(foreign.mean), 1)
+        motion += np.full(3 * len(foreign.mean), np.nan, "<f4").tobytes()
+        path.write_bytes(struct.pack("<QQ", 1, 1) + b"a" + motion)
+        with pytest.raises(ModelFileError, match=r"e\.bin: a holds numbers that are not finite"):
+            read(files["eos"], ImportOptions(expressions=path))
+
+    def test_a_file_that_cannot_be_read(self, tmp_path):
+        with pytest.raises(
+            ModelFileError, match=r"none\.bin: cannot read this file \(No such file"
+        ):
+            read(tmp_path / "none.bin", ImportOptions())
 
     def test_blendshapes_of_another_mesh(self, files, tmp_path, foreign):
         path = tmp_path / "e.bin"

@@ -97,6 +97,33 @@ class TestRead:
             with pytest.raises(ModelFileError, match=f"--albedo .*{name}: {message}"):
                 read(files["flame"], ImportOptions(albedo=tmp_path / name))
 
+    def test_albedo_of_another_mesh(self, files, foreign, tmp_path):
+        path = ff.write_flame_albedo(tmp_path / "albedo.npz", foreign, False)
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        arrays["ft"] = arrays["ft"][:-1]
+        np.savez(path, **arrays)
+        count = len(foreign.triangles)
+        message = f"--albedo {path}: {count - 1} triangles, but the model has {count}"
+        with pytest.raises(ModelFileError, match=re.escape(message)):
+            read(files["flame"], ImportOptions(albedo=path))
+
+    def test_embeddings_of_something_else(self, files, tmp_path):
+        path = tmp_path / "e.npy"
+        with pytest.raises(ModelFileError, match=r"--landmarks .*e\.npy: no such file"):
+            read(files["flame"], ImportOptions(landmarks=path))
+        tables = (
+            {},
+            {"full_lmk_faces_idx": [10**6], "full_lmk_bary_coords": [[1, 0, 0]]},
+            {"full_lmk_faces_idx": ["a"], "full_lmk_bary_coords": [[1, 0, 0]]},
+        )
+        for table in tables:
+            np.save(path, np.array(table, dtype=object), allow_pickle=True)
+            with pytest.raises(
+                ModelFileError, match=r"--landmarks .*e\.npy: no embedding of 68 land"
+            ):
+                read(files["flame"], ImportOptions(landmarks=path))
+
 
 class TestLooksLike:
     def test_pickle_or_its_arrays(self, files, foreign, tmp_path):

@@ -9,8 +9,9 @@ import torch
 from scipy.spatial import cKDTree
 
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.importers.foreign import ImportOptions
+from mofa_nvdr.importers.foreign import ImportOptions, ModelFileError
 from mofa_nvdr.importers.formats import import_file, import_model
+from mofa_nvdr.importers.readers.ict import read
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.topology import topology
 from tests.helpers import foreign_files as ff
@@ -195,6 +196,17 @@ class TestIct:
         landmarks = files["eos"].with_name("landmarks.json")
         text = refused(capsys, tmp_path / "a.safetensors", "ict", folder, "--landmarks", landmarks)
         assert message in text
+
+    def test_no_such_folder(self, tmp_path):
+        (tmp_path / "a.obj").write_text("")
+        with pytest.raises(
+            ModelFileError, match=r"a\.obj: expected the folder with generic_neutral"
+        ):
+            read(tmp_path / "a.obj", ImportOptions())
+        with pytest.raises(
+            ModelFileError, match=r"no generic_neutral_mesh\.obj in this folder; give"
+        ):
+            read(tmp_path, ImportOptions())
 
     def test_unknown_topology_needs_landmarks(self, files, tmp_path, capsys):
         text = refused(capsys, tmp_path / "a.safetensors", "ict", files["ict"])
