@@ -30,7 +30,8 @@ def export_networks(name: str, out: str, overwrite: bool = False) -> list[Path]:
 
     Raises:
         on_request.NetworkMissingError: the networks are not here; the message has the command.
-        ValueError: no such set, a folder that cannot be made, or a file in it that was made from something else.
+        ValueError: no such set, a folder that cannot be made, or a file in it that was made from something
+            else.
         RuntimeError: a package is missing, or an exported network disagrees with torch.
         OSError: the folder cannot be written.
     """

@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("--out", default="fits.png")
     args = parser.parse_args()
     model, detector, data = FaceModel.load(), LandmarkDetector.load(), Path(args.data)
-    facts = machine_facts()
+    facts = machine_facts(torch.device("cpu"))
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     if args.what == "renders":
         renders(model, detector, args.count)
