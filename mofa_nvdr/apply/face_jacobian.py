@@ -118,7 +118,7 @@ class FaceJacobian:
         count, size = by_corners.shape[:2]
         parts = self.layout.slices
         by_model = (by_corners @ pose.rotation).flatten(2)  # [N, R, 9]
-        bases = self._geometry[points.corners].view(count, 9, -1)
+        bases = self._geometry[points.corners].view(count, 9, self._geometry.shape[-1])
         modes = torch.bmm(by_model, bases)
         split = self.layout.num_shape
         rows[:, :, parts["shape"]] = modes[..., :split]

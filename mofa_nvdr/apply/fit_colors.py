@@ -57,7 +57,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a Jacobian: [N, 3, 257], their residuals [N, 3], and their weights [N]."""
+    """Rows of a Jacobian: [N, R, 257], their residuals [N, R], and their weights [N]."""
 
     rows: Tensor
     away: Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -10,18 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mofa_nvdr.apply.face_jacobian import FaceJacobian, Pose, SurfacePoints
-from mofa_nvdr.apply.fit_colors import (
-    Colors,
-    PixelTerm,
-    Target,
-    VertexTerm,
-    robust,
-    robust_weight,
-)
+from mofa_nvdr.apply.face_jacobian import FaceJacobian, Pose
+from mofa_nvdr.apply.fit_colors import Colors, PixelTerm, Rows, Target, VertexTerm
+from mofa_nvdr.apply.fit_landmarks import LandmarkTerm
 from mofa_nvdr.apply.fit_prior import FitPrior
 from mofa_nvdr.face.code import FaceCode
-from mofa_nvdr.face.landmarks import JAW
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.losses.color_distance import known_photo
 from mofa_nvdr.losses.occlusion import visibility
@@ -29,9 +22,6 @@ from mofa_nvdr.render.blur import blurred
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
 from mofa_nvdr.scene.pose import axis_angle_to_matrix, matrix_to_axis_angle
 
-_PX_PER_MM = 1087.5 / 857.9 / 240  # of a face in the training framing, in sides of the picture
-_LANDMARK_FLOOR = 1.0 / 240  # deviation of a detected point besides its spread, in sides
-_IBUG_SPREAD, _JAW_SPREAD = 2.0, 6.0  # mm, of 68 landmarks; the jaw line slides over the skin
 _SATURATED = 0.985  # a channel from which a photograph does not say how bright it was
 _FIRST_VARIANCE = 0.08**2  # of colours, before anything is known of them
 _DAMPING = (1e-3, 0.3, 6.0)  # at the start, times after a success, and after a failure
@@ -121,75 +111,60 @@ class FitProblem:
         self.photo = _resized(full, size)
         self.known = (_resized(known.float(), size) > 0.99)[:, 0]  # [B, S, S]
         self.known = self.known & (self.photo.amax(1) < _SATURATED)
-        self.marks, self.deviation = self._landmarks()
-        person = observed.person
-        if person is None:
-            person = torch.arange(self.batch)
-        elif person.shape != (self.batch,):
-            raise ValueError(f"fit: person is {list(person.shape)}, expected [{self.batch}]")
-        self.person = torch.unique(person, return_inverse=True)[1]
+        self.landmarks = self._landmarks()
+        self.person = self._people_of(observed.person)
         self.people = int(self.person.max()) + 1 if self.batch else 0
         # A person has one prior of what is shared, however many the photographs.
         photographs = torch.bincount(self.person, minlength=self.people)[self.person]
         self.prior_share = torch.ones(self.batch, tools.model.layout.size)
         for name in observed.shared:
+            if name not in tools.model.layout.slices:
+                raise ValueError(
+                    f"fit: shared has {name!r}, expected some of {', '.join(tools.model.layout.slices)}"
+                )
             where = tools.model.layout.slices[name]
             self.prior_share[:, where] = photographs[:, None].float().rsqrt()
         self.visible = torch.ones_like(self.photo[:, 0])
         self.variance = torch.full((self.batch,), _FIRST_VARIANCE)
         self._turn = 0
 
-    def _landmarks(self) -> tuple[Tensor | None, Tensor | None]:
-        """Targets [B, N, 2] and deviations [N], px at the fitter's size."""
-        given, size = self.observed.landmarks, self.size
+    def _people_of(self, person: Tensor | None) -> Tensor:
+        """Numbers [B] of the people, from 0 on."""
+        if person is None:
+            return torch.arange(self.batch)
+        if person.shape != (self.batch,):
+            raise ValueError(f"fit: person is {list(person.shape)}, expected [{self.batch}]")
+        return torch.unique(person, return_inverse=True)[1]
+
+    def _landmarks(self) -> LandmarkTerm | None:
+        given, tools = self.observed.landmarks, self.tools
         if given is None:
-            return None, None
+            return None
         if given.ndim != 3 or given.shape[0] != self.batch or given.shape[2] != 2:
             raise ValueError(
                 f"fit: landmarks is {list(given.shape)}, expected [{self.batch}, N, 2]"
             )
-        model = self.tools.model
-        if given.shape[1] == len(model.landmarks):
-            index = model.landmarks
-            self._points = SurfacePoints(
-                index[:, None].expand(-1, 3), _one_hot(len(index), given.device)
-            )
-            spread = torch.full((len(index),), _IBUG_SPREAD)
-            spread[: len(JAW)] = _JAW_SPREAD
-        else:
-            places = model.dense_landmarks
-            if places is None:
-                raise ValueError(
-                    f"fit: face model {model.name} has no places for dense landmarks; give 68 landmarks, "
-                    "or import the model again with the landmark networks at hand"
-                )
-            if given.shape[1] != len(places.spread):
-                raise ValueError(
-                    f"fit: {given.shape[1]} landmarks, expected 68 or {len(places.spread)}"
-                )
-            self._points = SurfacePoints(places.vertices, places.weights)
-            spread = torch.where(places.known, places.spread, torch.inf)
-        deviation = torch.hypot(spread * (_PX_PER_MM * size), torch.tensor(_LANDMARK_FLOOR * size))
-        return given * (size / self.side), deviation
+        return LandmarkTerm(tools.model, tools.jacobian, given * (self.size / self.side))
 
     def start(self, code: FaceCode | None) -> Tensor:
-        """Codes [B, 257] to begin with."""
+        """Codes [B, 257] to begin with; what a person's photographs share is their mean."""
         layout = self.tools.model.layout
-        if code is not None:
-            layout.check(code)
-            return layout.pack(code).clone()
-        if self.marks is None:
-            raise ValueError("fit: no landmarks and no start; give one of them")
-        packed = self.tools.prior.mean.expand(self.batch, -1).clone()
-        packed[:, layout.slices["rotation"].start + 2] = -self._roll()
+        if code is None:
+            if self.landmarks is None:
+                raise ValueError("fit: no landmarks and no start; give one of them")
+            packed = self.tools.prior.mean.expand(self.batch, -1).clone()
+            packed[:, layout.slices["rotation"].start + 2] = -self.landmarks.roll()
+            return packed
+        layout.check(code)
+        if code.batch_size != self.batch:
+            raise ValueError(f"fit: start has {code.batch_size} codes, expected {self.batch}")
+        packed = layout.pack(code).clone()
+        for name in self.observed.shared:
+            where = layout.slices[name]
+            for person in range(self.people):
+                own = self.person == person
+                packed[own, where] = packed[own, where].mean(0)
         return packed
-
-    def _roll(self) -> Tensor:
-        """How far faces are tilted, clockwise as seen, by the two ends of their eyes."""
-        assert self.marks is not None
-        right, left = (36, 45) if self.marks.shape[1] == 68 else (33, 263)
-        along = (self.marks[:, left] - self.marks[:, right]).nan_to_num(0.0)
-        return torch.atan2(along[:, 1], along[:, 0])
 
     def begin(self, stage: Stage, state: FitState) -> None:
         """Prepare a stage: its picture, and what is seen of the faces."""
@@ -224,25 +199,14 @@ class FitProblem:
         state.geometry = decoder.geometry(code)
         prior = self.tools.prior
         energy = prior.energy(prior.mean + (code - prior.mean) * self.prior_share)
-        if self.stage.landmarks and self.marks is not None:
-            squared = self._landmark_distances(state.geometry)
-            energy = energy + self.stage.landmarks * robust(squared).sum(1)
+        if self.stage.landmarks and self.landmarks is not None:
+            energy = energy + self.stage.landmarks * self.landmarks.energy(state.geometry)
         if self.stage.photometric:
             term = self.tools.term
             state.colors = term.look(state.geometry, self.target)
             energy = energy + term.energy(state.colors, self.target)
         state.energy = energy
         return state
-
-    def _landmark_distances(self, geometry: Geometry) -> Tensor:
-        """Squared distances [B, N] of the landmarks in deviations; 0 where there is none."""
-        assert self.marks is not None and self.deviation is not None
-        corners = geometry.vertices[:, self._points.corners]
-        projected = self.tools.decoder.camera.project(
-            (corners * self._points.shares[..., None]).sum(2)
-        )
-        squared = ((projected - self.marks) / self.deviation[:, None]).square().sum(-1)
-        return squared.nan_to_num(0.0)
 
     def step(self, state: FitState, damping: Tensor) -> tuple[FitState, Tensor]:
         """One damped Gauss-Newton step of every person, taken where it lowers the energy."""
@@ -282,17 +246,22 @@ class FitProblem:
         self._turn += 1
 
         def add(b: int) -> None:
-            pose = self._pose(state, b)
-            if self.stage.landmarks and self.marks is not None:
-                self._add_landmarks(b, pose, matrices[b], slopes[b])
-            if state.colors is not None and state.geometry is not None:
-                for some in self.tools.term.rows(
-                    state.colors, state.geometry, self.target, b, pose, self._turn
-                ):
-                    _add(matrices[b], slopes[b], some.rows[:, :, columns], some.away, some.weight)
+            for some in self._rows(state, b):
+                _add(matrices[b], slopes[b], some.rows[:, :, columns], some.away, some.weight)
 
         _on_threads(add, self.batch)
         return matrices, slopes
+
+    def _rows(self, state: FitState, b: int) -> Iterator[Rows]:
+        """Rows of one photograph, of all terms but the prior."""
+        assert state.geometry is not None
+        pose = self._pose(state, b)
+        if self.stage.landmarks and self.landmarks is not None:
+            yield self.landmarks.rows(b, pose, self.stage.landmarks)
+        if state.colors is not None:
+            yield from self.tools.term.rows(
+                state.colors, state.geometry, self.target, b, pose, self._turn
+            )
 
     def _pose(self, state: FitState, b: int) -> Pose:
         assert state.geometry is not None
@@ -301,17 +270,6 @@ class FitProblem:
         position = translation + translation.new_tensor(self.tools.decoder.camera.position)
         rotation = axis_angle_to_matrix(state.code[b : b + 1, parts["rotation"]])[0]
         return Pose(rotation, state.geometry.vertices[b], position)
-
-    def _add_landmarks(self, b: int, pose: Pose, matrix: Tensor, slope: Tensor) -> None:
-        assert self.marks is not None and self.deviation is not None
-        good = self.marks[b].isfinite().all(1) & self.deviation.isfinite()
-        points = SurfacePoints(self._points.corners[good], self._points.shares[good])
-        projected, rows = self.tools.jacobian.projections(points, pose)
-        away = projected - self.marks[b, good]
-        deviation = self.deviation[good]
-        squared = (away / deviation[:, None]).square().sum(1)
-        weight = self.stage.landmarks * robust_weight(squared) / deviation.square()
-        _add(matrix, slope, rows[:, :, self.columns], away, weight)
 
     def _solve(self, matrices: Tensor, slopes: Tensor, damping: Tensor) -> Tensor:
         """Moves [B, P]: those of `shared` are the same for the photographs of a person."""
@@ -404,12 +362,6 @@ def _add(matrix: Tensor, slope: Tensor, rows: Tensor, away: Tensor, weight: Tens
     weighted = flat * weight.repeat_interleave(rows.shape[1])[:, None]
     matrix.addmm_(weighted.T, flat)
     slope.addmv_(weighted.T, away.flatten())
-
-
-def _one_hot(count: int, device: torch.device) -> Tensor:
-    shares = torch.zeros(count, 3, device=device)
-    shares[:, 0] = 1
-    return shares
 
 
 def _resized(picture: Tensor, size: int) -> Tensor:

@@ -7,16 +7,25 @@ sides of the face.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
-from mofa_nvdr.face.dense_landmarks import NUM_DENSE, NUM_MESH, DenseLandmarks, closest_points
+from mofa_nvdr.face.dense_landmarks import (
+    DENSE_MIRROR,
+    NUM_DENSE,
+    NUM_MESH,
+    DenseLandmarks,
+    closest_points,
+)
 from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.networks.landmark_detector import LandmarkDetector
+from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import to_uint8
 from mofa_nvdr.scene.camera import Camera
@@ -27,10 +36,15 @@ Detect = Callable[[Sequence[np.ndarray]], Sequence[Sequence[np.ndarray]]]
 _SIZE = 320  # px of the renderings
 _BATCH = 16
 _LEAST_HITS = 0.25  # share of the renderings in which a point must hit the face to have a place
-_MOST_SPREAD = 8.0  # mm; beyond it a point says nothing of a place
+_LEAST_SPREAD, _MOST_SPREAD = 0.01, 8.0  # mm; beyond the latter a point says nothing of a place
 # Regions that move behind the skin; a point of the lips that hits the teeth says nothing of the lips.
 _BEHIND = ("mouth", "teeth", "eyes")
+_ACROSS = (-1, 1, 1)  # factors of the place on the other side of the face
 _MEDIAN_RADIUS = 1.1774  # of a normal distribution in a plane, in deviations along an axis
+
+
+class PlacesNotFoundError(ValueError):
+    """A detector does not find a model's faces."""
 
 
 def place_dense_landmarks(
@@ -50,23 +64,17 @@ def place_dense_landmarks(
         more than 8 mm, have none.
 
     Raises:
-        ValueError: the detector finds the face in fewer than a quarter of the renderings.
+        PlacesNotFoundError: the detector finds the face in fewer than a quarter of the renderings.
     """
     hits = _hits(model, detect, count, seed, progress)
     found = np.isfinite(hits).all(2).any(1).sum()
     if found < max(4, _LEAST_HITS * count):
-        raise ValueError(
+        raise PlacesNotFoundError(
             f"dense landmarks: the detector finds a face in {found} of {count} renderings of {model.name}; "
             "it cannot be measured on this model"
         )
-    places, spread = np.full((NUM_DENSE, 3), np.nan), np.zeros(NUM_DENSE)
-    for k in range(NUM_DENSE):
-        own = hits[np.isfinite(hits[:, k]).all(1), k]
-        if len(own) >= _LEAST_HITS * found:
-            places[k] = _middle(own)
-            spread[k] = np.median(np.linalg.norm(own - places[k], axis=1)) / _MEDIAN_RADIUS
-    places, spread = _symmetric(places, spread)
-    known = np.isfinite(places).all(1) & (spread > 0) & (spread <= _MOST_SPREAD)
+    places, spread = _middles(hits, _LEAST_HITS * found)
+    known = (spread > 0) & (spread <= _MOST_SPREAD)
     triangles = model.triangles.cpu().numpy()
     mean = model.mean_shape.cpu().numpy()
     numbers, shares, _ = closest_points(places[known], mean, triangles)
@@ -78,6 +86,45 @@ def place_dense_landmarks(
         torch.from_numpy(weights),
         torch.from_numpy(np.where(known, spread, 0).astype(np.float32)),
     )
+
+
+def place_in_file(path: str | Path, count: int = 160) -> bool:
+    """Measure the places on the model of a .safetensors file with the landmark networks; written there.
+
+    Where they cannot be measured, as the networks are not on this machine or do not know this face, a note on
+    stderr says so, and the file stays as it is.
+
+    Args:
+        path: of `FaceModel.save`.
+        count: how many people to render.
+
+    Returns:
+        Whether they were written.
+
+    Raises:
+        ValueError: no such file, or it is no face model.
+        OSError: the file cannot be written.
+    """
+    model = FaceModel.load(path)
+    try:
+        detector = LandmarkDetector.load()
+        places = place_dense_landmarks(
+            model,
+            lambda pictures: [[f.points for f in faces] for faces in detector.detect(pictures)],
+            count,
+            progress=sys.stderr.isatty(),
+        )
+    except NetworkMissingError as error:
+        print(f"note: no dense landmarks: {error}, and import again", file=sys.stderr)
+        return False
+    except PlacesNotFoundError as error:
+        print(f"note: no {error}", file=sys.stderr)
+        return False
+    model.place_dense_landmarks(places)
+    model.save(path)
+    spread = places.spread[places.known].median()
+    print(f"dense landmarks: {int(places.known.sum())} points, spread {spread:.1f} mm (median)")
+    return True
 
 
 @torch.no_grad()
@@ -99,10 +146,9 @@ def _hits(model: FaceModel, detect: Detect, count: int, seed: int, progress: boo
             points = _of_this_face(every, truth[k])
             if points is not None:
                 seen = triangle_ids[k]
-                hits[first + k] = _on_mean(points, seen, pixels[k], depth[k], model)
-                shown = np.where(behind[seen] & (seen >= 0), -1, seen)
-                skin = _on_mean(points[:NUM_MESH], shown, pixels[k], depth[k], model)
-                hits[first + k, :NUM_MESH] = skin
+                skin = np.where(behind[seen], -1, seen)
+                for some, ids in ((slice(NUM_MESH), skin), (slice(NUM_MESH, None), seen)):
+                    hits[first + k, some] = _on_mean(points[some], ids, pixels[k], depth[k], model)
     return hits
 
 
@@ -152,6 +198,26 @@ def _on_mean(
     return out
 
 
+def _middles(hits: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Places [478, 3] and spreads [478] of hits [count, 478, 3]; NaN and 0 with fewer than `least` a side.
+
+    A point and the one on the other side of the face count as one, each mirrored onto the other.
+    """
+    places, spread = np.full((NUM_DENSE, 3), np.nan), np.zeros(NUM_DENSE)
+    for k, other in enumerate(DENSE_MIRROR):
+        if other < k:
+            continue
+        both = np.concatenate([hits[:, k], hits[:, other] * _ACROSS])
+        both = both[np.isfinite(both).all(1)]
+        if len(both) < 2 * least:
+            continue
+        middle = _middle(both) if other != k else _middle(both) * (0, 1, 1)
+        places[other], places[k] = middle * _ACROSS, middle
+        away = np.linalg.norm(both - middle, axis=1)
+        spread[[k, other]] = max(np.median(away) / _MEDIAN_RADIUS, _LEAST_SPREAD)
+    return places, spread
+
+
 def _middle(points: np.ndarray) -> np.ndarray:
     """The point with the least sum of distances to all (Weiszfeld's iteration)."""
     middle = np.median(points, axis=0)
@@ -159,20 +225,3 @@ def _middle(points: np.ndarray) -> np.ndarray:
         weights = 1 / np.maximum(np.linalg.norm(points - middle, axis=1), 1e-3)
         middle = (weights[:, None] * points).sum(0) / weights.sum()
     return middle
-
-
-def _symmetric(places: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places and spreads, each averaged with those of the point on the other side of the face."""
-    known = np.isfinite(places).all(1)
-    own = places[known]
-    mirrored = own * [-1, 1, 1]
-    away = np.linalg.norm(own[:, None] - mirrored[None], axis=2)
-    row, twin = linear_sum_assignment(away**2)
-    # The assignment of least cost is its own inverse but for ties; the mean of both ways is symmetric.
-    inverse = np.empty_like(twin)
-    inverse[twin] = row
-    twin = np.where(inverse[np.arange(len(twin))] == twin, twin, np.arange(len(twin)))
-    out, wide = places.copy(), spread.copy()
-    out[known] = (own + mirrored[twin]) / 2
-    wide[known] = (spread[known] + spread[known][twin]) / 2
-    return out, wide

@@ -46,6 +46,9 @@ def import_(
 ) -> object:
     """Read a face model of another project, in millimetres and our axes, into one .safetensors file.
 
+    With the landmark networks here (mofa-nvdr networks get landmarks) it is then measured where a detector's
+    478 points lie on the model, which `fit` needs.
+
     Args:
         format: whose model
         path: the model's file; for ict the folder of .obj files
@@ -65,6 +68,7 @@ def import_(
     def call() -> None:
         from pathlib import Path
 
+        from mofa_nvdr.apply.landmark_places import place_in_file
         from mofa_nvdr.importers.foreign import ImportOptions
         from mofa_nvdr.importers.formats import import_file
 
@@ -79,5 +83,6 @@ def import_(
             name=name,
         )
         import_file(format, path, out, options, overwrite)
+        place_in_file(out)
 
     return call

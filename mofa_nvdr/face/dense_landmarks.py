@@ -23,6 +23,26 @@ EYELIDS = ((160, 144), (159, 145), (158, 153), (385, 380), (386, 374), (387, 373
 """(upper, lower) points of the lids: three pairs an eye, the subject's right first."""
 INNER_LIPS = ((81, 178), (82, 87), (13, 14), (312, 317), (311, 402))
 """(upper, lower) points of the lips' inner edges."""
+MIDDLE = (
+    0, 1, 2, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 94, 151, 152, 164, 168, 175, 195, 197,
+    199, 200,
+)  # fmt: skip
+"""The points between both sides of the face."""
+
+
+def _mirror_permutation() -> tuple[int, ...]:
+    """The mesh counts the subject's right side up to 247 and then, in the same order, the left one."""
+    permutation = list(range(NUM_DENSE))
+    right = [k for k in range(_FIRST_LEFT) if k not in MIDDLE] + list(range(NUM_MESH, NUM_MESH + 5))
+    left = [*range(_FIRST_LEFT, NUM_MESH), *range(NUM_MESH + 5, NUM_DENSE)]
+    for one, other in zip(right, left, strict=True):
+        permutation[one], permutation[other] = other, one
+    return tuple(permutation)
+
+
+_FIRST_LEFT = 248
+DENSE_MIRROR = _mirror_permutation()
+"""Point k of a mirrored picture is point DENSE_MIRROR[k] of the picture; its own inverse."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,8 @@ from torch import Tensor
 
 from mofa_nvdr.render.blur import blurred
 
-_LEAST_VARIANCE, _MOST_VARIANCE = (
-    0.03**2,
-    0.09**2,
-)  # of a channel of the photograph about the rendering
+# Of a channel of the photograph about the rendering.
+_LEAST_VARIANCE, _MOST_VARIANCE = 0.03**2, 0.09**2
 _MEDIAN_SQUARED = 2.366  # of a squared normal vector of three numbers
 _SMOOTH = 2.5 / 120  # deviation over which neighbours share what is in front of them, in sides
 INLIERS = 0.9
@@ -76,6 +74,9 @@ def visibility(
     for _ in range(rounds):
         visible = inlier_probability(smooth, variance[:, None, None])
         weight = visible * mask
-        mean = (own * weight).flatten(1).sum(1) / (3 * weight.flatten(1).sum(1).clamp(min=1))
+        total = weight.flatten(1).sum(1)
+        mean = (own * weight).flatten(1).sum(1) / (3 * total.clamp(min=1))
+        # Of a face that nothing shows the scatter stays what it was.
+        mean = torch.where(total < 1, variance, mean)
         variance = mean.clamp(_LEAST_VARIANCE, _MOST_VARIANCE)
     return visible, variance

@@ -20,6 +20,5 @@ def blurred(picture: Tensor, sigma: float, border: str = "replicate") -> Tensor:
         return picture
     from kornia.filters import gaussian_blur2d  # here: importing kornia takes a second
 
-    # A window wider than the picture has nothing to reflect.
     side = 2 * max(1, round(3 * sigma)) + 1
     return gaussian_blur2d(picture, side, (sigma, sigma), border_type=border)

@@ -12,13 +12,21 @@ from tests.helpers.commands import calls_of, error_line, help_words
 
 class TestOptions:
     @pytest.fixture
-    def calls(self, monkeypatch):
+    def placed(self, monkeypatch):
+        return calls_of(monkeypatch, "mofa_nvdr.apply.landmark_places.place_in_file")
+
+    @pytest.fixture
+    def calls(self, monkeypatch, placed):
         return calls_of(monkeypatch, "mofa_nvdr.importers.formats.import_file")
 
     def test_defaults(self, calls):
         """Those of ImportOptions: the command has none of its own."""
         assert main(["model", "import", "gnm", "head.npz", "--out", "m.safetensors"]) == 0
         assert calls == [("gnm", "head.npz", "m.safetensors", ImportOptions(), False)]
+
+    def test_dense_landmarks_are_placed_afterwards(self, calls, placed):
+        assert main(["model", "import", "gnm", "head.npz", "--out", "m.safetensors"]) == 0
+        assert placed == [("m.safetensors",)]
 
     def test_all(self, calls):
         numbers = {"shape-modes": 3, "expression-modes": 4, "albedo-modes": 5, "vertices": 900}

@@ -1,0 +1,88 @@
+"""The landmark term of fitting (Eq. 9): its energy, and rows of its Jacobian.
+
+Each landmark has a deviation: how far detected points scatter about its place on the face model. One that is
+far off counts the less.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mofa_nvdr.apply.face_jacobian import FaceJacobian, Pose, SurfacePoints
+from mofa_nvdr.apply.fit_colors import Rows, robust, robust_weight
+from mofa_nvdr.face.dense_landmarks import NUM_DENSE
+from mofa_nvdr.face.landmarks import JAW, NUM_LANDMARKS
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.render.decoder import Geometry
+
+_PX_PER_MM = 1087.5 / 857.9 / 240  # of a face in the training framing, in sides of the picture
+_LANDMARK_FLOOR = 1.0 / 240  # deviation of a detected point besides its spread, in sides
+_IBUG_SPREAD, _JAW_SPREAD = 2.0, 6.0  # mm, of 68 landmarks; the jaw line slides over the skin
+# The subject's right and left outer corner of the eye, among 68 and among 478.
+_EYES = {NUM_LANDMARKS: (36, 45), NUM_DENSE: (33, 263)}
+
+
+class LandmarkTerm:
+    """Landmarks of photographs, and the points of the face model that they are of.
+
+    Args:
+        model: the face model.
+        jacobian: of it, with the camera at the size at which photographs are compared.
+        marks: [B, N, 2] px at that size, NaN: unknown; N is 68 or 478.
+
+    Raises:
+        ValueError: another number of landmarks, or the face model has no places for 478.
+    """
+
+    def __init__(self, model: FaceModel, jacobian: FaceJacobian, marks: Tensor) -> None:
+        self.marks = marks
+        self._jacobian = jacobian
+        self._points, spread = _points_of(model, marks.shape[1])
+        size = jacobian.camera.size[0]
+        floor = torch.tensor(_LANDMARK_FLOOR * size)
+        self.deviation = torch.hypot(spread * (_PX_PER_MM * size), floor)  # [N] px
+        self._known = marks.isfinite().all(2) & self.deviation.isfinite()
+
+    def energy(self, geometry: Geometry) -> Tensor:
+        """[B], half of squared distances in deviations, robust."""
+        corners = geometry.vertices[:, self._points.corners]
+        places = (corners * self._points.shares[..., None]).sum(2)
+        away = (self._jacobian.camera.project(places) - self.marks) / self.deviation[:, None]
+        return (robust(away.square().sum(-1)) * self._known).nan_to_num(0.0).sum(1)
+
+    def rows(self, b: int, pose: Pose, weight: float) -> Rows:
+        """Rows [N, 2, 257] of the known landmarks of one photograph, times the term's weight."""
+        known = self._known[b]
+        points = SurfacePoints(self._points.corners[known], self._points.shares[known])
+        projected, rows = self._jacobian.projections(points, pose)
+        away = projected - self.marks[b, known]
+        deviation = self.deviation[known]
+        squared = (away / deviation[:, None]).square().sum(1)
+        return Rows(rows, away, weight * robust_weight(squared) / deviation.square())
+
+    def roll(self) -> Tensor:
+        """How far faces are tilted, clockwise as seen, by the outer corners of their eyes, [B] radians."""
+        right, left = _EYES[self.marks.shape[1]]
+        along = (self.marks[:, left] - self.marks[:, right]).nan_to_num(0.0)
+        return torch.atan2(along[:, 1], along[:, 0])
+
+
+def _points_of(model: FaceModel, count: int) -> tuple[SurfacePoints, Tensor]:
+    """The points of the surface that landmarks are of, and their spread [N] mm; infinite without a place."""
+    places = model.dense_landmarks
+    if count == NUM_LANDMARKS:
+        shares = torch.zeros(count, 3)
+        shares[:, 0] = 1
+        spread = torch.full((count,), _IBUG_SPREAD)
+        spread[: len(JAW)] = _JAW_SPREAD
+        return SurfacePoints(model.landmarks[:, None].expand(-1, 3), shares), spread
+    if count != NUM_DENSE:
+        raise ValueError(f"fit: {count} landmarks, expected {NUM_LANDMARKS} or {NUM_DENSE}")
+    if places is None:
+        raise ValueError(
+            f"fit: face model {model.name} has no places for {NUM_DENSE} landmarks; give {NUM_LANDMARKS}, "
+            "or import the model again with the landmark networks here"
+        )
+    spread = torch.where(places.known, places.spread, torch.inf)
+    return SurfacePoints(places.vertices, places.weights), spread
