@@ -26,7 +26,7 @@ from mofa_nvdr.scene.camera import Camera
 __all__ = ["FaceFitter", "Fit", "FitOptions", "Observed", "Stage"]
 
 # Where the face model draws badly, a photograph's colours scatter more: regions and times the variance.
-_SCATTER = {"eyes": 4.0, "mouth": 4.0, "teeth": 4.0, "eyelids": 2.0, "brows": 3.0, "lips": 2.0}
+_SCATTER = {"eyes": 9.0, "mouth": 9.0, "teeth": 9.0, "eyelids": 4.0, "brows": 4.0, "lips": 4.0}
 _POSE = ("rotation", "translation")
 _FORM = (*_POSE, "shape", "expression")
 _ALL = (*_FORM, "albedo", "light")
