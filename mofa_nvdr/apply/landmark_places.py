@@ -11,11 +11,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
-from mofa_nvdr.face.dense_landmarks import NUM_DENSE, NUM_MESH, DenseLandmarks, closest_points
+from mofa_nvdr.face.dense_landmarks import (
+    MIRROR,
+    NUM_DENSE,
+    NUM_MESH,
+    DenseLandmarks,
+    closest_points,
+)
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import to_uint8
@@ -59,13 +64,14 @@ def place_dense_landmarks(
             f"dense landmarks: the detector finds a face in {found} of {count} renderings of {model.name}; "
             "it cannot be measured on this model"
         )
+    # What a point hits is also, mirrored, what its twin on the other side of the face does.
+    hits = np.concatenate([hits, hits[:, list(MIRROR)] * [-1, 1, 1]])
     places, spread = np.full((NUM_DENSE, 3), np.nan), np.zeros(NUM_DENSE)
     for k in range(NUM_DENSE):
         own = hits[np.isfinite(hits[:, k]).all(1), k]
-        if len(own) >= _LEAST_HITS * found:
+        if len(own) >= _LEAST_HITS * 2 * found:
             places[k] = _middle(own)
             spread[k] = np.median(np.linalg.norm(own - places[k], axis=1)) / _MEDIAN_RADIUS
-    places, spread = _symmetric(places, spread)
     known = np.isfinite(places).all(1) & (spread > 0) & (spread <= _MOST_SPREAD)
     triangles = model.triangles.cpu().numpy()
     mean = model.mean_shape.cpu().numpy()
@@ -159,20 +165,3 @@ def _middle(points: np.ndarray) -> np.ndarray:
         weights = 1 / np.maximum(np.linalg.norm(points - middle, axis=1), 1e-3)
         middle = (weights[:, None] * points).sum(0) / weights.sum()
     return middle
-
-
-def _symmetric(places: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places and spreads, each averaged with those of the point on the other side of the face."""
-    known = np.isfinite(places).all(1)
-    own = places[known]
-    mirrored = own * [-1, 1, 1]
-    away = np.linalg.norm(own[:, None] - mirrored[None], axis=2)
-    row, twin = linear_sum_assignment(away**2)
-    # The assignment of least cost is its own inverse but for ties; the mean of both ways is symmetric.
-    inverse = np.empty_like(twin)
-    inverse[twin] = row
-    twin = np.where(inverse[np.arange(len(twin))] == twin, twin, np.arange(len(twin)))
-    out, wide = places.copy(), spread.copy()
-    out[known] = (own + mirrored[twin]) / 2
-    wide[known] = (spread[known] + spread[known][twin]) / 2
-    return out, wide

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mofa_nvdr.face.ibug_points import ibug_landmarks
 from mofa_nvdr.networks.face_boxes import (
     COLUMNS,
     SPECS,
@@ -32,7 +33,6 @@ from mofa_nvdr.networks.face_mesh import (
     squares_of_points,
 )
 from mofa_nvdr.networks.graph import GraphNetwork
-from mofa_nvdr.networks.ibug_points import ibug_landmarks
 from mofa_nvdr.networks.on_request import load_set, missing_members
 
 SET = "landmarks"  # of on_request.NETWORK_SETS
