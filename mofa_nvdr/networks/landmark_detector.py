@@ -135,9 +135,9 @@ class LandmarkDetector:
         batches = [tensors[k : k + _BATCH] for k in range(0, len(tensors), _BATCH)]
         return [faces for batch in batches for faces in self._detect(batch)]
 
-    def landmarks68(self, picture: np.ndarray) -> list[tuple[np.ndarray, float]]:
-        """(iBUG's landmarks [68, 2], score) of each face of a picture, as `data.crops.finder` takes them."""
-        return [(face.landmarks68, face.score) for face in self(picture)]
+    def points(self, picture: np.ndarray) -> list[tuple[np.ndarray, float]]:
+        """(points [478, 2], score) of each face of a picture, as `data.crops.finder` takes them."""
+        return [(face.points[:, :2], face.score) for face in self(picture)]
 
     def _tensor(self, picture: np.ndarray | Tensor) -> Tensor:
         tensor = torch.as_tensor(picture)
