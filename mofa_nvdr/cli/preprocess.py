@@ -33,7 +33,8 @@ def preprocess(
 
     Args:
         photos: image files, or folders of them; landmarks next to them are used (.pts, .txt, .csv, .npz)
-        out: folder for images/, index.csv and landmarks68.npz; the same command resumes, others add to it
+        out: folder for images/, index.csv, landmarks68.npz and landmarks478.npz; the same command resumes,
+            others add to it
         size: side of the crops in pixels
         smallest: least side of a face's crop in the photograph, in pixels
         sharpness: least sharpness (variance of the Laplacian at 128 px; good crops have 40 to 400)
@@ -66,7 +67,7 @@ def preprocess(
             from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 
             if detector == "networks" or LandmarkDetector.is_here():
-                networks = LandmarkDetector.load().landmarks68
+                networks = LandmarkDetector.load().points
         preprocess_files(list(photos), out, options, workers, shards, max_megapixels, networks)
 
     return call

@@ -110,7 +110,9 @@ def _sources(folder: str | os.PathLike[str], split: str) -> list[_Source]:
         row = {"file": name, "split": split, **rows.get(name, {})}
         small = {"json": json.dumps(row, sort_keys=True).encode()}
         known, code = dataset.landmarks_of(name), dataset.code_of(name)
+        dense = dataset.dense_of(name)
         small |= {} if known is None else {"npy": _npy(known)}
+        small |= {} if dense is None else {"dense.npy": _npy(dense)}
         small |= {} if code is None else {"code.npy": _npy(code)}
         mask = dataset.base / "masks" / Path(name).with_suffix(".png").name
         files = {path.suffix[1:].lower(): path}

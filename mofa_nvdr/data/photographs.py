@@ -18,10 +18,12 @@ from mofa_nvdr.data.listing import Inventory
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
 from mofa_nvdr.data.tables import (
     CODE_FILE,
+    DENSE_FILE,
     INDEX_FILE,
     LANDMARK_FILE,
     DataError,
     read_codes,
+    read_dense_landmarks,
     read_index,
     read_landmarks,
 )
@@ -43,6 +45,8 @@ class Sample:
         confidence: float32 [68] in [0, 1], the c_j of Eq. 9; 0 where unknown.
         path: the file; in a shard the shard's path with the sample's name behind.
         code: float32 [size], the true code of a rendered face; None for photographs.
+        dense: float32 [478, 2] px at S, the points of `face.dense_landmarks`, NaN where unknown; None where
+            all are.
     """
 
     image: np.ndarray
@@ -50,6 +54,7 @@ class Sample:
     confidence: np.ndarray
     path: Path
     code: np.ndarray | None = None
+    dense: np.ndarray | None = None
 
 
 class Corpus:
@@ -64,6 +69,7 @@ class Corpus:
     Attributes:
         files: where each sample is.
         has_landmarks: whether there are any landmarks.
+        has_dense: whether there are any of the 478 points.
         skipped: names of what was found unreadable so far, each once.
         left_out: what else is in the folder and not read, in words; empty: nothing.
 
@@ -89,7 +95,7 @@ class Corpus:
         self.image_size = image_size
         self.max_megapixels = max_megapixels
         self.files: list[Path] = []
-        self.has_landmarks = False
+        self.has_landmarks = self.has_dense = False
         self.skipped: list[str] = []
         self.left_out = ""
 
@@ -117,6 +123,7 @@ class Corpus:
         known: np.ndarray | None,
         code: np.ndarray | None,
         path: Path,
+        dense: np.ndarray | None = None,
     ) -> Sample:
         """A sample of what `read_square` gives and what is known of the whole picture.
 
@@ -125,34 +132,35 @@ class Corpus:
             known: landmarks [68, 3] (x, y, confidence) in px of the picture; None: unknown.
             code: its true code.
             path: where it is.
+            dense: [478, 2] in px of the picture; None: unknown.
 
         Raises:
             ImageError: the landmarks cannot be those of the picture.
         """
         image, (height, width) = square
-        reason = ""
-        if (
-            known is not None and code is None
-        ):  # with a code, the landmarks are its own face model's
-            reason = wrong_points(known[:, :2], height, width)
-        if reason:
-            raise ImageError(f"{path}: its landmarks {reason}")
+        for marks in (known, dense):
+            if marks is None or code is not None:
+                continue  # with a code, the landmarks are its own face model's
+            reason = wrong_points(marks[:, :2], height, width)
+            if reason:
+                raise ImageError(f"{path}: its landmarks {reason}")
         left, top, side = central_square(height, width)
+        corner, scale = np.array([left, top], np.float32), np.float32(self.image_size / side)
         if known is None:
             landmarks = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
             confidence = np.zeros(NUM_LANDMARKS, np.float32)
         else:
-            corner = np.array([left, top], np.float32)
-            landmarks = (known[:, :2] - corner) * np.float32(self.image_size / side)
+            landmarks = (known[:, :2] - corner) * scale
             confidence = known[:, 2].copy()
-        return Sample(image, landmarks, confidence, path, code)
+        placed = None if dense is None else (dense - corner) * scale
+        return Sample(image, landmarks, confidence, path, code, placed)
 
 
 class Photographs(Corpus):
     """The photographs under a folder, sorted by name; `dataset[i]` reads the i-th as a `Sample`.
 
     Pictures (`picture_formats.IMAGE_SUFFIXES`) are searched for in subfolders too; hidden ones, and those
-    that the package wrote as results, are left out (listing.py). Three files in the folder are used when
+    that the package wrote as results, are left out (listing.py). Four files in the folder are used when
     present, or in its parent when the folder is called `images`; they name pictures relative to their own
     folder:
 
@@ -165,6 +173,8 @@ class Photographs(Corpus):
       viewer shows it, NaN where unknown, and optionally `confidence` [N, 68] in [0, 1], else 1. Where
       half of the rows or more cannot be faces in that frame the table is refused; of fewer, their
       pictures are.
+    * `landmarks478.npz`: `files` and `lm478` [N, 478, 2], the points of `face.dense_landmarks`, in the same
+      way.
 
     Args:
         path: the folder.
@@ -208,6 +218,11 @@ class Photographs(Corpus):
         self._landmarks = {}
         if self.has_landmarks:
             self._landmarks = read_landmarks(landmark_file, names, self.path, self._codes)
+        dense_file = base / DENSE_FILE
+        self.has_dense = dense_file.is_file()
+        self._dense = {}
+        if self.has_dense:
+            self._dense = read_dense_landmarks(dense_file, names, self.path, self._codes)
 
     def __getitem__(self, index: int) -> Sample:
         """Read one photograph.
@@ -217,18 +232,24 @@ class Photographs(Corpus):
             IndexError: no such index.
         """
         path, name = self.files[index], self._names[index]
-        known = self.landmarks_of(name)
+        known, dense = self.landmarks_of(name), self.dense_of(name)
         with Picture(path, "", self.max_megapixels) as picture:
-            if known is not None and picture.orientation != 1:
-                reason = wrong_frame_of([known[:, :2]], picture, _CHECKED_SIZE)
+            for marks in (known, dense):
+                if marks is None or picture.orientation == 1:
+                    continue
+                reason = wrong_frame_of([marks[:, :2]], picture, _CHECKED_SIZE)
                 if reason:
                     raise ImageError(f"{path}: its landmarks {reason}")
             square = picture_square(picture, self.image_size), (picture.height, picture.width)
-        return self._sample(square, known, self.code_of(name), path)
+        return self._sample(square, known, self.code_of(name), path, dense)
 
     def landmarks_of(self, name: str) -> np.ndarray | None:
         """Landmarks [68, 3] (x, y, confidence) of a picture in its own px, by its name below `base`."""
         return self._landmarks.get(name)
+
+    def dense_of(self, name: str) -> np.ndarray | None:
+        """The 478 points [478, 2] of a picture in its own px, by its name below `base`."""
+        return self._dense.get(name)
 
     def code_of(self, name: str) -> np.ndarray | None:
         """The true code of a rendered picture, by its name below `base`."""
@@ -277,7 +298,7 @@ def _find_base(folder: Path) -> Path:
 
 
 def _has_metadata(folder: Path) -> bool:
-    return (folder / INDEX_FILE).is_file() or (folder / LANDMARK_FILE).is_file()
+    return any((folder / name).is_file() for name in (INDEX_FILE, LANDMARK_FILE, DENSE_FILE))
 
 
 def _find_pictures(folder: Path, base: Path, listed: bool) -> tuple[list[str], str]:

@@ -24,6 +24,7 @@ from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import Corpus, Sample
 from mofa_nvdr.data.random_numbers import random_words
 from mofa_nvdr.data.tables import DataError
+from mofa_nvdr.face import dense_landmarks
 from mofa_nvdr.face.landmarks import MIRROR
 
 NUM_THREADS = 2  # reading one 240 px sample takes 2 to 3 ms, a training step tens of ms an image
@@ -52,6 +53,8 @@ class Batch:
         rendered: rendered faces with known codes that accompany the images, of any number.
         teacher_codes: [B, size], what a frozen encoder says of `images`.
         teacher_offset: [6], how far from it the mean placement of all images should be.
+        dense: [B, 478, 2] px at S, the points of `face.dense_landmarks`, NaN where unknown; None where all
+            are.
     """
 
     images: Tensor
@@ -65,6 +68,7 @@ class Batch:
     rendered: Batch | None = None
     teacher_codes: Tensor | None = None
     teacher_offset: Tensor | None = None
+    dense: Tensor | None = None
 
     @property
     def target(self) -> Tensor:
@@ -83,6 +87,7 @@ class Batch:
             rendered=None if self.rendered is None else self.rendered.to(device),
             teacher_codes=None if self.teacher_codes is None else self.teacher_codes.to(device),
             teacher_offset=None if self.teacher_offset is None else self.teacher_offset.to(device),
+            dense=None if self.dense is None else self.dense.to(device),
         )
 
 
@@ -275,15 +280,21 @@ def mirror(sample: Sample) -> Sample:
     Its code is unknown: modes of a face model have no mirror images in general.
     """
     order = list(MIRROR)
-    landmarks = sample.landmarks[order].copy()
-    landmarks[:, 0] = sample.image.shape[1] - landmarks[:, 0]
+    width, dense = sample.image.shape[1], sample.dense
+    if dense is not None:
+        dense = _mirrored(dense[list(dense_landmarks.DENSE_MIRROR)], width)
     return replace(
         sample,
         image=np.ascontiguousarray(sample.image[:, ::-1]),
-        landmarks=landmarks,
+        landmarks=_mirrored(sample.landmarks[order], width),
         confidence=sample.confidence[order].copy(),
         code=None,
+        dense=dense,
     )
+
+
+def _mirrored(points: np.ndarray, width: int) -> np.ndarray:
+    return np.stack([width - points[:, 0], points[:, 1]], 1)
 
 
 def _train_batches(
@@ -362,6 +373,10 @@ def _collate(samples: list[Sample], step: int) -> Batch:
     images = np.stack([sample.image for sample in samples])  # [B, S, S, 3]
     codes = [sample.code for sample in samples if sample.code is not None]
     images = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+    dense = None
+    if any(sample.dense is not None for sample in samples):
+        unknown = np.full((dense_landmarks.NUM_DENSE, 2), np.nan, np.float32)
+        dense = np.stack([unknown if s.dense is None else s.dense for s in samples])
     return Batch(
         images=torch.from_numpy(images),
         landmarks=torch.from_numpy(np.stack([sample.landmarks for sample in samples])),
@@ -369,6 +384,7 @@ def _collate(samples: list[Sample], step: int) -> Batch:
         step=step,
         codes=torch.from_numpy(np.stack(codes)) if len(codes) == len(samples) else None,
         paths=tuple(sample.path for sample in samples),
+        dense=None if dense is None else torch.from_numpy(dense),
     )
 
 

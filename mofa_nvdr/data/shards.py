@@ -2,7 +2,8 @@
 
 A shard is a plain USTAR archive in WebDataset's naming. A sample is a run of members of one name:
 `KEY.jpg` (the crop as it was), `KEY.json` (its row of index.csv), `KEY.npy` ([68, 3] landmarks: x, y,
-confidence, px of the picture) and, for rendered faces, `KEY.code.npy` and `KEY.mask.png`. Next to
+confidence, px of the picture), `KEY.dense.npy` ([478, 2], the points of `face.dense_landmarks`, px of the
+picture) and, for rendered faces, `KEY.code.npy` and `KEY.mask.png`. Next to
 `train-00000.tar` is `train-00000.index` with the position of every member. An index that is missing, or
 does not fit its shard, is made again by reading the shard once.
 """
@@ -23,6 +24,7 @@ from mofa_nvdr.data.images import ImageError, decode_square
 from mofa_nvdr.data.photographs import SPLITS, Corpus, Photographs, Sample, split_by_name
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
 from mofa_nvdr.data.tables import DataError
+from mofa_nvdr.face.dense_landmarks import NUM_DENSE
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.array_files import NotArrays, read_npy
 from mofa_nvdr.system.files import replacing
@@ -114,6 +116,7 @@ class Shards(Corpus):
             raise DataError(f"{self.path}: no samples for training in {len(paths)} shards")
         self.files = [shard / key for shard, key, _ in self._samples]
         self.has_landmarks = any("npy" in members for _, _, members in self._samples)
+        self.has_dense = any("dense.npy" in members for _, _, members in self._samples)
 
     def __getitem__(self, index: int) -> Sample:
         """Read one sample.
@@ -138,12 +141,20 @@ class Shards(Corpus):
             known = known.astype(np.float32)
             unknown = ~np.isfinite(known).all(-1)
             known[unknown] = (np.nan, np.nan, 0)
+        dense = None
+        if "dense.npy" in parts:
+            dense = _array(f"{name}.dense.npy", parts["dense.npy"]).astype(np.float32)
+            if dense.shape != (NUM_DENSE, 2):
+                raise ImageError(
+                    f"{name}.dense.npy: holds {list(dense.shape)}, expected landmarks [{NUM_DENSE}, 2]"
+                )
         code = _array(f"{name}.code.npy", parts["code.npy"]) if "code.npy" in parts else None
         return self._sample(
             decode_square(parts[kind], f"{name}.{kind}", self.image_size, self.max_megapixels),
             known,
             None if code is None else code.astype(np.float32),
             self.files[index],
+            dense,
         )
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from mofa_nvdr.data.crops.landmark_shape import wrong_rows
+from mofa_nvdr.face.dense_landmarks import NUM_DENSE
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.array_files import NotArrays, read_npz
 from mofa_nvdr.system.budget import printable, words_of
 
 INDEX_FILE = "index.csv"
 LANDMARK_FILE = "landmarks68.npz"
+DENSE_FILE = "landmarks478.npz"
 CODE_FILE = "codes.npz"
 
 
@@ -86,15 +88,7 @@ def read_landmarks(
             )
     listed = [str(name) for name in files]
     _check_known(path, listed, names, folder)
-
-    wrong = wrong_rows(landmarks)
-    wrong = {row: reason for row, reason in wrong.items() if listed[row] not in rendered}
-    if 2 * len(wrong) >= num and wrong:  # of fewer, `Corpus` refuses the pictures
-        row, reason = next(iter(wrong.items()))
-        raise DataError(
-            f"{path}: {len(wrong)} of {num} rows are no landmarks in px of their pictures as viewers show "
-            f"them: the points of {listed[row]!r} {reason}"
-        )
+    _check_faces(path, listed, landmarks, rendered)
     known = np.isfinite(landmarks).all(-1)  # [N, 68]
     if confidence is None:
         confidence = np.ones((num, NUM_LANDMARKS), np.float32)
@@ -108,6 +102,40 @@ def read_landmarks(
         axis=-1,
     ).astype(np.float32)
     return dict(zip(listed, table))
+
+
+def read_dense_landmarks(
+    path: Path, names: list[str], folder: Path, rendered: Container[str]
+) -> dict[str, np.ndarray]:
+    """Name -> [478, 2] of a landmarks478.npz: x, y in pixels of the picture; NaN: not known.
+
+    Args:
+        path: the file.
+        names: of the pictures that are there.
+        folder: where they are, for messages.
+        rendered: names of rendered pictures, whose landmarks need not look like a face's.
+
+    Raises:
+        DataError: not such a table, it names what is not there, or half of its rows are no faces.
+    """
+    found = _load_arrays(path)
+    files, points = found.get("files"), found.get("lm478")
+    if (
+        files is None
+        or points is None
+        or files.ndim != 1
+        or files.dtype.kind != "U"
+        or points.shape != (len(files), NUM_DENSE, 2)
+        or points.dtype.kind != "f"
+    ):
+        raise DataError(
+            f"{path}: expected files [N] text and lm478 [N, {NUM_DENSE}, 2] floats, found {_kinds(found)}"
+        )
+    listed = [str(name) for name in files]
+    _check_known(path, listed, names, folder)
+    _check_faces(path, listed, points, rendered)
+    known = np.isfinite(points).all(-1, keepdims=True)
+    return dict(zip(listed, np.where(known, points, np.nan).astype(np.float32)))
 
 
 def read_codes(path: Path) -> dict[str, np.ndarray]:
@@ -128,11 +156,7 @@ def read_codes(path: Path) -> dict[str, np.ndarray]:
         or len(codes) != len(files)
     ):
         raise DataError(
-            f"{path}: expected files [N] text and codes [N, size] floats, found "
-            + printable(
-                ", ".join(f"{k} {list(v.shape)} {v.dtype}" for k, v in found.items()) or "nothing",
-                300,
-            )
+            f"{path}: expected files [N] text and codes [N, size] floats, found {_kinds(found)}"
         )
     return dict(zip((str(name) for name in files), codes.astype(np.float32)))
 
@@ -143,6 +167,26 @@ def npz_bytes(**arrays: np.ndarray) -> bytes:
     save: Any = np.savez_compressed
     save(stream, **arrays)
     return stream.getvalue()
+
+
+def _kinds(found: dict[str, np.ndarray]) -> str:
+    """The arrays of a file, in words."""
+    words = ", ".join(f"{k} {list(v.shape)} {v.dtype}" for k, v in found.items())
+    return printable(words or "nothing", 300)
+
+
+def _check_faces(
+    path: Path, listed: list[str], points: np.ndarray, rendered: Container[str]
+) -> None:
+    """Raise DataError where half of the rows of a table [N, 68 or 478, 2] or more are no faces."""
+    wrong = wrong_rows(points)
+    wrong = {row: reason for row, reason in wrong.items() if listed[row] not in rendered}
+    if 2 * len(wrong) >= len(listed) and wrong:  # of fewer, `Corpus` refuses the pictures
+        row, reason = next(iter(wrong.items()))
+        raise DataError(
+            f"{path}: {len(wrong)} of {len(listed)} rows are no landmarks in px of their pictures as viewers "
+            f"show them: the points of {listed[row]!r} {reason}"
+        )
 
 
 def _check_known(path: Path, listed: list[str], names: list[str], folder: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mofa_nvdr.face.ibug_points import ibug_landmarks
 from mofa_nvdr.networks.face_boxes import (
     COLUMNS,
     SPECS,
@@ -32,7 +33,6 @@ from mofa_nvdr.networks.face_mesh import (
     squares_of_points,
 )
 from mofa_nvdr.networks.graph import GraphNetwork
-from mofa_nvdr.networks.ibug_points import ibug_landmarks
 from mofa_nvdr.networks.on_request import load_set, missing_members
 
 SET = "landmarks"  # of on_request.NETWORK_SETS
@@ -135,9 +135,9 @@ class LandmarkDetector:
         batches = [tensors[k : k + _BATCH] for k in range(0, len(tensors), _BATCH)]
         return [faces for batch in batches for faces in self._detect(batch)]
 
-    def landmarks68(self, picture: np.ndarray) -> list[tuple[np.ndarray, float]]:
-        """(iBUG's landmarks [68, 2], score) of each face of a picture, as `data.crops.finder` takes them."""
-        return [(face.landmarks68, face.score) for face in self(picture)]
+    def points(self, picture: np.ndarray) -> list[tuple[np.ndarray, float]]:
+        """(points [478, 2], score) of each face of a picture, as `data.crops.finder` takes them."""
+        return [(face.points[:, :2], face.score) for face in self(picture)]
 
     def _tensor(self, picture: np.ndarray | Tensor) -> Tensor:
         tensor = torch.as_tensor(picture)

@@ -19,6 +19,7 @@ from mofa_nvdr.data import (
 from mofa_nvdr.data.crops.framing import Crop
 from mofa_nvdr.data.crops.preprocess import PreprocessOptions
 from mofa_nvdr.data.images import read_image
+from mofa_nvdr.face.ibug_points import ibug_landmarks
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from tests.helpers.commands import calls_of, error_line, help_words
 from tests.helpers.drawn_heads import draw_head, stand_in_detector
@@ -207,6 +208,11 @@ class TestDetector:
         assert "2 faces from 1 photographs" in capsys.readouterr().out
         table = np.load(out / "landmarks68.npz")
         assert table["lm68"].shape == (2, 68, 2)
+        dense = np.load(out / "landmarks478.npz")
+        assert (dense["files"] == table["files"]).all()
+        assert set(dense["source"]) == {"MediaPipe's face mesh and iris networks"}
+        # Rounded to 0.01 px, and the landmarks to 0.001.
+        np.testing.assert_allclose(ibug_landmarks(dense["lm478"]), table["lm68"], atol=0.02)
         lines = (out / "preprocess.jsonl").read_text().splitlines()
         face = json.loads(lines[1])["faces"][0]
         assert face["found_by"] == "networks, 68 landmarks" and 0 < face["score"] < 1

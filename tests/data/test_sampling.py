@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ from mofa_nvdr.data import (
     mirror,
     val_batches,
 )
+from mofa_nvdr.face.ibug_points import ibug_landmarks
 from mofa_nvdr.face.landmarks import MIRROR
+from tests.helpers.landmarked_photographs import mesh_of
 from tests.helpers.picture_folders import SIDE, color, landmarks_of, write_index
 
 
@@ -49,6 +52,20 @@ class TestMirror:
         assert other.landmarks[45].tolist() == pytest.approx([SIDE - x, y])
         assert other.confidence[45] == 0.25 and other.confidence[36] == 1
 
+    def test_dense_landmarks(self, corpus: Path):
+        """Their landmarks are those of the mirrored picture, irises included; other samples have none."""
+        sample = Photographs(corpus, image_size=SIDE)[0]
+        assert mirror(sample).dense is None
+        dense = mesh_of(sample.landmarks).astype(np.float32)
+        dense[468], dense[473] = (3, 4), (20, 5)
+        sample = replace(sample, dense=dense)
+        other = mirror(sample)
+        assert other.dense.dtype == np.float32
+        np.testing.assert_allclose(ibug_landmarks(other.dense), other.landmarks, atol=1e-4)
+        assert other.dense[468].tolist() == [SIDE - 20, 5]
+        assert other.dense[473].tolist() == [SIDE - 3, 4]
+        np.testing.assert_allclose(mirror(other).dense, dense, atol=1e-5)
+
     def test_twice_is_nothing(self, corpus: Path):
         sample = Photographs(corpus, image_size=SIDE)[0]
         twice = mirror(mirror(sample))
@@ -69,6 +86,20 @@ class TestBatches:
             torch.testing.assert_close(batch.images[b, :, 7, 9], expected)
             expected = torch.from_numpy(landmarks_of(10)[number] * 1.5)
             torch.testing.assert_close(batch.landmarks[b], expected)
+
+    def test_dense_landmarks(self, corpus: Path):
+        """Unknown ones are NaN in a batch in which others are known; none are None."""
+        (batch,) = take(val_batches(Photographs(corpus, image_size=48), 8), 1)
+        assert batch.dense is None
+        name = batch.paths[2].relative_to(corpus).as_posix()
+        points = mesh_of(landmarks_of(10)[int(name[-7:-4])]).astype(np.float32)
+        np.savez(corpus / "landmarks478.npz", files=[name], lm478=points[None])
+        data = Photographs(corpus, image_size=48)
+        assert data.has_dense
+        (batch,) = take(val_batches(data, 8), 1)
+        known = batch.to("cpu").dense.isfinite().all(-1).all(-1)
+        assert known.nonzero().tolist() == [[2]]
+        torch.testing.assert_close(batch.dense[2], torch.from_numpy(points * 1.5))
 
     def test_every_epoch_holds_every_picture_once(self, corpus: Path):
         taken = take(batches(Photographs(corpus, image_size=SIDE), 4, seed=1), 9)

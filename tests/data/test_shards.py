@@ -23,6 +23,7 @@ from mofa_nvdr.data import (
     write_shards,
 )
 from mofa_nvdr.data.shards import index_path, open_shard, read_members, scan_shard
+from tests.helpers.landmarked_photographs import mesh_of
 from tests.helpers.picture_folders import SIDE, corpus_of, landmarks_of
 
 
@@ -48,12 +49,31 @@ class TestRoundTrip:
                 for a, b in zip(parts, found[key]):
                     np.testing.assert_array_equal(a, b)
 
+    def test_dense_landmarks(self, tmp_path: Path):
+        """Those of some pictures, of which one point is not known."""
+        crops = corpus_of(tmp_path / "crops", codes=False)
+        names = [f"images/f.{i:02d}.png" for i in (0, 4)]
+        points = mesh_of(landmarks_of(11)[[0, 4]]).astype(np.float32)
+        points[0, 477] = np.nan
+        np.savez(crops / "landmarks478.npz", files=names, lm478=points)
+        write_shards(crops, str(tmp_path / "shards"))
+        one, two = (
+            Photographs(crops, "train", SIDE),
+            open_corpus(tmp_path / "shards", "train", SIDE),
+        )
+        assert one.has_dense and two.has_dense
+        known = {s.image.tobytes(): s.dense for s in (one[i] for i in range(len(one)))}
+        found = {s.image.tobytes(): s.dense for s in (two[i] for i in range(len(two)))}
+        assert sum(dense is not None for dense in known.values()) == 2
+        for key, dense in known.items():
+            np.testing.assert_array_equal(dense, found[key])
+
     def test_without_codes_and_landmarks(self, tmp_path: Path):
         crops = corpus_of(tmp_path / "crops", codes=False)
         (crops / "landmarks68.npz").unlink()
         write_shards(crops, str(tmp_path / "shards"))
         corpus = open_corpus(tmp_path / "shards", "val", SIDE)
-        assert not corpus.has_landmarks
+        assert not corpus.has_landmarks and not corpus.has_dense
         assert np.isnan(corpus[0].landmarks).all() and corpus[0].code is None
 
     def test_a_folder_of_crops_is_opened_as_such(self, crops: Path):
@@ -199,11 +219,14 @@ class TestDamage:
         assert len(corpus.skipped) == 2
         assert all(len(batch.images) == 9 for batch in taken)
 
-    def test_broken_landmarks(self, tmp_path: Path):
+    @pytest.mark.parametrize(
+        ("member", "expected"), [("npy", r"\[68, 3\]"), ("dense.npy", r"\[478, 2\]")]
+    )
+    def test_broken_landmarks(self, tmp_path: Path, member: str, expected: str):
         for k, data in enumerate((b"no array", None)):
             stream = io.BytesIO()
             np.save(stream, np.zeros((5, 2)))
-            parts = {"jpg": io.BytesIO(), "npy": io.BytesIO(data or stream.getvalue())}
+            parts = {"jpg": io.BytesIO(), member: io.BytesIO(data or stream.getvalue())}
             Image.new("RGB", (SIDE, SIDE)).save(parts["jpg"], "JPEG")
             with tarfile.open(tmp_path / f"train-{k}.tar", "w") as tar:
                 for kind, part in parts.items():
@@ -213,11 +236,11 @@ class TestDamage:
                     tar.addfile(info, part)
         corpus = Shards(tmp_path, "train", SIDE)
         with pytest.raises(
-            ImageError, match=r"train-0.tar/a.npy: cannot read it as .npy without pi"
+            ImageError, match=f"train-0.tar/a.{member}: cannot read it as .npy without pi"
         ):
             corpus[0]
         with pytest.raises(
-            ImageError, match=r"a.npy: holds \[5, 2\], expected landmarks \[68, 3\]"
+            ImageError, match=rf"a.{member}: holds \[5, 2\], expected landmarks {expected}"
         ):
             corpus[1]
 

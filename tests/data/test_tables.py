@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mofa_nvdr.data import Photographs
-from mofa_nvdr.data.tables import DataError, npz_bytes, read_codes
+from mofa_nvdr.data.tables import DataError, npz_bytes, read_codes, read_dense_landmarks
+from tests.helpers.landmarked_photographs import mesh_of
 from tests.helpers.picture_folders import landmarks_of, write_index
 
 
@@ -90,6 +91,36 @@ class TestReadLandmarks:
             DataError, match="cannot read it as .npz without pickles: a single array"
         ):
             Photographs(corpus)
+
+
+class TestReadDenseLandmarks:
+    def test_unknown_points(self, corpus: Path):
+        names, path = ["a.png", "b.png"], corpus / "landmarks478.npz"
+        points = mesh_of(landmarks_of(2)).astype(np.float32)
+        points[0, 470, 0] = np.inf
+        np.savez(path, files=names, lm478=points, source=["x", "y"])
+        found = read_dense_landmarks(path, names, corpus, ())
+        assert np.isnan(found["a.png"][470]).all() and np.isfinite(found["a.png"][:470]).all()
+        assert (found["b.png"] == points[1]).all()
+
+    def test_bad_ones(self, corpus: Path):
+        path = corpus / "landmarks478.npz"
+        points = mesh_of(landmarks_of(2)).astype(np.float32)
+        wrong = {
+            "expected files .N. text and lm478 .N, 478, 2. floats, found files .1.": points[
+                :1, :400
+            ],
+            "2 of 2 rows are no landmarks in px of their pictures.*rows of y and x": points[
+                ..., ::-1
+            ],
+        }
+        for message, array in wrong.items():
+            np.savez(path, files=["a.png", "b.png"][: len(array)], lm478=array)
+            with pytest.raises(DataError, match=message):
+                read_dense_landmarks(path, ["a.png", "b.png"], corpus, ())
+        np.savez(path, files=["c.png", "b.png"], lm478=points)
+        with pytest.raises(DataError, match="names 1 pictures that are not under"):
+            read_dense_landmarks(path, ["a.png", "b.png"], corpus, ())
 
 
 class TestReadCodes:

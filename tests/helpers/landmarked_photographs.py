@@ -9,6 +9,7 @@ import imageio.v3 as iio
 import numpy as np
 
 from mofa_nvdr.data.crops import landmark_shape
+from mofa_nvdr.face.ibug_points import ibug_landmarks
 
 # Right eye, left eye, nose, mouth corners of a face that looks ahead.
 POINTS_5 = np.array([[80.0, 90], [120, 90], [100, 115], [85, 140], [115, 140]])
@@ -24,6 +25,15 @@ def points_68(seed: int = 0) -> np.ndarray:
 def frontal_68() -> np.ndarray:
     """The mean face from the front, [68, 2], about 2 wide, x right and y down."""
     return landmark_shape._MEAN[:, :2] * [1, -1] / 75
+
+
+def mesh_of(landmarks: np.ndarray, count: int = 478) -> np.ndarray:
+    """Points [..., count, 2] of MediaPipe's numbers of faces with landmarks [..., 68, 2]."""
+    each = np.zeros((count, count, 2))
+    each[range(count), range(count)] = 1
+    shares = ibug_landmarks(each)[..., 0].T  # [68, count]
+    middle = landmarks.mean(-2, keepdims=True)
+    return middle + np.linalg.pinv(shares) @ (landmarks - middle)
 
 
 def photograph(folder: Path, name: str = "face.png", size: int = 240) -> Path:

@@ -14,11 +14,12 @@ import numpy as np
 
 from mofa_nvdr.data.crops.detection import FaceDetector, LandmarkModel
 from mofa_nvdr.data.crops.framing import Crop, crop_from_box, crop_from_landmarks
+from mofa_nvdr.data.crops.point_sets import as_dense, as_landmarks
 from mofa_nvdr.data.decoding import Excerpt, Picture
 from mofa_nvdr.data.images import coarsest
 
 Networks = Callable[[np.ndarray], Sequence[tuple[np.ndarray, float]]]
-"""A picture, bytes [H, W, 3], to (68 landmarks [68, 2], certainty) of each face."""
+"""A picture, bytes [H, W, 3], to (points [N, 2] of a number that is read, certainty) of each face."""
 
 # Crops by landmarks and by the detector's box differ by 8 % in size and 5 % in place (one deviation).
 _MOST_APART = 0.35
@@ -36,12 +37,20 @@ class FoundFace:
         landmarks: [68, 2] or [5, 2]; None: unknown.
         score: the detector's certainty; None: not detected, its landmarks were known.
         found_by: what detected it: "detector" of OpenCV, or "networks".
+        dense: [478, 2], as `point_sets.as_dense` gives them; None: unknown.
     """
 
     crop: Crop
     landmarks: np.ndarray | None = None
     score: float | None = None
     found_by: str = "detector"
+    dense: np.ndarray | None = None
+
+    @staticmethod
+    def of(points: np.ndarray, score: float | None = None, found_by: str = "detector") -> FoundFace:
+        """A face with points [N, 2] of a number that is read, in the framing of its landmarks."""
+        marks = as_landmarks(points)
+        return FoundFace(crop_from_landmarks(marks), marks, score, found_by, as_dense(points))
 
 
 class FaceFinder:
@@ -102,7 +111,7 @@ class FaceFinder:
         faces = []
         for points, score in self._networks(copy.pixels):
             marks = points * copy.factor + [copy.left, copy.top]
-            faces.append(FoundFace(crop_from_landmarks(marks), marks, score, "networks"))
+            faces.append(FoundFace.of(marks, score, "networks"))
         return faces
 
     def check(self, image: np.ndarray) -> list[tuple[float, float, float, float]] | None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mofa_nvdr.data.crops.framing import crop_from_landmarks, turned_away
 from mofa_nvdr.data.crops.landmark_shape import fit_face, wrong_points
+from mofa_nvdr.data.crops.point_sets import as_landmarks
 from mofa_nvdr.data.decoding import Picture
 
 # Boxes (left, top, side, certainty) of the faces in a picture [H, W, 3]; None where no detector is at hand.
@@ -30,7 +31,7 @@ def wrong_frame(
     """Why the points of the faces of a photograph are not in its frame; empty: they can be.
 
     Args:
-        points: of each face [68, 2] or [5, 2].
+        points: of each face [N, 2], of a number that is read (point_sets.READ).
         image: [H, W, 3] as a viewer shows it.
         orientation: the EXIF orientation that was applied, 1 to 8.
         detect: the detector.
@@ -51,7 +52,7 @@ def wrong_frame(
                 )
         if reason:
             return reason
-    return _elsewhere(points, image, detect, factor)
+    return _elsewhere([as_landmarks(marks) for marks in points], image, detect, factor)
 
 
 def wrong_frame_of(
@@ -63,7 +64,7 @@ def wrong_frame_of(
     """`wrong_frame` for a photograph of any size, looked at in a copy.
 
     Args:
-        points: of each face [68, 2] or [5, 2], px of the photograph.
+        points: of each face [N, 2], of a number that is read, px of the photograph.
         picture: the photograph.
         longest: longer side of the copy, px.
         detect: the detector.
@@ -97,6 +98,7 @@ def certainty(points: np.ndarray, image: np.ndarray, detect: Detect) -> float | 
 
     0 is no proof: heads that are turned away or half hidden are often missed. None: it is not at hand.
     """
+    points = as_landmarks(points)
     roll = float(fit_face(points).roll)
     turn = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
     upright = points @ turn  # turned back about the corner of the picture

@@ -1,8 +1,8 @@
 """Landmarks next to photographs: which file belongs to a photograph, and reading it.
 
 A photograph's own file has its name and `.pts`, `.npz`, `.txt` or `.csv`; it is next to it, or in a folder
-`landmarks` or `detections` next to it or next to its folder. A table is `landmarks68.npz` or
-`landmarks5.npz` in its folder or the one above. Names may differ in case, and in the picture's suffix, as
+`landmarks` or `detections` next to it or next to its folder. A table is `landmarks68.npz` in its folder or
+the one above, or of another number that is read. Names may differ in case, and in the picture's suffix, as
 long as a single photograph is meant.
 """
 
@@ -15,14 +15,25 @@ from pathlib import Path
 
 import numpy as np
 
-from mofa_nvdr.data.crops.landmark_shape import POINT_SETS, READ
+from mofa_nvdr.data.crops.point_sets import POINT_SETS, READ, READ_WORDS, as_landmarks
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.listing import LANDMARK_FOLDERS, LANDMARK_SUFFIXES, is_parameter_file
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
 from mofa_nvdr.data.tables import DataError
-from mofa_nvdr.face.landmarks import NUM_LANDMARKS
+from mofa_nvdr.face.dense_landmarks import NUM_DENSE, NUM_MESH
 from mofa_nvdr.system.array_files import NotArrays, read_npz
 from mofa_nvdr.system.budget import MOST_TEXT
+
+_ORDER = (
+    68,
+    98,
+    106,
+    NUM_DENSE,
+    NUM_MESH,
+    5,
+)  # of what a folder or an .npz holds the first is taken
+_KEYS = ", ".join(f"lm{count}" for count in sorted(_ORDER))
+_EXPECTED = f"expected {READ_WORDS} rows of x and y"
 
 
 class LandmarkError(ImageError):
@@ -88,9 +99,9 @@ class Folders:
 
 
 def read_tables(photographs: Iterable[Path]) -> Tables:
-    """What the `landmarks68.npz` and `landmarks5.npz` of the photographs' folders say of them.
+    """What the `landmarks68.npz`, or of another number, of the photographs' folders say of them.
 
-    The table of a folder goes before that of the folder above; 68 points before 5. Rows name pictures
+    The table of a folder goes before that of the folder above; 68 points before others. Rows name pictures
     relative to their table, in any case of letters and with or without a suffix.
 
     Raises:
@@ -101,7 +112,7 @@ def read_tables(photographs: Iterable[Path]) -> Tables:
     own = {path.parent for path in photographs}
     tables = Tables({}, [])
     for folder in sorted(own) + sorted({folder.parent for folder in own} - own):
-        for key, count in (("lm68", NUM_LANDMARKS), ("lm5", 5)):
+        for key, count in ((f"lm{count}", count) for count in _ORDER):
             path = folder / f"landmarks{count}.npz"
             if os.path.isfile(path):  # False too where the folder may be listed and no more
                 rows = _rows_of(path, key, count)
@@ -182,17 +193,19 @@ def _places(path: Path) -> list[Path]:
 
 
 def _rows_of(path: Path, key: str, count: int) -> list[tuple[str, np.ndarray]]:
-    """Name and points of each row of a table whose points are all known."""
+    """Name and points of each row of a table of which all landmarks are known."""
     try:
         table = _load_npz(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {reason_of(error)}") from None
     files, points = table.get("files", np.empty(())), table.get(key, np.empty(()))
+    if points.ndim == 3 and count in (NUM_MESH, NUM_DENSE):  # MediaPipe's have a depth
+        points = points[..., :2]
     expected = (*files.shape, count, 2)
     if files.ndim != 1 or points.shape != expected or points.dtype.kind not in "fiu":
         raise DataError(f"{path}: expected files [N] and {key} [N, {count}, 2]")
     rows = zip((str(file) for file in files), points.astype(np.float64))
-    return [(file, marks) for file, marks in rows if np.isfinite(marks).all()]
+    return [(file, marks) for file, marks in rows if np.isfinite(as_landmarks(marks)).all()]
 
 
 def _assign(
@@ -275,27 +288,32 @@ def _read_points(file: Path) -> tuple[np.ndarray | None, str]:
     try:
         if file.suffix.lower() == ".npz":
             table = _load_npz(file)
-            points = table.get("lm68", table.get("lm5"))
-            if points is None:
-                return None, "holds neither lm68 nor lm5; not taken for landmarks"
+            found = [table[f"lm{count}"] for count in _ORDER if f"lm{count}" in table]
+            if not found:
+                return None, f"holds none of {_KEYS}; not taken for landmarks"
+            points = found[0]
             if points.dtype.kind not in "fiu":
                 raise ValueError(f"holds points of kind {points.dtype}, expected numbers")
             points, note = points.astype(np.float64), ""
+            if points.ndim == 2 and len(points) in (
+                NUM_MESH,
+                NUM_DENSE,
+            ):  # MediaPipe's have a depth
+                points = points[:, :2]
         else:
             points, note = _text_points(file)
     except (OSError, ValueError) as error:
         raise LandmarkError(f"{file}: {reason_of(error)}") from None
     if points is None:
         return None, note
-    expected = "expected 68 or 5 rows of x and y"
     if points.shape not in [(count, 2) for count in READ]:
         if file.suffix.lower() in (".pts", ".npz") and (points.ndim != 2 or len(points) < 2):
-            raise LandmarkError(f"{file}: holds points {list(points.shape)}, {expected}")
+            raise LandmarkError(f"{file}: holds points {list(points.shape)}, {_EXPECTED}")
         kind = POINT_SETS.get(len(points))
         name = f" ({kind.name})" if kind else ""
-        return None, f"holds {len(points)} points{name}, {expected}; not used"
-    if not np.isfinite(points).all():
-        raise LandmarkError(f"{file}: holds points that are not finite, {expected}")
+        return None, f"holds {len(points)} points{name}, {_EXPECTED}; not used"
+    if not np.isfinite(as_landmarks(points)).all():
+        raise LandmarkError(f"{file}: holds points that are not finite, {_EXPECTED}")
     return points, note
 
 
@@ -326,7 +344,7 @@ def _text_points(file: Path) -> tuple[np.ndarray | None, str]:
     if len(numbers) < len(rows):
         bad = next(row for row in rows if row not in numbers)
         words = " ".join(bad)
-        raise ValueError(f"row {words[:40]!r} is no x and y, expected 68 or 5 rows of x and y")
+        raise ValueError(f"row {words[:40]!r} is no x and y, {_EXPECTED}")
     note = ""
     if not named and _counts_points(numbers):
         x, y = 1, 2

@@ -18,7 +18,7 @@ from itertools import permutations
 
 import numpy as np
 
-from mofa_nvdr.face.landmarks import NUM_LANDMARKS
+from mofa_nvdr.data.crops.point_sets import POINT_SETS, PointSet, as_landmarks
 
 # Mean places of the 68 landmarks on the built-in face: mm; x to the subject's left, y up, z to the viewer.
 # fmt: off
@@ -36,8 +36,6 @@ _MEAN = np.array([
     (0, -31, 20), (8, -30, 20), (23, -31, 11), (8, -30, 20), (0, -31, 20), (-8, -30, 20),
 ], float)
 # fmt: on
-# Right and left eye, tip of the nose, corners of the mouth, by the points that they are the mean of.
-_FIVE = (range(36, 42), range(42, 48), (30,), (48,), (54,))
 _FIVE_NAMES = ("right eye", "left eye", "nose", "right mouth corner", "left mouth corner")
 # dlib's five: outer and inner corner of the left eye, of the right eye, base of the nose.
 _DLIB_FIVE = ((45,), (42,), (36,), (39,), (33,))
@@ -45,37 +43,6 @@ _YAWS, _PITCHES = range(-90, 91, 15), (-30, 0, 30)  # degrees
 # Of faces that fit as they are at most 0.28 is left over (measured: docs/data.md).
 _SURE = 0.28
 _LEAST_KNOWN = 34  # points of 68 by which a face can be told from something else
-
-
-@dataclass(frozen=True)
-class PointSet:
-    """What a number of points means.
-
-    Attributes:
-        name: in messages.
-        parts: the landmarks of the 68 whose mean each point is; empty: the set is not read.
-        limit: largest remainder of a face (see `Fit`).
-    """
-
-    name: str
-    parts: tuple[Sequence[int], ...] = ()
-    limit: float = 0.0
-
-
-POINT_SETS = {
-    5: PointSet("right eye, left eye, nose, right and left mouth corner", _FIVE, 0.32),
-    21: PointSet("AFLW's 21"),
-    29: PointSet("COFW's 29"),
-    51: PointSet("iBUG's 51 without the jaw"),
-    NUM_LANDMARKS: PointSet("iBUG's 68", tuple((k,) for k in range(NUM_LANDMARKS)), 0.4),
-    98: PointSet("WFLW's 98"),
-    106: PointSet("JD-landmark's 106"),
-    194: PointSet("Helen's 194"),
-    468: PointSet("MediaPipe's 468"),
-    478: PointSet("MediaPipe's 478, with irises"),
-}
-"""Number of points -> what they are; one without `parts` is named and not read."""
-READ = tuple(count for count, kind in POINT_SETS.items() if kind.parts)
 
 
 @dataclass(frozen=True)
@@ -102,8 +69,10 @@ def fit_face(points: np.ndarray, parts: tuple[Sequence[int], ...] = ()) -> Fit:
         points: pixels; N is a count that is read, unless `parts` says what they are.
         parts: the landmarks of the 68 whose mean each point is.
     """
-    views = _views(tuple(tuple(p) for p in parts or POINT_SETS[points.shape[-2]].parts))  # [V, N]
     points = np.asarray(points, np.float64)
+    if not parts:
+        parts, points = POINT_SETS[points.shape[-2]].parts, as_landmarks(points)
+    views = _views(tuple(tuple(p) for p in parts))  # [V, N]
     finite = np.isfinite(points).all((-1, -2))
     points = np.where(finite[..., None, None], points, 0.0)
     z = points[..., 0] + 1j * points[..., 1]
@@ -123,16 +92,18 @@ def wrong_points(points: np.ndarray, height: int = 0, width: int = 0) -> str:
     """Why points cannot be a face's in pixels of a picture, as words for "the points ..."; empty: they can.
 
     Args:
-        points: [N, 2] of a count that is read; of 68, those that are not finite are not known.
+        points: [N, 2] of a count that is read; those that are not finite are not known.
         height: of the picture, pixels; 0: not known, and the place is not checked.
         width: the same.
     """
-    kind, parts = POINT_SETS[len(points)], POINT_SETS[len(points)].parts
-    known = np.isfinite(points).all(-1)
+    kind = POINT_SETS[len(points)]
+    marks, parts = as_landmarks(points), kind.parts
+    points = points[np.isfinite(points).all(-1)]
+    known = np.isfinite(marks).all(-1)
     if not known.all():
         if known.sum() < _LEAST_KNOWN:
             return ""  # too few to tell
-        points, parts = points[known], tuple(np.array(parts, object)[known])
+        marks, parts = marks[known], tuple(np.array(parts, object)[known])
     low, high = points.min(0), points.max(0)
     if (low == high).all():
         return "are all at one place"
@@ -147,7 +118,7 @@ def wrong_points(points: np.ndarray, height: int = 0, width: int = 0) -> str:
         return f"look normalised to {share}, expected pixels of the picture: {ways}"
     if _counts(points[:, 0]) or _counts(points[:, 1]):
         return "look like numbers of points and one coordinate, expected x and y: remove the index column"
-    fit = fit_face(points, parts)
+    fit = fit_face(marks, parts)
     if fit.left > _SURE and fit.mirrored < 0.7 * fit.left and fit.mirrored < kind.limit:
         return _mirrored(float(np.degrees(fit.mirrored_roll)))
     if fit.left > kind.limit:

@@ -1,8 +1,9 @@
 """From photographs to training crops: find faces, frame them, leave out bad ones, remember where each was.
 
 The output folder is a data set as `data.photographs.Photographs` reads it: `images/`, `index.csv`, and
-`landmarks68.npz` where landmarks were known. `preprocess.jsonl` holds a line for each photograph done; the
-same command again goes on after the last one, and other photographs are added to those that it holds.
+`landmarks68.npz` and `landmarks478.npz` where landmarks were known. `preprocess.jsonl` holds a line for each
+photograph done; the same command again goes on after the last one, and other photographs are added to those
+that it holds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from mofa_nvdr.data.crops.detection import LandmarkModel
 from mofa_nvdr.data.crops.finder import FaceFinder, FoundFace, Networks, cut_crop
-from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks, sharpness, turned_away
+from mofa_nvdr.data.crops.framing import Crop, sharpness, turned_away
 from mofa_nvdr.data.crops.landmark_checks import wrong_frame_of
 from mofa_nvdr.data.crops.landmark_files import (
     Folders,
@@ -105,10 +106,11 @@ def preprocess_files(
     """Make training crops of all faces in photographs; the command `mofa-nvdr preprocess`.
 
     Landmarks next to a photograph are used instead of the detector: `NAME.pts` (iBUG, 1-based), `NAME.txt`
-    or `NAME.csv` (68 or 5 rows of x and y; a .csv may name its columns), `NAME.npz` (`lm68` or `lm5`), or a
-    folder's `landmarks68.npz` or `landmarks5.npz` (`files`, and `lm68` or `lm5`; one row for each face):
-    pixels of the picture as a viewer shows it, after the EXIF turn. A photograph whose landmarks are of
-    another frame or order is left out, and the detector does not take their place.
+    or `NAME.csv` (rows of x and y, whose number says what they are: `point_sets`; a .csv may name its
+    columns), `NAME.npz` (`lm68`, or of another number), or a folder's `landmarks68.npz`, or of another
+    number (`files` and `lm68`; one row for each face): pixels of the picture as a viewer shows it, after the
+    EXIF turn. A photograph whose landmarks are of another frame or order is left out, and the detector does
+    not take their place.
 
     A folder that holds crops keeps them and their names, and new ones are added under names that are free.
     Photographs that could not be read are tried again. What the package wrote itself is left out: results by
@@ -271,7 +273,7 @@ def _process(
                 reason = wrong_frame_of(known.points, picture, o.detection_size, finder.check)
                 if reason:
                     raise LandmarkError(f"{known.file}: the points of {path.name} {reason}")
-                faces, astray = [FoundFace(crop_from_landmarks(p), p) for p in known.points], 0
+                faces, astray = [FoundFace.of(points) for points in known.points], 0
             else:
                 faces, astray = finder.find(picture)
             record["pruned"] += ["landmarks off the face"] * astray
@@ -314,6 +316,9 @@ def _keep_face(
         row["found_by"] = f"{by}{len(landmarks)} landmarks"
         if len(landmarks) == NUM_LANDMARKS:
             row["lm68"] = np.round(inside.to_crop(landmarks, o.size), 3).tolist()
+    if face.dense is not None:
+        dense = np.round(inside.to_crop(face.dense, o.size), 2)
+        row["lm478"] = np.where(np.isfinite(dense), dense, None).tolist()  # JSON has no NaN
     record["faces"].append(row)
 
 

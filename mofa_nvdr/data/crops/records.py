@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mofa_nvdr.data.photographs import split_by_name
-from mofa_nvdr.data.tables import INDEX_FILE, LANDMARK_FILE, npz_bytes
+from mofa_nvdr.data.tables import DENSE_FILE, INDEX_FILE, LANDMARK_FILE, npz_bytes
 from mofa_nvdr.system.files import read_json_lines, write_files, write_text
 
 LOG_FILE = "preprocess.jsonl"
@@ -47,7 +47,7 @@ def read_log(
         raise ValueError(
             f"--out {folder}: its images/ holds files, and no {LOG_FILE} says of what; give another folder"
         )
-    theirs = [name for name in (INDEX_FILE, LANDMARK_FILE) if (folder / name).exists()]
+    theirs = [name for name in (INDEX_FILE, LANDMARK_FILE, DENSE_FILE) if (folder / name).exists()]
     if not path.is_file() and theirs:  # of the photographs, if they lie here
         raise ValueError(
             f"--out {folder}: holds {theirs[0]}, and no {LOG_FILE} says that it is of crops; give another "
@@ -76,7 +76,7 @@ def read_log(
 
 
 def write_tables(folder: Path, records: list[dict[str, Any]]) -> None:
-    """Write index.csv, and landmarks68.npz if any are known, of the crops in the records.
+    """Write index.csv, and landmarks68.npz and landmarks478.npz if any are known, of the records' crops.
 
     Raises:
         OSError: the folder cannot be written.
@@ -97,7 +97,22 @@ def write_tables(folder: Path, records: list[dict[str, Any]]) -> None:
             lm68=np.array([face["lm68"] for face in marked], np.float32),
         )
         contents = {folder / LANDMARK_FILE: marks, **contents}
+    dense = [face for _, face in faces if "lm478" in face]
+    if dense:
+        marks = npz_bytes(
+            files=np.array([face["file"] for face in dense]),
+            lm478=np.array([face["lm478"] for face in dense], np.float32),
+            source=np.array([_source_of(face) for face in dense]),
+        )
+        contents = {folder / DENSE_FILE: marks, **contents}
     write_files(contents)
+
+
+def _source_of(face: dict[str, Any]) -> str:
+    """Whose the dense landmarks of a face are, in words."""
+    if face["score"] is None:
+        return "next to the photograph"
+    return "MediaPipe's face mesh and iris networks"
 
 
 def summary(records: list[dict[str, Any]], closed: int = 0) -> str:

@@ -95,14 +95,26 @@ class TestLandmarksNextTo:
     @pytest.mark.parametrize(
         ("suffix", "text", "message"),
         [
-            (".txt", "1 nan\n" * 5, "holds points that are not finite, expected 68 or 5 rows of x"),
+            (
+                ".txt",
+                "1 nan\n" * 5,
+                "holds points that are not finite, expected 5, 68, 98, 106, 468 or 478 rows of x",
+            ),
             (
                 ".txt",
                 "1 2\n" * 4 + "1 b",
-                "row '1 b' is no x and y, expected 68 or 5 rows of x and y",
+                "row '1 b' is no x and y, expected 5, 68, 98, 106, 468 or 478 rows of x and y",
             ),
-            (".csv", "x,y\n" + "1,b\n" * 5, "row '1 b' is no x and y, expected 68 or 5"),
-            (".pts", "1 2\n" * 68, "holds points [0, 2], expected 68 or 5"),  # no braces
+            (
+                ".csv",
+                "x,y\n" + "1,b\n" * 5,
+                "row '1 b' is no x and y, expected 5, 68, 98, 106, 468 or 478",
+            ),
+            (
+                ".pts",
+                "1 2\n" * 68,
+                "holds points [0, 2], expected 5, 68, 98, 106, 468 or 478",
+            ),  # no braces
             (".npz", "no archive", "cannot read it as .npz without pickles"),
         ],
     )
@@ -125,22 +137,22 @@ class TestLandmarksNextTo:
             (
                 ".txt",
                 "0 0.5 0.4 0.2 0.3",
-                "holds 1 points, expected 68 or 5 rows of x and y; not used",
+                "holds 1 points, expected 5, 68, 98, 106, 468 or 478 rows of x and y; not used",
             ),
             (
                 ".txt",
-                "1 2\n" * 98,
-                "holds 98 points (WFLW's 98), expected 68 or 5 rows of x and y; not",
+                "1 2\n" * 194,
+                "holds 194 points (Helen's 194), expected 5, 68, 98, 106, 468 or 478 rows of x and y; not",
             ),
             (
                 ".csv",
-                "x,y\n" + "1,2\n" * 468,
-                "holds 468 points (MediaPipe's 468), expected 68 or 5",
+                "x,y\n" + "1,2\n" * 51,
+                "holds 51 points (iBUG's 51 without the jaw), expected 5, 68, 98, 106, 468 or 478",
             ),
             (
                 ".pts",
                 "{\n" + "1 2\n" * 21 + "}",
-                "holds 21 points (AFLW's 21), expected 68 or 5 rows",
+                "holds 21 points (AFLW's 21), expected 5, 68, 98, 106, 468 or 478 rows",
             ),
         ],
     )
@@ -184,7 +196,10 @@ class TestLandmarksNextTo:
         path = photograph(tmp_path)
         np.savez(path.with_suffix(".npz"), shape=np.zeros(80))
         known = landmarks_next_to(path)
-        assert known.points is None and "holds neither lm68 nor lm5; not taken" in known.notes[0]
+        assert (
+            known.points is None
+            and "holds none of lm5, lm68, lm98, lm106, lm468, lm478; not taken" in known.notes[0]
+        )
 
     def test_landmarks_after_a_caption(self, tmp_path):
         """What is no landmarks does not hide those that are there."""

@@ -10,8 +10,6 @@ import pytest
 
 from mofa_nvdr.data.crops import landmark_shape
 from mofa_nvdr.data.crops.landmark_shape import (
-    POINT_SETS,
-    READ,
     fit_face,
     wrong_points,
     wrong_rows,
@@ -113,7 +111,7 @@ MISTAKES = {
 
 
 class TestMistakes:
-    @pytest.mark.parametrize("count", READ)
+    @pytest.mark.parametrize("count", (5, 68))
     @pytest.mark.parametrize("mistake", MISTAKES)
     def test_is_named(self, mistake, count):
         change, message = MISTAKES[mistake]
@@ -151,14 +149,6 @@ class TestMistakes:
         found = wrong_rows(points)
         assert list(found) == [1, 4]
         assert "y and x" in found[1] and "normalised" in found[4]
-
-
-class TestPointSets:
-    def test_counts(self):
-        assert READ == (5, 68)
-        assert {98, 106, 468, 478} < POINT_SETS.keys()
-        for count, kind in POINT_SETS.items():
-            assert kind.name and len(kind.parts) in (0, count)
 
 
 def test_photographs(data_dir):

@@ -92,7 +92,10 @@ class TestPreprocess:
             "1 left out as too small, 1 left out as turned away, no face in 1, 1 unreadable"
         ) in text
         assert "skipped: " in text and "broken.jpg" in text
-        assert "other.txt: holds 2 points, expected 68 or 5 rows of x and y; not used" in text
+        assert (
+            "other.txt: holds 2 points, expected 5, 68, 98, 106, 468 or 478 rows of x and y; not used"
+            in text
+        )
 
     def test_goes_on_after_a_stop(self, tmp_path):
         for k in range(5):
@@ -404,7 +407,10 @@ class TestFailures:
         ):
             assert f"skipped: {folder / name}: {reason}" in text
         for name, reason in (
-            ("other.npz", "holds neither lm68 nor lm5; not taken for landmarks"),
+            (
+                "other.npz",
+                "holds none of lm5, lm68, lm98, lm106, lm468, lm478; not taken for landmarks",
+            ),
             ("words.csv", "holds no rows of x and y; not taken for landmarks"),
         ):
             assert f"note: {folder / name}: {reason}" in text

@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 
 from mofa_nvdr.data.crops.records import LOG_FILE, place_of, read_log, summary, write_tables
-from mofa_nvdr.data.tables import LANDMARK_FILE, read_index, read_landmarks
-from tests.helpers.landmarked_photographs import frontal_68
+from mofa_nvdr.data.tables import (
+    DENSE_FILE,
+    LANDMARK_FILE,
+    read_dense_landmarks,
+    read_index,
+    read_landmarks,
+)
+from tests.helpers.landmarked_photographs import frontal_68, mesh_of
 
 OPTIONS = {"size": 240, "score": 2.0}
 
@@ -89,6 +95,19 @@ class TestWriteTables:
         write_tables(folder, [marked, bare])
         table = read_landmarks(folder / LANDMARK_FILE, ["images/a.jpg"], folder, ())
         np.testing.assert_allclose(table["images/a.jpg"][:, :2], points, rtol=1e-6)
+
+    def test_dense_landmarks_name_their_source(self, folder):
+        points = mesh_of(frontal_68() * 60 + 120)
+        given, found, bare = (record(f"{name}.png", name) for name in "abc")
+        given["faces"][0] |= {"lm478": [*points[:477].tolist(), [None, None]], "score": None}
+        found["faces"][0] |= {"lm478": points.tolist(), "score": 0.9}
+        write_tables(folder, [given, found, bare])
+        names = ["images/a.jpg", "images/b.jpg"]
+        table = read_dense_landmarks(folder / DENSE_FILE, names, folder, ())
+        np.testing.assert_allclose(table["images/b.jpg"], points, rtol=1e-6)
+        assert np.isnan(table["images/a.jpg"][477]).all()
+        source = np.load(folder / DENSE_FILE)["source"].tolist()
+        assert source == ["next to the photograph", "MediaPipe's face mesh and iris networks"]
 
 
 def test_summary():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from mofa_nvdr.face import ibug_points
+from mofa_nvdr.face.ibug_points import ibug_landmarks
 from mofa_nvdr.face.landmarks import MIRROR, NUM_LANDMARKS
-from mofa_nvdr.networks import ibug_points
-from mofa_nvdr.networks.ibug_points import ibug_landmarks
 
 
 @pytest.fixture
