@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mofa_nvdr.apply.certainty import face_certainty
-from mofa_nvdr.apply.fitting import FaceFitter, Fit, FitOptions, Observed
+from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.result_files import (
     Written,
@@ -186,7 +186,7 @@ class _FileFitter:
         photo = torch.where(known, pixels, torch.nan)
         return photo, crop, torch.from_numpy(crop.to_crop(points, _SIZE)).float()
 
-    def fit(self, photographs: Sequence[_Photograph], bar: tqdm[NoReturn]) -> Fit:
+    def fit(self, photographs: Sequence[_Photograph], bar: tqdm[NoReturn]) -> FittedFaces:
         """Fit some photographs together."""
         o, count = self.options, len(photographs)
         photo = torch.stack([p.photo for p in photographs])
@@ -211,7 +211,7 @@ class _FileFitter:
 
 
 def _write(
-    fits: Fit,
+    fits: FittedFaces,
     photographs: Sequence[_Photograph],
     fitter: _FileFitter,
     folder: Path,

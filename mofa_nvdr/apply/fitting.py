@@ -23,7 +23,7 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, RasterFace
 from mofa_nvdr.scene.camera import Camera
 
-__all__ = ["FaceFitter", "Fit", "FitOptions", "Observed", "Stage"]
+__all__ = ["FaceFitter", "FitOptions", "FittedFaces", "Observed", "Stage"]
 
 # Where the face model draws badly, a photograph's colours scatter more: regions and times the variance.
 _SCATTER = {"eyes": 9.0, "mouth": 9.0, "teeth": 9.0, "eyelids": 4.0, "brows": 4.0, "lips": 4.0}
@@ -58,7 +58,7 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
-class Fit:
+class FittedFaces:
     """Fitted faces.
 
     Attributes:
@@ -123,7 +123,7 @@ class FaceFitter:
         observed: Observed,
         start: FaceCode | None = None,
         after: Callable[[int, int], None] | None = None,
-    ) -> Fit:
+    ) -> FittedFaces:
         """Fit photographs.
 
         Args:
@@ -156,7 +156,7 @@ class FaceFitter:
                 if after is not None:
                     after(done, total)
         decoder = self.decoder_of(observed.photo.shape[-1])
-        return Fit(self.model.layout.unpack(state.code), *problem.finish(state, decoder))
+        return FittedFaces(self.model.layout.unpack(state.code), *problem.finish(state, decoder))
 
 
 def _scatter(model: FaceModel) -> Tensor | None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr import FaceDecoder, FaceModel
-from mofa_nvdr.apply.fitting import FaceFitter, Fit, FitOptions, Observed
+from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed
 from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.crops.framing import crop_from_landmarks
 from mofa_nvdr.data.synthetic.faces import Rendered, SyntheticFaces
@@ -46,14 +46,14 @@ def form_error(vertices: Tensor, truth: Tensor) -> float:
     return float((scale * a @ turn - b).norm(dim=1).mean())
 
 
-def photometric(photo: Tensor, fit: Fit) -> Tensor:
+def photometric(photo: Tensor, fit: FittedFaces) -> Tensor:
     """Mean RGB distance over each mask, [B]."""
     distance = (photo - fit.face.image).square().sum(1).sqrt()
     mask = fit.face.mask[:, 0]
     return (distance * mask).flatten(1).sum(1) / mask.flatten(1).sum(1)
 
 
-def fitted(fitter: FaceFitter, photo: Tensor, points: Tensor) -> list[Fit]:
+def fitted(fitter: FaceFitter, photo: Tensor, points: Tensor) -> list[FittedFaces]:
     """Fits of photographs in batches."""
     return [
         fitter(Observed(photo[k : k + BATCH], points[k : k + BATCH]))
