@@ -34,6 +34,7 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.reference import ModelReference
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.networks.on_request import NetworkMissingError
+from mofa_nvdr.render.decoder import RENDER_MODES
 from mofa_nvdr.render.pictures import panels
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import check_out
@@ -104,6 +105,10 @@ def fit_files(
     check_out(str(out))
     if o.batch < 1:
         raise ValueError(f"--batch is {o.batch}, expected 1 or more")
+    if o.render_mode not in RENDER_MODES:
+        raise ValueError(
+            f"--render-mode is {o.render_mode!r}, expected one of {', '.join(RENDER_MODES)}"
+        )
     if o.same_light and not o.same_person:
         raise ValueError("--same-light: give --same-person with it")
     folder, inventory = Path(out), Inventory()
