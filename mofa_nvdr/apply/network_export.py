@@ -25,12 +25,12 @@ def export_networks(name: str, out: str, overwrite: bool = False) -> list[Path]:
     Args:
         name: of on_request.NETWORK_SETS.
         out: folder.
-        overwrite: replace files that are there, whatever they came of; else only exports of the same
+        overwrite: replace files that are there, whatever they were made from; else only exports of the same
             networks.
 
     Raises:
         on_request.NetworkMissingError: the networks are not here; the message has the command.
-        ValueError: no such set, a folder that cannot be made, or a file in it that came of something else.
+        ValueError: no such set, a folder that cannot be made, or a file in it was made from something else.
         RuntimeError: a package is missing, or an exported network disagrees with torch.
         OSError: the folder cannot be written.
     """

@@ -68,11 +68,12 @@ def export_encoder(
         face_model: the face model that the run was trained with; empty: found by the run.
         photographs: image files or folders to compare on; empty: those that the run was trained on,
             if they are still there.
-        overwrite: replace a file that is there, whatever it came of; else only an encoder of the same run.
+        overwrite: replace a file that is there, whatever it was made from; else only an encoder of the same
+            run.
 
     Raises:
-        ValueError: a mistake in the checkpoint, the photographs or `out`, or a file there that came of
-            something else.
+        ValueError: a mistake in the checkpoint, the photographs or `out`, or a file there that was made
+            from something else.
         RuntimeError: a package is missing, or the exported encoder disagrees with torch.
     """
     require("onnx", "onnxscript", "onnxruntime")
@@ -85,8 +86,8 @@ def export_encoder(
     encoder, decoder, metadata = trained.encoder, trained.decoder, trained.metadata
     assert isinstance(encoder, Encoder)
     target = _target(out or trained.path.parent / FILE)
-    came_of = _origin(metadata, trained.face_model.hash)
-    check_free(target, [target], came_of, overwrite)
+    made_from = _origin(metadata, trained.face_model.hash)
+    check_free(target, [target], made_from, overwrite)
     size = decoder.camera.size[0]
     sets = _check_sets(decoder, photographs or _training_photographs(metadata), size)
 
@@ -98,7 +99,7 @@ def export_encoder(
     )
     facts = {
         "mofa_nvdr": __version__,
-        KEY: came_of,
+        KEY: made_from,
         **spec.to_json(),
         "checkpoint": trained.path.name,
         "step": metadata["step"],

@@ -1,4 +1,4 @@
-"""What pictures and meshes came of: the origin (system/origins.py) of faces and face models."""
+"""What pictures and meshes were made from: the origin (system/origins.py) of faces and face models."""
 
 from __future__ import annotations
 

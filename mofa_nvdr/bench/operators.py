@@ -140,9 +140,9 @@ def bench(
             raise ValueError(f"bench: {name} is {tuple(values)}, expected numbers of at least 1")
     target = resolve_device(device)
     make_current(target)
-    came_of = origin("bench")
+    made_from = origin("bench")
     if out:
-        check_free(out, [Path(out)], came_of, overwrite)
+        check_free(out, [Path(out)], made_from, overwrite)
         Path(out).touch()  # better now than after minutes of work
     facts = machine_facts(target)
     for name, value in facts.items():
@@ -171,7 +171,7 @@ def bench(
     finally:
         torch.set_num_threads(before)
         if out:  # also what was timed before an error
-            table = {KEY: came_of, **facts, "rows": [asdict(row) for row in rows]}
+            table = {KEY: made_from, **facts, "rows": [asdict(row) for row in rows]}
             write_text(Path(out), json.dumps(table, indent=1) + "\n")
     return rows
 

@@ -61,9 +61,9 @@ def bench_train(
     check_config(config)
     device = resolve_device(config.run.device)
     make_current(device)
-    came_of = origin("bench train")
+    made_from = origin("bench train")
     if out:
-        check_free(out, [Path(out)], came_of, overwrite, "--json")
+        check_free(out, [Path(out)], made_from, overwrite, "--json")
         Path(out).touch()  # better now than after minutes of work
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -91,7 +91,7 @@ def bench_train(
     }
     _print(config, result)
     if out:
-        write_text(Path(out), json.dumps({KEY: came_of, **result}, indent=1) + "\n")
+        write_text(Path(out), json.dumps({KEY: made_from, **result}, indent=1) + "\n")
     return result
 
 

@@ -30,7 +30,8 @@ def export_encoder(
             one that the run names
         photographs: face crops, or folders of them, to compare on, in addition to noise and rendered faces;
             empty: those that the run was trained on, if they are still there
-        overwrite: replace a file that is there, whatever it came of; else only an encoder of the same run
+        overwrite: replace a file that is there, whatever it was made from; else only an encoder of the same
+            run
     """
 
     def call() -> None:

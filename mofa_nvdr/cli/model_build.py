@@ -17,7 +17,7 @@ def build(out: str, overwrite: bool = False) -> object:
 
     Args:
         out: file to write: .safetensors for --face-model, or .npz, the compact file of assets/
-        overwrite: replace a file that is there, whatever it came of; else only one that was built here
+        overwrite: replace a file that is there, whatever it was made from; else only one that was built here
     """
 
     def call() -> None:

@@ -58,8 +58,8 @@ def import_(
         expressions: file with the blendshapes (eos: .bin)
         landmarks: file with the 68 landmarks' vertices from 0 (.json, .txt, .npy)
         name: name of the model; empty: the format's
-        overwrite: replace a file that is there, whatever it came of; else only what was imported from the
-            same file or folder
+        overwrite: replace a file that is there, whatever it was made from; else only what was imported from
+            the same file or folder
     """
 
     def call() -> None:

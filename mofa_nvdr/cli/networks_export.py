@@ -20,7 +20,8 @@ def export(name: Annotated[str, tyro.conf.Positional], out: str, overwrite: bool
     Args:
         name: landmarks
         out: folder for the files (.onnx)
-        overwrite: replace files that are there, whatever they came of; else only exports of the same networks
+        overwrite: replace files that are there, whatever they were made from; else only exports of the same
+            networks
     """
 
     def call() -> None:

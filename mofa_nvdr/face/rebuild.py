@@ -29,13 +29,13 @@ def build_model(out: str | Path, overwrite: bool = False) -> FaceModel:
 
     Args:
         out: .safetensors, which --face-model takes; or .npz, the compact file that the package ships.
-        overwrite: replace a file that is there, whatever it came of; else only one that was built here.
+        overwrite: replace a file that is there, whatever it was made from; else only one that was built here.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: another ending, a file that came of something else, or it can't be written.
+        ValueError: another ending, a file that was made from something else, or it can't be written.
         RuntimeError: scipy is not installed.
     """
     out = Path(out)
@@ -46,8 +46,8 @@ def build_model(out: str | Path, overwrite: bool = False) -> FaceModel:
         )
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: no such folder {out.parent}")
-    came_of = origin("model build")
-    check_free(out, [out], came_of, overwrite)
+    made_from = origin("model build")
+    check_free(out, [out], made_from, overwrite)
     try:
         arrays = recipe.build()
     except ImportError as error:
@@ -64,10 +64,10 @@ def build_model(out: str | Path, overwrite: bool = False) -> FaceModel:
             shipped = recipe.load_product()
             if model.hash != model_of_recipe(shipped).hash:
                 model.metadata["name"] = "default-rebuilt"
-            model.metadata[KEY] = came_of
+            model.metadata[KEY] = made_from
             if out.suffix.lower() == ".npz":
                 with zipfile.ZipFile(compact, "a") as archive:
-                    archive.comment = came_of.encode()
+                    archive.comment = made_from.encode()
                 os.replace(compact, out)
             else:
                 model.save(out)

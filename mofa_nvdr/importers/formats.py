@@ -172,12 +172,12 @@ def import_file(
         path: the file or folder.
         out: .safetensors file; its folder must exist.
         options: what to keep.
-        overwrite: replace a file that is there, whatever it came of; else only what was imported from the
-            same file or folder (system/origins.py).
+        overwrite: replace a file that is there, whatever it was made from; else only what was imported from
+            the same file or folder (system/origins.py).
 
     Raises:
         ValueError: as `import_model`; or `out` has another ending, its folder cannot be written, or a file of
-            that name came of something else. Nothing is written then.
+            that name was made from something else. Nothing is written then.
         RuntimeError: a reader's library is not installed.
     """
     out = Path(out)
@@ -185,10 +185,10 @@ def import_file(
         raise ValueError(f"--out {out}: expected a .safetensors file")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: no such folder {out.parent}")
-    came_of = _origin(name, Path(path))
-    check_free(out, [out], came_of, overwrite)
+    made_from = _origin(name, Path(path))
+    check_free(out, [out], made_from, overwrite)
     model, notes = import_model(name, path, options)
-    model.metadata[KEY] = came_of
+    model.metadata[KEY] = made_from
     try:
         model.save(out)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a result came of, so that none replaces what came of something else.
+"""What a result was made from, so that none replaces what was made from something else.
 
 An origin is a few words of ASCII that any format can hold: as PNG or GIF text, a comment of an .obj, .mtl or
 .ply, a note in a .glb, a fact in .safetensors, ONNX or JSON. It is looked for in the bytes of a file,
@@ -76,7 +76,7 @@ def check_free(
         flag: the option that names them.
 
     Raises:
-        ValueError: one of the files is there, and came of something else; the message names it.
+        ValueError: one of the files is there, and was made from something else; the message names it.
     """
     for path in [] if overwrite else paths:
         try:

@@ -182,7 +182,7 @@ class TestMistakes:
         text = refused(capsys, tmp_path / "d.safetensors", "deep3d", files["deep3d"])
         assert "cannot write there" in text
 
-    def test_only_what_came_of_the_same_file_is_replaced(self, files, options, tmp_path):
+    def test_only_what_made_from_the_same_file_is_replaced(self, files, options, tmp_path):
         """Of a folder too, and with other options."""
         out = tmp_path / "m.safetensors"
         for key, other in (("gnm", "flame"), ("ict", "gnm")):
