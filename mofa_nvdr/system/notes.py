@@ -65,13 +65,16 @@ def show_notes() -> None:
 def plain_warnings() -> Iterator[None]:
     """Print the package's own warnings as `warning: ...`, without the line of code that they came from.
 
-    Filters and the warnings of others stay as they are.
+    Filters and the warnings of others stay as they are, but for what Pillow says of damaged pictures: either
+    they can be read all the same, or our line says that they cannot.
     """
     before = warnings.showwarning
 
     def show(
         message: Warning | str, category: type[Warning], filename: str, *more: Any, **named: Any
     ) -> None:
+        if Path(filename).parent.name == "PIL":
+            return
         if _PACKAGE not in Path(filename).resolve().parents:
             before(message, category, filename, *more, **named)
             return

@@ -11,7 +11,6 @@ import os
 import random
 import sys
 import tempfile
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +64,6 @@ def main() -> int:
     from tests.fuzz.seeds import write_seeds
 
     torch.set_num_threads(1)  # what is forked must not hold threads
-    warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory(prefix="mofa-nvdr-fuzz-") as name:
         folder = Path(name)
         (folder / "seeds").mkdir()

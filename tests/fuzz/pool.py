@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mofa_nvdr.cli import MISTAKE, NOTHING_DONE, SOME_LEFT_OUT, main
-from mofa_nvdr.system.notes import one_line
+from mofa_nvdr.system.notes import one_line, plain_warnings
 from tests.fuzz.seeds import Action, Kind
 
 MOST_SECONDS = 20.0  # of processor time, and
@@ -121,7 +121,8 @@ def _act(what: list[str] | Action) -> int:
     if isinstance(what, list):
         return main(what)
     try:
-        what()
+        with plain_warnings():
+            what()
     except (ValueError, OSError, RuntimeError) as error:  # as the command line does
         print(f"mofa-nvdr: {one_line(str(error))}", file=sys.stderr)
         return 2

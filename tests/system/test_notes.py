@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mofa_nvdr.data import Photographs, val_batches
 from mofa_nvdr.system.notes import one_line, plain_warnings, say, show_notes
@@ -35,6 +36,20 @@ class TestPlainWarnings:
     def test_those_of_others_stay(self, capsys):
         with pytest.warns(UserWarning, match="of another"), plain_warnings():
             warnings.warn("of another", stacklevel=1)
+        assert capsys.readouterr().err == ""
+
+    def test_pillow_s_are_left_out(self, capsys, tmp_path):
+        """Of a tag with more entries than it may have, in a picture that can be read all the same."""
+        Image.new("RGB", (8, 8)).save(tmp_path / "a.tif")
+        data = bytearray((tmp_path / "a.tif").read_bytes())
+        at = data.find(struct.pack("<HH", 278, 4))  # rows per strip
+        data[at + 4 : at + 8] = struct.pack("<I", 2)
+        (tmp_path / "a.tif").write_bytes(data)
+        with pytest.warns(UserWarning, match="Metadata Warning, tag 278 had too many entries"):
+            Image.open(tmp_path / "a.tif").load()
+        with plain_warnings():
+            warnings.simplefilter("always")
+            Image.open(tmp_path / "a.tif").load()
         assert capsys.readouterr().err == ""
 
     def test_put_back(self):
