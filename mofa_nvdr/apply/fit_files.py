@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mofa_nvdr.apply.certainty import face_certainty
-from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed
+from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed, Stage
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.result_files import (
     Written,
@@ -77,7 +77,7 @@ class _Photograph:
     file_hash: str
     photo: Tensor  # [3, S, S]; NaN beyond the picture's edges
     crop: Crop
-    points: Tensor | None  # [478, 2] px of the crop
+    points: Tensor | None  # [478, 2] or [68, 2] landmarks, px of the crop
 
 
 def fit_files(
@@ -120,7 +120,7 @@ def fit_files(
     whole = len(sources) if o.same_person else o.batch
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        steps = sum(stage.steps for stage in fitter.fitter.options.stages)
+        steps = sum(stage.steps for stage in fitter.stages())
         with tqdm(total=len(sources) * steps, unit="step", disable=not sys.stderr.isatty()) as bar:
             for first in range(0, len(sources), whole):
                 some = sources[first : first + whole]
@@ -155,8 +155,18 @@ class _FileFitter:
                 raise NetworkMissingError(
                     f"fit: {error}; or give --checkpoint RUN, whose predictions are fitted further"
                 ) from None
+        if self.detector is not None and self.model.dense_landmarks is None:
+            say(
+                f"note: face model {self.model.name} has no places for 478 landmarks: 68 are fitted; import "
+                "it again now that the landmark networks are here",
+                sys.stderr,
+            )
         camera = None if self.run is None else self.run.decoder.camera
         self.fitter = FaceFitter(self.model, FitOptions(render_mode=o.render_mode), camera=camera)
+
+    def stages(self) -> list[Stage]:
+        """What is done with each photograph."""
+        return self.fitter.stages_of(landmarks=self.detector is not None)
 
     def photographs(
         self, sources: Sequence[Source], folder: Path, written: Written
@@ -184,8 +194,10 @@ class _FileFitter:
         if len(faces) > 1:
             say(f"note: {source.path}: {len(faces)} faces, the largest is fitted", sys.stderr)
         marks = faces[0].landmarks68 * copy.factor + [copy.left, copy.top]
-        points = faces[0].points[:, :2] * copy.factor + [copy.left, copy.top]
         crop = crop_from_landmarks(marks)
+        points = marks
+        if self.model.dense_landmarks is not None:
+            points = faces[0].points[:, :2] * copy.factor + [copy.left, copy.top]
         pixels = torch.from_numpy(cut_crop(picture, crop, _SIZE)).permute(2, 0, 1).float() / 255
         known = torch.from_numpy(_within(crop, picture.height, picture.width))
         photo = torch.where(known, pixels, torch.nan)
@@ -203,7 +215,11 @@ class _FileFitter:
             torch.zeros(count, dtype=torch.long) if o.same_person else None,
             shared,
         )
-        return self.fitter(observed, self._start(photo), lambda *_: bar.update(count))
+
+        def after(done: int, total: int) -> None:
+            bar.update(count)
+
+        return self.fitter(observed, self._start(photo), after)
 
     def _start(self, photo: Tensor) -> FaceCode | None:
         if self.run is None:
@@ -242,7 +258,8 @@ def _write(
         with torch.no_grad():
             face = decoder.rasterize(decoder.geometry(code))
         parameters = with_measures(parameters, photo[k : k + 1], face)
-        hidden = face.mask[0, 0] * (1 - fits.visible[k, 0])
+        known = photo[k].isfinite().all(0)
+        hidden = face.mask[0, 0] * known * (1 - fits.visible[k, 0])
         occluders = (hidden * 255).round().to(torch.uint8).numpy()
         try:
             written.append(

@@ -274,34 +274,36 @@ class FitProblem:
     def _solve(self, matrices: Tensor, slopes: Tensor, damping: Tensor) -> Tensor:
         """Moves [B, P]: those of `shared` are the same for the photographs of a person."""
         own, shared, person = self.own, self.shared, self.person
-        size = matrices.shape[1]
+        if self.people == self.batch:  # nothing is shared with another photograph
+            own, shared = torch.cat([own, shared]), shared[:0]
         a, g = matrices.double(), slopes.double()
         scale = damping.double()[person][:, None] * a.diagonal(dim1=1, dim2=2) + 1e-9
         a = a + torch.diag_embed(scale)
-        moves = torch.zeros(self.batch, size, dtype=torch.float64)
-        if self.people == self.batch or not len(shared):
-
-            def solve(b: int) -> None:
-                moves[b] = -torch.linalg.solve(a[b], g[b])
-
-            _on_threads(solve, self.batch)
-            return moves.float()
+        moves = torch.zeros_like(g)
         # The photographs' own columns are eliminated: Schur's complement, one for each person.
-        own_own, own_shared = a[:, own][:, :, own], a[:, own][:, :, shared]
-        both = torch.cat([own_shared, g[:, own, None]], 2)
-        solved = torch.linalg.solve(own_own, both) if len(own) else both
-        rest = a[:, shared][:, :, shared] - own_shared.mT @ solved[..., :-1]
-        right = g[:, shared] - (own_shared.mT @ solved[..., -1:])[..., 0]
         count = len(shared)
-        total = torch.zeros(self.people, count, count, dtype=torch.float64)
-        total.index_add_(0, person, rest)
-        sums = torch.zeros(self.people, count, dtype=torch.float64).index_add_(0, person, right)
-        together = -torch.linalg.solve(total, sums[..., None])[..., 0]  # [people, C]
-        moves[:, shared] = together[person]
-        if len(own):
-            moves[:, own] = -(
-                solved[..., -1] + (solved[..., :-1] @ together[person][..., None])[..., 0]
+        solved = g.new_zeros(self.batch, len(own), count + 1)
+        rest = g.new_zeros(self.batch, count, count + 1)
+
+        def eliminate(b: int) -> None:
+            right = torch.cat([a[b][own][:, shared], g[b, own, None]], 1)
+            solved[b] = torch.linalg.solve(a[b][own][:, own], right)
+            rest[b] = torch.cat([a[b][shared][:, shared], g[b, shared, None]], 1)
+            rest[b] -= a[b][shared][:, own] @ solved[b]
+
+        def join(who: int) -> None:
+            total = rest[person == who].sum(0)
+            moves[(person == who).nonzero(), shared] = -torch.linalg.solve(
+                total[:, :-1], total[:, -1]
             )
+
+        def substitute(b: int) -> None:
+            moves[b, own] = -(solved[b, :, -1] + solved[b, :, :-1] @ moves[b, shared])
+
+        _on_threads(eliminate, self.batch)
+        if count:
+            _on_threads(join, self.people)
+        _on_threads(substitute, self.batch)
         return moves.float()
 
     def _moved(self, code: Tensor, moves: Tensor) -> Tensor:

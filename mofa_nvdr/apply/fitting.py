@@ -117,6 +117,10 @@ class FaceFitter:
         camera = replace(self._camera, image_size=size, focal=focal)
         return FaceDecoder(self.model, camera=camera, render_mode=self.options.render_mode)
 
+    def stages_of(self, landmarks: bool) -> list[Stage]:
+        """What is done with photographs, in this order; without landmarks only what compares colours."""
+        return [stage for stage in self.options.stages if landmarks or stage.photometric]
+
     @torch.no_grad()
     def __call__(
         self,
@@ -141,12 +145,9 @@ class FaceFitter:
         """
         problem = FitProblem(self._tools, observed)
         state = FitState(problem.start(start))
-        stages = self.options.stages
+        stages = self.stages_of(observed.landmarks is not None)
         total, done = sum(stage.steps for stage in stages), 0
         for stage in stages:
-            if stage.photometric == 0 and observed.landmarks is None:
-                done += stage.steps
-                continue
             problem.begin(stage, state)
             state = problem.evaluate(state.code)
             damping = problem.first_damping()

@@ -29,6 +29,7 @@ from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import to_uint8
 from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.system.notes import say
 
 Detect = Callable[[Sequence[np.ndarray]], Sequence[Sequence[np.ndarray]]]
 """Pictures, bytes [H, W, 3], to the points [478, 2 or 3] of each face of each."""
@@ -115,15 +116,15 @@ def place_in_file(path: str | Path, count: int = 160) -> bool:
             progress=sys.stderr.isatty(),
         )
     except NetworkMissingError as error:
-        print(f"note: no dense landmarks: {error}, and import again", file=sys.stderr)
+        say(f"note: no dense landmarks: {error}, and import again", sys.stderr)
         return False
     except PlacesNotFoundError as error:
-        print(f"note: no {error}", file=sys.stderr)
+        say(f"note: no {error}", sys.stderr)
         return False
     model.place_dense_landmarks(places)
     model.save(path)
     spread = places.spread[places.known].median()
-    print(f"dense landmarks: {int(places.known.sum())} points, spread {spread:.1f} mm (median)")
+    say(f"dense landmarks: {int(places.known.sum())} points, spread {spread:.1f} mm (median)")
     return True
 
 

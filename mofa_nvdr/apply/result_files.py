@@ -131,7 +131,7 @@ def write_result(
         source: the photograph.
         file_hash: of `check_source`.
         parameters: without their source.
-        pictures: kind -> uint8 [H, W, 3 or 1]; written as NAME_KIND.png.
+        pictures: kind -> uint8 [H, W, 3] or [H, W]; written as NAME_KIND.png.
         folder: of all results.
         overwrite: replace what is there, whatever it came of.
 

@@ -101,7 +101,7 @@ def captioned(picture: np.ndarray, text: str) -> np.ndarray:
 def write_png(
     path: str | Path, picture: np.ndarray, *, kind: str = "picture", comment: str = ""
 ) -> None:
-    """Write uint8 [H, W, 3] as PNG, marked and commented as `png_bytes` does.
+    """Write uint8 [H, W, 3] or [H, W] as PNG, marked and commented as `png_bytes` does.
 
     Raises:
         OSError: the folder cannot be written.

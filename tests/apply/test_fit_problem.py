@@ -12,6 +12,7 @@ from torch import Tensor
 from mofa_nvdr.apply import fit_problem as module
 from mofa_nvdr.apply.face_jacobian import FaceJacobian
 from mofa_nvdr.apply.fit_colors import PixelTerm
+from mofa_nvdr.apply.fit_prior import fit_prior
 from mofa_nvdr.apply.fit_problem import FitProblem, FitState, FitTools, Observed, Stage
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
@@ -38,10 +39,11 @@ def tools(model: FaceModel, known: KnownFaces) -> FitTools:
     return _tools(model, known)
 
 
-def _tools(model: FaceModel, known: KnownFaces, size: int = SIZE) -> FitTools:
+def _tools(model: FaceModel, known: KnownFaces | None, size: int = SIZE) -> FitTools:
     decoder = FaceDecoder(model, size)
     jacobian = FaceJacobian(model, decoder.camera)
-    return FitTools(model, decoder, jacobian, PixelTerm(decoder, jacobian, 300), known.prior, None)
+    prior = fit_prior(model) if known is None else known.prior
+    return FitTools(model, decoder, jacobian, PixelTerm(decoder, jacobian, 300), prior, None)
 
 
 def _begun(
@@ -153,6 +155,25 @@ class TestOnePerson:
         assert torch.equal(moves[0, problem.shared], moves[2, problem.shared])
         wanted = _whole_system(problem, matrices, slopes, damping)
         torch.testing.assert_close(moves, wanted, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize("person", [None, torch.tensor([0, 0, 1])])
+    def test_the_same_bits_with_two_threads(self, face_model, person):
+        """Of systems as large as those of the built-in face, which torch's own solver splits."""
+        layout, before, found = face_model.layout, torch.get_num_threads(), []
+        generator = torch.Generator().manual_seed(1)
+        rows = torch.randn(3, 2 * layout.size, layout.size, generator=generator)
+        slopes = torch.randn(3, layout.size, generator=generator)
+        problem = FitProblem(
+            _tools(face_model, None), Observed(torch.rand(3, 3, 8, 8), person=person)
+        )
+        problem.begin(Stage(_ALL, 1), FitState(slopes))
+        try:
+            for threads in (1, 2):
+                torch.set_num_threads(threads)
+                found.append(problem._solve(rows.mT @ rows, slopes, problem.first_damping()))
+        finally:
+            torch.set_num_threads(before)
+        assert torch.equal(*found)
 
     def test_order_of_people_does_not_matter(self, tools, known):
         person = torch.tensor([3, 1, 3])

@@ -1,5 +1,7 @@
 """Parameter files: nothing is lost on the way to disk and back, and no damaged file gets through."""
 
+import dataclasses
+import math
 import os
 import pickle
 import zipfile
@@ -70,6 +72,24 @@ class TestSave:
         first, second = np.load(tmp_path / "face.npz"), np.load(tmp_path / "again.npz")
         assert first.files == second.files
         assert all(first[key].tobytes() == second[key].tobytes() for key in first.files)
+
+    def test_measures(self, tmp_path):
+        """Kept where they were measured; in files without them they are unknown."""
+        plain = _parameters()
+        plain.save(tmp_path / "plain.npz")
+        points = np.arange(136.0).reshape(68, 2)
+        measured = dataclasses.replace(
+            plain, certainty=0.5, photometric=0.125, mask_fraction=0.25, landmarks68=points
+        )
+        measured.save(tmp_path / "measured.npz")
+        unknown, known = (load_parameters(tmp_path / f"{k}.npz") for k in ("plain", "measured"))
+        assert (known.certainty, known.photometric, known.mask_fraction) == (0.5, 0.125, 0.25)
+        assert np.array_equal(known.landmarks68, points)
+        assert math.isnan(unknown.photometric) and math.isnan(unknown.mask_fraction)
+        assert unknown.landmarks68 is None
+        _rewrite(tmp_path / "measured.npz", photometric=None, mask_fraction=None, landmarks68=None)
+        earlier = load_parameters(tmp_path / "measured.npz")
+        assert math.isnan(earlier.photometric) and earlier.landmarks68 is None
 
     def test_paper_pose_gives_the_same_camera_points(self, saved):
         """Phi(v) = T^-1 (v - t) of the file is R v + position + translation of the code."""
@@ -194,6 +214,14 @@ class TestLoadParameters:
             ("certainty", np.array(1.5), "certainty is not a number from 0 to 1"),
             ("certainty", np.array("high"), "certainty is not a number from 0 to 1"),
             ("certainty", np.zeros(2), "certainty is not a number from 0 to 1"),
+            ("photometric", np.array(-0.1), "photometric is not a number from 0 to inf"),
+            ("mask_fraction", np.array(1.1), "mask_fraction is not a number from 0 to 1"),
+            ("landmarks68", np.zeros((478, 2)), "landmarks68 is [478, 2], expected [68, 2]"),
+            (
+                "landmarks68",
+                np.full((68, 2), np.nan),
+                "landmarks68 holds values that are not finite",
+            ),
         ],
     )
     def test_wrong_content(self, saved, key, value, words):

@@ -12,7 +12,10 @@ from mofa_nvdr.apply import reconstruction
 from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.apply.reconstruction import reconstruct_files
 from mofa_nvdr.apply.result_files import NothingWrittenError, image_paths
+from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.data.listing import Inventory
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.system.origins import content_hash
 from tests.helpers.photos_to_reconstruct import smooth_picture
 
@@ -44,6 +47,22 @@ class TestReconstructFiles:
         assert face.source == "more/c.png" and face.face_model_file == cap
         assert face.source_hash == hashlib.sha256((photos / "more/c.png").read_bytes()).hexdigest()
         assert face.crop.tolist() == [0, 0, 80]
+
+    def test_measures(self, run, cap, photos, tmp_path):
+        """Landmarks in pixels of the photograph, and how far rendering and photograph are apart."""
+        (path,) = reconstruct_files([photos / "a.png"], run, tmp_path / "out", cap, "cpu")
+        face = load_parameters(path)
+        decoder = FaceDecoder(FaceModel.load(cap), camera=face.camera)
+        with torch.no_grad():
+            rendering = decoder.rasterize(decoder.geometry(face.code))
+        size, mask = face.camera.size[0], rendering.mask[0, 0]
+        points = rendering.landmarks[0].numpy() * (80 / size)
+        np.testing.assert_allclose(face.landmarks68, points, atol=1e-3)
+        assert face.mask_fraction == pytest.approx(mask.mean().item(), abs=1e-6)
+        photo = torch.from_numpy(resize_square(iio.imread(photos / "a.png"), size)) / 255
+        distance = (rendering.image[0].permute(1, 2, 0) - photo).norm(dim=2)
+        want = ((distance * mask).sum() / mask.sum()).item()
+        assert face.photometric == pytest.approx(want, abs=1e-3)
 
     def test_own_results_are_no_inputs(self, run, cap, photos, capsys):
         """Into the folder of the photographs, twice; results that are named are skipped and named."""

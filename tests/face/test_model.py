@@ -143,6 +143,55 @@ class TestLayout:
             self._model(**more)
 
 
+class TestDensePlaces:
+    """Where a detector's points lie: all three arrays or none."""
+
+    @staticmethod
+    def _arrays(**more):
+        arrays = {name: value.numpy() for name, value in small_face().named_buffers()}
+        dense = {
+            "dense_vertices": np.arange(478 * 3).reshape(478, 3) % 144,
+            "dense_weights": np.full((478, 3), 1 / 3),
+            "dense_spread": np.r_[0.0, np.ones(477)],
+        }
+        return {**arrays, **dense, **more}
+
+    def test_absent(self):
+        assert small_face().dense_landmarks is None
+
+    def test_placed_and_kept(self, tmp_path):
+        """The hash does not know them; they move with the model and survive a file."""
+        model, plain = FaceModel(self._arrays()), small_face()
+        assert model.hash == plain.hash
+        plain.place_dense_landmarks(model.dense_landmarks)
+        plain.save(tmp_path / "m.safetensors")
+        again = FaceModel.load(tmp_path / "m.safetensors")
+        for name in ("vertices", "weights", "spread"):
+            one, other = (getattr(m.dense_landmarks, name) for m in (model, again))
+            assert one.dtype == other.dtype and torch.equal(one, other)
+        assert again.dense_landmarks.vertices.dtype == torch.int64
+        assert again.dense_landmarks.known.tolist() == [False] + 477 * [True]
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            ({"dense_spread": None}, "missing dense_spread; give all three or none"),
+            (
+                {"dense_weights": np.ones((468, 3))},
+                r"dense_weights is \[468, 3\], expected \[478, 3\]",
+            ),
+            ({"dense_vertices": np.full((478, 3), 144)}, "dense_vertices points outside the mesh"),
+            (
+                {"dense_spread": np.full(478, np.nan)},
+                "dense_spread holds numbers that are not finite",
+            ),
+        ],
+    )
+    def test_wrong(self, more, message):
+        with pytest.raises(ValueError, match=message):
+            FaceModel(self._arrays(**more))
+
+
 class TestFile:
     def test_round_trip(self, tmp_path):
         model = FaceModel(

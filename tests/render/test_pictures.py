@@ -85,6 +85,14 @@ class TestPanels:
         photo = torch.full((1, 3, 2, 3), torch.nan)
         assert (panels(photo, _rendering())[0, :, :3] == PAPER).all()
 
+    def test_what_is_seen(self):
+        """White where the photograph shows the face, in a sixth column; grey beside the face."""
+        visible = torch.full((1, 1, 2, 3), 0.2)
+        row = panels(torch.full((1, 3, 2, 3), 0.5), _rendering(), visible)[0]
+        assert row.shape == (2, 18, 3)
+        assert (row[:, 15] == 51).all() and (row[:, 16:] == PAPER).all()
+        assert np.array_equal(row[:, :15], panels(torch.full((1, 3, 2, 3), 0.5), _rendering())[0])
+
     def test_inputs_are_untouched(self):
         photo = torch.full((1, 3, 2, 3), torch.nan)
         panels(photo, _rendering())
@@ -123,6 +131,11 @@ class TestWritePng:
         picture = np.random.default_rng(0).integers(0, 255, (5, 7, 3)).astype(np.uint8)
         write_png(tmp_path / "a.png", picture)
         assert np.array_equal(iio.imread(tmp_path / "a.png"), picture)
+
+    def test_grey(self, tmp_path):
+        grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+        write_png(tmp_path / "a.png", grey)
+        assert np.array_equal(iio.imread(tmp_path / "a.png"), grey)
 
     def test_mark(self, tmp_path):
         """What a picture is can be read back; its pixels are the same."""

@@ -1,0 +1,52 @@
+"""A landmark detector that knows where the landmarks of pictures are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from mofa_nvdr.networks.landmark_detector import LandmarkDetector
+from mofa_nvdr.networks.on_request import NetworkMissingError
+
+MISSING = "the networks 'landmarks' are not in /c; get them with mofa-nvdr networks get landmarks"
+
+
+@dataclass(frozen=True)
+class KnownLandmarks:
+    """What of a detected face is used: points [478, 3] and landmarks68 [68, 2], px of the picture."""
+
+    points: np.ndarray
+    landmarks68: np.ndarray
+
+
+class FakeDetector:
+    """Pictures, recognised by their top left pixel, to their faces; no other picture has any."""
+
+    def __init__(self) -> None:
+        self._faces: dict[tuple[int, ...], Sequence[KnownLandmarks]] = {}
+
+    def know(self, picture: np.ndarray, faces: Sequence[KnownLandmarks]) -> None:
+        """These are the faces of a picture, bytes [H, W, 3]."""
+        self._faces[tuple(picture[0, 0].tolist())] = faces
+
+    def __call__(self, picture: np.ndarray) -> Sequence[KnownLandmarks]:
+        return self._faces.get(tuple(picture[0, 0].tolist()), [])
+
+
+def install_fake_detector(patch: pytest.MonkeyPatch) -> FakeDetector:
+    """Load this detector in the place of the networks."""
+    detector = FakeDetector()
+    patch.setattr(LandmarkDetector, "load", lambda: detector)
+    return detector
+
+
+def take_networks_away(patch: pytest.MonkeyPatch) -> None:
+    """The landmark networks are not on this machine."""
+
+    def load() -> None:
+        raise NetworkMissingError(MISSING)
+
+    patch.setattr(LandmarkDetector, "load", load)
