@@ -11,11 +11,14 @@ from mofa_nvdr.face.dense_landmarks import (
     INNER_LIPS,
     MIRROR,
     NUM_DENSE,
+    OPENINGS,
     OVAL,
     DenseLandmarks,
     closest_points,
 )
 from mofa_nvdr.face.landmarks import MIRROR as MIRROR_68
+from mofa_nvdr.face.landmarks import OPENINGS as OPENINGS_68
+from mofa_nvdr.face.model import FaceModel
 
 
 class TestMirror:
@@ -30,6 +33,11 @@ class TestMirror:
         assert {MIRROR[k] for k in OVAL} == set(OVAL)
         for pairs in (EYELIDS, INNER_LIPS):
             assert {(MIRROR[a], MIRROR[b]) for a, b in pairs} == set(pairs)
+
+    def test_openings_are_where_those_of_68_are(self):
+        assert len(OPENINGS) == len(OPENINGS_68) == 7
+        for pair, pair_68 in zip(OPENINGS, OPENINGS_68):
+            assert pair == tuple(ibug_points._POINTS[k][0] for k in pair_68)
 
     def test_mirrors_the_landmarks_made_of_them(self):
         """Each of iBUG's 68 is of points whose twins its own twin is of."""
@@ -59,3 +67,16 @@ def test_closest_points_by_hand():
     assert numbers.tolist() == [0, 0, 0]
     np.testing.assert_allclose(shares, [[0.5, 0.25, 0.25], [0.5, 0.5, 0], [1, 0, 0]], atol=1e-12)
     np.testing.assert_allclose(gaps, [2, 3, 5])
+
+
+def test_places_on_the_built_in_face():
+    """As they were measured: of the points that have twins with places all are symmetric, to 0.09 mm."""
+    model = FaceModel.load("default")
+    places = model.dense_landmarks
+    twin = list(MIRROR)
+    assert places.known.sum() > 440 and (places.known == places.known[twin]).sum() >= 474
+    points = places.of(model.mean_shape[None])[0]
+    both = places.known & places.known[twin]
+    away = points - points[twin] * torch.tensor([-1.0, 1, 1])
+    assert away[both].norm(dim=1).max() < 0.15
+    assert (places.spread[both] - places.spread[twin][both]).abs().max() < 0.05
