@@ -15,6 +15,9 @@ EYES = tuple(range(36, 48))
 OUTER_LIPS = tuple(range(48, 60))
 INNER_LIPS = tuple(range(60, 68))
 
+OPENINGS = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
+"""(upper, lower) points of the lids, two pairs an eye, and of the lips' inner edges."""
+
 INNER_FACE = BROWS + NOSE + EYES + OUTER_LIPS + INNER_LIPS
 """The 51 points without the jaw line."""
 

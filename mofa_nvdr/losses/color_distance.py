@@ -69,7 +69,7 @@ def mean_over_mask(
     Args:
         image: [B, 3, H, W].
         photo: [B, 3, H, W]; NaN where there is none.
-        mask: [B, 1, H, W], no gradient.
+        mask: [B, 1, H, W] in [0, 1], how much each pixel counts; no gradient.
         valid: [B, 1, H, W] bool, where the photograph exists; None: everywhere.
         position: [B, 2, H, W] px, where the surface point of each pixel projects; its value is not used.
         log_area: [B, 1, H, W], its value is not used.
@@ -99,8 +99,8 @@ def mean_over_mask_ref(
     moved = position - position.detach()  # value 0
     gradient_x, gradient_y = _central_differences(photo)
     followed = photo + gradient_x * moved[:, :1] + gradient_y * moved[:, 1:]
-    distance = color_distance(image, followed, dim=1) * weight
-    mean = sum_pixels(distance) / count
+    distance = color_distance(image, followed, dim=1)
+    mean = sum_pixels(distance * weight) / count
     with torch.no_grad():
         excess = (distance - mean[:, None, None]) * weight / count[:, None, None]
     area = sum_pixels(excess * log_area[:, 0])

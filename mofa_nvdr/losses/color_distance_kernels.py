@@ -82,7 +82,7 @@ def pixel_distances_backward(
                         gy -= grad_image[c, j, i] * photo[c, above, i]
                 grad_position[0, j, i] = -_HALF * gx
                 grad_position[1, j, i] = -_HALF * gy
-                grad_area[0, j, i] = (distance * mask[j, i] - np.float32(mean)) * weight
+                grad_area[0, j, i] = (distance - np.float32(mean)) * weight
 
 
 @jit(inline=True)

@@ -18,6 +18,7 @@ from mofa_nvdr.losses.color_distance import (
     mean_over_vertices,
     sum_pixels,
 )
+from mofa_nvdr.losses.landmarks import aligned
 from mofa_nvdr.render.renderer import Rendering
 from mofa_nvdr.system import distributed
 
@@ -25,7 +26,12 @@ from mofa_nvdr.system import distributed
 LANDMARK_UNIT = 60.0
 
 
-def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None = None) -> Tensor:
+def photometric_raster(
+    rendering: Rendering,
+    photo: Tensor,
+    valid: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
     """Dense photometric term over the rasterized mask, the mean over the mask of each image (Eq. 8).
 
     The value is the same for both gradients of the renderer; the backward formula is the rendering's.
@@ -40,6 +46,8 @@ def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None
         rendering: of FaceRenderer or FaceDecoder, row 0 at the top.
         photo: [B, 3, H, W] in [0, 1]; pixels with NaN hold no photograph and do not count.
         valid: [B, 1, H, W] bool, where the photograph exists; None: everywhere.
+        weight: [B, 1, H, W] in [0, 1], how much each pixel counts (losses.occlusion.visible_weight),
+            no gradient; None: 1.
 
     Returns:
         [B], one value per image; 0 where no pixel counts.
@@ -48,21 +56,22 @@ def photometric_raster(rendering: Rendering, photo: Tensor, valid: Tensor | None
         ValueError: photograph and rendering differ in size.
     """
     _check_photo(photo, valid, rendering.image.shape)
+    mask = rendering.mask if weight is None else rendering.mask * weight.detach()
     if rendering.outline is not None:
         # The image itself carries the outline's gradient; here it enters through the maps of the
         # distance and of its weight, whose sums are linear in them: exact for any distance.
         photo, known = known_photo(photo, valid)
-        weight = rendering.mask.detach()[:, 0] * known[:, 0]  # [B, H, W]
+        counted = mask.detach()[:, 0] * known[:, 0]  # [B, H, W]
         inside = rendering.image if rendering.interior is None else rendering.interior
-        distance = color_distance(inside, photo, dim=1) * weight
-        total = sum_pixels(rendering.outline.attach(torch.stack([distance, weight], dim=1)))
+        distance = color_distance(inside, photo, dim=1) * counted
+        total = sum_pixels(rendering.outline.attach(torch.stack([distance, counted], dim=1)))
         return total[:, 0] / total[:, 1].clamp(min=1.0)
     if rendering.motion is not None:
-        return mean_over_surface(rendering.image, photo, rendering.mask, valid, rendering.motion)
+        return mean_over_surface(rendering.image, photo, mask, valid, rendering.motion)
     return mean_over_mask(
         rendering.image,
         photo,
-        rendering.mask,
+        mask,
         valid,
         rendering.surface_position,
         rendering.log_area,
@@ -118,11 +127,7 @@ def landmark_alignment(
         [B].
     """
     index = torch.tensor(PAPER_46, device=projected.device)
-    target, confidence = target[:, index], confidence[:, index]
-    known = target.isfinite().all(-1)
-    target = torch.where(known[..., None], target, projected[:, index].detach())
-    squared = ((projected[:, index] - target) / unit).square().sum(-1)
-    return (squared * confidence * known).sum(1)
+    return aligned(projected[:, index], target[:, index], confidence[:, index], unit)
 
 
 def landmark_error(projected: Tensor, target: Tensor) -> Tensor:

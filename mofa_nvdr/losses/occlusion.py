@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from mofa_nvdr.losses.color_distance import known_photo
 from mofa_nvdr.render.blur import blurred
 
 # Of a channel of the photograph about the rendering.
@@ -80,3 +81,21 @@ def visibility(
         mean = torch.where(total < 1, variance, mean)
         variance = mean.clamp(_LEAST_VARIANCE, _MOST_VARIANCE)
     return visible, variance
+
+
+@torch.no_grad()
+def visible_weight(image: Tensor, photo: Tensor, mask: Tensor) -> Tensor:
+    """How likely each pixel of a photograph shows the rendered face, for `losses.mofa.photometric_raster`.
+
+    Args:
+        image: the rendering [B, 3, S, S].
+        photo: [B, 3, S, S]; NaN where there is none.
+        mask: [B, 1, S, S], above 0 where the rendering shows a face.
+
+    Returns:
+        [B, 1, S, S] in [0, 1], without a gradient.
+    """
+    photo, known = known_photo(photo, None)
+    squared = (image - photo).square().sum(1)
+    inside = ((mask > 0) & known)[:, 0].to(squared)
+    return visibility(squared, inside, squared.new_ones(1, 1, 1))[0][:, None]

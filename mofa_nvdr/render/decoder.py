@@ -190,6 +190,21 @@ class FaceDecoder(nn.Module):
         return self.camera.project(geometry.vertices[:, self.model.landmarks])
 
     @in_full_precision
+    def dense_landmarks(self, geometry: Geometry) -> Tensor:
+        """Projected dense landmarks [B, 478, 2] in pixels; one without a place is at any vertex.
+
+        Raises:
+            ValueError: nobody has measured where they lie on the face model.
+        """
+        places = self.model.dense_landmarks
+        if places is None:
+            raise ValueError(
+                f"FaceDecoder: face model {self.model.name} has no places for dense landmarks; import it "
+                "again with the landmark networks at hand, or use its 68 landmarks"
+            )
+        return self.camera.project(places.of(geometry.vertices))
+
+    @in_full_precision
     def points(self, code: FaceCode, index: Tensor) -> Tensor:
         """Some vertices of `geometry`, [B, N, 3] camera space, mm, without the work for the others.
 

@@ -125,6 +125,11 @@ def check_config(config: TrainConfig) -> None:
             "--render.outline needs --render-mode raster or both, and --render.gradient rendering; "
             f"got {render.mode} and {render.gradient}"
         )
+    if config.loss.occlusion == "robust" and render.mode != "raster":
+        raise ConfigError(
+            f"--loss.occlusion is robust, but --render-mode is {render.mode}; give raster, or "
+            "--loss.occlusion none"
+        )
     if config.optimizer.weight_decay > 0 and config.optimizer.name != "adamw":
         raise ConfigError(
             f"{say('optimizer.weight_decay')}, but --optimizer.name is {config.optimizer.name}; give adamw"

@@ -183,6 +183,11 @@ class LossOptions:
     """w_photo"""
     landmark: float = 0.0
     """w_land: 0 without landmarks (the default), 1 with"""
+    landmark_set: Literal["ibug", "dense"] = "ibug"
+    """landmarks that loss.landmark and loss.lid take: the paper's 46 of 68, or the 478 of landmarks478.npz
+    less the face's oval, each by how little it scatters on the face model"""
+    lid: float = 0.0
+    """eyes and mouths as far open as the landmarks say, in loss.landmark's unit; not in the paper"""
     regularizer: float = 2.9e-5
     """w_reg"""
     albedo: float = 1.7e-3
@@ -202,6 +207,10 @@ class LossOptions:
     """rendered faces with known codes, half as many as photographs, after the warm start; 0: none"""
     decoded: float = 0.0
     """for rendered faces: the decoded faces' distance next to the codes'; not in the paper"""
+    occlusion: Literal["none", "robust"] = "none"
+    """what counts in the photometric term in raster mode: every pixel, or each by how likely it shows the
+    face and nothing in front of it, by its distance from the rendering; for encoders that fit faces already
+    (a warm start, or --init)"""
     gain_shape: float = 1.0
     """factor of the gradient with which photographs pull their shapes apart from the batch's mean; not in
     the paper"""

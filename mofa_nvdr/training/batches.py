@@ -14,7 +14,7 @@ from mofa_nvdr.data.sampling import Batch, batches, val_batches
 from mofa_nvdr.data.shards import Shards, open_corpus
 from mofa_nvdr.data.synthetic.codes import CodePrior, load_lights
 from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, SyntheticFaces
-from mofa_nvdr.data.tables import INDEX_FILE, LANDMARK_FILE, DataError
+from mofa_nvdr.data.tables import DENSE_FILE, INDEX_FILE, LANDMARK_FILE, DataError
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.options import TrainConfig, count_synthetic
 from mofa_nvdr.scene.camera import Camera
@@ -56,11 +56,14 @@ class TrainingData:
                     f"{INDEX_FILE}, or call no shard train-*.tar and one sample in twenty is taken"
                 )
             raise DataError(f"{config.data.path}: no picture to validate on; {way}")
-        if config.loss.landmark > 0 and not self.train_set.has_landmarks:
-            raise DataError(
-                f"{config.data.path}: --loss.landmark is {config.loss.landmark:g}, but there is no "
-                f"{LANDMARK_FILE}; bring it, or give --loss.landmark 0"
-            )
+        is_dense = config.loss.landmark_set == "dense"
+        has_any = self.train_set.has_dense if is_dense else self.train_set.has_landmarks
+        for name, weight in (("landmark", config.loss.landmark), ("lid", config.loss.lid)):
+            if weight > 0 and not has_any:
+                raise DataError(
+                    f"{config.data.path}: --loss.{name} is {weight:g}, but there is no "
+                    f"{DENSE_FILE if is_dense else LANDMARK_FILE}; bring it, or give --loss.{name} 0"
+                )
         if config.synthetic.size not in (0, config.data.image_size):
             camera = Camera(image_size=config.synthetic.size)
             decoder = FaceDecoder(decoder.model, camera=camera).to(self.device)

@@ -20,8 +20,15 @@ from torch import Tensor, nn
 
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.code import CodeLayout, FaceCode
+from mofa_nvdr.face.dense_landmarks import NUM_DENSE, DenseLandmarks
 from mofa_nvdr.losses.consistency import Placement, mean_placement_anchor, mirror_consistency
 from mofa_nvdr.losses.known_faces import known_face_distance
+from mofa_nvdr.losses.landmarks import (
+    aligned,
+    dense_opening_alignment,
+    dense_weights,
+    opening_alignment,
+)
 from mofa_nvdr.losses.mofa import (
     LANDMARK_UNIT,
     batch_pose_prior,
@@ -30,9 +37,10 @@ from mofa_nvdr.losses.mofa import (
     photometric_vertex,
     statistical_regularizer,
 )
+from mofa_nvdr.losses.occlusion import visible_weight
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
-from mofa_nvdr.runs.options import LossOptions, TrainConfig
+from mofa_nvdr.runs.options import ConfigError, LossOptions, TrainConfig
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training.timing import StageClock
 
@@ -68,6 +76,7 @@ def photograph_terms(config: TrainConfig) -> list[Term]:
             c.placement("photo"), c.placement("teacher"), size, c.batch.teacher_offset)),
         Term("mirror", w.mirror, lambda c: mirror_consistency(
             c.placement("photo"), c.placement("mirror"), size).mean(), with_mirror=True),
+        Term("lid", w.lid, lambda c: c.opening_alignment()),
         Term("synthetic", w.synthetic, lambda c: known_face_distance(
             c.decoder, c.unpack("rendered"), c.unpack("known"), w.decoded).mean()),
     ]  # fmt: skip
@@ -151,7 +160,10 @@ class StepContext:
     @cached_property
     def photometric_raster(self) -> Tensor:
         """[B] losses.mofa.photometric_raster."""
-        return photometric_raster(self.rendering, self.target)
+        weight = None
+        if self.loss.occlusion == "robust":
+            weight = visible_weight(self.rendering.image, self.target, self.rendering.mask)
+        return photometric_raster(self.rendering, self.target, weight=weight)
 
     @cached_property
     def photometric_vertex(self) -> Tensor:
@@ -160,14 +172,51 @@ class StepContext:
         return photometric_vertex(v.positions, v.colors, v.front_facing, self.target)
 
     def landmark_alignment(self) -> Tensor:
-        """Eq. 9, the mean over the batch."""
+        """Eq. 9, or losses.landmarks.aligned over dense landmarks; the mean over the batch."""
+        if self.loss.landmark_set == "dense":
+            projected = self.decoder.dense_landmarks(self.geometry)
+            weight = dense_weights(self._places.spread)
+            return aligned(projected, self._dense(), weight, self._landmark_unit).mean()
         landmarks, confidence = self.batch.landmarks, self.batch.confidence
         return landmark_alignment(
             self.decoder.landmarks(self.geometry),
             landmarks.to(self.target.device),
             confidence.to(self.target.device),
-            LANDMARK_UNIT * self.decoder.camera.size[0] / 240,
+            self._landmark_unit,
         ).mean()
+
+    def opening_alignment(self) -> Tensor:
+        """losses.landmarks.opening_alignment or its dense twin, the mean over the batch."""
+        projected = self.decoder.landmarks(self.geometry)
+        if self.loss.landmark_set == "dense":
+            dense = self.decoder.dense_landmarks(self.geometry)
+            known = self._places.known
+            return dense_opening_alignment(
+                projected, dense, known, self._dense(), self._landmark_unit
+            ).mean()
+        landmarks, confidence = self.batch.landmarks, self.batch.confidence
+        return opening_alignment(
+            projected,
+            landmarks.to(self.target.device),
+            confidence.to(self.target.device),
+            self._landmark_unit,
+        ).mean()
+
+    @property
+    def _places(self) -> DenseLandmarks:
+        places = self.decoder.model.dense_landmarks
+        assert places is not None  # Objective has looked
+        return places
+
+    @property
+    def _landmark_unit(self) -> float:
+        return LANDMARK_UNIT * self.decoder.camera.size[0] / 240
+
+    def _dense(self) -> Tensor:
+        """The batch's dense landmarks [B, 478, 2]; NaN where there are none."""
+        if self.batch.dense is None:
+            return self.target.new_full((len(self.target), NUM_DENSE, 2), math.nan)
+        return self.batch.dense.to(self.target.device)
 
     def regularizer(self, weights: LossOptions) -> Tensor:
         """Eq. 10, the mean over the batch."""
@@ -186,9 +235,17 @@ class Objective:
     Args:
         config: weights and modes.
         decoder: of runs.build.make_decoder.
+
+    Raises:
+        ConfigError: the face model lacks what a term needs.
     """
 
     def __init__(self, config: TrainConfig, decoder: FaceDecoder) -> None:
+        if config.loss.landmark_set == "dense" and decoder.model.dense_landmarks is None:
+            raise ConfigError(
+                f"--loss.landmark-set is dense, but face model {decoder.model.name} has no places for dense "
+                "landmarks; import it again with the landmark networks at hand, or give ibug"
+            )
         self.config = config
         self.decoder = decoder
         self.terms = photograph_terms(config)

@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from mofa_nvdr.face import ibug_points
 from mofa_nvdr.face.dense_landmarks import (
     DENSE_MIRROR,
     EYELIDS,
     INNER_LIPS,
     MIDDLE,
     NUM_DENSE,
+    OPENINGS,
     OVAL,
     DenseLandmarks,
     closest_points,
 )
+from mofa_nvdr.face.landmarks import MIRROR as MIRROR_68
+from mofa_nvdr.face.landmarks import OPENINGS as OPENINGS_68
 from mofa_nvdr.face.model import FaceModel
 
 _TRIANGLE = np.array([[0.0, 0, 0], [4, 0, 0], [0, 3, 0]])
@@ -72,6 +76,19 @@ def places(face_model: FaceModel) -> DenseLandmarks:
     found = face_model.dense_landmarks
     assert found is not None
     return found
+
+
+def test_openings_are_where_those_of_68_are():
+    assert len(OPENINGS) == len(OPENINGS_68) == 7
+    for pair, pair_68 in zip(OPENINGS, OPENINGS_68):
+        assert pair == tuple(ibug_points._POINTS[k][0] for k in pair_68)
+
+
+def test_mirrors_the_landmarks_made_of_them():
+    """Each of iBUG's 68 is of points whose twins its own twin is of."""
+    for landmark, (first, second, _) in enumerate(ibug_points._POINTS):
+        twin = ibug_points._POINTS[MIRROR_68[landmark]]
+        assert (DENSE_MIRROR[first], DENSE_MIRROR[second]) == twin[:2]
 
 
 class TestDenseLandmarks:

@@ -104,6 +104,19 @@ class TestMeanOverMask:
         assert image.grad[0, :, 0, 0].tolist() == pytest.approx([0.3, 0.4, 0])
         assert (image.grad[0, :, 1] == 0).all()
 
+    @pytest.mark.parametrize("mean", [mean_over_mask, mean_over_mask_ref])
+    def test_weights_by_hand(self, mean):
+        """Distances 5 and 13 of weights 1 and 0.5: a mean of 23 / 3; an area pulls by w (f - mean f)."""
+        image, photo = torch.zeros(1, 3, 1, 2), torch.zeros(1, 3, 1, 2)
+        image[0, 0, 0] = torch.tensor([5.0, 13.0])
+        area = torch.zeros(1, 1, 1, 2, requires_grad=True)
+        mask = torch.tensor([[[[1.0, 0.5]]]])
+        value = mean(image, photo, mask, None, torch.zeros(1, 2, 1, 2), area)
+        value.sum().backward()
+        assert value.item() == pytest.approx(23 / 3)
+        expected = [(5 - 23 / 3) / 1.5, 0.5 * (13 - 23 / 3) / 1.5]
+        assert area.grad.flatten().tolist() == pytest.approx(expected)
+
     def test_twin_gradcheck(self):
         inputs = pictures(torch.float64)
         inputs["position"] = inputs["log_area"] = None

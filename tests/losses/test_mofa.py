@@ -54,6 +54,21 @@ class TestPhotometricRaster:
         value = photometric_raster(_rendering(image, mask), photo)
         torch.testing.assert_close(value, torch.tensor([0.35]), atol=1e-4, rtol=0)
 
+    def test_weights_of_pixels(self):
+        """A weighted mean: distances 0.7 and 0.3, of weights 1 and 0.5, and 0.9 off the mask."""
+        image, photo = torch.zeros(1, 3, 2, 2, requires_grad=True), torch.zeros(1, 3, 2, 2)
+        photo[0, 0] = torch.tensor([[0.7, 0.3], [0.9, 0.0]])
+        mask = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+        weight = torch.tensor([[[[1.0, 0.5], [1.0, 1.0]]]], requires_grad=True)
+        value = photometric_raster(_rendering(image, mask), photo, weight=weight)
+        torch.testing.assert_close(value, torch.tensor([0.85 / 1.5]), atol=1e-4, rtol=0)
+        value.sum().backward()
+        gradient = image.grad[0, 0].flatten()
+        assert weight.grad is None and gradient[2] == 0
+        torch.testing.assert_close(
+            gradient[:2], torch.tensor([-1 / 1.5, -0.5 / 1.5]), atol=1e-4, rtol=0
+        )
+
     def test_pixels_without_photograph_do_not_count(self):
         image = torch.zeros(2, 3, 2, 2, requires_grad=True)
         photo = torch.full((2, 3, 2, 2), 0.1)

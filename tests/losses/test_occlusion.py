@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from mofa_nvdr.losses.occlusion import INLIERS, inlier_probability, visibility
+from mofa_nvdr.losses.occlusion import INLIERS, inlier_probability, visibility, visible_weight
 
 
 class TestInlierProbability:
@@ -95,3 +95,26 @@ class TestVisibility:
         visible, variance = visibility(squared, mask * 0, torch.ones(1, 1, 1))
         assert visible.min() > 0.9 and visible.isfinite().all()
         assert variance.isfinite().all()
+
+
+def occluded(size: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    """A rendering, and a photograph of it with noise and a bright square in its lower right quarter."""
+    image = torch.full((1, 3, size, size), 0.4)
+    noise = 0.03 * torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    photo = image + noise
+    photo[..., size // 2 :, size // 2 :] = 0.95
+    return image, photo
+
+
+class TestVisibleWeight:
+    def test_without_a_photograph_or_a_face(self):
+        """What is off the mask or no photograph moves nothing, and gradients do not pass."""
+        image, photo = occluded()
+        image.requires_grad_()
+        photo[..., :10, :] = math.nan
+        mask = torch.ones(1, 1, 60, 60)
+        mask[..., :10] = 0
+        weight = visible_weight(image, photo, mask)
+        assert weight.shape == (1, 1, 60, 60) and not weight.requires_grad
+        assert weight.isfinite().all() and ((weight >= 0) & (weight <= 1)).all()
+        assert weight[0, 0, 15:25, 15:].min() > 0.95 and weight[0, 0, 35:, 35:].max() < 0.01

@@ -12,6 +12,7 @@ from torch.autograd import gradcheck
 from mofa_nvdr.data.photographs import Photographs
 from mofa_nvdr.dr import reference
 from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.face.dense_landmarks import DenseLandmarks
 from mofa_nvdr.face.landmarks import MIRROR, PAPER_46
 from mofa_nvdr.losses.mofa import photometric_raster, photometric_vertex
 from mofa_nvdr.networks.encoder import build_encoder
@@ -583,6 +584,24 @@ class TestLandmarks:
         assert landmarks.shape == (2, 68, 2)
         expected = decoder(code, "vertex").positions[:, decoder.model.landmarks]
         torch.testing.assert_close(landmarks, expected)
+
+    def test_dense_are_places_on_triangles(self):
+        """A point at a vertex, and one in the middle of a triangle."""
+        decoder = FaceDecoder(small_face(), 48)
+        geometry = decoder.geometry(some_code(decoder.model.layout, 2))
+        with pytest.raises(
+            ValueError, match="cap has no places for dense landmarks; import it again"
+        ):
+            decoder.dense_landmarks(geometry)
+        corners, weights = torch.tensor([[5, 6, 17]]).repeat(478, 1), torch.full((478, 3), 1 / 3)
+        weights[0] = torch.tensor([0.0, 0, 1])
+        decoder.model.place_dense_landmarks(DenseLandmarks(corners, weights, torch.ones(478)))
+        found = decoder.dense_landmarks(geometry)
+        assert found.shape == (2, 478, 2)
+        project = decoder.camera.project
+        torch.testing.assert_close(found[:, 0], project(geometry.vertices[:, 17]))
+        middle = geometry.vertices[:, [5, 6, 17]].mean(1)
+        torch.testing.assert_close(found[:, 1], project(middle))
 
 
 class TestConstruction:

@@ -177,6 +177,10 @@ class TestCheck:
                 {"render.outline": True, "render.gradient": "surface"},
                 "--render.outline needs .* --render.gradient rendering; got raster and surface",
             ),
+            (
+                {"loss.occlusion": "robust", "render.mode": "both"},
+                "--loss.occlusion is robust, but --render-mode is both; give raster",
+            ),
             ({"render.outline": True, "render.mode": "vertex"}, "got vertex and rendering"),
             (
                 {"loss.anchor": 0.1},

@@ -111,16 +111,31 @@ class TestMistakes:
         assert said == ("mofa-nvdr: --data is empty; give a folder of face crops, or 'synthetic'\n")
         assert not Path("runs").exists()
 
-    def test_landmarks_that_are_not_there(self, cap, tmp_path):
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"loss.landmark": 1.0},
+                "--loss.landmark is 1, but there is no landmarks68.npz; bring it",
+            ),
+            (
+                {"loss.lid": 2.0},
+                "--loss.lid is 2, but there is no landmarks68.npz; .* --loss.lid 0",
+            ),
+            (
+                {"loss.lid": 2.0, "loss.landmark_set": "dense", "run.face_model": "default"},
+                "--loss.lid is 2, but there is no landmarks478.npz",
+            ),
+        ],
+    )
+    def test_landmarks_that_are_not_there(self, cap, tmp_path, options, message):
         (tmp_path / "photos").mkdir()
         for k in range(8):
             iio.imwrite(tmp_path / "photos" / f"{k}.png", np.full((64, 64, 3), 90, np.uint8))
         config = small_config(
-            cap, tmp_path / "run", **{"data.path": str(tmp_path / "photos"), "loss.landmark": 1.0}
+            cap, tmp_path / "run", **{"data.path": str(tmp_path / "photos"), **options}
         )
-        with pytest.raises(
-            ValueError, match="--loss.landmark is 1, but there is no landmarks68.npz; bring it"
-        ):
+        with pytest.raises(ValueError, match=message):
             train(config)
 
 

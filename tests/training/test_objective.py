@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
 
 from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, SyntheticFaces
+from mofa_nvdr.face.dense_landmarks import DenseLandmarks
+from mofa_nvdr.losses.landmarks import openings
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_decoder, make_encoder
 from mofa_nvdr.runs.config import load_config
-from mofa_nvdr.runs.options import replace_options
+from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
-from mofa_nvdr.training.objective import _encode_together
+from mofa_nvdr.training.objective import Objective, _encode_together
 from mofa_nvdr.training.teacher import Teacher, with_teacher
 from tests.helpers.objective import loss_terms
 from tests.helpers.small_encoder import small_encoder
@@ -107,6 +110,95 @@ class TestModes:
         ]
         plain, outline = ([line["gradient_norm"] for line in c if "loss" in line] for c in curves)
         assert plain[0] != outline[0]
+
+
+class TestLandmarkSets:
+    @pytest.fixture
+    def face(self):
+        """The small cap, on which points of the mesh have places at vertices."""
+        model = small_face(16)
+        generator = torch.Generator().manual_seed(0)
+        corners = torch.randint(0, 256, (478, 1), generator=generator).expand(-1, 3)
+        spread = torch.full((478,), 2.0)
+        spread[380] = 0
+        model.place_dense_landmarks(
+            DenseLandmarks(corners, torch.tensor([1.0, 0, 0]).expand(478, -1), spread)
+        )
+        return model
+
+    def terms(self, model, batch, **changes) -> dict[str, torch.Tensor]:
+        changes = {key.replace("__", "."): value for key, value in changes.items()}
+        config = replace_options(load_config("smoke"), {"loss.regularizer": 0.0, **changes})
+        codes = torch.zeros(2, model.layout.size, requires_grad=True)
+        terms = loss_terms(config, _GivenCodes(codes), make_decoder(config, model), batch, 1)
+        terms["loss"].backward()
+        assert codes.grad.isfinite().all()
+        return terms
+
+    def test_dense(self, face):
+        """All points 3 px aside in one of two pictures of 64 px, whose unit is 16 px: 46 (3 / 16)^2 / 2."""
+        decoder = FaceDecoder(face, 64)
+        dense = decoder.dense_landmarks(decoder.geometry(face.layout.zeros(2))).clone()
+        dense[0, :, 0] += 3
+        dense[1, 5:] = math.nan
+        batch = dataclasses.replace(random_batch(), dense=dense)
+        options = {"loss__landmark": 1.0, "loss__lid": 1.0, "loss__landmark_set": "dense"}
+        terms = self.terms(face, batch, **options)
+        assert terms["landmark"].item() == pytest.approx(46 * (3 / 16) ** 2 / 2, rel=1e-4)
+        expected = 1.92 * terms["photometric"] + terms["landmark"] + terms["lid"]
+        assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
+        # Moved alike, lids and lips are as open; but for the pair of which a point has no place.
+        own = openings(decoder.landmarks(decoder.geometry(face.layout.zeros())))[0, 2]
+        away = (own - openings(dense)[0, 2]) / 16
+        assert terms["lid"].item() == pytest.approx(away.square().sum().item() / 2, rel=1e-3)
+
+    def test_lids_of_68(self, face):
+        decoder = FaceDecoder(face, 64)
+        landmarks = decoder(face.layout.zeros(2)).landmarks + 3.0
+        landmarks[1, 41, 1] += 4
+        batch = dataclasses.replace(
+            random_batch(), landmarks=landmarks, confidence=torch.ones(2, 68)
+        )
+        terms = self.terms(face, batch, loss__lid=1.0)
+        assert terms["lid"].item() == pytest.approx((4 / 16) ** 2 / 2, rel=1e-4)
+        assert "lid" not in self.terms(face, batch)
+
+    def test_no_picture_has_any(self, face):
+        options = {"loss__landmark": 1.0, "loss__lid": 1.0, "loss__landmark_set": "dense"}
+        terms = self.terms(face, random_batch(), **options)
+        assert terms["landmark"].item() == terms["lid"].item() == 0
+
+    def test_face_model_without_places(self):
+        config = replace_options(load_config("smoke"), {"loss.landmark_set": "dense"})
+        message = "--loss.landmark-set is dense, but face model cap has no places .* or give ibug"
+        with pytest.raises(ConfigError, match=message):
+            Objective(config, make_decoder(config, small_face(16)))
+
+
+class TestOcclusion:
+    def test_an_occluder_does_not_count(self):
+        """Of a rendering, a little brighter, with a patch on it: what the patch leaves counts as before."""
+        model = small_face(16)
+        config = replace_options(load_config("smoke"), {"loss.regularizer": 0.0})
+        decoder = make_decoder(config, model)
+        face = decoder(model.layout.zeros(2))
+        photo = torch.where(face.mask > 0, face.image.detach() + 0.02, torch.tensor(0.2))
+        hidden = photo.clone()
+        hidden[..., 24:40, 24:36] = torch.tensor([0.0, 1.0, 0.1])[:, None, None]
+        values, gradients = [], []
+        for picture, occlusion in ((photo, "none"), (hidden, "none"), (hidden, "robust")):
+            config = replace_options(config, {"loss.occlusion": occlusion})
+            codes = torch.zeros(2, model.layout.size, requires_grad=True)
+            batch = dataclasses.replace(random_batch(), images=picture)
+            terms = loss_terms(config, _GivenCodes(codes), decoder, batch, 1)
+            terms["loss"].backward()
+            values.append(terms["photometric"].item())
+            gradients.append(codes.grad[0])
+        clean, plain, robust = values
+        assert clean == pytest.approx(0.02 * math.sqrt(3), rel=1e-3) and plain > 1.5 * clean
+        assert robust == pytest.approx(clean, rel=0.02)
+        alike = torch.nn.functional.cosine_similarity(torch.stack(gradients[1:]), gradients[0])
+        assert alike[1] > 0.97 and alike[1] > alike[0], alike
 
 
 class TestLossTerms:

@@ -27,7 +27,7 @@ from mofa_nvdr.data.synthetic.surroundings import (
     plain_background,
 )
 from mofa_nvdr.face.code import FaceCode
-from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.render.decoder import FaceDecoder, Geometry
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.shaders.gbuffer import shade_mesh
 
@@ -44,12 +44,14 @@ class Rendered:
         code: of the faces.
         picture: what cameras would see, and the faces without occluders.
         landmarks: [B, 68, 2] px.
+        dense: [B, 478, 2] px, NaN for points without a place; None: the face model has none.
         frontal: [B, 1, H, W] 1 where the frontal region, which training compares, is nearest of the mesh.
     """
 
     code: FaceCode
     picture: Composite
     landmarks: Tensor
+    dense: Tensor | None
     frontal: Tensor
 
 
@@ -154,7 +156,14 @@ class SyntheticFaces:
             drawn = self._draw(head.vertices, triangles, head.albedo, geometry.light, normals)
             part = self._heads.part
             picture = compose(face, landmarks, head, drawn, part, background, kept, d)
-        return Rendered(code, picture, landmarks, frontal)
+        return Rendered(code, picture, landmarks, self._dense(geometry), frontal)
+
+    def _dense(self, geometry: Geometry) -> Tensor | None:
+        places = self.decoder.model.dense_landmarks
+        if places is None:
+            return None
+        points = self.decoder.dense_landmarks(geometry)
+        return torch.where(places.known[:, None], points, torch.nan)
 
     def _draw(
         self, vertices: Tensor, triangles: Tensor, albedo: Tensor, light: Tensor, normals: Tensor
@@ -178,6 +187,7 @@ class SyntheticFaces:
             codes=rendered.code.pack(),
             places=tuple(places),
             clean=rendered.picture.clean,
+            dense=rendered.dense,
         )
 
     def _photographs(self, generators: list[np.random.Generator]) -> Tensor:

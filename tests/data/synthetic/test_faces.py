@@ -109,6 +109,17 @@ class TestSyntheticFaces:
         assert torch.equal(batch.target, batch.images)
         assert torch.equal(batch.landmarks, face.landmarks)
 
+    def test_dense_landmarks(self, portraits, faces):
+        """Where the face model's places project; NaN for points that have none."""
+        (batch,) = _take(portraits, 1, 0)
+        decoder = portraits.decoder
+        known = decoder.model.dense_landmarks.known
+        projected = decoder.dense_landmarks(decoder.geometry(batch.codes))
+        torch.testing.assert_close(batch.dense[:, known], projected[:, known])
+        assert batch.dense[:, ~known].isnan().all() and (~known).sum() > 0
+        (batch,) = _take(faces, 1, 0)
+        assert batch.dense is None
+
     def test_the_target_shows_the_face_that_the_image_hides(self, portraits):
         """Behind hair, glasses, occluders and the camera the target holds what the code says."""
         batch = _take(portraits, 0, 0, size=12)[0]
