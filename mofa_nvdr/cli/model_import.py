@@ -47,7 +47,7 @@ def import_(
     """Read a face model of another project, in millimetres and our axes, into one .safetensors file.
 
     With the landmark networks here (mofa-nvdr networks get landmarks) it is then measured where a detector's
-    478 points lie on the model, which `fit` needs.
+    478 points lie on the model, to which `fit` fits it.
 
     Args:
         format: whose model
