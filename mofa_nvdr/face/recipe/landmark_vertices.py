@@ -21,7 +21,7 @@ _INNER_WAYS = [0.88, 0.32]
 
 # Where detected landmarks of the iBUG scheme lie on renderings of this face, mm about the head's centre, on
 # the subject's right and in the middle: number, x, y, z. Brows and chin lie 4 to 9 mm above the marks that
-# the recipe builds on, and the eyes' corners 3 mm inside of the ends of the lids (docs/networks.md).
+# the recipe builds on, and the eyes' corners 3 mm inside of the ends of the lids (docs/reports/fitting.md).
 _DETECTED = (
     (7, -14.8, -76.5, 41.3), (8, 0.0, -78.5, 45.7),
     (17, -57.0, 48.6, 16.4), (18, -50.3, 56.6, 27.7), (19, -37.6, 59.6, 40.3),
