@@ -37,6 +37,15 @@ class TestModelReference:
         )
         ModelReference("another name", small_face().hash).check(small_face(), "x: of")
 
+    @pytest.mark.parametrize("file", ["default", ""])
+    def test_built_in_face_of_an_earlier_version(self, file, tmp_path):
+        """Its landmarks have moved since and its hash with them; codes mean the same faces."""
+        earlier = ModelReference("default", "ff3fa8bc75d138e4", file)
+        model, now = earlier.load("", tmp_path, "face.npz: parameters of")
+        assert now.file == "default" and now.hash == model.hash != earlier.hash
+        assert model.has_codes_of(earlier.hash) and not model.has_codes_of("0" * 16)
+        assert not small_face().has_codes_of(earlier.hash)
+
     @pytest.mark.parametrize("place", ["models", "run/checkpoints", "run"])
     def test_looks_where_it_was_beside_and_above(self, saved, tmp_path, place):
         near = tmp_path / "run" / "checkpoints"
