@@ -94,8 +94,8 @@ class TestSeveral:
     def test_for_preprocess(self, detector):
         picture = grey(200, 200)
         draw_head(picture, 100, 100, 60)
-        ((marks, score),) = detector.landmarks68(picture)
-        assert marks.shape == (68, 2) and 0 < score < 1
+        ((points, score),) = detector.points(picture)
+        assert points.shape == (478, 2) and 0 < score < 1
 
 
 class TestMistakes:

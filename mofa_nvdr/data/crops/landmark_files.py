@@ -285,16 +285,16 @@ def _read_points(file: Path) -> tuple[np.ndarray | None, str]:
     Raises:
         LandmarkError: it is damaged or cannot be read.
     """
+    points: np.ndarray | None
     try:
         if file.suffix.lower() == ".npz":
             table = _load_npz(file)
             found = [table[f"lm{count}"] for count in _ORDER if f"lm{count}" in table]
             if not found:
                 return None, f"holds none of {_KEYS}; not taken for landmarks"
-            points = found[0]
-            if points.dtype.kind not in "fiu":
-                raise ValueError(f"holds points of kind {points.dtype}, expected numbers")
-            points, note = points.astype(np.float64), ""
+            if found[0].dtype.kind not in "fiu":
+                raise ValueError(f"holds points of kind {found[0].dtype}, expected numbers")
+            points, note = found[0].astype(np.float64), ""
             if points.ndim == 2 and len(points) in (
                 NUM_MESH,
                 NUM_DENSE,

@@ -317,8 +317,10 @@ def _keep_face(
         if len(landmarks) == NUM_LANDMARKS:
             row["lm68"] = np.round(inside.to_crop(landmarks, o.size), 3).tolist()
     if face.dense is not None:
-        dense = np.round(inside.to_crop(face.dense, o.size), 2)
-        row["lm478"] = np.where(np.isfinite(dense), dense, None).tolist()  # JSON has no NaN
+        dense = np.round(inside.to_crop(face.dense, o.size), 2).tolist()
+        row["lm478"] = [
+            p if np.isfinite(p).all() else [None, None] for p in dense
+        ]  # JSON has no NaN
     record["faces"].append(row)
 
 
