@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tests.fuzz.pool import OUTCOMES, Case, Outcome
@@ -71,9 +72,9 @@ def main() -> int:
         cases = make_cases(folder, kinds, args.cases, args.seed, args.only, args.handmade)
         outcomes = []
         for outcome in run_cases(cases, kinds, folder, args.workers):
-            outcomes.append(outcome)
             if outcome.what not in ("clean", "accepted"):
                 _tell(outcome, args.keep)
+            outcomes.append(replace(outcome, case=replace(outcome.case, data=b""), said=""))
     print(table(outcomes))
     slow = max(outcomes, key=lambda o: o.seconds)
     large = max(outcomes, key=lambda o: o.memory)

@@ -12,7 +12,8 @@ import pytest
 
 from tests.fuzz.__main__ import table
 from tests.fuzz.mutations import mutate
-from tests.fuzz.pool import OUTCOMES, Case, Outcome
+from tests.fuzz.pool import OUTCOMES, Case, Outcome, run_cases
+from tests.fuzz.seeds import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,6 +47,24 @@ class TestMutate:
         for k in range(60):
             for name in ("a.bin", "a.txt", "a.npz"):
                 mutate(b"", name, random.Random(k))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads /proc")
+class TestMemory:
+    """What the process of the fuzzer holds is not the case's."""
+
+    @pytest.mark.parametrize(("megabytes", "what"), [(1, "accepted"), (800, "over 1 GB")])
+    def test_what_a_case_takes(self, tmp_path, megabytes, what):
+        held = bytearray(b"x") * 300_000_000
+        (tmp_path / "seeds").mkdir()
+        kinds = {
+            "some": Kind(("a",), lambda file, out: lambda: bytearray(b"x") * (megabytes * 10**6))
+        }
+        case = Case("some", "a", "one", b"")
+        (outcome,) = run_cases([case], kinds, tmp_path, 1)
+        assert outcome.what == what and len(held) == 300_000_000
+        # Its own and the imports'; what of files it touches comes on top, 0.2 GB at most.
+        assert 0 <= outcome.memory - 3e8 - megabytes * 1e6 < 2e8
 
 
 class TestTable:
