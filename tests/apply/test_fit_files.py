@@ -281,7 +281,10 @@ class TestRefused:
         [
             ({"batch": 0}, r"^--batch is 0, expected 1 or more$"),
             ({"same_light": True}, r"^--same-light: give --same-person with it$"),
-            ({"render_mode": "points"}, r"^--render-mode is 'points', expected one of raster, vertex"),
+            (
+                {"render_mode": "points"},
+                r"^--render-mode is 'points', expected one of raster, vertex",
+            ),
             ({"checkpoint": "none"}, r"none"),
         ],
     )
