@@ -10,8 +10,12 @@ from mofa_nvdr.face import recipe
 
 @pytest.fixture(scope="session")
 def face() -> dict[str, np.ndarray]:
-    """The shipped product; read only."""
-    return recipe.load_product()
+    """The shipped product, and the marks [68] that its recipe builds on; read only."""
+    pytest.importorskip("scipy")
+    from mofa_nvdr.face.recipe.landmark_vertices import landmark_vertices
+    from mofa_nvdr.face.recipe.mean import face_grid, mean_shape
+
+    return {**recipe.load_product(), "marks": landmark_vertices(mean_shape(), face_grid())}
 
 
 @pytest.fixture(scope="session")

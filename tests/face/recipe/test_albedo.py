@@ -52,7 +52,7 @@ class TestRegionWeights:
     )
     def test_where_they_are(self, weights, face, region, inside, outside):
         """At landmarks, in iBUG's numbers."""
-        weight = weights[region][face["landmarks"]]
+        weight = weights[region][face["marks"]]
         assert weight[inside].min() > 0.7 and weight[outside].max() < 0.1
 
 
@@ -66,7 +66,7 @@ class TestMeanAlbedo:
 
     def test_features_stand_out(self, mean, colors, grid, face):
         """Brows and pupils are dark, lips redder than the chin, and what no region touches is skin."""
-        marks = colors[face["landmarks"]]
+        marks = colors[face["marks"]]
         assert marks[[19, 24]].mean() < 0.3 < 0.5 < marks[8].mean()
         assert marks[57, 1] / marks[57, 0] < marks[8, 1] / marks[8, 0] - 0.08
         off = np.hypot(np.abs(mean[:, 0]) - tables.PUPIL_X, mean[:, 1] - tables.PUPIL_Y)
@@ -83,7 +83,7 @@ class TestAlbedoModes:
 
     def test_melanin_keeps_the_contrast_of_skin(self, modes, colors, face):
         """In proportion to the colour: a cheek, a nose and a dark brow lose about one share."""
-        vertices = face["landmarks"][[2, 30, 19]]
+        vertices = face["marks"][[2, 30, 19]]
         share = modes["melanin"][vertices] / colors[vertices]
         assert share == pytest.approx(np.tile(share[0], (3, 1)), rel=0.25)
 
@@ -114,7 +114,7 @@ class TestShippedModes:
                 assert (mean + sign * mode).min() > -0.001 and (mean + sign * mode).max() < 1.001
 
     def test_first_albedo_mode_moves_skin_tone(self, face):
-        cheek = face["landmarks"][[2, 14]]
+        cheek = face["marks"][[2, 14]]
         light = (face["mean_albedo"] - 2.5 * face["albedo_basis"][0])[cheek].mean()
         dark = (face["mean_albedo"] + 2.5 * face["albedo_basis"][0])[cheek].mean()
         assert light > 0.75 and dark < 0.35

@@ -59,7 +59,7 @@ class TestAnthropometry:
 class TestPlaces:
     def test_landmarks_by_number_and_the_rest_in_pairs(self, grid, shipped_mean, face):
         where = anthropometry.places(shipped_mean, grid)
-        assert [int(where[k][0]) for k in range(68)] == face["landmarks"].tolist()
+        assert [int(where[k][0]) for k in range(68)] == face["marks"].tolist()
         for name in ("temple", "ala", "brow", "cheekbone"):
             left, right = where[f"left {name}"], where[f"right {name}"]
             assert np.array_equal(grid.mirror[left], right) and shipped_mean[left, 0] > 0

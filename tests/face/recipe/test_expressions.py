@@ -39,23 +39,23 @@ class TestExpressions:
         known = list(face["expression_names"])
         code = sum(face["named_expressions"][known.index(name)] for name in names)
         moved = np.tensordot(code, face["expression_basis"], 1)
-        return (face["mean_shape"] + moved)[face["landmarks"]]
+        return (face["mean_shape"] + moved)[face["marks"]]
 
     def test_jaw_opens_the_mouth(self, face):
-        rest, open_ = face["mean_shape"][face["landmarks"]], self._landmarks(face, "jawOpen")
+        rest, open_ = face["mean_shape"][face["marks"]], self._landmarks(face, "jawOpen")
         assert rest[62, 1] - rest[66, 1] < 1.0
         assert open_[62, 1] - open_[66, 1] > 20
         assert open_[8, 1] < rest[8, 1] - 12
 
     def test_eyes_close(self, face):
-        rest = face["mean_shape"][face["landmarks"]]
+        rest = face["mean_shape"][face["marks"]]
         closed = self._landmarks(face, "eyeBlinkLeft", "eyeBlinkRight")
         for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
             assert rest[upper, 1] - rest[lower, 1] > 6
             assert abs(closed[upper, 1] - closed[lower, 1]) < 1.5
 
     def test_smile_and_brows(self, face):
-        rest = face["mean_shape"][face["landmarks"]]
+        rest = face["mean_shape"][face["marks"]]
         smile = self._landmarks(face, "mouthSmileLeft", "mouthSmileRight")
         assert smile[54, 0] - smile[48, 0] > rest[54, 0] - rest[48, 0] + 10
         assert smile[54, 1] > rest[54, 1] + 5
@@ -63,6 +63,6 @@ class TestExpressions:
         assert brows[21, 1] > rest[21, 1] + 4 and brows[22, 1] > rest[22, 1] + 4
 
     def test_left_is_the_subjects(self, face):
-        rest, wink = face["mean_shape"][face["landmarks"]], self._landmarks(face, "eyeBlinkLeft")
+        rest, wink = face["mean_shape"][face["marks"]], self._landmarks(face, "eyeBlinkLeft")
         assert rest[43, 0] > 0 and rest[43, 1] - wink[43, 1] > 4
         assert abs(rest[38, 1] - wink[38, 1]) < 0.5

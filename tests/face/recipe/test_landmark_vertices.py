@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 
 from mofa_nvdr.face.landmarks import MIRROR
-from mofa_nvdr.face.recipe.landmark_vertices import frontal_mask, landmark_vertices
+from mofa_nvdr.face.recipe.landmark_vertices import (
+    detected_vertices,
+    frontal_mask,
+    landmark_vertices,
+)
 
 
 class TestPlaces:
     def test_distances(self, face):
         """Published means of adults: 63 mm between the pupils, mouth 51, face about 137 wide."""
-        points = face["mean_shape"][face["landmarks"]]
+        points = face["mean_shape"][face["marks"]]
         eyes = [points[36:42].mean(0), points[42:48].mean(0)]
         assert np.linalg.norm(eyes[0] - eyes[1]) == pytest.approx(63, abs=3)
         assert np.linalg.norm(points[48] - points[54]) == pytest.approx(51, abs=2)
@@ -18,9 +22,10 @@ class TestPlaces:
         assert np.ptp(face["mean_shape"][:, 0]) == pytest.approx(148, abs=8)
         assert points[30, 2] - points[33, 2] > 8  # the tip stands out before the nose's base
 
-    def test_order(self, face):
+    @pytest.mark.parametrize("which", ["marks", "landmarks"])
+    def test_order(self, face, which):
         """iBUG's order: from the subject's right (-x) to the left, brows above eyes above mouth."""
-        x, y = face["mean_shape"][face["landmarks"], :2].T
+        x, y = face["mean_shape"][face[which], :2].T
         assert (np.diff(x[1:16]) > 0).all() and y[8] == y.min()
         assert x[0] < -70 and x[16] > 70
         assert (np.diff(x[17:27]) > 0).all()
@@ -40,11 +45,27 @@ class TestPlaces:
         assert 0.7 < face["frontal_mask"].mean() < 1
 
 
-class TestLandmarkVertices:
+class TestDetectedVertices:
     def test_are_the_shipped_ones(self, mean, grid, face):
-        found = landmark_vertices(mean, grid)
+        found = detected_vertices(mean, grid)
         assert found.dtype == np.int64 and np.array_equal(found, face["landmarks"])
 
+    def test_mirror_images_but_for_the_midline(self, mean, grid):
+        found = detected_vertices(mean, grid)
+        assert np.array_equal(grid.mirror[found], found[list(MIRROR)])
+
+    def test_apart_from_the_marks(self, mean, grid):
+        """The jaw but for the chin stays; brows and chin are higher, the eyes' corners further in."""
+        marks, found = landmark_vertices(mean, grid), detected_vertices(mean, grid)
+        jaw = [k for k in range(17) if k not in (7, 8, 9)]
+        assert np.array_equal(found[jaw], marks[jaw])
+        moved = mean[found] - mean[marks]
+        assert (moved[[8, 18, 19, 20, 21], 1] > 3.5).all()
+        assert moved[36, 0] > 2.5 and moved[45, 0] < -2.5
+        assert np.linalg.norm(moved, axis=1).max() < 13  # the chin's, 12.4
+
+
+class TestLandmarkVertices:
     def test_mirror_images_but_for_the_midline(self, mean, grid):
         found = landmark_vertices(mean, grid)
         assert np.array_equal(grid.mirror[found], found[list(MIRROR)])

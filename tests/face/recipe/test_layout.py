@@ -37,7 +37,7 @@ class TestTextureLayout:
         assert once > 0.8 * 1024**2  # measured: 0.89; little of the picture is wasted
         assert twice == 0
         folded = face["uv"].copy()
-        folded[face["landmarks"][30]] += 0.03
+        folded[face["marks"][30]] += 0.03
         assert _covered_twice(folded, face["triangles"], 1024)[1] > 50
 
     def test_no_triangle_is_turned_over(self, face):
@@ -50,7 +50,7 @@ class TestTextureLayout:
         np.testing.assert_allclose(
             uv[mirror], uv * [-1, 1] + [1, 0], atol=4e-5
         )  # a step of the file
-        chin, left_eye, right_eye = uv[face["landmarks"][[8, 42, 39]]]
+        chin, left_eye, right_eye = uv[face["marks"][[8, 42, 39]]]
         assert chin[1] < 0.2 < left_eye[1] and left_eye[0] > 0.5 > right_eye[0]
 
     def test_little_distortion(self, face):
@@ -142,7 +142,7 @@ class TestRegions:
         ],
     )
     def test_landmarks_lie_in_them(self, face, landmarks, region):
-        got = face["region_names"][face["regions"][face["landmarks"][landmarks]]]
+        got = face["region_names"][face["regions"][face["marks"][landmarks]]]
         assert (got == region).all(), got
 
     def test_all_are_there_and_symmetric(self, face):
