@@ -28,7 +28,7 @@ _OF_TRAIN = {f"--{flag(name)}" for name in options(TrainConfig())} | {
 _OF_OTHERS = {
     "--its-options", "--no-build-isolation", "--standalone", "--nproc-per-node", "--nnodes",
     "--rdzv-backend", "--rdzv-endpoint", "--max-restarts", "--shutdown-timeout", "--resolution",
-    "--max-iter", "--parts", "--seed", "--count", "--cases", "--no-deps",
+    "--max-iter", "--parts", "--seed", "--count", "--cases", "--kills", "--only", "--no-deps",
 }  # fmt: skip
 _NETWORKS = {f"networks {name}" for name in ("list", "get", "export")}
 _MODEL = {f"model {name}" for name in ("info", "show", "build", "import")}
