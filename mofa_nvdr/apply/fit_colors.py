@@ -7,7 +7,7 @@ are (Cauchy). Derivatives are taken at some points of the surface only, others i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -47,12 +47,14 @@ class Target:
             return spread.expand_as(triangle_ids)
         return spread * self.scatter[triangle_ids.clamp(min=0)]
 
-    def slopes(self) -> Tensor:
-        """Derivatives [B, 3, S, S, 2] of the photograph per px, right and down; central differences."""
-        p = F.pad(self.photo, (1, 1, 1, 1), mode="replicate")
-        right = (p[..., 1:-1, 2:] - p[..., 1:-1, :-2]) / 2
-        down = (p[..., 2:, 1:-1] - p[..., :-2, 1:-1]) / 2
-        return torch.stack([right, down], -1)
+    def slopes(self, b: int, row: Tensor, column: Tensor) -> Tensor:
+        """Derivatives [N, 3, 2] of a photograph per px, right and down, at some of its pixels."""
+        photo, last = self.photo[b], self.photo.shape[-1] - 1
+        right, left = ((column + step).clamp(0, last) for step in (1, -1))
+        below, above = ((row + step).clamp(0, last) for step in (1, -1))
+        across = (photo[:, row, right] - photo[:, row, left]) / 2
+        down = (photo[:, below, column] - photo[:, above, column]) / 2
+        return torch.stack([across, down], -1).transpose(0, 1)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class PixelTerm:
         row, column = pixels // size, pixels % size
         points = self._surface(face, geometry, b, row, column)
         normals, albedo = (p[b, :, row, column].T for p in (face.normal, face.albedo))
-        slope = _slope_at(target, b, row, column)
+        slope = target.slopes(b, row, column)
         return self._jacobian.color_differences(
             points, pose, normals, albedo, geometry.light[b], slope
         )
@@ -230,7 +232,7 @@ class VertexTerm:
         column, row = (place[:, k].long().clamp(0, size - 1) for k in (0, 1))
         rows = self._jacobian.color_differences(
             SurfacePoints(corners, shares), pose, geometry.normals[b, chosen],
-            geometry.albedo[b, chosen], geometry.light[b], _slope_at(target, b, row, column),
+            geometry.albedo[b, chosen], geometry.light[b], target.slopes(b, row, column),
         )  # fmt: skip
         away = colors.away[b][:, chosen].T
         yield _weighted(
@@ -268,12 +270,6 @@ def _chosen(weight: Tensor, count: int, turn: int) -> Tensor:
     offset = (0.618034 * turn) % 1.0
     places = (torch.arange(count, dtype=torch.float64) + offset) * (len(inside) / count)
     return inside[places.long().clamp(max=len(inside) - 1)]
-
-
-def _slope_at(target: Target, b: int, row: Tensor, column: Tensor) -> Tensor:
-    """Derivatives [N, 3, 2] of a photograph at some of its pixels."""
-    one = replace(target, photo=target.photo[b : b + 1])
-    return one.slopes()[0][:, row, column].transpose(0, 1)
 
 
 def _shifted(picture: Tensor, down: int, right: int) -> Tensor:

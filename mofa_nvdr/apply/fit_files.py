@@ -242,30 +242,31 @@ def _write(
     photo = torch.stack([p.photo for p in photographs])
     pictures = panels(photo, fits.face, fits.visible)
     certainty = face_certainty(photo.nan_to_num(0.5), fits.face)
-    decoder = fitter.fitter.decoder_of(_SIZE)
-    for k, photograph in enumerate(photographs):
-        code = FaceCode(**{f.name: getattr(fits.code, f.name)[k : k + 1] for f in fields(FaceCode)})
-        crop = photograph.crop
-        parameters = FaceParameters(
-            code=code,
-            camera=decoder.camera,
-            crop=np.array([crop.left, crop.top, crop.side], np.float64),
+    camera = fitter.fitter.decoder_of(_SIZE).camera
+    known = photo.isfinite().all(1)
+    hidden = fits.face.mask[:, 0] * known * (1 - fits.visible[:, 0])  # [B, S, S]
+    occluders = (hidden * 255).round().to(torch.uint8).numpy()
+    every = [
+        FaceParameters(
+            code=FaceCode(
+                **{f.name: getattr(fits.code, f.name)[k : k + 1] for f in fields(FaceCode)}
+            ),
+            camera=camera,
+            crop=np.array([p.crop.left, p.crop.top, p.crop.side], np.float64),
             face_model=(fitter.model.name, fitter.model.hash),
             source="",
             face_model_file=fitter.reference.file,
             certainty=certainty[k].item(),
         )
-        with torch.no_grad():
-            face = decoder.rasterize(decoder.geometry(code))
-        parameters = with_measures(parameters, photo[k : k + 1], face)
-        known = photo[k].isfinite().all(0)
-        hidden = face.mask[0, 0] * known * (1 - fits.visible[k, 0])
-        occluders = (hidden * 255).round().to(torch.uint8).numpy()
+        for k, p in enumerate(photographs)
+    ]
+    measured = with_measures(every, photo, fits.face)
+    for k, (photograph, parameters) in enumerate(zip(photographs, measured)):
         try:
             written.append(
                 write_result(
                     photograph.source, photograph.file_hash, parameters,
-                    {"panel": pictures[k], "occluders": occluders}, folder, overwrite,
+                    {"panel": pictures[k], "occluders": occluders[k]}, folder, overwrite,
                 )
             )  # fmt: skip
         except ImageError as error:

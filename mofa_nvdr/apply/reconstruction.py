@@ -148,4 +148,5 @@ def _reconstruct(
         face_model_file=reconstructor.face_model.file,
         certainty=face_certainty(image, rendering).item(),
     )
-    return with_measures(parameters, image, rendering), panels(image, rendering)[0]
+    (parameters,) = with_measures([parameters], image, rendering)
+    return parameters, panels(image, rendering)[0]

@@ -152,23 +152,29 @@ def write_result(
     return target
 
 
-def with_measures(parameters: FaceParameters, photo: Tensor, face: RasterFace) -> FaceParameters:
+def with_measures(
+    parameters: Sequence[FaceParameters], photo: Tensor, face: RasterFace
+) -> list[FaceParameters]:
     """Parameters with what their rendering says of them: photometric, mask_fraction and landmarks68.
 
     Args:
-        parameters: of one face.
-        photo: the crop [1, 3, S, S] in [0, 1]; NaN: no photograph there.
-        face: its rendering at the same size.
+        parameters: of B faces.
+        photo: their crops [B, 3, S, S] in [0, 1]; NaN: no photograph there.
+        face: their rendering at the same size.
     """
-    crop, side = np.asarray(parameters.crop), photo.shape[-1]
+    side = photo.shape[-1]
     assert face.landmarks is not None
-    landmarks = face.landmarks[0].detach().cpu().double().numpy()
-    return dataclasses.replace(
-        parameters,
-        photometric=float(photometric_raster(face, photo)[0]),
-        mask_fraction=float(face.mask[0].mean()),
-        landmarks68=crop[:2] + landmarks * (crop[2] / side),
-    )
+    landmarks = face.landmarks.detach().cpu().double().numpy()
+    photometric, fraction = photometric_raster(face, photo), face.mask.flatten(1).mean(1)
+    return [
+        dataclasses.replace(
+            one,
+            photometric=float(photometric[k]),
+            mask_fraction=float(fraction[k]),
+            landmarks68=one.crop[:2] + landmarks[k] * (one.crop[2] / side),
+        )
+        for k, one in enumerate(parameters)
+    ]
 
 
 def _check_place(path: Path, target: Path, source: tuple[str, str]) -> None:

@@ -126,10 +126,11 @@ class TestRobust:
 class TestTarget:
     def test_slopes_of_a_plane(self):
         """0.01 a px to the right, 0.02 down; at the edges half of it, towards the picture alone."""
-        row, column = torch.meshgrid(*2 * [torch.arange(_SIZE).float()], indexing="ij")
+        row, column = torch.meshgrid(*2 * [torch.arange(_SIZE)], indexing="ij")
         plane = (0.01 * column - 0.02 * row).expand(1, 3, -1, -1)
-        slopes = _target(plane).slopes()
-        assert slopes.shape == (1, 3, _SIZE, _SIZE, 2)
+        found = _target(plane).slopes(0, row.flatten(), column.flatten())
+        assert found.shape == (_SIZE**2, 3, 2)
+        slopes = found.transpose(0, 1).reshape(1, 3, _SIZE, _SIZE, 2)
         inner = slopes[0, 0, 1:-1, 1:-1]
         torch.testing.assert_close(
             inner, torch.tensor([0.01, -0.02]).expand_as(inner), atol=1e-6, rtol=0

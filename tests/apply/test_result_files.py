@@ -134,12 +134,11 @@ class TestWithMeasures:
         with torch.no_grad():
             face = decoder.rasterize(decoder.geometry(model.layout.zeros()))
         photo = face.image + 0.1
-        measured = with_measures(_parameters(), photo, face)
+        (measured,) = with_measures([_parameters()], photo, face)
         assert measured.photometric == pytest.approx(0.03**0.5, abs=1e-4)
         assert measured.mask_fraction == face.mask.mean().item()
         want = face.landmarks[0].numpy() * 2 + [10, 20]
         np.testing.assert_allclose(measured.landmarks68, want, atol=1e-4)
         photo[..., :24] = torch.nan
-        assert with_measures(_parameters(), photo, face).photometric == pytest.approx(
-            0.03**0.5, abs=1e-4
-        )
+        (again,) = with_measures([_parameters()], photo, face)
+        assert again.photometric == pytest.approx(0.03**0.5, abs=1e-4)
