@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +20,7 @@ from mofa_nvdr.losses.occlusion import visibility
 from mofa_nvdr.render.blur import blurred
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
 from mofa_nvdr.scene.pose import axis_angle_to_matrix, matrix_to_axis_angle
+from mofa_nvdr.system.threads import on_threads
 
 _SATURATED = 0.985  # a channel from which a photograph does not say how bright it was
 _FIRST_VARIANCE = 0.08**2  # of colours, before anything is known of them
@@ -249,7 +249,7 @@ class FitProblem:
             for some in self._rows(state, b):
                 _add(matrices[b], slopes[b], some.rows[:, :, columns], some.away, some.weight)
 
-        _on_threads(add, self.batch)
+        on_threads(add, self.batch)
         return matrices, slopes
 
     def _rows(self, state: FitState, b: int) -> Iterator[Rows]:
@@ -300,10 +300,10 @@ class FitProblem:
         def substitute(b: int) -> None:
             moves[b, own] = -(solved[b, :, -1] + solved[b, :, :-1] @ moves[b, shared])
 
-        _on_threads(eliminate, self.batch)
+        on_threads(eliminate, self.batch)
         if count:
-            _on_threads(join, self.people)
-        _on_threads(substitute, self.batch)
+            on_threads(join, self.people)
+        on_threads(substitute, self.batch)
         return moves.float()
 
     def _moved(self, code: Tensor, moves: Tensor) -> Tensor:
@@ -342,20 +342,6 @@ class FitProblem:
         if scatter is None:
             return torch.ones_like(face.mask[:, 0])
         return scatter[face.triangle_ids.clamp(min=0)]
-
-
-def _on_threads(work: Callable[[int], None], count: int) -> None:
-    """Call work(0) to work(count - 1) on as many threads as torch has, each with one thread of torch's.
-
-    The bits of a photograph then do not depend on the number of threads.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(min(threads, count) or 1) as pool:
-            list(pool.map(torch.no_grad()(work), range(count)))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _add(matrix: Tensor, slope: Tensor, rows: Tensor, away: Tensor, weight: Tensor) -> None:

@@ -2,13 +2,15 @@
 
 Of a rendering it is known which point of which triangle every pixel shows. The place of a detected point is
 the middle of what it hit in many renderings of random people, expressions, poses and lights, the same on both
-sides of the face.
+sides of the face. A point of a lip's inner edge hits the other lip where a mouth is shut, and the teeth where it
+is open: its place is the vertex that is nearest to it in the pictures of open mouths.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from tqdm import tqdm
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.dense_landmarks import (
     DENSE_MIRROR,
+    INNER_LIPS,
     NUM_DENSE,
     NUM_MESH,
     DenseLandmarks,
@@ -38,10 +41,23 @@ _SIZE = 320  # px of the renderings
 _BATCH = 16
 _LEAST_HITS = 0.25  # share of the renderings in which a point must hit the face to have a place
 _LEAST_SPREAD, _MOST_SPREAD = 0.01, 8.0  # mm; beyond the latter a point says nothing of a place
+_LEAST_OPENING = 0.03  # of a mouth that is open, in sides of the square about the landmarks
+_LIPS = ((61, 62, 63), (67, 66, 65))  # iBUG's points of the inner edges, above and below
+_LEAST_MOUTHS = 8  # open ones
+_EDGES = np.array(INNER_LIPS).flatten()
 # Regions that move behind the skin; a point of the lips that hits the teeth says nothing of the lips.
 _BEHIND = ("mouth", "teeth", "eyes")
 _ACROSS = (-1, 1, 1)  # factors of the place on the other side of the face
 _MEDIAN_RADIUS = 1.1774  # of a normal distribution in a plane, in deviations along an axis
+
+
+@dataclass(frozen=True)
+class _Mouth:
+    """An open mouth: points [20, 2] of the lips' edges and the vertices [V, 2], px; and mm a px."""
+
+    points: np.ndarray
+    pixels: np.ndarray
+    millimetres: float
 
 
 class PlacesNotFoundError(ValueError):
@@ -67,7 +83,7 @@ def place_dense_landmarks(
     Raises:
         PlacesNotFoundError: the detector finds the face in fewer than a quarter of the renderings.
     """
-    hits = _hits(model, detect, count, seed, progress)
+    hits, mouths = _hits(model, detect, count, seed, progress)
     found = np.isfinite(hits).all(2).any(1).sum()
     if found < max(4, _LEAST_HITS * count):
         raise PlacesNotFoundError(
@@ -82,6 +98,10 @@ def place_dense_landmarks(
     vertices = np.zeros((NUM_DENSE, 3), np.int64)
     weights = np.zeros((NUM_DENSE, 3), np.float32)
     vertices[known], weights[known] = triangles[numbers], shares
+    for k, (vertex, away) in _edges(mouths, model).items():
+        triangle = triangles[(triangles == vertex).any(1)][0]
+        known[k], spread[k] = True, away
+        vertices[k], weights[k] = triangle, triangle == vertex
     return DenseLandmarks(
         torch.from_numpy(vertices),
         torch.from_numpy(weights),
@@ -129,11 +149,16 @@ def place_in_file(path: str | Path, count: int = 160) -> bool:
 
 
 @torch.no_grad()
-def _hits(model: FaceModel, detect: Detect, count: int, seed: int, progress: bool) -> np.ndarray:
-    """What the points hit in each rendering, as places [count, 478, 3] on the mean face, mm; or NaN."""
+def _hits(
+    model: FaceModel, detect: Detect, count: int, seed: int, progress: bool
+) -> tuple[np.ndarray, list[_Mouth]]:
+    """What the points hit in each rendering, as places [count, 478, 3] on the mean face, mm; or NaN.
+
+    And the mouths that are open.
+    """
     decoder = FaceDecoder(model, camera=Camera(image_size=_SIZE), frontal_only=False)
     faces, behind = SyntheticFaces(decoder), _behind(model)
-    hits = np.full((count, NUM_DENSE, 3), np.nan)
+    hits, mouths = np.full((count, NUM_DENSE, 3), np.nan), []
     for first in tqdm(range(0, count, _BATCH), disable=not progress, unit="batch"):
         places = range(first, min(first + _BATCH, count))
         rendered = faces.render(seed, places)
@@ -150,7 +175,45 @@ def _hits(model: FaceModel, detect: Detect, count: int, seed: int, progress: boo
                 skin = np.where(behind[seen], -1, seen)
                 for some, ids in ((slice(NUM_MESH), skin), (slice(NUM_MESH, None), seen)):
                     hits[first + k, some] = _on_mean(points[some], ids, pixels[k], depth[k], model)
-    return hits
+                if _opening(truth[k]) > _LEAST_OPENING:
+                    millimetres = depth[k].mean() / decoder.camera.focal_px
+                    mouths.append(_Mouth(points[_EDGES], pixels[k].astype(np.float32), millimetres))
+    return hits, mouths
+
+
+def _opening(landmarks: np.ndarray) -> float:
+    """Distance of the lips' inner edges in 68 landmarks, in sides of the square about them."""
+    upper, lower = landmarks[list(_LIPS[0])], landmarks[list(_LIPS[1])]
+    side = float((landmarks.max(0) - landmarks.min(0)).max())
+    return float(np.linalg.norm(upper - lower, axis=1).mean()) / side
+
+
+def _edges(mouths: Sequence[_Mouth], model: FaceModel) -> dict[int, tuple[int, float]]:
+    """The vertex of each point of the lips' inner edges, and how far points scatter about it, mm."""
+    if len(mouths) < _LEAST_MOUTHS:
+        return {}
+    hidden = np.zeros(model.num_vertices, bool)
+    hidden[model.triangles.cpu().numpy()[_behind(model)].flatten()] = True
+    mirror, out = model.mirror_index.cpu().numpy(), {}
+    column = {int(k): n for n, k in enumerate(_EDGES)}
+    for k in column:
+        other = DENSE_MIRROR[k]
+        own, across = (
+            np.stack(
+                [
+                    np.linalg.norm(m.pixels - m.points[column[point]], axis=1) * m.millimetres
+                    for m in mouths
+                ]
+            )
+            for point in (k, other)
+        )
+        away = np.concatenate([own, across[:, mirror]])  # [2 M, V]
+        left_out = hidden | ((mirror != np.arange(len(mirror))) & (k == other))
+        total = np.where(left_out, np.inf, np.minimum(away, _MOST_SPREAD).sum(0))
+        best = int(total.argmin())
+        spread = max(float(np.median(away[:, best])) / _MEDIAN_RADIUS, _LEAST_SPREAD)
+        out[k] = (best, spread)
+    return out
 
 
 def _behind(model: FaceModel) -> np.ndarray:

@@ -346,25 +346,3 @@ class TestRefused:
         start = tools.model.layout.unpack(known.code[:2])
         with pytest.raises(ValueError, match="^fit: start has 2 codes, expected 3$"):
             FitProblem(tools, known.observed()).start(start)
-
-
-class TestOnThreads:
-    def test_every_number_once(self):
-        done: list[int] = []
-        module._on_threads(done.append, 7)
-        assert sorted(done) == list(range(7))
-        module._on_threads(done.append, 0)
-
-    def test_the_number_of_threads_stays(self):
-        def fail(k: int) -> None:
-            assert torch.get_num_threads() == 1
-            raise ValueError("of a photograph")
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(2)
-        try:
-            with pytest.raises(ValueError, match="of a photograph"):
-                module._on_threads(fail, 2)
-            assert torch.get_num_threads() == 2
-        finally:
-            torch.set_num_threads(before)

@@ -141,6 +141,57 @@ class TestPlaceDenseLandmarks:
         assert not module._behind(small_face()).any()
 
 
+class TestEdges:
+    """Points of the lips' inner edges: from open mouths, whatever they hit there."""
+
+    @pytest.fixture
+    def mouths(self, face_model):
+        """Twelve open mouths, whose points are at known vertices, a tenth of them elsewhere."""
+        code = torch.zeros(12, face_model.layout.size)
+        parts = face_model.layout.slices
+        code[:, parts["expression"]] = face_model.named_expressions["jawOpen"]
+        code[:, parts["rotation"]] = 0.2 * torch.randn(12, 3, generator=torch.manual_seed(0))
+        decoder = FaceDecoder(face_model, camera=Camera(image_size=240))
+        pixels = decoder.camera.project(decoder.geometry(code).vertices).numpy()
+        points = pixels[:, self.truth(face_model)]
+        points[0] += 40
+        return [module._Mouth(p, x, 0.8) for p, x in zip(points, pixels)]
+
+    def truth(self, model: FaceModel) -> list[int]:
+        """The vertices that the shipped model has for them, the same on both sides."""
+        places = model.dense_landmarks
+        best = places.weights.argmax(1, keepdim=True)
+        return places.vertices.gather(1, best)[torch.from_numpy(module._EDGES), 0].tolist()
+
+    def test_finds_them(self, face_model, mouths):
+        found = module._edges(mouths, face_model)
+        truth = self.truth(face_model)
+        away = face_model.mean_shape[[found[int(k)][0] for k in module._EDGES]]
+        assert (away - face_model.mean_shape[truth]).norm(dim=1).max() < 1.0
+        # Half of the 24 pictures of a point and of its twin's are within the middle.
+        assert all(spread < 0.5 for _, spread in found.values())
+
+    def test_too_few_mouths(self, face_model, mouths):
+        assert module._edges(mouths[: module._LEAST_MOUTHS - 1], face_model) == {}
+
+    def test_of_the_built_in_face(self, face_model):
+        """The jaw takes the lower edge with it and leaves the upper one; all ten once lay on the upper lip."""
+        opened = torch.einsum(
+            "e,evd->vd", face_model.named_expressions["jawOpen"], face_model.expression_basis
+        )
+        moved = face_model.dense_landmarks.of(opened[None])[0].norm(dim=1)
+        upper, lower = (moved[list(k)] for k in zip(*module.INNER_LIPS))
+        assert upper.max() < 6
+        assert lower.min() > 20
+
+    def test_opening(self):
+        landmarks = np.zeros((68, 2))
+        landmarks[:2] = [[0, 0], [100, 100]]
+        landmarks[[61, 62, 63]] = [[40, 50], [50, 50], [60, 50]]
+        landmarks[[67, 66, 65]] = [[40, 54], [50, 56], [60, 54]]
+        assert module._opening(landmarks) == pytest.approx(14 / 300)
+
+
 def _labels(model: FaceModel, triangles: np.ndarray) -> set[int]:
     assert model.regions is not None
     return set(model.regions.numpy()[model.triangles.numpy()[triangles]].ravel().tolist())
