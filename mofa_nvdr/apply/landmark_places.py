@@ -2,8 +2,8 @@
 
 Of a rendering it is known which point of which triangle every pixel shows. The place of a detected point is
 the middle of what it hit in many renderings of random people, expressions, poses and lights, the same on both
-sides of the face. A point of a lip's inner edge hits the other lip where a mouth is shut, and the teeth where it
-is open: its place is the vertex that is nearest to it in the pictures of open mouths.
+sides of the face. A point of a lip's inner edge hits the other lip where a mouth is shut, and the teeth where
+it is open: its place is the vertex that is nearest to it in the pictures of open mouths.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from mofa_nvdr.apply import fit_problem as module
 from mofa_nvdr.apply.face_jacobian import FaceJacobian
 from mofa_nvdr.apply.fit_colors import PixelTerm
 from mofa_nvdr.apply.fit_prior import fit_prior

@@ -175,7 +175,7 @@ class TestEdges:
         assert module._edges(mouths[: module._LEAST_MOUTHS - 1], face_model) == {}
 
     def test_of_the_built_in_face(self, face_model):
-        """The jaw takes the lower edge with it and leaves the upper one; all ten once lay on the upper lip."""
+        """The jaw takes the lower edge with it and leaves the upper one: all once lay on the upper lip."""
         opened = torch.einsum(
             "e,evd->vd", face_model.named_expressions["jawOpen"], face_model.expression_basis
         )
