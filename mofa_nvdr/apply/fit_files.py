@@ -16,6 +16,7 @@ from tqdm import tqdm
 from mofa_nvdr.apply.certainty import face_certainty
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed, Stage
 from mofa_nvdr.apply.parameters import FaceParameters
+from mofa_nvdr.apply.photographs import FIT_SIZE, FacePhotograph, largest_face
 from mofa_nvdr.apply.result_files import (
     Written,
     check_source,
@@ -24,8 +25,7 @@ from mofa_nvdr.apply.result_files import (
     write_result,
 )
 from mofa_nvdr.apply.sources import Source, name_sources
-from mofa_nvdr.data.crops.finder import cut_crop
-from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks
+from mofa_nvdr.data.crops.framing import Crop
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
 from mofa_nvdr.data.images import ImageError, central_square, picture_square
 from mofa_nvdr.data.listing import Inventory
@@ -39,9 +39,6 @@ from mofa_nvdr.render.pictures import panels
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import check_out
 from mofa_nvdr.system.notes import say
-
-_SIZE = 240  # px of the crops that results are of, as the paper's
-_LONGEST = 1280  # px of the copy in which faces are sought
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,7 @@ class _Photograph:
 
     source: Source
     file_hash: str
-    photo: Tensor  # [3, S, S]; NaN beyond the picture's edges
-    crop: Crop
-    points: Tensor | None  # [478, 2] or [68, 2] landmarks, px of the crop
+    face: FacePhotograph
 
 
 def fit_files(
@@ -176,38 +171,26 @@ class _FileFitter:
             try:
                 file_hash = check_source(source, folder, self.options.overwrite)
                 with Picture(source.path, max_megapixels=self.options.max_megapixels) as picture:
-                    photo, crop, points = self._face(picture, source)
-                yield _Photograph(source, file_hash, photo, crop, points)
+                    face = self._face(picture, source)
+                yield _Photograph(source, file_hash, face)
             except ImageError as error:
                 written.left_out.append(str(error))
 
-    def _face(self, picture: Picture, source: Source) -> tuple[Tensor, Crop, Tensor | None]:
+    def _face(self, picture: Picture, source: Source) -> FacePhotograph:
         if self.detector is None:
             left, top, side = central_square(picture.height, picture.width)
-            crop = Crop(left, top, side)
-            pixels = torch.from_numpy(picture_square(picture, _SIZE))
-            return pixels.permute(2, 0, 1).float() / 255, crop, None
-        copy = picture.copy(_LONGEST)
-        faces = self.detector(copy.pixels)
-        if not faces:
-            raise ImageError(f"{source.path}: no face found")
-        if len(faces) > 1:
-            say(f"note: {source.path}: {len(faces)} faces, the largest is fitted", sys.stderr)
-        marks = faces[0].landmarks68 * copy.factor + [copy.left, copy.top]
-        crop = crop_from_landmarks(marks)
-        points = marks
-        if self.model.dense_landmarks is not None:
-            points = faces[0].points[:, :2] * copy.factor + [copy.left, copy.top]
-        pixels = torch.from_numpy(cut_crop(picture, crop, _SIZE)).permute(2, 0, 1).float() / 255
-        known = torch.from_numpy(_within(crop, picture.height, picture.width))
-        photo = torch.where(known, pixels, torch.nan)
-        return photo, crop, torch.from_numpy(crop.to_crop(points, _SIZE)).float()
+            pixels = torch.from_numpy(picture_square(picture, FIT_SIZE))
+            return FacePhotograph(
+                pixels.permute(2, 0, 1).float() / 255, Crop(left, top, side), None
+            )
+        dense = self.model.dense_landmarks is not None
+        return largest_face(picture, source.path, self.detector, dense)
 
     def fit(self, photographs: Sequence[_Photograph], bar: tqdm[NoReturn]) -> FittedFaces:
         """Fit some photographs together."""
         o, count = self.options, len(photographs)
-        photo = torch.stack([p.photo for p in photographs])
-        landmarks = [p.points for p in photographs if p.points is not None]
+        photo = torch.stack([p.face.photo for p in photographs])
+        landmarks = [p.face.points for p in photographs if p.face.points is not None]
         shared = ("shape", "albedo", "light") if o.same_light else ("shape", "albedo")
         observed = Observed(
             photo,
@@ -239,10 +222,10 @@ def _write(
     overwrite: bool,
     written: Written,
 ) -> None:
-    photo = torch.stack([p.photo for p in photographs])
+    photo = torch.stack([p.face.photo for p in photographs])
     pictures = panels(photo, fits.face, fits.visible)
     certainty = face_certainty(photo.nan_to_num(0.5), fits.face)
-    camera = fitter.fitter.decoder_of(_SIZE).camera
+    camera = fitter.fitter.decoder_of(FIT_SIZE).camera
     known = photo.isfinite().all(1)
     hidden = fits.face.mask[:, 0] * known * (1 - fits.visible[:, 0])  # [B, S, S]
     occluders = (hidden * 255).round().to(torch.uint8).numpy()
@@ -252,7 +235,7 @@ def _write(
                 **{f.name: getattr(fits.code, f.name)[k : k + 1] for f in fields(FaceCode)}
             ),
             camera=camera,
-            crop=np.array([p.crop.left, p.crop.top, p.crop.side], np.float64),
+            crop=np.array([p.face.crop.left, p.face.crop.top, p.face.crop.side], np.float64),
             face_model=(fitter.model.name, fitter.model.hash),
             source="",
             face_model_file=fitter.reference.file,
@@ -271,10 +254,3 @@ def _write(
             )  # fmt: skip
         except ImageError as error:
             written.left_out.append(str(error))
-
-
-def _within(crop: Crop, height: int, width: int) -> np.ndarray:
-    """[S, S] bool: where the pixels of a crop lie inside of the picture."""
-    middle = (np.arange(_SIZE) + 0.5) * (crop.side / _SIZE)
-    x, y = crop.left + middle, crop.top + middle
-    return ((y > 0) & (y < height))[:, None] & ((x > 0) & (x < width))[None]

@@ -8,6 +8,7 @@ SUBCOMMANDS = {
     "info": "say what a face model holds: sizes, units, variance, licence",
     "show": "draw sheets of random people, modes and expressions of a face model",
     "build": "make the built-in face again from its recipe",
+    "learn": "learn a face model from photographs of people",
     "import": "read a face model of another project into a .safetensors file",
 }
 

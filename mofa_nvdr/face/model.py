@@ -23,6 +23,8 @@ from mofa_nvdr.system.budget import MOST_MODES, Budget, printable, words_of
 from mofa_nvdr.system.files import replacing_by_library
 
 FORMAT = "mofa-nvdr face model 1"
+BUILT_IN = ("default", "procedural", "portraits")
+"""Names of the faces that the package ships; "default" is one of the others."""
 NUM_LANDMARKS = 68
 _LARGEST = np.finfo(np.float32).max
 
@@ -225,20 +227,22 @@ class FaceModel(nn.Module):
 
     @staticmethod
     def load(name_or_path: str | Path = "default") -> FaceModel:
-        """Load the built-in model ("default") or a .safetensors file that `save` wrote.
+        """Load a built-in model or a .safetensors file that `save` wrote.
+
+        Args:
+            name_or_path: "procedural", made by a recipe alone; "portraits", with shapes and colours learned
+                from portraits; "default", which is the first of these; or a file.
 
         Raises:
             ValueError: no such name or file, or the file is not a complete face model.
         """
-        if str(name_or_path) == "default":
-            from mofa_nvdr.face import recipe
-
-            return model_of_recipe(recipe.load_product())
+        if str(name_or_path) in BUILT_IN:
+            return _built_in(str(name_or_path))
         path = Path(name_or_path)
         if not path.is_file():
             raise ValueError(
-                f"face model {str(name_or_path)!r}: no such file; give 'default' (built in) or a "
-                ".safetensors file"
+                f"face model {str(name_or_path)!r}: no such file; give 'default' or 'portraits' "
+                "(built in) or a .safetensors file"
             )
         try:
             Budget(path)
@@ -312,9 +316,16 @@ def _names(metadata: dict[str, str], key: str) -> list[str]:
     return [printable(name) for name in names]
 
 
+def _built_in(name: str) -> FaceModel:
+    from mofa_nvdr.face import portraits, recipe
+
+    if name == "portraits":
+        return _with_shared_parts(*portraits.load_portraits())
+    return model_of_recipe(recipe.load_product())
+
+
 def model_of_recipe(arrays: Mapping[str, np.ndarray], name: str = "default") -> FaceModel:
     """The built-in face as a model, from arrays of `recipe.build` or `load_product`."""
-    names = [str(name) for name in arrays["expression_names"]]
     metadata = {
         "name": name,
         "version": "1",
@@ -323,9 +334,15 @@ def model_of_recipe(arrays: Mapping[str, np.ndarray], name: str = "default") -> 
     }
     # Files of earlier versions name a hash with the same codes and other landmarks.
     metadata["same_codes"] = "ff3fa8bc75d138e4"
+    return _with_shared_parts(arrays, metadata)
+
+
+def _with_shared_parts(arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> FaceModel:
+    """A model of the built-in mesh: with the places of its dense landmarks and its names."""
     places = importlib.resources.files("mofa_nvdr.assets") / _DENSE_FILE
     with np.load(io.BytesIO(places.read_bytes()), allow_pickle=False) as file:
-        arrays = {**arrays, **{key: file[key] for key in _DENSE}}
+        arrays = {**{key: file[key] for key in _DENSE}, **arrays}
+    names = [str(name) for name in arrays["expression_names"]]
     return FaceModel(
         {name: arrays[name] for name in (*_ARRAYS, *_OPTIONAL) if name in arrays},
         metadata,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mofa_nvdr.face.model import FaceModel
-
-BUILT_IN = "default"
+from mofa_nvdr.face.model import BUILT_IN, FaceModel
 
 
 @dataclass(frozen=True)
@@ -17,7 +15,7 @@ class ModelReference:
     Attributes:
         name: the model's name.
         hash: FaceModel.hash, its content.
-        file: where it was: an absolute path, "default" for the built-in face, or empty where it is unknown.
+        file: where it was: an absolute path, the name of a built-in face, or empty where it is unknown.
     """
 
     name: str
@@ -27,7 +25,7 @@ class ModelReference:
     @staticmethod
     def of(model: FaceModel, given: str) -> ModelReference:
         """The reference of a model that was loaded from `given`, as FaceModel.load takes it."""
-        file = given if given == BUILT_IN else str(Path(given).absolute())
+        file = given if given in BUILT_IN else str(Path(given).absolute())
         return ModelReference(model.name, model.hash, file)
 
     def __str__(self) -> str:
@@ -41,7 +39,7 @@ class ModelReference:
             who: beginning of the message up to a preposition: "face.npz: parameters of".
         """
         if not model.has_codes_of(self.hash):
-            where = "" if self.file in ("", BUILT_IN) else f", which was {self.file}"
+            where = "" if self.file in ("", *BUILT_IN) else f", which was {self.file}"
             raise ValueError(
                 f"{who} face model {self}{where}, not {who.split()[-1]} {model.name} ({model.hash}); "
                 "give theirs as --face-model"
@@ -68,11 +66,12 @@ class ModelReference:
         return model, ModelReference.of(model, place)
 
     def _place(self, near: Path, who: str) -> str:
-        if self.file == BUILT_IN:
-            return BUILT_IN
+        if self.file in BUILT_IN:
+            return self.file
         if not self.file:  # a file of an earlier version
-            if FaceModel.load(BUILT_IN).has_codes_of(self.hash):
-                return BUILT_IN
+            for name in BUILT_IN:
+                if FaceModel.load(name).has_codes_of(self.hash):
+                    return name
             raise ValueError(f"{who} face model {self}; give it as --face-model")
         name = Path(self.file).name
         for place in (Path(self.file), near / name, near.parent / name):

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import importlib.resources
-import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mofa_nvdr.system.files import replacing
+from mofa_nvdr.face.compact import (
+    decode,
+    encode,
+    half_of,
+    pack,
+    read_packed,
+    unpack,
+    write_packed,
+)
 
 PRODUCT_FILE = "default_face.npz"
 # Quantisation steps: far below what a rendered pixel shows.
 _STEP_MM = 0.004
 _STEP_ALBEDO = 0.0005
 # Named expressions are sums of many modes of expression, so these are stored finer.
-_BASES = {
+_STEPS = {
+    "mean_shape": _STEP_MM / 4,
+    "mean_albedo": _STEP_ALBEDO,
     "shape_basis": _STEP_MM,
     "expression_basis": _STEP_MM / 4,
     "albedo_basis": _STEP_ALBEDO,
 }
-_MEANS = {"mean_shape": _STEP_MM / 4, "mean_albedo": _STEP_ALBEDO}
 _PLAIN = (
     "triangles",
     "landmarks",
@@ -83,58 +90,22 @@ def write_product(path: str | Path, arrays: dict[str, np.ndarray] | None = None)
     """
     arrays = build() if arrays is None else arrays
     mirror = arrays["mirror_index"]
-    half = np.flatnonzero(mirror >= np.arange(len(mirror)))
-    stored: dict[str, Any] = {name: arrays[name] for name in _PLAIN}
-    for name, step in _MEANS.items():
-        stored[name] = _encode(arrays[name][None, half], step, np.int32)
-    for name, step in _BASES.items():
-        basis = arrays[name]
-        flip = np.array([-1, 1, 1]) if name != "albedo_basis" else np.ones(3)
-        parity = np.sign((basis * (basis[:, mirror] * flip)).sum((1, 2))).astype(np.int8)
-        stored[name] = _encode(basis[:, half], step, np.int16)
-        stored[f"{name}_parity"] = parity
-    stored["uv"] = _encode(arrays["uv"][None, half], _STEP_UV, np.int16)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **stored)
-    path = Path(path)
-    with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+    stored = {name: arrays[name] for name in _PLAIN}
+    stored |= pack(arrays, mirror, _STEPS)
+    stored["uv"] = encode(arrays["uv"][None, half_of(mirror)], _STEP_UV, np.int16)
+    write_packed(path, stored)
 
 
 def load_product(path: str | Path | None = None) -> dict[str, np.ndarray]:
     """Read a product of `write_product`, None: the shipped one; the keys and shapes of `build`."""
     committed = importlib.resources.files("mofa_nvdr.assets") / PRODUCT_FILE
-    data = committed.read_bytes() if path is None else Path(path).read_bytes()
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        stored = {key: file[key] for key in file.files}
+    stored = read_packed(committed.read_bytes() if path is None else Path(path).read_bytes())
     arrays = {name: stored[name] for name in _PLAIN}
     mirror = arrays["mirror_index"]
-    half = np.flatnonzero(mirror >= np.arange(len(mirror)))
-    for name, step in (_MEANS | _BASES).items():
-        values = _decode(stored[name], step)
-        flip = np.ones(3, np.float32) if "albedo" in name else np.array([-1, 1, 1], np.float32)
-        parity = stored.get(f"{name}_parity", np.ones(1, np.int8)).astype(np.float32)
-        full = np.empty((len(values), len(mirror), 3), np.float32)
-        # The midline is its own mirror image: what changes its sign there is zero.
-        full[:, mirror[half]] = values * flip * parity[:, None, None]
-        full[:, half] = values
-        arrays[name] = full if name in _BASES else full[0]
-    uv = _decode(stored["uv"], _STEP_UV)[0]
+    half = half_of(mirror)
+    arrays |= unpack(stored, mirror, _STEPS)
+    uv = decode(stored["uv"], _STEP_UV)[0]
     arrays["uv"] = np.empty((len(mirror), 2), np.float32)
     arrays["uv"][mirror[half]] = uv * np.array([-1, 1], np.float32) + np.array([1, 0], np.float32)
     arrays["uv"][half] = uv
     return arrays
-
-
-def _encode(values: np.ndarray, step: float, dtype: type[np.signedinteger]) -> np.ndarray:
-    """[K, H, 3] -> integer differences along the vertices, components first, so that neighbours compress."""
-    quantised = np.rint(values / step).astype(np.int32).transpose(0, 2, 1)
-    differences = np.diff(quantised, axis=2, prepend=0)
-    if np.abs(differences).max() > np.iinfo(dtype).max:
-        raise ValueError(f"write_product: a step of {step} is too fine for {dtype.__name__}")
-    return differences.astype(dtype)
-
-
-def _decode(differences: np.ndarray, step: float) -> np.ndarray:
-    quantised = np.cumsum(differences, axis=2, dtype=np.int32)
-    return (quantised.transpose(0, 2, 1) * np.float32(step)).astype(np.float32)

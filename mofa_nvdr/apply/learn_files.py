@@ -1,0 +1,324 @@
+"""A face model from photographs in files: `mofa-nvdr model learn`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mofa_nvdr.apply.landmark_places import place_dense_landmarks
+from mofa_nvdr.apply.learning import Arrays, Faces, LearnOptions, ModelLearner
+from mofa_nvdr.apply.photographs import largest_face
+from mofa_nvdr.apply.result_files import image_paths
+from mofa_nvdr.apply.sources import Source, name_sources
+from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
+from mofa_nvdr.data.images import ImageError
+from mofa_nvdr.data.listing import Inventory, not_a_photograph
+from mofa_nvdr.data.tables import npz_bytes
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.networks.landmark_detector import LandmarkDetector
+from mofa_nvdr.system.files import write_bytes, write_text
+from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.origins import KEY, check_free, content_hash, origin
+
+_LEAST_PEOPLE = 8
+_FACES = 24  # a file of the work folder
+_PIGMENTS = (0, 1, 10, 11)  # modes of the built-in face: melanin, haemoglobin, and two of the iris
+# What a photograph must be, or it teaches nothing: certain, in colour and sharp. Of the middle half of its
+# crop: the mean distance of the brightest and the darkest channel, and the mean change between neighbours, in
+# bytes.
+_SCORE, _COLOURFUL, _SHARP = 0.8, 20.0, 7.0
+
+
+@dataclass(frozen=True)
+class LearnFileOptions:
+    """Options of the command.
+
+    Attributes:
+        face_model: that is fitted first: "default" or a .safetensors file.
+        people: .csv file with columns file and person; photographs of a person share shape and albedo. Empty:
+            each photograph shows another person.
+        rounds: of colours.
+        albedo_modes: of the learned model.
+        licence: of the photographs: a note in the file.
+        name: of the model; empty: the file's.
+        smallest: least side of a face's crop in the photograph, px.
+        max_megapixels: larger photographs are not read.
+        overwrite: replace a file that is there, whatever it was made from.
+    """
+
+    face_model: str = "default"
+    people: str = ""
+    rounds: int = 2
+    albedo_modes: int = 80
+    licence: str = ""
+    name: str = ""
+    smallest: int = 80
+    max_megapixels: float = MAX_MEGAPIXELS
+    overwrite: bool = False
+
+
+def learn_model(
+    inputs: Sequence[str | Path], out: str | Path, options: LearnFileOptions | None = None
+) -> FaceModel:
+    """Learn a face model from photographs.
+
+    What is done is kept in the folder OUT.learning until the model is written: the same command goes on where
+    it was stopped.
+
+    Args:
+        inputs: image files or folders of images.
+        out: .safetensors file.
+        options: None: the defaults.
+
+    Returns:
+        The model.
+
+    Raises:
+        NetworkMissingError: the landmark networks are not here.
+        ValueError: a mistake in the inputs or options, too few usable photographs, or `out` is another's.
+    """
+    o, path = options or LearnFileOptions(), Path(out)
+    _check(o, path)
+    if not inputs:
+        image_paths([], command="model learn")  # raises
+    model = FaceModel.load(o.face_model)
+    detector = LandmarkDetector.load()
+    inventory = Inventory()
+    sources = name_sources([(g, image_paths([g], inventory, "model learn")) for g in inputs])
+    people = _people(o.people, sources)
+    facts = {key: value for key, value in asdict(o).items() if key != "overwrite"}
+    hashes = [f"{s.name} {content_hash(s.path)}" for s in sources]
+    made_from = origin(
+        "model learn", model.hash, json.dumps(facts, sort_keys=True), *hashes,
+        *(f"{name} {person}" for name, person in sorted(people.items())),
+    )  # fmt: skip
+    check_free(out, [path], made_from, o.overwrite)
+    work = _Work(path, made_from)
+    if model.dense_landmarks is None:
+        say(f"measuring where the 478 landmarks lie on {model.name}", sys.stderr)
+        places = place_dense_landmarks(
+            model, lambda some: [[f.points for f in faces] for faces in detector.detect(some)]
+        )
+        model.place_dense_landmarks(places)
+    faces = _faces(sources, people, detector, o, work)
+    learned = _learner(model, faces, o, work)()
+    learned.metadata.update(_metadata(o, path, model, faces))
+    learned.metadata[KEY] = made_from
+    try:
+        learned.save(path)
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
+    work.remove()
+    size = path.stat().st_size / 1e6
+    say(
+        f"{learned.name} {learned.hash}: {path} ({size:.0f} MB), learned from {len(faces)} photographs"
+    )
+    return learned
+
+
+def _check(o: LearnFileOptions, path: Path) -> None:
+    if path.suffix.lower() != ".safetensors":
+        raise ValueError(f"--out {path}: expected a .safetensors file")
+    if not path.parent.is_dir():
+        raise ValueError(f"--out {path}: no such folder {path.parent}")
+    for name in ("rounds", "albedo_modes", "smallest"):
+        if getattr(o, name) < 1:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is {getattr(o, name)}, expected 1 or more"
+            )
+
+
+class _Work:
+    """The folder next to a model in which steps are kept until it is written."""
+
+    def __init__(self, out: Path, made_from: str) -> None:
+        self.folder = out.with_name(out.name + ".learning")
+        note = self.folder / "origin.txt"
+        try:
+            if self.folder.exists():
+                known = note.read_text().strip() if note.is_file() else ""
+                if known != made_from:
+                    raise ValueError(
+                        f"{self.folder}: begun with other photographs or options; remove it, or give another "
+                        "--out"
+                    )
+                say(f"going on with {self.folder}", sys.stderr)
+            else:
+                self.folder.mkdir()
+                write_text(note, made_from + "\n")
+        except OSError as error:
+            raise ValueError(
+                f"--out {out}: cannot write next to it ({error.strerror or error})"
+            ) from None
+
+    def keep(self, name: str, make: Callable[[], Arrays]) -> Arrays:
+        """The arrays of a step: as they were kept, or made now."""
+        path = self.folder / f"{name.replace(' ', '-')}.npz"
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        arrays = make()
+        try:
+            write_bytes(path, npz_bytes(**arrays))
+        except OSError as error:
+            raise ValueError(f"{path}: cannot write it ({error.strerror or error})") from None
+        return arrays
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _people(table: str, sources: Sequence[Source]) -> dict[str, str]:
+    """Name of a photograph -> its person, from a table."""
+    if not table:
+        return {}
+    try:
+        with open(table, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"--people {table}: cannot read it ({error})") from None
+    if not rows or not {"file", "person"} <= set(rows[0]):
+        raise ValueError(f"--people {table}: expected a table with the columns file and person")
+    known = {source.name for source in sources}
+    if unknown := [row["file"] for row in rows if row["file"] not in known]:
+        raise ValueError(
+            f"--people {table}: {unknown[0]} is none of the photographs (such as {sources[0].name})"
+        )
+    return {row["file"]: row["person"] for row in rows}
+
+
+def _faces(
+    sources: Sequence[Source],
+    people: Mapping[str, str],
+    detector: LandmarkDetector,
+    o: LearnFileOptions,
+    work: _Work,
+) -> Faces:
+    """The usable faces; those of a person next to each other."""
+    # Sorted by person, so that batches of fits hold a person's photographs together.
+    first = {person: k for k, (_, person) in reversed(list(enumerate(people.items())))}
+    places = {s.name: k for k, s in enumerate(sources)}
+
+    def order(source: Source) -> tuple[int, int]:
+        own = places[source.name]
+        person = people.get(source.name)
+        if person is None:
+            return own, own
+        names = list(people)
+        return places[names[first[person]]], own
+
+    ordered = sorted(sources, key=order)
+    parts: list[Arrays] = []
+    with tqdm(total=len(ordered), unit="photograph", disable=not sys.stderr.isatty()) as bar:
+        for k in range(0, len(ordered), _FACES):
+            some = ordered[k : k + _FACES]
+            parts.append(
+                work.keep(f"faces {k // _FACES}", lambda some=some: _read(some, detector, o))
+            )
+            bar.update(len(some))
+    left_out = Counter(str(reason) for part in parts for reason in part["left_out"])
+    for reason, count in sorted(left_out.items()):
+        say(f"note: {count} left out: {reason}", sys.stderr)
+    photo, known, points, names = (
+        np.concatenate([part[key] for part in parts])
+        for key in ("photo", "known", "points", "name")
+    )
+    number: dict[str, int] = {}
+    person = [
+        number.setdefault(f"person {people[n]}" if n in people else f"file {n}", len(number))
+        for n in map(str, names)
+    ]
+    if len(number) < _LEAST_PEOPLE:
+        raise ValueError(
+            f"model learn: {len(number)} people in usable photographs, expected {_LEAST_PEOPLE} or more"
+        )
+    say(f"{len(photo)} photographs of {len(number)} people", sys.stderr)
+    return Faces(photo, known, points, np.array(person, np.int64))
+
+
+def _read(sources: Sequence[Source], detector: LandmarkDetector, o: LearnFileOptions) -> Arrays:
+    """Faces of some photographs, and why others have none."""
+    photos, known, points, names, left_out = [], [], [], [], []
+    for source in sources:
+        try:
+            if other := not_a_photograph(source.path):
+                raise ImageError(other)
+            with Picture(source.path, max_megapixels=o.max_megapixels) as picture:
+                face = largest_face(picture, source.path, detector)
+        except ImageError as error:
+            left_out.append(str(error).rpartition(": ")[2])
+            continue
+        assert face.points is not None
+        seen = face.photo.isfinite().all(0).numpy()
+        photo = (face.photo.nan_to_num(0.0) * 255).round().byte().permute(1, 2, 0).numpy()
+        if reason := _unusable(photo, face.crop.side, face.score, o):
+            left_out.append(reason)
+            continue
+        photos.append(photo)
+        known.append(seen)
+        points.append(face.points.numpy())
+        names.append(source.name)
+    size = 240
+    return {
+        "photo": np.array(photos, np.uint8).reshape(-1, size, size, 3),
+        "known": np.array(known, bool).reshape(-1, size, size),
+        "points": np.array(points, np.float32).reshape(-1, 478, 2),
+        "name": np.array(names, str),
+        "left_out": np.array(left_out, str),
+    }
+
+
+def _unusable(photo: np.ndarray, side: float, score: float, o: LearnFileOptions) -> str:
+    """Why a face teaches nothing; empty: it does."""
+    if side < o.smallest:
+        return f"faces smaller than {o.smallest} px (--smallest)"
+    if score < _SCORE:
+        return "uncertain landmarks"
+    quarter = len(photo) // 4
+    middle = photo[quarter:-quarter, quarter:-quarter].astype(np.float64)
+    if (middle.max(2) - middle.min(2)).mean() < _COLOURFUL:
+        return "without colour"
+    down, right = np.gradient(middle.mean(2))
+    if np.abs(down).mean() + np.abs(right).mean() < _SHARP:
+        return "blurred"
+    return ""
+
+
+def _learner(model: FaceModel, faces: Faces, o: LearnFileOptions, work: _Work) -> ModelLearner:
+    built_in = model.has_codes_of(FaceModel.load("default").hash)
+    options = LearnOptions(
+        rounds=o.rounds,
+        albedo_modes=o.albedo_modes,
+        kept_modes=_PIGMENTS if built_in and o.albedo_modes > len(_PIGMENTS) else (),
+    )
+    bars: dict[str, tqdm] = {}
+
+    def after(step: str, count: int) -> None:
+        if step not in bars:
+            bars[step] = tqdm(
+                total=len(faces), unit="face", desc=step, disable=not sys.stderr.isatty()
+            )
+        bars[step].update(count)
+
+    return ModelLearner(model, faces, options, work.keep, lambda line: say(line, sys.stderr), after)
+
+
+def _metadata(o: LearnFileOptions, path: Path, model: FaceModel, faces: Faces) -> dict[str, str]:
+    people = len(set(faces.person.tolist()))
+    return {
+        "name": o.name or path.stem,
+        "version": "1",
+        "licence": o.licence or "that of the photographs, and of the model that was fitted first",
+        "source": f"mofa-nvdr model learn: {len(faces)} photographs of {people} people, fitted first with "
+        f"{model.name} {model.hash} ({model.metadata.get('licence', 'no licence given')})",
+    }

@@ -1,0 +1,284 @@
+"""A face model learned from photographs: rounds of fitting a model and of learning a better one.
+
+1. The landmarks of all photographs are fitted; what is left of them becomes a mean and modes of shape.
+2. Light and albedo of all photographs are fitted with a light that they share but for little; what each
+   vertex shows becomes a mean and modes of albedo. Then once more with the albedo that was learned.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mofa_nvdr.apply.fit_prior import fit_prior
+from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed, Stage
+from mofa_nvdr.apply.learn_colors import (
+    ColorObserver,
+    Seen,
+    common_light,
+    learn_colors,
+    strict_light,
+    wide_tone,
+)
+from mofa_nvdr.apply.learn_form import FormLearner, fold
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.scene.camera import Camera
+
+Arrays = Mapping[str, np.ndarray]
+Keep = Callable[[str, Callable[[], Arrays]], Arrays]
+"""Takes the name of a step and what makes its arrays; gives them, as they were made once before or anew."""
+
+_POSE = ("rotation", "translation")
+_FORM = (*_POSE, "shape", "expression")
+_COLORS = ("light", "albedo")
+_LANDMARKS = (Stage(_POSE, 5, landmarks=2.0), Stage(_FORM, 5, landmarks=2.0))
+_FIRST_LIGHT = (
+    Stage(("light",), 2, photometric=100.0, blur=1.0),
+    Stage(_COLORS, 3, photometric=100.0, blur=1.0, occlusion=True),
+)
+_FIRST = (
+    *_LANDMARKS,
+    Stage(_COLORS, 3, photometric=150.0, blur=0.5, occlusion=True),
+    Stage(_COLORS, 4, photometric=300.0, detail=100.0, occlusion=True),
+)
+_NEXT = (
+    Stage(_COLORS, 4, photometric=150.0, blur=0.5, occlusion=True),
+    Stage((*_FORM, *_COLORS), 3, landmarks=1.0, photometric=50.0, detail=150.0),
+    Stage(_COLORS, 3, photometric=300.0, detail=100.0, occlusion=True),
+)
+_LIGHT_OF = 96  # photographs, of all evenly, by which the set's light is found
+# Faces are brought to one brightness of their highlights, as far as exposure and not skin explains it: over
+# photographs of the same people, 0.7 of it in logarithms makes their skin agree most.
+_HIGHLIGHT, _EXPOSURE, _GAINS = 0.99, 0.7, (0.7, 1.4)
+_SATURATED = 0.985
+_WIDER = (2.0, 1.5)  # deviations of the kept modes of albedo, in the first round and after it
+_WORST = 0.97  # quantile of the photometric error beyond which a photograph teaches no colours
+_LEAST_VISIBLE = 0.7  # of a face
+_STILL = ("mouth",)  # regions whose colours photographs do not show
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces of N photographs.
+
+    Attributes:
+        photo: uint8 [N, S, S, 3]. known: bool [N, S, S], False beyond the picture's edges.
+        points: [N, 478, 2] landmarks, px.
+        person: int64 [N], the same number for photographs of one person.
+    """
+
+    photo: np.ndarray
+    known: np.ndarray
+    points: np.ndarray
+    person: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.photo)
+
+
+@dataclass(frozen=True)
+class LearnOptions:
+    """How a model is learned.
+
+    Attributes:
+        rounds: of colours.
+        form_modes: of shape that are learned, before they are folded into the model's number.
+        albedo_modes: of the learned model.
+        kept_modes: numbers of the model's modes of albedo that stay modes, as those of skin's pigments.
+        batch: photographs that are fitted together.
+    """
+
+    rounds: int = 2
+    form_modes: int = 30
+    albedo_modes: int = 80
+    kept_modes: tuple[int, ...] = ()
+    batch: int = 24
+
+
+class ModelLearner:
+    """Learns a face model from faces.
+
+    Args:
+        model: that is fitted first, with places for dense landmarks.
+        faces: of the photographs; those of a person next to each other.
+        options: None: the defaults.
+        keep: of steps, so that learning can go on where it stopped; None: they are not kept.
+        say: called with lines that tell what was found; None: nothing is told.
+        after: called after each batch with the step's name and the number of photographs; None: not called.
+    """
+
+    def __init__(
+        self,
+        model: FaceModel,
+        faces: Faces,
+        options: LearnOptions | None = None,
+        keep: Keep | None = None,
+        say: Callable[[str], None] | None = None,
+        after: Callable[[str, int], None] | None = None,
+    ) -> None:
+        self.model, self.faces, self.options = model, faces, options or LearnOptions()
+        self._keep = keep or (lambda name, make: make())
+        self._say = say or (lambda line: None)
+        self._after = after or (lambda step, count: None)
+        self.camera = Camera(image_size=faces.photo.shape[1])
+        self.gain = torch.ones(len(faces))
+
+    def __call__(self) -> FaceModel:
+        """Learn; returns the model, with its own name and hash."""
+        o = self.options
+        model = self._learned_form()
+        light = self._light(model)
+        kept = o.kept_modes
+        codes: Tensor | None = None
+        for number in range(1, o.rounds + 1):
+            prior = strict_light(fit_prior(model), model, light)
+            prior = wide_tone(prior, model, kept, _WIDER[min(number, len(_WIDER)) - 1])
+            stages = _FIRST if codes is None else _NEXT
+            fitter = FaceFitter(model, FitOptions(stages=stages), prior, self.camera)
+            fits = self._fits(f"colors {number}", fitter, codes)
+            codes = fits[0]
+            model, kept = self._learned_colors(model, *fits, kept), tuple(range(len(kept)))
+        return model
+
+    def _learned_form(self) -> FaceModel:
+        fitter = FaceFitter(self.model, FitOptions(stages=_LANDMARKS), camera=self.camera)
+        codes, *_ = self._fits("landmarks", fitter, None)
+        self.gain = self._exposure(codes)
+        learner = FormLearner(self.model, self.camera)
+        points = torch.from_numpy(self.faces.points).float()
+        level = learner.learn(codes, points, self.options.form_modes, self._say)
+        model = copy.deepcopy(self.model)
+        model.mean_shape += level.mean
+        model.shape_basis = fold(model.shape_basis, level.modes)
+        return _renamed(model)
+
+    def _light(self, model: FaceModel) -> Tensor:
+        """The code [9] of the light that the photographs share."""
+        fitter = FaceFitter(
+            model, FitOptions(stages=(*_LANDMARKS, *_FIRST_LIGHT)), camera=self.camera
+        )
+        count = min(_LIGHT_OF, len(self.faces))
+        some = np.linspace(0, len(self.faces) - 1, count).round().astype(int)
+        codes, *_ = self._fits("light", fitter, None, some)
+        light = common_light(model.layout.unpack(codes))
+        self._say(
+            f"light: ambient {light[0]:.2f}, from above {light[1]:.2f}, from the front {light[2]:.2f}"
+        )
+        return light
+
+    def _fits(
+        self, step: str, fitter: FaceFitter, start: Tensor | None, some: np.ndarray | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes [N, 257], visible [N, S, S] uint8 and photometric errors [N] of fitted faces."""
+        every = np.arange(len(self.faces)) if some is None else some
+        parts: list[Arrays] = []
+        for number, batch in enumerate(self._batches(every)):
+
+            def make(batch: np.ndarray = batch) -> Arrays:
+                return self._fit(fitter, batch, None if start is None else start[batch])
+
+            parts.append(self._keep(f"{step} {number}", make))
+            self._after(step, len(batch))
+        joined = [torch.from_numpy(np.concatenate([p[name] for p in parts])) for name in _FITTED]
+        if some is None:
+            self._say(f"{step}: photometric error {float(joined[2].mean()):.4f}")
+        return joined[0], joined[1], joined[2]
+
+    def _batches(self, every: np.ndarray) -> Iterator[np.ndarray]:
+        """Numbers of photographs; a person's stay together."""
+        person, first = self.faces.person, 0
+        while first < len(every):
+            last = min(first + self.options.batch, len(every))
+            while last < len(every) and person[every[last]] == person[every[last - 1]]:
+                last += 1
+            yield every[first:last]
+            first = last
+
+    def _fit(self, fitter: FaceFitter, batch: np.ndarray, start: Tensor | None) -> Arrays:
+        photo = self._photo(batch)
+        points = torch.from_numpy(self.faces.points[batch]).float()
+        person = torch.from_numpy(self.faces.person[batch])
+        code: FaceCode | None = None
+        if start is not None:
+            where = fitter.model.layout.slices["albedo"]
+            start = start.clone()
+            start[:, where] = 0  # of other modes
+            code = fitter.model.layout.unpack(start)
+        fits: FittedFaces = fitter(Observed(photo, points, person, ("shape", "albedo")), code)
+        mask = fits.face.mask[:, 0] * photo.isfinite().all(1)
+        away = (photo.nan_to_num(0.0) - fits.face.image).square().sum(1).sqrt()
+        error = (away * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(min=1)
+        return {
+            "code": fits.code.pack().numpy(),
+            "visible": (fits.visible[:, 0] * 255).round().to(torch.uint8).numpy(),
+            "error": error.numpy(),
+        }
+
+    def _photo(self, batch: np.ndarray) -> Tensor:
+        """[B, 3, S, S] at one exposure; NaN where it is unknown."""
+        photo = torch.from_numpy(self.faces.photo[batch]).permute(0, 3, 1, 2).float() / 255
+        known = torch.from_numpy(self.faces.known[batch])[:, None]
+        known = known & (photo.amax(1, keepdim=True) < _SATURATED)
+        gain = self.gain[torch.from_numpy(batch)]
+        return torch.where(known, photo * gain[:, None, None, None], torch.nan)
+
+    def _exposure(self, codes: Tensor) -> Tensor:
+        """Gains [N] that bring the faces' highlights together."""
+        decoder = FaceFitter(self.model, camera=self.camera).decoder_of(self.camera.size[0])
+        brightest = []
+        for batch in self._batches(np.arange(len(self.faces))):
+            with torch.no_grad():
+                mask = decoder(codes[torch.from_numpy(batch)]).mask[:, 0] > 0
+            photo = torch.from_numpy(self.faces.photo[batch]).float() / 255
+            bright = photo @ photo.new_tensor([0.2126, 0.7152, 0.0722])
+            bright = torch.where(mask, bright, torch.nan).flatten(1)
+            brightest.append(bright.nanquantile(_HIGHLIGHT, dim=1).nan_to_num(1.0))
+        logarithm = torch.cat(brightest).clamp(min=0.05).log()
+        gain = (_EXPOSURE * (logarithm.mean() - logarithm)).exp()
+        return gain.clamp(*_GAINS)
+
+    def _learned_colors(
+        self, model: FaceModel, codes: Tensor, visible: Tensor, error: Tensor, kept: tuple[int, ...]
+    ) -> FaceModel:
+        observer = ColorObserver(model, self.camera)
+        parts = []
+        for batch in self._batches(np.arange(len(self.faces))):
+            numbers = torch.from_numpy(batch)
+            shown = visible[numbers][:, None].float() / 255
+            parts.append(observer(self._photo(batch), codes[numbers], shown))
+        seen = Seen(torch.cat([p.albedo for p in parts]), torch.cat([p.weight for p in parts]))
+        good = (error <= error.quantile(_WORST)) & (
+            seen.weight.mean(1) > _LEAST_VISIBLE * float(seen.weight.mean(1).median())
+        )
+        seen = Seen(seen.albedo[good], seen.weight[good])
+        mean, modes, level = learn_colors(
+            seen, model, kept, self.options.albedo_modes, self._still(model)
+        )
+        self._say(
+            f"albedo: of {int(good.sum())} photographs, {level.noise:.3f} left beside the modes"
+        )
+        model = copy.deepcopy(model)
+        model.mean_albedo, model.albedo_basis = mean, modes
+        return _renamed(model)
+
+    def _still(self, model: FaceModel) -> Tensor | None:
+        if model.regions is None:
+            return None
+        labels = [n for n, name in enumerate(model.region_names) if name in _STILL]
+        return torch.isin(model.regions[model.frontal_mask], torch.tensor(labels).to(model.regions))
+
+
+_FITTED = ("code", "visible", "error")
+
+
+def _renamed(model: FaceModel) -> FaceModel:
+    """The model with a hash of its own."""
+    model.metadata.pop("same_codes", None)
+    model._hash = None
+    return model

@@ -1,0 +1,198 @@
+"""Levels of a face model that are learned from photographs: a mean and modes from what was seen of people.
+
+Of each person only some vertices were seen. The modes are principal components with missing entries, by
+expectation maximisation: what was not seen is filled in from the modes, the modes are taken from what is
+filled. A person's mirror image is a person too, so every mode is its own mirror image, or the negative of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mofa_nvdr.system.threads import on_threads
+
+_SHRINK = 3.0  # people with the middle's values that a vertex's mean is drawn towards
+_BLOCK = 4096  # columns whose products are summed apart: the same bits for any number of threads
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Level:
+    """A mean and modes of values at vertices.
+
+    Attributes:
+        mean: [V, 3].
+        fixed: [F] deviation of the coefficients of the modes that were given.
+        modes: [K, V, 3] learned ones, orthogonal to those, scaled by their deviations; largest first.
+        variances: [R] of everything that was filled in along its principal directions, noise included.
+        noise: deviation of one number about the mean and the modes.
+    """
+
+    mean: Tensor
+    fixed: Tensor
+    modes: Tensor
+    variances: Tensor
+    noise: float
+
+
+def learn_level(
+    values: Tensor,
+    seen: Tensor,
+    mirror: Tensor,
+    count: int,
+    fixed: Tensor | None = None,
+    across: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    rounds: int = 8,
+) -> Level:
+    """A mean and modes of what was seen of N people and of their mirror images.
+
+    Args:
+        values: [N, V, 3]; anything where nothing was seen.
+        seen: [N, V] in [0, 1], how far a value counts: 0 for not at all.
+        mirror: int64 [V], the vertex on the other side.
+        count: of modes to learn; fewer come back where people differ in fewer ways.
+        fixed: [F, V, 3] modes that exist already: what people differ in along them is left to them.
+        across: factors of a value's components on the other side: (-1, 1, 1) for displacements.
+        rounds: of filling in and of taking modes.
+
+    Returns:
+        The level, on the CPU.
+
+    Raises:
+        ValueError: shapes disagree, or fewer than two people.
+    """
+    people, vertices = seen.shape[0], len(mirror)
+    if values.shape != (people, vertices, 3) or seen.shape != (people, vertices):
+        raise ValueError(
+            f"learn_level: values are {list(values.shape)} and seen {list(seen.shape)}, expected "
+            f"[N, {vertices}, 3] and [N, {vertices}]"
+        )
+    if people < 2:
+        raise ValueError(f"learn_level: {people} people, expected two or more")
+    flip = values.new_tensor(across)
+    mean = _mean(values, seen, mirror, flip)
+    weight = seen[..., None].expand(-1, -1, 3).flatten(1)
+    data = ((values - mean).flatten(1)).where(weight > 0, 0.0)
+    given = _orthonormal(fixed.flatten(1) if fixed is not None else data[:0])
+    filled = _first_fill(data, weight, given)
+    parts = _Parts(given, mirror, flip, min(count, 2 * people - 1))
+    for _ in range(rounds):
+        expected = parts.expected(filled)
+        filled = weight * data + (1 - weight) * expected
+    modes, variances = parts.modes(filled)
+    left = (data - parts.expected(filled)).square() * weight
+    noise = float((left.sum() / weight.sum().clamp(min=1)).sqrt())
+    return Level(mean, _deviations(filled, given, fixed), modes, variances, noise)
+
+
+class _Parts:
+    """Principal directions of even and odd parts, apart from what given directions [F, P] hold."""
+
+    def __init__(self, given: Tensor, mirror: Tensor, flip: Tensor, count: int) -> None:
+        self.given, self.mirror, self.flip, self.count = given, mirror, flip, count
+
+    def _split(self, rest: Tensor) -> tuple[Tensor, Tensor]:
+        """Even and odd parts of rows [N, P]."""
+        shaped = rest.unflatten(1, (-1, 3))
+        image = (shaped[:, self.mirror] * self.flip).flatten(1)
+        return (rest + image) / 2, (rest - image) / 2
+
+    def _principal(self, filled: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+        """What the given directions hold, and of both parts: rows, eigenvectors, eigenvalues."""
+        held = products(filled, self.given) @ self.given
+        parts = []
+        for part in self._split(filled - held):
+            values, vectors = torch.linalg.eigh(products(part, part).double() / len(part))
+            parts.append((part, vectors.flip(1).float(), values.flip(0).clamp(min=0).float()))
+        return held, parts
+
+    def _chosen(self, parts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[list[int], float]:
+        """How many directions of each part are among the largest, and the mean of the others."""
+        every = torch.cat([values for *_, values in parts])
+        least = every.sort(descending=True).values[self.count - 1]
+        taken = [int((values >= least.clamp(min=_TINY)).sum()) for *_, values in parts]
+        rest = sum(float(values[k:].sum()) for (*_, values), k in zip(parts, taken))
+        others = sum(len(values) - k for (*_, values), k in zip(parts, taken))
+        return taken, rest / max(others, 1)
+
+    def expected(self, filled: Tensor) -> Tensor:
+        """What given and principal directions say of rows [N, P], less what is noise in them."""
+        held, parts = self._principal(filled)
+        taken, noise = self._chosen(parts)
+        for (part, vectors, values), k in zip(parts, taken):
+            top = vectors[:, :k]
+            share = ((values[:k] - noise).clamp(min=0) / values[:k].clamp(min=_TINY)).sqrt()
+            held = held + (top * share.square()) @ (top.T @ part)
+        return held
+
+    def modes(self, filled: Tensor) -> tuple[Tensor, Tensor]:
+        """Modes [K, V, 3] by size, and the variances of all directions."""
+        _, parts = self._principal(filled)
+        taken, noise = self._chosen(parts)
+        rows, sizes = [], []
+        for (part, vectors, values), k in zip(parts, taken):
+            share = ((values[:k] - noise).clamp(min=0) / values[:k].clamp(min=_TINY)).sqrt()
+            rows.append((vectors[:, :k] * share).T @ part / len(part) ** 0.5)
+            sizes.append(values[:k])
+        order = torch.cat(sizes).argsort(descending=True)
+        every = torch.cat([values for *_, values in parts]).sort(descending=True).values
+        return torch.cat(rows)[order].unflatten(1, (-1, 3)), every
+
+
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """Products a @ b.T of long rows [N, P] and [M, P], with the same bits for any number of threads."""
+    starts = range(0, a.shape[1], _BLOCK)
+    sums = a.new_zeros(len(starts), len(a), len(b))
+
+    def block(k: int) -> None:
+        some = slice(starts[k], starts[k] + _BLOCK)
+        torch.mm(a[:, some], b[:, some].T, out=sums[k])
+
+    on_threads(block, len(starts))
+    return sums.sum(0)
+
+
+def _mean(values: Tensor, seen: Tensor, mirror: Tensor, flip: Tensor) -> Tensor:
+    """[V, 3], the same on both sides; where few were seen, near the mean over all vertices."""
+    total = (values * seen[..., None]).where(seen[..., None] > 0, 0.0).sum(0)
+    total = total + total[mirror] * flip
+    times = seen.sum(0)
+    times = (times + times[mirror])[:, None]
+    return total / (times + _SHRINK)
+
+
+def _orthonormal(rows: Tensor) -> Tensor:
+    """An orthonormal basis [F', P] of rows [F, P]; those that are zero give none."""
+    rows = rows[rows.norm(dim=1) > 1e-6]
+    return torch.linalg.qr(rows.double().T).Q.T.float() if len(rows) else rows
+
+
+def _first_fill(data: Tensor, weight: Tensor, given: Tensor) -> Tensor:
+    """What was not seen of a person, by the given directions alone."""
+    filled = data * weight
+    if not len(given):
+        return filled
+
+    def fill(n: int) -> None:
+        seen = given * weight[n]
+        normal = seen @ given.T + 0.02 * torch.eye(len(given))
+        held = torch.linalg.solve(normal, seen @ data[n]) @ given
+        filled[n] += (1 - weight[n]) * held
+
+    on_threads(fill, len(data))
+    return filled
+
+
+def _deviations(filled: Tensor, given: Tensor, fixed: Tensor | None) -> Tensor:
+    """Deviations [F] of people's coefficients of the modes that were given."""
+    if fixed is None or not len(given):
+        return filled.new_zeros(0 if fixed is None else len(fixed))
+    flat = fixed.flatten(1)
+    held = products(filled, given)
+    # Coefficients of the modes from those of the orthonormal directions.
+    turned = products(flat, given)
+    coefficients = torch.linalg.lstsq(turned.T.double(), held.T.double()).solution.T
+    return coefficients.square().mean(0).sqrt().float()
