@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from mofa_nvdr.apply.onnx_export import ABSOLUTE, OPSET, RELATIVE, module_to_onnx
-from mofa_nvdr.networks.graph import GraphNetwork, read_facts
+from mofa_nvdr.networks.graph import WEIGHTS, GraphNetwork, read_facts
 from mofa_nvdr.networks.on_request import Member, find_set, load_set, network_path
 from mofa_nvdr.networks.onnx_encoder import INPUT, require
 from mofa_nvdr.system.files import check_out, make_folders, write_files
@@ -48,6 +48,7 @@ def export_networks(name: str, out: str, overwrite: bool = False) -> list[Path]:
         network = networks[member.name]
         facts = read_facts(network_path(name, member.name))
         del facts["graph"]
+        facts.pop(WEIGHTS, None)
         facts |= {"format": FORMAT, "input": f"RGB in {member.image_range}, row 0 at the top"}
         facts[KEY] = marks[member.name]
         data = network_to_onnx(network, member, facts)

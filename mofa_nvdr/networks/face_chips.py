@@ -41,8 +41,7 @@ def similarity(landmarks: Tensor) -> Tensor:
     if landmarks.ndim != 3 or landmarks.shape[1:] != (68, 2):
         raise ValueError(f"landmarks are {list(landmarks.shape)}, expected [B, 68, 2]")
     points = landmarks[:, list(INDEX)]
-    # dlib's places are those of a pixel's corner in our convention: its centres are whole numbers.
-    places = (points.new_tensor(_PLACES) + _PADDING) * (SIZE / (1 + 2 * _PADDING)) + 0.5
+    places = (points.new_tensor(_PLACES) + _PADDING) * (SIZE / (1 + 2 * _PADDING))
     middle, origin = points.mean(1, keepdim=True), places.mean(0)
     a, b = points - middle, places - origin
     # Umeyama's least squares of a = scale * turn(b) in the plane: one complex quotient.

@@ -17,7 +17,6 @@ from mofa_nvdr.networks.graph import GraphNetwork
 from mofa_nvdr.networks.on_request import load_set, missing_members, network_path
 
 SET, MEMBER = "identity", "recognition"  # of on_request.NETWORK_SETS
-NUM_FEATURES, NUM_EMBEDDING = 256, 128
 
 
 class Identity(NamedTuple):
@@ -36,7 +35,8 @@ class FaceRecognition(nn.Module):
     """Chips of faces to what is known of whose they are.
 
     Its weights are frozen; gradients reach the chips, and through `cut_chips` pictures and landmarks. The
-    same bytes come out for any number of threads on one CPU.
+    same bytes come out again on one CPU with as many threads; with another number of threads torch adds up in
+    another order, and numbers differ by about a millionth.
 
     Args:
         network: "recognition" of `on_request.NETWORK_SETS`; moved and changed.
@@ -63,6 +63,7 @@ class FaceRecognition(nn.Module):
         self.network = network.to(torch.device(device), dtype)
         if torch.finfo(dtype).bits < 32:
             self.network.layers["product"].float()
+        self.eval()
 
     @staticmethod
     def load(
@@ -96,7 +97,8 @@ class FaceRecognition(nn.Module):
                 f"FaceRecognition: chips are {list(chips.shape)} {chips.dtype}, expected floats "
                 f"[B, 3, {SIZE}, {SIZE}]; cut_chips makes them"
             )
-        features, embedding = self.network(chips.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(chips.device.type, enabled=False):  # the precision is `dtype`
+            features, embedding = self.network(chips.contiguous(memory_format=torch.channels_last))
         exact = embedding.dtype
         return Identity(features.to(exact), embedding)
 

