@@ -8,7 +8,8 @@ import torch
 
 from mofa_nvdr.apply.onnx_export import ABSOLUTE, OPSET, RELATIVE, module_to_onnx
 from mofa_nvdr.networks.graph import WEIGHTS, GraphNetwork, read_facts
-from mofa_nvdr.networks.on_request import Member, find_set, load_set, network_path
+from mofa_nvdr.networks.network_sets import Member
+from mofa_nvdr.networks.on_request import find_set, load_set, network_path
 from mofa_nvdr.networks.onnx_encoder import INPUT, require
 from mofa_nvdr.system.files import check_out, make_folders, write_files
 from mofa_nvdr.system.notes import say
@@ -23,7 +24,7 @@ def export_networks(name: str, out: str, overwrite: bool = False) -> list[Path]:
     Each takes `image` [B, 3, S, S] for any B; the metadata says which range and where it comes from.
 
     Args:
-        name: of on_request.NETWORK_SETS.
+        name: of network_sets.NETWORK_SETS.
         out: folder.
         overwrite: replace files that are there, whatever they were made from; else only exports of the same
             networks.

@@ -18,7 +18,7 @@ def export(name: Annotated[str, tyro.conf.Positional], out: str, overwrite: bool
     """Write networks that are here as ONNX files, each compared with torch before it is kept.
 
     Args:
-        name: landmarks
+        name: landmarks or identity
         out: folder for the files (.onnx)
         overwrite: replace files that are there, whatever they were made from; else only exports of the same
             networks

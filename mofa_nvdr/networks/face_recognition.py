@@ -16,7 +16,7 @@ from mofa_nvdr.networks.face_chips import SIZE, cut_chips
 from mofa_nvdr.networks.graph import GraphNetwork
 from mofa_nvdr.networks.on_request import load_set, missing_members, network_path
 
-SET, MEMBER = "identity", "recognition"  # of on_request.NETWORK_SETS
+SET, MEMBER = "identity", "recognition"  # of network_sets.NETWORK_SETS
 
 
 class Identity(NamedTuple):
@@ -39,7 +39,7 @@ class FaceRecognition(nn.Module):
     another order, and numbers differ by about a millionth.
 
     Args:
-        network: "recognition" of `on_request.NETWORK_SETS`; moved and changed.
+        network: "recognition" of `network_sets.NETWORK_SETS`; moved and changed.
         device: where it computes.
         dtype: what it computes with; the last layer stays float32, or float64.
 

@@ -35,7 +35,7 @@ from mofa_nvdr.networks.face_mesh import (
 from mofa_nvdr.networks.graph import GraphNetwork
 from mofa_nvdr.networks.on_request import load_set, missing_members
 
-SET = "landmarks"  # of on_request.NETWORK_SETS
+SET = "landmarks"  # of network_sets.NETWORK_SETS
 # (side of the detector's square, share of it that the picture takes, longer side of pictures that need it).
 _VIEWS = ((192, 0.5, 0), (192, 1.0, 0), (384, 1.0, 384), (768, 1.0, 768))
 _TURNED_VIEWS = _VIEWS[:2]
@@ -74,7 +74,7 @@ class LandmarkDetector:
     """Pictures to the faces that they show.
 
     Args:
-        networks: "full_range", "landmarks" and "iris" of `on_request.NETWORK_SETS`; moved and changed.
+        networks: "full_range", "landmarks" and "iris" of `network_sets.NETWORK_SETS`; moved and changed.
         device: where it computes.
         dtype: what it computes with; the layers that give coordinates stay float32.
 

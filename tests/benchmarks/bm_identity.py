@@ -82,7 +82,7 @@ def recall(
     Raises:
         ValueError: an embedding is not finite, shapes disagree, or a person is not in the gallery.
     """
-    own = torch.as_tensor(same).long().reshape(-1, 1)
+    own = torch.as_tensor(list(same)).long().reshape(-1, 1)
     if queries.shape[1:] != gallery.shape[1:] or len(own) != len(queries) or not len(queries):
         raise ValueError(
             f"recall: queries {list(queries.shape)}, gallery {list(gallery.shape)}, same {len(own)}"
@@ -250,7 +250,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", default=os.environ.get("MOFA_NVDR_DATA", "../shared/data"))
     parser.add_argument("--crops", type=Path, help="crops and points of all portraits (.npz)")
     parser.add_argument("--out", default="pairs.csv", help="of pairs: the table")
-    parser.add_argument("--pairs", default="pairs.csv", help="a table that pairs wrote")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     facts = machine_facts(torch.device("cpu"))

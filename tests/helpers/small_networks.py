@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mofa_nvdr.networks import on_request
-from mofa_nvdr.networks.on_request import Member, NetworkSet
+from mofa_nvdr.networks.network_sets import Member, NetworkSet, from_tflite
 from tests.helpers.small_tflite import small_model
 
 REQUIREMENT = "small-networks==1.0"
@@ -37,7 +37,7 @@ def install_small_set(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
         "MIT",
         "Of nobody.",
         "apache-2.0.txt",
-        on_request._from_tflite,
+        from_tflite,
     )
     monkeypatch.setattr(on_request, "NETWORK_SETS", {"small": small})
     monkeypatch.setenv("MOFA_NVDR_CACHE", str(cache))

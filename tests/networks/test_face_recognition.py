@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr.networks import on_request
 from mofa_nvdr.networks.face_chips import SIZE, cut_chips
 from mofa_nvdr.networks.face_recognition import MEMBER, SET, FaceRecognition
+from mofa_nvdr.networks.network_sets import from_dlib
 from mofa_nvdr.networks.on_request import NetworkMissingError, find_set, network_path
+from tests.benchmarks.bm_identity import recall, without_means
 from tests.helpers.small_dlib import SmallResnet
 from tests.networks.test_face_chips import landmarks
 
@@ -119,7 +120,7 @@ class TestLoad:
         path = network_path(SET, MEMBER)
         path.parent.mkdir(parents=True, exist_ok=True)
         facts = {"sha256": find_set(SET).members[0].sha256}
-        path.write_bytes(on_request._from_dlib(small.to_bytes(), facts))
+        path.write_bytes(from_dlib(small.to_bytes(), facts))
         return path
 
     def test_a_file_that_is_here(self, tmp_path, monkeypatch, small, chips):
@@ -145,6 +146,39 @@ class TestLoad:
         path.write_bytes(data[:-50])
         with pytest.raises(NetworkMissingError, match="networks get identity$"):
             FaceRecognition.load()
+
+
+class TestRecall:
+    """The measure that benchmarks judge renders by."""
+
+    def test_by_hand(self):
+        """Five people on a line; the third query is nearer to someone else, the last to all others."""
+        gallery = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [9.0]])
+        queries = torch.tensor([[0.1], [1.2], [2.9], [-5.0]])
+        assert recall(queries, gallery, [0, 1, 2, 5]) == (0.5, 0.75)
+        assert recall(queries[:2], gallery, np.array([0, 1])) == (1.0, 1.0)
+
+    def test_the_same_for_everyone_is_no_recognition(self):
+        gallery = torch.ones(9, 128)
+        assert recall(gallery, gallery, range(9)) == (0.0, 0.0)
+
+    def test_without_means(self):
+        """What all queries have in common does not count then."""
+        gallery = torch.randn(20, 128, generator=torch.Generator().manual_seed(0))
+        queries = 0.5 * gallery + 30 * torch.ones(128)
+        assert recall(queries, gallery, range(20))[0] < 0.2
+        assert recall(*without_means(queries, gallery), range(20)) == (1.0, 1.0)
+
+    def test_refused(self):
+        some = torch.zeros(2, 128)
+        with pytest.raises(ValueError, match="embeddings that are not finite"):
+            recall(some + float("nan"), some, [0, 1])
+        with pytest.raises(ValueError, match=r"same is in 0\.\.2 of 2"):
+            recall(some, some, [0, 2])
+        with pytest.raises(ValueError, match=r"queries \[2, 128\], gallery \[2, 128\], same 1"):
+            recall(some, some, [0])
+        with pytest.raises(ValueError, match=r"queries \[0, 128\]"):
+            recall(some[:0], some, [])
 
 
 # Of `test_dlibs_own_numbers`, by dlib 20.0.1.

@@ -283,16 +283,6 @@ class TestCacheFolder:
         assert cache_folder() == tmp_path / ".cache" / "mofa-nvdr"
 
 
-def test_the_known_sets_are_whole():
-    """Every entry has what the commands and LICENCE.txt need."""
-    for name, networks in NETWORK_SETS.items():
-        assert name.isidentifier() and "==" in networks.requirement
-        hashes = [member.sha256 for member in networks.members]
-        assert all(len(bytes.fromhex(h)) == 32 for h in hashes) and len(set(hashes)) == len(hashes)
-        assert all(member.size > 1000 for member in networks.members)
-        assert len(on_request._licence(networks)) > 5000
-
-
 def test_the_recognition_network_by_its_own_file(tmp_path, monkeypatch):
     """As the set is defined, but for the hash and size of a small file in its format."""
     data = SmallResnet(size=150).to_bytes()
