@@ -130,7 +130,7 @@ class _Reader:
         self._layers: dict[str, Callable[[], None]] = {
             "con_4": self._convolution,
             "affine_": self._affine,
-            "relu_": lambda: self._append("relu", self._now[1]),
+            "relu_": self._relu,
             "max_pool_2": self._max_pool,
             "avg_pool_2": self._avg_pool,
             "add_prev_": self._add,
@@ -240,6 +240,9 @@ class _Reader:
         factor, offset = values.reshape(2, -1)
         filters, biases = self._filters[name]
         self._filters[name] = filters * factor[:, None, None, None], biases * factor + offset
+
+    def _relu(self) -> None:
+        self._append("relu", self._now[1])
 
     def _max_pool(self) -> None:
         numbers = self._stream.integers(6)

@@ -234,13 +234,53 @@ def read_pairs(path: str) -> list[Pair]:
         ]
 
 
-def recall_row(name: str, queries: Tensor, galleries: Sequence[Tensor], same: Sequence[int]) -> str:
-    """A line of a table: top-1 / top-5 in each gallery, as it is and without both means."""
-    cells = []
-    for gallery in galleries:
-        for q, g in ((queries, gallery), without_means(queries, gallery)):
-            cells.append("{:.3f} / {:.3f}".format(*recall(q, g, same)))
-    return f"| {name} | {' | '.join(cells)} |"
+@dataclass(frozen=True)
+class RenderRecall:
+    """Top-1 and top-5 of renders of fitted faces among people, of each of whom there are two photographs.
+
+    Attributes:
+        people: in each gallery.
+        fitted: gallery of the photographs that were fitted.
+        other: gallery of another photograph of each person.
+        fitted_without_means: as `fitted`, but see `without_means`.
+        other_without_means: as `other`.
+    """
+
+    people: int
+    fitted: tuple[float, float]
+    other: tuple[float, float]
+    fitted_without_means: tuple[float, float]
+    other_without_means: tuple[float, float]
+
+
+def recall_of_renders(
+    renders: Tensor, names: Sequence[str], people: Portraits, chosen: Sequence[Pair]
+) -> RenderRecall:
+    """How many renders are recognised.
+
+    Args:
+        renders: embeddings of renders, on grey, of faces fitted to portrait_* pictures, [N, 128].
+        names: which picture each was fitted to, [N]; of one picture there may be several renders.
+        people: the portraits.
+        chosen: pairs of different photographs, as `read_pairs` gives; all of them are the gallery.
+
+    Raises:
+        ValueError: a picture is not in the pairs.
+    """
+    place = {pair.portrait: k for k, pair in enumerate(chosen)}
+    unknown = sorted(set(names) - set(place))
+    if unknown:
+        raise ValueError(f"recall_of_renders: {unknown[0]} is in none of the {len(chosen)} pairs")
+    same = [place[name] for name in names]
+    results = []
+    for kind in ("portrait", "directory"):
+        rows = people.rows([getattr(pair, kind) for pair in chosen])
+        gallery = embed(people.photos[rows], people.landmarks68[rows])
+        results += [
+            recall(renders, gallery, same),
+            recall(*without_means(renders, gallery), same),
+        ]
+    return RenderRecall(len(chosen), results[0], results[2], results[1], results[3])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from mofa_nvdr.networks.face_chips import SIZE, cut_chips
 from mofa_nvdr.networks.face_recognition import MEMBER, SET, FaceRecognition
 from mofa_nvdr.networks.network_sets import from_dlib
 from mofa_nvdr.networks.on_request import NetworkMissingError, find_set, network_path
+from tests.benchmarks import bm_identity
 from tests.benchmarks.bm_identity import recall, without_means
 from tests.helpers.small_dlib import SmallResnet
 from tests.networks.test_face_chips import landmarks
@@ -179,6 +180,28 @@ class TestRecall:
             recall(some, some, [0])
         with pytest.raises(ValueError, match=r"queries \[0, 128\]"):
             recall(some[:0], some, [])
+
+    def test_of_renders(self, small, monkeypatch, tmp_path):
+        """In the renders' place the photographs themselves: each is its own, and no one's other one."""
+        monkeypatch.setattr(bm_identity, "network", lambda: small)
+        photos = torch.randint(0, 256, (8, 90, 90, 3), generator=torch.Generator().manual_seed(0))
+        photos = photos.to(torch.uint8).numpy()
+        photos[4:] = np.roll(photos[:4], 1, 0)  # the other photographs show the next person
+        names = [f"{kind}_{k}.jpg" for kind in ("portrait", "directory") for k in range(4)]
+        people = bm_identity.Portraits(names, photos, np.zeros((8, 478, 2), np.float32))
+        people.__dict__["landmarks68"] = np.tile(landmarks(0.6).numpy(), (8, 1, 1))
+        (tmp_path / "pairs.csv").write_text(
+            "portrait,directory,distance\n"
+            + "".join(f"{names[k]},{names[4 + k]},0.3\n" for k in range(4))
+        )
+        pairs = bm_identity.read_pairs(str(tmp_path / "pairs.csv"))
+        renders = bm_identity.embed(photos[:4], people.landmarks68[:4])
+        found = bm_identity.recall_of_renders(renders, names[:4], people, pairs)
+        assert found.people == 4
+        assert found.fitted == (1, 1) and found.fitted_without_means == (1, 1)
+        assert found.other == (0, 1) and found.other_without_means == (0, 1)
+        with pytest.raises(ValueError, match=r"directory_0\.jpg is in none of the 4 pairs"):
+            bm_identity.recall_of_renders(renders, names[4:], people, pairs)
 
 
 # Of `test_dlibs_own_numbers`, by dlib 20.0.1.
