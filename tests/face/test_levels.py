@@ -25,7 +25,9 @@ def even_and_odd(modes: torch.Tensor) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def known():
     """Values [400, V, 3] of people, and the mean and four modes that they come from."""
-    modes = even_and_odd(random(4, len(MIRROR), 3)) * torch.tensor([3.0, 2.0, 2.5, 1.5])[:, None, None]
+    modes = (
+        even_and_odd(random(4, len(MIRROR), 3)) * torch.tensor([3.0, 2.0, 2.5, 1.5])[:, None, None]
+    )
     mean = random(len(MIRROR), 3, seed=1)
     mean = (mean + mean[MIRROR] * torch.tensor(FLIP)) / 2
     people = random(400, 4, seed=2)
