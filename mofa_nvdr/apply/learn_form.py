@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.face.dense_landmarks import DENSE_MIRROR
-from mofa_nvdr.face.levels import learn_level, products
+from mofa_nvdr.face.levels import combinations, learn_level, principal, products
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
+from mofa_nvdr.system.threads import on_one_thread
 
 # Of the displacements' kernel: deviations, mm, and the distances, mm, over which they go together.
 _KERNEL = ((2.0, 35.0), (0.8, 12.0))
@@ -103,6 +104,15 @@ class FormLearner:
             count: of the modes.
             say: called with lines that tell what was found.
         """
+        level = on_one_thread(lambda: self._learn(code, points, count))
+        if say is not None:
+            say(
+                f"shape: {level.left[0]:.2f} mm between points before, {level.left[1]:.2f} with the mean, "
+                f"{level.left[2]:.2f} with {count} modes"
+            )
+        return level
+
+    def _learn(self, code: Tensor, points: Tensor, count: int) -> FormLevel:
         batches = [self.residuals(c, p) for c, p in zip(code.split(64), points.split(64))]
         away, axes = (torch.cat(parts) for parts in zip(*batches))
         people, mirror = len(away), self._mirror()
@@ -122,11 +132,6 @@ class FormLearner:
             float(x.unflatten(-1, (-1, 3)).square().sum(-1).mean().sqrt())
             for x in (space.flatten(1), left, left - held)
         )
-        if say is not None:
-            say(
-                f"shape: {norms[0]:.2f} mm between points before, {norms[1]:.2f} with the mean, "
-                f"{norms[2]:.2f} with {count} modes"
-            )
         modes = torch.stack([self._surface(mode) for mode in level.modes])
         return FormLevel(self._surface(middle), modes, (norms[0], norms[1], norms[2]))
 
@@ -191,6 +196,5 @@ def fold(basis: Tensor, more: Tensor) -> Tensor:
     """Modes [K, V, 3] of as much as can be of the variance of modes [K, V, 3] and [M, V, 3] together."""
     every = torch.cat([basis, more])
     flat = every.flatten(1)
-    _, vectors = torch.linalg.eigh(products(flat, flat).double())
-    top = vectors.flip(1)[:, : len(basis)].float()
-    return (top.T @ flat).unflatten(1, (-1, 3)).contiguous()
+    _, vectors = principal(products(flat, flat))
+    return combinations(vectors[:, : len(basis)].T, flat).unflatten(1, (-1, 3))

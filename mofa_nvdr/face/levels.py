@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mofa_nvdr.system.threads import on_threads
+from mofa_nvdr.system.threads import on_one_thread, on_threads
 
 _SHRINK = 3.0  # people with the middle's values that a vertex's mean is drawn towards
-_BLOCK = 4096  # columns whose products are summed apart: the same bits for any number of threads
+_BLOCK = 4096  # columns that one thread takes at once: the same bits for any number of threads
 _TINY = 1e-12
 
 
@@ -84,7 +84,7 @@ def learn_level(
         filled = weight * data + (1 - weight) * expected
     modes, variances = parts.modes(filled)
     left = (data - parts.expected(filled)).square() * weight
-    noise = float((left.sum() / weight.sum().clamp(min=1)).sqrt())
+    noise = float((left.sum(1).sum() / weight.sum(1).sum().clamp(min=1)).sqrt())
     return Level(mean, _deviations(filled, given, fixed), modes, variances, noise)
 
 
@@ -102,11 +102,11 @@ class _Parts:
 
     def _principal(self, filled: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
         """What the given directions hold, and of both parts: rows, eigenvectors, eigenvalues."""
-        held = products(filled, self.given) @ self.given
+        held = combinations(products(filled, self.given), self.given)
         parts = []
         for part in self._split(filled - held):
-            values, vectors = torch.linalg.eigh(products(part, part).double() / len(part))
-            parts.append((part, vectors.flip(1).float(), values.flip(0).clamp(min=0).float()))
+            values, vectors = principal(products(part, part).double() / len(part))
+            parts.append((part, vectors, values))
         return held, parts
 
     def _chosen(self, parts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[list[int], float]:
@@ -125,7 +125,7 @@ class _Parts:
         for (part, vectors, values), k in zip(parts, taken):
             top = vectors[:, :k]
             share = ((values[:k] - noise).clamp(min=0) / values[:k].clamp(min=_TINY)).sqrt()
-            held = held + (top * share.square()) @ (top.T @ part)
+            held = held + combinations(top * share.square(), combinations(top.T, part))
         return held
 
     def modes(self, filled: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +135,7 @@ class _Parts:
         rows, sizes = [], []
         for (part, vectors, values), k in zip(parts, taken):
             share = ((values[:k] - noise).clamp(min=0) / values[:k].clamp(min=_TINY)).sqrt()
-            rows.append((vectors[:, :k] * share).T @ part / len(part) ** 0.5)
+            rows.append(combinations((vectors[:, :k] * share).T, part) / len(part) ** 0.5)
             sizes.append(values[:k])
         order = torch.cat(sizes).argsort(descending=True)
         every = torch.cat([values for *_, values in parts]).sort(descending=True).values
@@ -155,6 +155,24 @@ def products(a: Tensor, b: Tensor) -> Tensor:
     return sums.sum(0)
 
 
+def combinations(weights: Tensor, rows: Tensor) -> Tensor:
+    """Combinations weights @ rows, [N, K] of long rows [K, P], with the same bits for any number of threads."""
+    out = rows.new_empty(len(weights), rows.shape[1])
+
+    def block(k: int) -> None:
+        some = slice(k * _BLOCK, (k + 1) * _BLOCK)
+        out[:, some] = weights @ rows[:, some]
+
+    on_threads(block, -(-rows.shape[1] // _BLOCK))
+    return out
+
+
+def principal(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [N], the largest first and none negative, and eigenvectors [N, N] in columns."""
+    values, vectors = on_one_thread(lambda: torch.linalg.eigh(covariance.double()))
+    return values.flip(0).clamp(min=0).float(), vectors.flip(1).float()
+
+
 def _mean(values: Tensor, seen: Tensor, mirror: Tensor, flip: Tensor) -> Tensor:
     """[V, 3], the same on both sides; where few were seen, near the mean over all vertices."""
     total = (values * seen[..., None]).where(seen[..., None] > 0, 0.0).sum(0)
@@ -167,7 +185,9 @@ def _mean(values: Tensor, seen: Tensor, mirror: Tensor, flip: Tensor) -> Tensor:
 def _orthonormal(rows: Tensor) -> Tensor:
     """An orthonormal basis [F', P] of rows [F, P]; those that are zero give none."""
     rows = rows[rows.norm(dim=1) > 1e-6]
-    return torch.linalg.qr(rows.double().T).Q.T.float() if len(rows) else rows
+    if not len(rows):
+        return rows
+    return on_one_thread(lambda: torch.linalg.qr(rows.double().T).Q.T.float())
 
 
 def _first_fill(data: Tensor, weight: Tensor, given: Tensor) -> Tensor:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 def on_threads(work: Callable[[int], None], count: int) -> None:
@@ -24,3 +27,10 @@ def on_threads(work: Callable[[int], None], count: int) -> None:
             list(pool.map(torch.no_grad()(work), range(count)))
     finally:
         torch.set_num_threads(threads)
+
+
+def on_one_thread(work: Callable[[], T]) -> T:
+    """What `work` returns, computed without gradients on one thread: the same bits wherever it runs."""
+    results: list[T] = []
+    on_threads(lambda _: results.append(work()), 1)
+    return results[0]
