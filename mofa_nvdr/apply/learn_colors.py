@@ -20,13 +20,16 @@ from mofa_nvdr.face.levels import Level, learn_level
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
-from mofa_nvdr.scene.lighting import sh_basis
+from mofa_nvdr.scene.lighting import sh_basis, total_light
+from mofa_nvdr.scene.normals import vertex_normals
 
 # What the light of one picture differs by from the set's, as deviations: of the mean shading of a face, and
 # of its colour; of each coefficient, and of its colour.
 _SHADING, _TINT, _COEFFICIENT, _COLOURED = 0.07, 0.04, 0.12, 0.03
-_LEAST_COSINE, _LEAST_SHADING = 0.25, 0.15
+_LEAST_COSINE, _LEAST_SHADING = 0.25, 0.15  # of a vertex whose colour is taken
+_LEAST_KNOWN = 0.9  # of the pixels about it
 _DEPTH = 4.0  # mm behind the drawn surface from which a vertex is hidden
+_ODD = (3, 4, 7)  # coefficients of x, xy and xz, which light one side of a face
 _NEIGHBOURS = 24  # from which a vertex beyond the frontal region takes its colours
 
 
@@ -35,7 +38,8 @@ class Seen:
     """Albedo that was seen of people, at the vertices of the frontal region.
 
     Attributes:
-        albedo: [B, F, 3] in [0, 1]. weight: [B, F] in [0, 1].
+        albedo: [B, F, 3] in [0, 1]; anything where the weight is 0.
+        weight: [B, F] in [0, 1], how far the vertex was seen.
     """
 
     albedo: Tensor
@@ -44,6 +48,10 @@ class Seen:
 
 def strict_light(prior: FitPrior, model: FaceModel, light: Tensor) -> FitPrior:
     """A prior of codes whose light is about the same in all photographs.
+
+    Its deviations from the set's light: 7 % of the mean shading of the mean face, and 4 % of it in colour;
+    0.12 of each coefficient, and 0.03 in colour. They hold together: precisions add up. A deviation of colour
+    is the length of what the channels differ by from their mean.
 
     Args:
         prior: of everything else.
@@ -67,20 +75,27 @@ def strict_light(prior: FitPrior, model: FaceModel, light: Tensor) -> FitPrior:
     return FitPrior(mean, precision)
 
 
-def wide_tone(prior: FitPrior, model: FaceModel, fixed: Sequence[int], factor: float) -> FitPrior:
-    """A prior whose deviations of some modes of albedo are `factor` times as large."""
+def wide_tone(prior: FitPrior, model: FaceModel, kept: Sequence[int], factor: float) -> FitPrior:
+    """A prior whose deviations of some modes of albedo are `factor` times as large.
+
+    Args:
+        prior: of codes.
+        model: the face model.
+        kept: numbers of the modes.
+        factor: of the deviations.
+    """
     precision = prior.precision.clone()
     first = model.layout.slices["albedo"].start
-    for k in fixed:
+    for k in kept:
         precision[first + k] /= factor
         precision[:, first + k] /= factor
     return FitPrior(prior.mean, precision)
 
 
 def common_light(code: FaceCode) -> Tensor:
-    """The light [9] of a set: the median over its photographs, without colour, the same on both sides."""
+    """The light [9] of a set, as in codes: the median over its photographs, grey, the same on both sides."""
     light = code.light.mean(2).median(0).values.clone()
-    light[[3, 4, 7]] = 0  # odd across the face
+    light[list(_ODD)] = 0
     return light
 
 
@@ -119,7 +134,7 @@ class ColorObserver:
         cosine = -(normals * F.normalize(places, dim=-1)).sum(-1)
         shading = sh_basis(normals) @ geometry.light
         seen = (cosine > _LEAST_COSINE) & ((depth + places[..., 2]).abs() < _DEPTH)
-        seen &= (shading.amin(2) > _LEAST_SHADING) & (samples[:, 3] > 0.9)
+        seen &= (shading.amin(2) > _LEAST_SHADING) & (samples[:, 3] > _LEAST_KNOWN)
         albedo = (colors / shading.clamp(min=0.05)).clamp(0, 1)
         return Seen(albedo, seen * samples[:, 4])
 
@@ -127,7 +142,7 @@ class ColorObserver:
 def learn_colors(
     seen: Seen,
     model: FaceModel,
-    fixed: Sequence[int],
+    kept: Sequence[int],
     count: int,
     still: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Level]:
@@ -139,31 +154,32 @@ def learn_colors(
     Args:
         seen: of B people.
         model: the face model, whose mean and modes are what is changed.
-        fixed: numbers of the modes that stay, first.
-        count: of all modes.
+        kept: numbers of the model's modes that stay; they come first.
+        count: of all modes, more than are kept; those that so few people do not have are zero.
         still: bool [F], vertices of the frontal region whose colours stay the model's; None: none.
 
     Returns:
         Mean albedo [V, 3], modes [count, V, 3], and the level at the frontal vertices, its mean relative to
         the model's.
+
+    Raises:
+        ValueError: no mode is left to be learned.
     """
     index = model.frontal_mask.nonzero()[:, 0]
     number = torch.full((model.num_vertices,), -1)
     number[index] = torch.arange(len(index))
     mirror = number[model.mirror_index[index]]
     mirror = torch.where(mirror < 0, torch.arange(len(index)), mirror)
-    kept = model.albedo_basis[list(fixed)]
     base = model.mean_albedo[index]
     values = seen.albedo - base
     if still is not None:
         values = values.where(~still[:, None], 0.0)
-    level = learn_level(values, seen.weight, mirror, count - len(fixed))
+    level = learn_level(values, seen.weight, mirror, count - len(kept))
     spread = _Beyond(model)
     mean = model.mean_albedo + spread(level.mean[None])[0]
-    modes = torch.cat([kept, spread(level.modes)])
-    missing = count - len(modes)
-    if missing > 0:
-        modes = torch.cat([modes, modes.new_zeros(missing, *modes.shape[1:])])
+    modes = torch.zeros(count, *model.mean_albedo.shape)
+    modes[: len(kept)] = model.albedo_basis[list(kept)]
+    modes[len(kept) : len(kept) + len(level.modes)] = spread(level.modes)
     return mean.clamp(0, 1), modes, level
 
 
@@ -190,13 +206,11 @@ class _Beyond:
 
 
 def _mean_normals(model: FaceModel) -> Tensor:
-    from mofa_nvdr.scene.normals import vertex_normals
-
+    """Normals [N, 3] of the mean face's frontal region, of those that face the camera."""
     normals = vertex_normals(model.mean_shape[None], model.triangles)[0]
     return normals[model.frontal_mask & (normals[:, 2] > _LEAST_COSINE)]
 
 
 def _total(light: Tensor) -> Tensor:
-    from mofa_nvdr.scene.lighting import total_light
-
+    """A grey light's coefficients [9] with the ambient offset, from those of a code."""
     return total_light(light[None, :, None].expand(1, 9, 3))[0, :, 0]

@@ -6,23 +6,27 @@ import csv
 import json
 import shutil
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from tqdm import tqdm
 
 from mofa_nvdr.apply.landmark_places import place_dense_landmarks
 from mofa_nvdr.apply.learning import Arrays, Faces, LearnOptions, ModelLearner
-from mofa_nvdr.apply.photographs import largest_face
+from mofa_nvdr.apply.photographs import FIT_SIZE, largest_face
 from mofa_nvdr.apply.result_files import image_paths
 from mofa_nvdr.apply.sources import Source, name_sources
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.data.tables import npz_bytes
+from mofa_nvdr.face.dense_landmarks import NUM_DENSE
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.system.files import write_bytes, write_text
@@ -30,8 +34,13 @@ from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import KEY, check_free, content_hash, origin
 
 _LEAST_PEOPLE = 8
-_FACES = 24  # a file of the work folder
-_PIGMENTS = (0, 1, 10, 11)  # modes of the built-in face: melanin, haemoglobin, and two of the iris
+_FACES = 24  # photographs of one file of the work folder
+_PIGMENTS = (
+    0,
+    1,
+    10,
+    11,
+)  # modes of the procedural face: melanin, haemoglobin, and two of the iris
 # What a photograph must be, or it teaches nothing: certain, in colour and sharp. Of the middle half of its
 # crop: the mean distance of the brightest and the darkest channel, and the mean change between neighbours, in
 # bytes.
@@ -43,9 +52,10 @@ class LearnFileOptions:
     """Options of the command.
 
     Attributes:
-        face_model: that is fitted first: "default" or a .safetensors file.
-        people: .csv file with columns file and person; photographs of a person share shape and albedo. Empty:
-            each photograph shows another person.
+        face_model: that is fitted first, as FaceModel.load takes it.
+        people: .csv file with columns file, the path below the folder that was given, and person; photographs
+            of a person share shape and albedo. Those that it does not name, all if it is empty, show another
+            person each.
         rounds: of colours.
         albedo_modes: of the learned model.
         licence: of the photographs: a note in the file.
@@ -96,7 +106,7 @@ def learn_model(
     sources = name_sources([(g, image_paths([g], inventory, "model learn")) for g in inputs])
     people = _people(o.people, sources)
     facts = {key: value for key, value in asdict(o).items() if key != "overwrite"}
-    hashes = [f"{s.name} {content_hash(s.path)}" for s in sources]
+    hashes = [f"{s.name} {_hash(s.path)}" for s in sources]
     made_from = origin(
         "model learn", model.hash, json.dumps(facts, sort_keys=True), *hashes,
         *(f"{name} {person}" for name, person in sorted(people.items())),
@@ -110,7 +120,7 @@ def learn_model(
         )
         model.place_dense_landmarks(places)
     faces = _faces(sources, people, detector, o, work)
-    learned = _learner(model, faces, o, work)()
+    learned = _learned(model, faces, o, work)
     learned.metadata.update(_metadata(o, path, model, faces))
     learned.metadata[KEY] = made_from
     try:
@@ -125,11 +135,20 @@ def learn_model(
     return learned
 
 
+def _hash(path: Path) -> str:
+    try:
+        return content_hash(path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read it ({error.strerror or error})") from None
+
+
 def _check(o: LearnFileOptions, path: Path) -> None:
     if path.suffix.lower() != ".safetensors":
         raise ValueError(f"--out {path}: expected a .safetensors file")
     if not path.parent.is_dir():
         raise ValueError(f"--out {path}: no such folder {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"--out {path}: a folder, expected a file")
     for name in ("rounds", "albedo_modes", "smallest"):
         if getattr(o, name) < 1:
             raise ValueError(
@@ -164,8 +183,13 @@ class _Work:
         """The arrays of a step: as they were kept, or made now."""
         path = self.folder / f"{name.replace(' ', '-')}.npz"
         if path.is_file():
-            with np.load(path, allow_pickle=False) as file:
-                return {key: file[key] for key in file.files}
+            try:
+                with np.load(path, allow_pickle=False) as file:
+                    return {key: file[key] for key in file.files}
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                raise ValueError(
+                    f"{path}: damaged ({error}); remove it, and it is made again"
+                ) from None
         arrays = make()
         try:
             write_bytes(path, npz_bytes(**arrays))
@@ -179,22 +203,26 @@ class _Work:
 
 
 def _people(table: str, sources: Sequence[Source]) -> dict[str, str]:
-    """Name of a photograph -> its person, from a table."""
+    """Name of a photograph -> its person, from a table; those without a person are left out."""
     if not table:
         return {}
     try:
-        with open(table, newline="", encoding="utf-8") as file:
+        with open(table, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"--people {table}: cannot read it ({error})") from None
     if not rows or not {"file", "person"} <= set(rows[0]):
         raise ValueError(f"--people {table}: expected a table with the columns file and person")
     known = {source.name for source in sources}
-    if unknown := [row["file"] for row in rows if row["file"] not in known]:
+    files = [row["file"] for row in rows]
+    if unknown := [name for name in files if name not in known]:
         raise ValueError(
             f"--people {table}: {unknown[0]} is none of the photographs (such as {sources[0].name})"
         )
-    return {row["file"]: row["person"] for row in rows}
+    name, times = Counter(files).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"--people {table}: {name} is there {times} times, expected once")
+    return {row["file"]: row["person"] for row in rows if row["person"]}
 
 
 def _faces(
@@ -206,16 +234,14 @@ def _faces(
 ) -> Faces:
     """The usable faces; those of a person next to each other."""
     # Sorted by person, so that batches of fits hold a person's photographs together.
-    first = {person: k for k, (_, person) in reversed(list(enumerate(people.items())))}
-    places = {s.name: k for k, s in enumerate(sources)}
+    places = {source.name: k for k, source in enumerate(sources)}
+    first: dict[str, int] = {}
+    for name, person in people.items():
+        first.setdefault(person, places[name])
 
     def order(source: Source) -> tuple[int, int]:
         own = places[source.name]
-        person = people.get(source.name)
-        if person is None:
-            return own, own
-        names = list(people)
-        return places[names[first[person]]], own
+        return first[people[source.name]] if source.name in people else own, own
 
     ordered = sorted(sources, key=order)
     parts: list[Arrays] = []
@@ -234,7 +260,7 @@ def _faces(
         for key in ("photo", "known", "points", "name")
     )
     number: dict[str, int] = {}
-    person = [
+    numbers = [
         number.setdefault(f"person {people[n]}" if n in people else f"file {n}", len(number))
         for n in map(str, names)
     ]
@@ -243,7 +269,7 @@ def _faces(
             f"model learn: {len(number)} people in usable photographs, expected {_LEAST_PEOPLE} or more"
         )
     say(f"{len(photo)} photographs of {len(number)} people", sys.stderr)
-    return Faces(photo, known, points, np.array(person, np.int64))
+    return Faces(photo, known, points, np.array(numbers, np.int64))
 
 
 def _read(sources: Sequence[Source], detector: LandmarkDetector, o: LearnFileOptions) -> Arrays:
@@ -268,18 +294,24 @@ def _read(sources: Sequence[Source], detector: LandmarkDetector, o: LearnFileOpt
         known.append(seen)
         points.append(face.points.numpy())
         names.append(source.name)
-    size = 240
     return {
-        "photo": np.array(photos, np.uint8).reshape(-1, size, size, 3),
-        "known": np.array(known, bool).reshape(-1, size, size),
-        "points": np.array(points, np.float32).reshape(-1, 478, 2),
+        "photo": np.array(photos, np.uint8).reshape(-1, FIT_SIZE, FIT_SIZE, 3),
+        "known": np.array(known, bool).reshape(-1, FIT_SIZE, FIT_SIZE),
+        "points": np.array(points, np.float32).reshape(-1, NUM_DENSE, 2),
         "name": np.array(names, str),
         "left_out": np.array(left_out, str),
     }
 
 
 def _unusable(photo: np.ndarray, side: float, score: float, o: LearnFileOptions) -> str:
-    """Why a face teaches nothing; empty: it does."""
+    """Why a face teaches nothing; empty: it does.
+
+    Args:
+        photo: bytes [S, S, 3] of the crop.
+        side: of the crop in the photograph, px.
+        score: of the landmark networks.
+        o: the options.
+    """
     if side < o.smallest:
         return f"faces smaller than {o.smallest} px (--smallest)"
     if score < _SCORE:
@@ -294,23 +326,40 @@ def _unusable(photo: np.ndarray, side: float, score: float, o: LearnFileOptions)
     return ""
 
 
-def _learner(model: FaceModel, faces: Faces, o: LearnFileOptions, work: _Work) -> ModelLearner:
-    built_in = model.has_codes_of(FaceModel.load("default").hash)
+class _Bars:
+    """A progress bar for each step of learning, one after the other."""
+
+    def __init__(self) -> None:
+        self.step = ""
+        self.bar: tqdm[NoReturn] | None = None
+
+    def __call__(self, step: str, count: int, total: int) -> None:
+        """`count` more of a step's `total` photographs are done."""
+        if self.bar is None or step != self.step:
+            self.close()
+            hidden = not sys.stderr.isatty()
+            self.step, self.bar = step, tqdm(total=total, unit="face", desc=step, disable=hidden)
+        self.bar.update(count)
+
+    def close(self) -> None:
+        """Close the last bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _learned(model: FaceModel, faces: Faces, o: LearnFileOptions, work: _Work) -> FaceModel:
+    # Pigments of the procedural face stay modes: they reach tones that few of those who are seen have.
+    pigments = model.has_codes_of(FaceModel.load("procedural").hash)
     options = LearnOptions(
         rounds=o.rounds,
         albedo_modes=o.albedo_modes,
-        kept_modes=_PIGMENTS if built_in and o.albedo_modes > len(_PIGMENTS) else (),
+        kept_modes=_PIGMENTS if pigments and o.albedo_modes > len(_PIGMENTS) else (),
     )
-    bars: dict[str, tqdm] = {}
-
-    def after(step: str, count: int) -> None:
-        if step not in bars:
-            bars[step] = tqdm(
-                total=len(faces), unit="face", desc=step, disable=not sys.stderr.isatty()
-            )
-        bars[step].update(count)
-
-    return ModelLearner(model, faces, options, work.keep, lambda line: say(line, sys.stderr), after)
+    with closing(_Bars()) as bars:
+        learner = ModelLearner(
+            model, faces, options, work.keep, lambda line: say(line, sys.stderr), bars
+        )
+        return learner()
 
 
 def _metadata(o: LearnFileOptions, path: Path, model: FaceModel, faces: Faces) -> dict[str, str]:

@@ -24,11 +24,13 @@ from mofa_nvdr.system.threads import on_one_thread
 
 # Of the displacements' kernel: deviations, mm, and the distances, mm, over which they go together.
 _KERNEL = ((2.0, 35.0), (0.8, 12.0))
-_DETECTED, _SLIDING = 0.8, 0.5  # mm of a detected point, and the share of its spread over the skin
+_DETECTED, _SLIDING = (
+    0.8,
+    0.5,
+)  # deviation of a detected point, mm, and its share of the point's spread
+_LITTLE = 0.05  # mm^2 of noise with which displacements of points are carried on to the surface
 _ACROSS = (-1.0, 1.0, 1.0)
 _OPENING = "jawOpen"
-# An expression explains a displacement up to this many deviations for each that the displacement has.
-_EXPRESSION_SHARE = 1.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class FormLevel:
     Attributes:
         mean: [V, 3] mm, of everybody.
         modes: [K, V, 3] mm, scaled by their deviations.
-        left: rms distance, mm, of detected points from the model's: before; with the mean; with the modes.
+        left: rms distance, mm in the picture's plane, of detected points from the model's: before; with the
+            mean; with the modes.
     """
 
     mean: Tensor
@@ -101,14 +104,14 @@ class FormLearner:
         Args:
             code: [B, 257].
             points: [B, 478, 2] px.
-            count: of the modes.
+            count: of the modes; fewer come back of few people.
             say: called with lines that tell what was found.
         """
         level = on_one_thread(lambda: self._learn(code, points, count))
         if say is not None:
             say(
                 f"shape: {level.left[0]:.2f} mm between points before, {level.left[1]:.2f} with the mean, "
-                f"{level.left[2]:.2f} with {count} modes"
+                f"{level.left[2]:.2f} with {len(level.modes)} modes"
             )
         return level
 
@@ -125,21 +128,16 @@ class FormLearner:
             mirror, count, fixed=_rigid(self._at), across=_ACROSS,
         )  # fmt: skip
         middle = middle + level.mean
-        rest = rest - level.mean
-        seen, left = level.modes.flatten(1), rest.flatten(1)
-        held = torch.linalg.lstsq(seen.T.double(), left.T.double()).solution.T.float() @ seen
-        norms = tuple(
-            float(x.unflatten(-1, (-1, 3)).square().sum(-1).mean().sqrt())
-            for x in (space.flatten(1), left, left - held)
-        )
         modes = torch.stack([self._surface(mode) for mode in level.modes])
-        return FormLevel(self._surface(middle), modes, (norms[0], norms[1], norms[2]))
+        return FormLevel(self._surface(middle), modes, _left(away, axes, middle, level.modes))
 
     def _mirror(self) -> Tensor:
-        """[L] numbers of the points on the other side."""
+        """[L] numbers of the points on the other side; a point whose twin has no place is its own."""
+        own = torch.arange(int(self.known.sum()))
         number = torch.full((len(self.known),), -1)
-        number[self.known] = torch.arange(int(self.known.sum()))
-        return number[torch.tensor(DENSE_MIRROR)[self.known]]
+        number[self.known] = own
+        twin = number[torch.tensor(DENSE_MIRROR)[self.known]]
+        return torch.where(twin < 0, own, twin)
 
     def _smooth(self, points: Tensor, noise: Tensor) -> Tensor:
         """What is expected of displacements [L, 3] of which noisy ones are given."""
@@ -148,7 +146,7 @@ class FormLearner:
 
     def _surface(self, points: Tensor) -> Tensor:
         """Displacements [V, 3] of the surface from those [L, 3] of the points."""
-        little = 0.05 * torch.eye(len(self._own), dtype=torch.float64)
+        little = _LITTLE * torch.eye(len(self._own), dtype=torch.float64)
         return self._reach @ torch.linalg.solve(self._own + little, points.double()).float()
 
     def _expression(self, points: Tensor) -> Tensor:
@@ -156,7 +154,7 @@ class FormLearner:
         modes = self.model.expression_basis[:, self._places.vertices[self.known]]
         shares = self._places.weights[self.known][..., None]
         basis = (modes * shares).sum(2).flatten(1).double()  # [E, 3 L]
-        noise = self._noise.repeat_interleave(3) / _EXPRESSION_SHARE
+        noise = self._noise.repeat_interleave(3)
         normal = (basis / noise) @ basis.T + torch.eye(len(basis), dtype=torch.float64)
         weights = torch.linalg.solve(normal, (basis / noise) @ points.flatten().double())
         return (weights @ basis).float().view_as(points)
@@ -183,6 +181,21 @@ def _symmetric(points: Tensor, mirror: Tensor) -> Tensor:
     return (points + points[mirror] * points.new_tensor(_ACROSS)) / 2
 
 
+def _left(away: Tensor, axes: Tensor, mean: Tensor, modes: Tensor) -> tuple[float, float, float]:
+    """Rms mm of displacements [B, L, 2] along axes [B, 2, 3]: of all, less the mean, less the modes too."""
+    rest = away - torch.einsum("lc,bac->bla", mean, axes)
+    unexplained = []
+    for one, axis in zip(rest, axes):
+        basis = (modes @ axis.T).flatten(1).T.double()  # [2 L, K]
+        flat = one.flatten().double()
+        unexplained.append(flat - basis @ torch.linalg.lstsq(basis, flat[:, None]).solution[:, 0])
+    before, with_mean, with_modes = (
+        float(x.double().square().sum().div(away.shape[:2].numel()).sqrt())
+        for x in (away, rest, torch.stack(unexplained))
+    )
+    return before, with_mean, with_modes
+
+
 def _rigid(places: Tensor) -> Tensor:
     """[7, V, 3]: what moving, turning and scaling does to places [V, 3], each of unit length."""
     eye = torch.eye(3)
@@ -193,7 +206,7 @@ def _rigid(places: Tensor) -> Tensor:
 
 
 def fold(basis: Tensor, more: Tensor) -> Tensor:
-    """Modes [K, V, 3] of as much as can be of the variance of modes [K, V, 3] and [M, V, 3] together."""
+    """The modes [K, V, 3] that hold most of the variance of modes [K, V, 3] and [M, V, 3] together."""
     every = torch.cat([basis, more])
     flat = every.flatten(1)
     _, vectors = principal(products(flat, flat))

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -56,11 +55,15 @@ _LIGHT_OF = 96  # photographs, of all evenly, by which the set's light is found
 # Faces are brought to one brightness of their highlights, as far as exposure and not skin explains it: over
 # photographs of the same people, 0.7 of it in logarithms makes their skin agree most.
 _HIGHLIGHT, _EXPOSURE, _GAINS = 0.99, 0.7, (0.7, 1.4)
-_SATURATED = 0.985
+_SATURATED = 0.985  # a channel from which a pixel does not say how bright it was
 _WIDER = (2.0, 1.5)  # deviations of the kept modes of albedo, in the first round and after it
 _WORST = 0.97  # quantile of the photometric error beyond which a photograph teaches no colours
-_LEAST_VISIBLE = 0.7  # of a face
+_LEAST_VISIBLE = (
+    0.7  # of what is visible of a face in the middle photograph, that one teaches colours
+)
 _STILL = ("mouth",)  # regions whose colours photographs do not show
+_FITTED = ("code", "visible", "error")  # what is kept of a fit
+_LUMINANCE = (0.2126, 0.7152, 0.0722)  # of sRGB's channels (ITU-R BT.709)
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ class ModelLearner:
         options: None: the defaults.
         keep: of steps, so that learning can go on where it stopped; None: they are not kept.
         say: called with lines that tell what was found; None: nothing is told.
-        after: called after each batch with the step's name and the number of photographs; None: not called.
+        after: called after each batch with the step's name, the number of its photographs and that of all of
+            the step; None: not called.
     """
 
     def __init__(
@@ -120,17 +124,17 @@ class ModelLearner:
         options: LearnOptions | None = None,
         keep: Keep | None = None,
         say: Callable[[str], None] | None = None,
-        after: Callable[[str, int], None] | None = None,
+        after: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self.model, self.faces, self.options = model, faces, options or LearnOptions()
         self._keep = keep or (lambda name, make: make())
         self._say = say or (lambda line: None)
-        self._after = after or (lambda step, count: None)
+        self._after = after or (lambda step, count, total: None)
         self.camera = Camera(image_size=faces.photo.shape[1])
         self.gain = torch.ones(len(faces))
 
     def __call__(self) -> FaceModel:
-        """Learn; returns the model, with its own name and hash."""
+        """Learn; returns the model, with its own hash and the name of the one that was fitted first."""
         o = self.options
         model = self._learned_form()
         light = self._light(model)
@@ -147,16 +151,19 @@ class ModelLearner:
         return model
 
     def _learned_form(self) -> FaceModel:
+        """The model with the mean and the modes of shape that landmarks show; sets the exposures."""
         fitter = FaceFitter(self.model, FitOptions(stages=_LANDMARKS), camera=self.camera)
         codes, *_ = self._fits("landmarks", fitter, None)
         self.gain = self._exposure(codes)
         learner = FormLearner(self.model, self.camera)
         points = torch.from_numpy(self.faces.points).float()
         level = learner.learn(codes, points, self.options.form_modes, self._say)
-        model = copy.deepcopy(self.model)
-        model.mean_shape += level.mean
-        model.shape_basis = fold(model.shape_basis, level.modes)
-        return _renamed(model)
+        model = self.model
+        return _changed(
+            model,
+            mean_shape=model.mean_shape + level.mean,
+            shape_basis=fold(model.shape_basis, level.modes),
+        )
 
     def _light(self, model: FaceModel) -> Tensor:
         """The code [9] of the light that the photographs share."""
@@ -175,7 +182,17 @@ class ModelLearner:
     def _fits(
         self, step: str, fitter: FaceFitter, start: Tensor | None, some: np.ndarray | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes [N, 257], visible [N, S, S] uint8 and photometric errors [N] of fitted faces."""
+        """Fit faces in batches, each a step that is kept.
+
+        Args:
+            step: its name.
+            fitter: of the face model.
+            start: [N, 257] codes of all faces to start from, but for their albedo; None: the prior's middle.
+            some: numbers of the faces; None: all.
+
+        Returns:
+            Codes [N, 257], visible [N, S, S] uint8 and photometric errors [N].
+        """
         every = np.arange(len(self.faces)) if some is None else some
         parts: list[Arrays] = []
         for number, batch in enumerate(self._batches(every)):
@@ -184,7 +201,7 @@ class ModelLearner:
                 return self._fit(fitter, batch, None if start is None else start[batch])
 
             parts.append(self._keep(f"{step} {number}", make))
-            self._after(step, len(batch))
+            self._after(step, len(batch), len(every))
         joined = [torch.from_numpy(np.concatenate([p[name] for p in parts])) for name in _FITTED]
         if some is None:
             self._say(f"{step}: photometric error {float(joined[2].mean()):.4f}")
@@ -201,6 +218,7 @@ class ModelLearner:
             first = last
 
     def _fit(self, fitter: FaceFitter, batch: np.ndarray, start: Tensor | None) -> Arrays:
+        """The arrays of `_fits` for one batch, whose codes to start from are [B, 257]."""
         photo = self._photo(batch)
         points = torch.from_numpy(self.faces.points[batch]).float()
         person = torch.from_numpy(self.faces.person[batch])
@@ -236,7 +254,7 @@ class ModelLearner:
             with torch.no_grad():
                 mask = decoder(codes[torch.from_numpy(batch)]).mask[:, 0] > 0
             photo = torch.from_numpy(self.faces.photo[batch]).float() / 255
-            bright = photo @ photo.new_tensor([0.2126, 0.7152, 0.0722])
+            bright = photo @ photo.new_tensor(_LUMINANCE)
             bright = torch.where(mask, bright, torch.nan).flatten(1)
             brightest.append(bright.nanquantile(_HIGHLIGHT, dim=1).nan_to_num(1.0))
         logarithm = torch.cat(brightest).clamp(min=0.05).log()
@@ -246,6 +264,7 @@ class ModelLearner:
     def _learned_colors(
         self, model: FaceModel, codes: Tensor, visible: Tensor, error: Tensor, kept: tuple[int, ...]
     ) -> FaceModel:
+        """The model with the albedo that photographs show where they were fitted well and show enough."""
         observer = ColorObserver(model, self.camera)
         parts = []
         for batch in self._batches(np.arange(len(self.faces))):
@@ -263,22 +282,19 @@ class ModelLearner:
         self._say(
             f"albedo: of {int(good.sum())} photographs, {level.noise:.3f} left beside the modes"
         )
-        model = copy.deepcopy(model)
-        model.mean_albedo, model.albedo_basis = mean, modes
-        return _renamed(model)
+        return _changed(model, mean_albedo=mean, albedo_basis=modes)
 
     def _still(self, model: FaceModel) -> Tensor | None:
+        """Which frontal vertices keep their colours, bool [F]; None: the model has no regions."""
         if model.regions is None:
             return None
         labels = [n for n, name in enumerate(model.region_names) if name in _STILL]
         return torch.isin(model.regions[model.frontal_mask], torch.tensor(labels).to(model.regions))
 
 
-_FITTED = ("code", "visible", "error")
-
-
-def _renamed(model: FaceModel) -> FaceModel:
-    """The model with a hash of its own."""
-    model.metadata.pop("same_codes", None)
-    model._hash = None
-    return model
+def _changed(model: FaceModel, **arrays: Tensor) -> FaceModel:
+    """The model with other arrays: another model, whose codes mean other faces."""
+    every = {name: value.numpy() for name, value in (dict(model.named_buffers()) | arrays).items()}
+    metadata = {key: value for key, value in model.metadata.items() if key != "same_codes"}
+    named = {name: value.numpy() for name, value in model.named_expressions.items()}
+    return FaceModel(every, metadata, named, model.region_names)

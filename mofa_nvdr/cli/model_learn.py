@@ -30,16 +30,17 @@ def learn(
     """Learn a face model from photographs: how people's faces differ in shape and in colour.
 
     The largest face of each photograph is fitted with the face model that there is, then shape and albedo are
-    learned from what the photographs show, and fitted and learned again. It takes about two seconds a
-    photograph and round. Stopped, the same command goes on. Photographs from the front in even light are the
-    best; small, blurred and colourless ones are left out. The landmark networks must be here (mofa-nvdr
-    networks get landmarks).
+    learned from what the photographs show, and fitted and learned again. It takes seconds a photograph and
+    round, and keeps what is done in OUT.learning: stopped, the same command goes on. Photographs from the
+    front in even light are the best; small, blurred and colourless ones are left out. The landmark networks
+    must be here (mofa-nvdr networks get landmarks).
 
     Args:
         input: photographs, or folders of photographs
         out: .safetensors file to write; give it as --face-model to the other commands
-        face_model: that is fitted first: 'default' or a .safetensors file
-        people: .csv file with the columns file and person: photographs of one person share shape and albedo
+        face_model: that is fitted first: 'default', 'procedural' or a .safetensors file
+        people: .csv file with the columns file (a path below the folder that is given) and person:
+            photographs of one person share shape and albedo; those not named show another person each
         rounds: how often colours are fitted and learned
         albedo_modes: modes of albedo of the learned model
         licence: of the photographs; a note in the file
@@ -53,16 +54,9 @@ def learn(
         from mofa_nvdr.apply.learn_files import LearnFileOptions, learn_model
 
         options = LearnFileOptions(
-            face_model,
-            people,
-            rounds,
-            albedo_modes,
-            licence,
-            name,
-            smallest,
-            max_megapixels,
+            face_model, people, rounds, albedo_modes, licence, name, smallest, max_megapixels,
             overwrite,
-        )
+        )  # fmt: skip
         learn_model(list(input), out, options)
 
     return call

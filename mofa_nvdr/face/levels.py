@@ -14,9 +14,10 @@ from torch import Tensor
 
 from mofa_nvdr.system.threads import on_one_thread, on_threads
 
-_SHRINK = 3.0  # people with the middle's values that a vertex's mean is drawn towards
+_SHRINK = 3.0  # people with zero everywhere who count with the others for the mean
 _BLOCK = 4096  # columns that one thread takes at once: the same bits for any number of threads
 _TINY = 1e-12
+_RIDGE = 0.02  # keeps coefficients of given directions small of which little was seen
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,12 @@ class Level:
 
     Attributes:
         mean: [V, 3].
-        fixed: [F] deviation of the coefficients of the modes that were given.
-        modes: [K, V, 3] learned ones, orthogonal to those, scaled by their deviations; largest first.
-        variances: [R] of everything that was filled in along its principal directions, noise included.
+        modes: [K, V, 3] scaled by their deviations; largest first.
         noise: deviation of one number about the mean and the modes.
     """
 
     mean: Tensor
-    fixed: Tensor
     modes: Tensor
-    variances: Tensor
     noise: float
 
 
@@ -54,7 +51,8 @@ def learn_level(
         seen: [N, V] in [0, 1], how far a value counts: 0 for not at all.
         mirror: int64 [V], the vertex on the other side.
         count: of modes to learn; fewer come back where people differ in fewer ways.
-        fixed: [F, V, 3] modes that exist already: what people differ in along them is left to them.
+        fixed: [F, V, 3] directions that exist already: what people differ in along them is left to them, and
+            the learned modes are orthogonal to them.
         across: factors of a value's components on the other side: (-1, 1, 1) for displacements.
         rounds: of filling in and of taking modes.
 
@@ -62,7 +60,7 @@ def learn_level(
         The level, on the CPU.
 
     Raises:
-        ValueError: shapes disagree, or fewer than two people.
+        ValueError: shapes disagree, fewer than two people, or fewer than one mode.
     """
     people, vertices = seen.shape[0], len(mirror)
     if values.shape != (people, vertices, 3) or seen.shape != (people, vertices):
@@ -72,6 +70,8 @@ def learn_level(
         )
     if people < 2:
         raise ValueError(f"learn_level: {people} people, expected two or more")
+    if count < 1:
+        raise ValueError(f"learn_level: count is {count}, expected 1 or more")
     flip = values.new_tensor(across)
     mean = _mean(values, seen, mirror, flip)
     weight = seen[..., None].expand(-1, -1, 3).flatten(1)
@@ -82,10 +82,9 @@ def learn_level(
     for _ in range(rounds):
         expected = parts.expected(filled)
         filled = weight * data + (1 - weight) * expected
-    modes, variances = parts.modes(filled)
     left = (data - parts.expected(filled)).square() * weight
     noise = float((left.sum(1).sum() / weight.sum(1).sum().clamp(min=1)).sqrt())
-    return Level(mean, _deviations(filled, given, fixed), modes, variances, noise)
+    return Level(mean, parts.modes(filled), noise)
 
 
 class _Parts:
@@ -94,52 +93,60 @@ class _Parts:
     def __init__(self, given: Tensor, mirror: Tensor, flip: Tensor, count: int) -> None:
         self.given, self.mirror, self.flip, self.count = given, mirror, flip, count
 
+    def expected(self, filled: Tensor) -> Tensor:
+        """What given and principal directions say of rows [N, P], less what is noise in them."""
+        held, parts = self._principal(filled)
+        for part in parts:
+            inner = combinations(part.vectors.T, part.rows)
+            held = held + combinations(part.vectors * part.share.square(), inner)
+        return held
+
+    def modes(self, filled: Tensor) -> Tensor:
+        """Modes [K, V, 3] by size."""
+        _, parts = self._principal(filled)
+        rows = [combinations((p.vectors * p.share).T, p.rows) / len(p.rows) ** 0.5 for p in parts]
+        order = torch.cat([part.values for part in parts]).argsort(descending=True)
+        return torch.cat(rows)[order].unflatten(1, (-1, 3))
+
+    def _principal(self, filled: Tensor) -> tuple[Tensor, list[_Part]]:
+        """What the given directions hold of rows [N, P], and the largest principal directions of the rest."""
+        held = combinations(products(filled, self.given), self.given)
+        halves = self._split(filled - held)
+        found = [principal(products(half, half).double() / len(half)) for half in halves]
+        every = torch.cat([values for values, _ in found])
+        least = every.sort(descending=True).values[self.count - 1].clamp(min=_TINY)
+        taken = [int((values >= least).sum()) for values, _ in found]
+        rest = sum(float(values[k:].sum()) for (values, _), k in zip(found, taken))
+        noise = rest / max(len(every) - sum(taken), 1)
+        parts = []
+        for half, (values, vectors), k in zip(halves, found, taken):
+            top = values[:k]
+            share = ((top - noise).clamp(min=0) / top.clamp(min=_TINY)).sqrt()
+            parts.append(_Part(half, vectors[:, :k], top, share))
+        return held, parts
+
     def _split(self, rest: Tensor) -> tuple[Tensor, Tensor]:
         """Even and odd parts of rows [N, P]."""
         shaped = rest.unflatten(1, (-1, 3))
         image = (shaped[:, self.mirror] * self.flip).flatten(1)
         return (rest + image) / 2, (rest - image) / 2
 
-    def _principal(self, filled: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
-        """What the given directions hold, and of both parts: rows, eigenvectors, eigenvalues."""
-        held = combinations(products(filled, self.given), self.given)
-        parts = []
-        for part in self._split(filled - held):
-            values, vectors = principal(products(part, part).double() / len(part))
-            parts.append((part, vectors, values))
-        return held, parts
 
-    def _chosen(self, parts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[list[int], float]:
-        """How many directions of each part are among the largest, and the mean of the others."""
-        every = torch.cat([values for *_, values in parts])
-        least = every.sort(descending=True).values[self.count - 1]
-        taken = [int((values >= least.clamp(min=_TINY)).sum()) for *_, values in parts]
-        rest = sum(float(values[k:].sum()) for (*_, values), k in zip(parts, taken))
-        others = sum(len(values) - k for (*_, values), k in zip(parts, taken))
-        return taken, rest / max(others, 1)
+@dataclass(frozen=True)
+class _Part:
+    """Even or odd parts of people and their largest directions.
 
-    def expected(self, filled: Tensor) -> Tensor:
-        """What given and principal directions say of rows [N, P], less what is noise in them."""
-        held, parts = self._principal(filled)
-        taken, noise = self._chosen(parts)
-        for (part, vectors, values), k in zip(parts, taken):
-            top = vectors[:, :k]
-            share = ((values[:k] - noise).clamp(min=0) / values[:k].clamp(min=_TINY)).sqrt()
-            held = held + combinations(top * share.square(), combinations(top.T, part))
-        return held
+    Attributes:
+        rows: [N, P] the parts.
+        vectors: [N, K] the directions, in people.
+        values: [K] variances.
+        share: [K] of each deviation that is no noise.
+    """
 
-    def modes(self, filled: Tensor) -> tuple[Tensor, Tensor]:
-        """Modes [K, V, 3] by size, and the variances of all directions."""
-        _, parts = self._principal(filled)
-        taken, noise = self._chosen(parts)
-        rows, sizes = [], []
-        for (part, vectors, values), k in zip(parts, taken):
-            share = ((values[:k] - noise).clamp(min=0) / values[:k].clamp(min=_TINY)).sqrt()
-            rows.append(combinations((vectors[:, :k] * share).T, part) / len(part) ** 0.5)
-            sizes.append(values[:k])
-        order = torch.cat(sizes).argsort(descending=True)
-        every = torch.cat([values for *_, values in parts]).sort(descending=True).values
-        return torch.cat(rows)[order].unflatten(1, (-1, 3)), every
+    rows: Tensor
+    vectors: Tensor
+    values: Tensor
+    share: Tensor
 
 
 def products(a: Tensor, b: Tensor) -> Tensor:
@@ -156,7 +163,7 @@ def products(a: Tensor, b: Tensor) -> Tensor:
 
 
 def combinations(weights: Tensor, rows: Tensor) -> Tensor:
-    """Combinations weights @ rows, [N, K] of long rows [K, P], with the same bits for any number of threads."""
+    """Sums weights @ rows, [N, K] of long rows [K, P], with the same bits for any number of threads."""
     out = rows.new_empty(len(weights), rows.shape[1])
 
     def block(k: int) -> None:
@@ -174,7 +181,7 @@ def principal(covariance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean(values: Tensor, seen: Tensor, mirror: Tensor, flip: Tensor) -> Tensor:
-    """[V, 3], the same on both sides; where few were seen, near the mean over all vertices."""
+    """[V, 3], the same on both sides; where few were seen, near zero."""
     total = (values * seen[..., None]).where(seen[..., None] > 0, 0.0).sum(0)
     total = total + total[mirror] * flip
     times = seen.sum(0)
@@ -198,21 +205,9 @@ def _first_fill(data: Tensor, weight: Tensor, given: Tensor) -> Tensor:
 
     def fill(n: int) -> None:
         seen = given * weight[n]
-        normal = seen @ given.T + 0.02 * torch.eye(len(given))
+        normal = seen @ given.T + _RIDGE * torch.eye(len(given))
         held = torch.linalg.solve(normal, seen @ data[n]) @ given
         filled[n] += (1 - weight[n]) * held
 
     on_threads(fill, len(data))
     return filled
-
-
-def _deviations(filled: Tensor, given: Tensor, fixed: Tensor | None) -> Tensor:
-    """Deviations [F] of people's coefficients of the modes that were given."""
-    if fixed is None or not len(given):
-        return filled.new_zeros(0 if fixed is None else len(fixed))
-    flat = fixed.flatten(1)
-    held = products(filled, given)
-    # Coefficients of the modes from those of the orthonormal directions.
-    turned = products(flat, given)
-    coefficients = torch.linalg.lstsq(turned.T.double(), held.T.double()).solution.T
-    return coefficients.square().mean(0).sqrt().float()

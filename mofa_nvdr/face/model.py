@@ -241,8 +241,8 @@ class FaceModel(nn.Module):
         path = Path(name_or_path)
         if not path.is_file():
             raise ValueError(
-                f"face model {str(name_or_path)!r}: no such file; give 'default' or 'portraits' "
-                "(built in) or a .safetensors file"
+                f"face model {str(name_or_path)!r}: no such file; give 'default', 'procedural' "
+                "or 'portraits' (built in) or a .safetensors file"
             )
         try:
             Budget(path)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mofa_nvdr.face.levels import learn_level, products
+from mofa_nvdr.face.levels import combinations, learn_level, principal, products
 
 PAIRS = 30
 MIRROR = torch.arange(2 * PAIRS).view(2, PAIRS).flip(0).flatten()  # vertex k and k + PAIRS
@@ -51,7 +51,6 @@ class TestLearnLevel:
         both = (values.mean(0) + values.mean(0)[MIRROR] * torch.tensor(FLIP)) / 2
         torch.testing.assert_close(level.mean, both * 800 / 803, atol=1e-4, rtol=1e-4)
         assert 0.04 < level.noise < 0.06
-        assert level.fixed.shape == (0,)
 
     def test_half_of_it_seen(self, known):
         """What was never measured of a person doesn't count: it is not a number."""
@@ -81,8 +80,8 @@ class TestLearnLevel:
         )
         along = level.modes.flatten(1) @ modes[0].flatten()
         assert along.abs().max() / modes[0].norm() < 1e-3 * level.modes[0].norm()
-        # People scatter twice as far along the given mode as it says.
-        torch.testing.assert_close(level.fixed, torch.tensor([2.0]), rtol=0.1, atol=0)
+        truth = covariance(modes[1:])
+        assert (covariance(level.modes) - truth).norm() / truth.norm() < 0.15
 
     def test_a_vertex_that_few_saw_is_drawn_to_zero(self):
         values = torch.ones(2, len(MIRROR), 3)
@@ -115,6 +114,10 @@ class TestLearnLevel:
         with pytest.raises(ValueError, match=r"^learn_level: values are \[3, 5, 3\] and seen"):
             learn_level(torch.zeros(3, 5, 3), torch.ones(3, 5), MIRROR, 2)
 
+    def test_no_mode(self):
+        with pytest.raises(ValueError, match="^learn_level: count is 0, expected 1 or more$"):
+            learn_level(torch.zeros(3, len(MIRROR), 3), torch.ones(3, len(MIRROR)), MIRROR, 0)
+
     def test_one_person(self):
         with pytest.raises(ValueError, match="^learn_level: 1 people, expected two or more$"):
             learn_level(torch.zeros(1, len(MIRROR), 3), torch.ones(1, len(MIRROR)), MIRROR, 2)
@@ -124,3 +127,19 @@ class TestProducts:
     def test_is_the_product(self):
         a, b = random(3, 10_000), random(5, 10_000, seed=1)
         torch.testing.assert_close(products(a, b), a @ b.T, rtol=1e-4, atol=1e-3)
+
+
+class TestCombinations:
+    def test_is_the_product(self):
+        weights, rows = random(3, 5), random(5, 10_000, seed=1)
+        torch.testing.assert_close(combinations(weights, rows), weights @ rows)
+
+    def test_of_nothing(self):
+        assert combinations(random(3, 0), random(0, 7)).equal(torch.zeros(3, 7))
+
+
+class TestPrincipal:
+    def test_largest_first(self):
+        values, vectors = principal(torch.diag(torch.tensor([1.0, 3.0, -1e-9])))
+        assert values.tolist() == [3.0, 1.0, 0.0]
+        torch.testing.assert_close(vectors.abs()[:, 0], torch.tensor([0.0, 1.0, 0.0]))
