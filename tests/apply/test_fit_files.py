@@ -24,6 +24,7 @@ from tests.helpers.fake_landmarks import (
     take_networks_away,
 )
 from tests.helpers.fitted_faces import SIZE, KnownFaces, known_faces, landmarked_face
+from tests.helpers.small_crops import use_small_crops
 from tests.helpers.small_face import small_face
 
 _SIZE = 64  # of the crops
@@ -38,7 +39,7 @@ _PLACE = (23, 11)  # left and top of the face's picture in the photograph
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small crops and few steps."""
-    monkeypatch.setattr(module, "_SIZE", _SIZE)
+    use_small_crops(monkeypatch, _SIZE)
 
     def options(render_mode: str) -> FitOptions:
         return FitOptions(_SIZE, render_mode, points=200, stages=_STAGES)

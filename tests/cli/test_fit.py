@@ -17,6 +17,7 @@ from tests.helpers.fake_landmarks import (
     take_networks_away,
 )
 from tests.helpers.fitted_faces import known_faces, landmarked_face
+from tests.helpers.small_crops import use_small_crops
 
 
 class TestOptions:
@@ -51,7 +52,7 @@ class TestExitStatus:
     @pytest.fixture
     def face(self, monkeypatch, tmp_path):
         """A photograph of a small face, its model, and a wall."""
-        monkeypatch.setattr(module, "_SIZE", 64)
+        use_small_crops(monkeypatch, 64)
         stages = (Stage(("rotation", "translation"), 3, landmarks=0.5),)
         monkeypatch.setattr(
             module, "FitOptions", lambda render_mode: FitOptions(64, render_mode, 100, stages)

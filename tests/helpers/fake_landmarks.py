@@ -16,10 +16,11 @@ MISSING = "the networks 'landmarks' are not in /c; get them with mofa-nvdr netwo
 
 @dataclass(frozen=True)
 class KnownLandmarks:
-    """What of a detected face is used: points [478, 3] and landmarks68 [68, 2], px of the picture."""
+    """What of a detected face is used: points [478, 3], landmarks68 [68, 2], px of the picture, and score."""
 
     points: np.ndarray
     landmarks68: np.ndarray
+    score: float = 1.0
 
 
 class FakeDetector:

@@ -1,0 +1,13 @@
+"""Face crops smaller than the commands', so that fits take milliseconds."""
+
+from __future__ import annotations
+
+import pytest
+
+from mofa_nvdr.apply import fit_files, learn_files, photographs
+
+
+def use_small_crops(patch: pytest.MonkeyPatch, size: int) -> None:
+    """Cut crops of `size` px wherever faces of photographs are fitted."""
+    for module in (photographs, fit_files, learn_files):
+        patch.setattr(module, "FIT_SIZE", size)
