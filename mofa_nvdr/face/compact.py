@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,8 @@ def unpack(
 def write_packed(path: str | Path, stored: Mapping[str, np.ndarray]) -> None:
     """Write arrays as a compressed .npz file, atomically."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **stored)
+    save: Any = np.savez_compressed  # its declaration takes the names of arrays for its options
+    save(buffer, **stored)
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(buffer.getvalue())
 
