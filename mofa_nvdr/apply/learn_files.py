@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -248,9 +249,7 @@ def _faces(
     with tqdm(total=len(ordered), unit="photograph", disable=not sys.stderr.isatty()) as bar:
         for k in range(0, len(ordered), _FACES):
             some = ordered[k : k + _FACES]
-            parts.append(
-                work.keep(f"faces {k // _FACES}", lambda some=some: _read(some, detector, o))
-            )
+            parts.append(work.keep(f"faces {k // _FACES}", partial(_read, some, detector, o)))
             bar.update(len(some))
     left_out = Counter(str(reason) for part in parts for reason in part["left_out"])
     for reason, count in sorted(left_out.items()):
