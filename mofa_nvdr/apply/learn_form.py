@@ -121,13 +121,13 @@ class FormLearner:
         people, mirror = len(away), self._mirror()
         space = torch.einsum("bla,bac->blc", away, axes)  # [B, L, 3] in model space
         middle = self._smooth(_symmetric(space.mean(0), mirror), self._noise / people)
-        middle = middle - self._expression(middle)
         rest = space - torch.einsum("lc,bac,bad->bld", middle, axes, axes)
         level = learn_level(
             torch.stack([self._smooth(r, self._noise) for r in rest]), torch.ones(people, len(middle)),
             mirror, count, fixed=_rigid(self._at), across=_ACROSS,
         )  # fmt: skip
         middle = middle + level.mean
+        middle = middle - self._expression(middle)
         modes = torch.stack([self._surface(mode) for mode in level.modes])
         return FormLevel(self._surface(middle), modes, _left(away, axes, middle, level.modes))
 
