@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -185,9 +186,10 @@ class _Work:
         path = self.folder / f"{name.replace(' ', '-')}.npz"
         if path.is_file():
             try:
-                with np.load(path, allow_pickle=False) as file:
+                # Opened here: NumPy leaves a damaged archive open.
+                with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                     return {key: file[key] for key in file.files}
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise ValueError(
                     f"{path}: damaged ({error}); remove it, and it is made again"
                 ) from None
