@@ -141,15 +141,18 @@ class TestBatches:
 
 class TestExposure:
     def test_highlights_come_together(self, first, faces):
-        """0.7 of the difference in logarithms, and no more than a factor of 1.4."""
-        photo = faces.photo[[0, 0, 0]].astype(float)
-        photo = (photo * np.array([0.8, 0.64, 0.2])[:, None, None, None]).round().astype(np.uint8)
-        own = Faces(photo, faces.known[:3], faces.points[[0, 0, 0]], np.arange(3))
+        """0.7 of the brightness in logarithms, all of the colour, and no more than a factor of 1.4."""
+        photo = faces.photo[[0, 0, 0, 0]].astype(float)
+        light = np.array([[0.8, 0.8, 0.8], [0.64, 0.64, 0.64], [0.2, 0.2, 0.2], [0.8, 0.8, 0.7]])
+        photo = (photo * light[:, None, None]).round().astype(np.uint8)
+        own = Faces(photo, faces.known[:4], faces.points[[0, 0, 0, 0]], np.arange(4))
         learner = ModelLearner(first, own, OPTIONS)
         code = learner._fits("landmarks", _landmark_fitter(first, learner), None)[0]
         gain = learner._exposure(code)
-        assert float(gain[1] / gain[0]) == pytest.approx(1.25**0.7, rel=0.03)
+        assert gain[1] / gain[0] == pytest.approx(1.25**0.7, rel=0.03)
         assert gain[2] == pytest.approx(1.4)
+        ratio = gain[3] / gain[0]
+        assert float(ratio[2] / ratio[0]) == pytest.approx(8 / 7, rel=0.03)
 
 
 def _landmark_fitter(model, learner):

@@ -1,6 +1,6 @@
 """Fits next to what is known of faces: tables in Markdown, and sheets of pictures.
 
-`python tests/benchmarks/bm_fit.py renders|error|time|sheet [--count N] [--data FOLDER] [--out FILE.png]`; it
+`python -m tests.benchmarks.bm_fit renders|error|time|sheet [--count N] [--data FOLDER] [--out FILE.png]`; it
 needs `mofa-nvdr networks get landmarks`, and all but `renders` the photographs of $MOFA_NVDR_DATA or
 ../shared/data. Times are of the fit alone, without reading and detecting.
 """

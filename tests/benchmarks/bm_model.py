@@ -1,6 +1,6 @@
 """Face models beside one another: how well strangers are fitted, recognised, and how their tone comes out.
 
-`python tests/benchmarks/bm_model.py people|strangers|renders|sheet --models procedural portraits
+`python -m tests.benchmarks.bm_model people|strangers|renders|sheet --models procedural portraits
 [--held FILE.csv] [--crops FILE.npz] [--data FOLDER] [--count N] [--out FILE.png]`; it needs `mofa-nvdr
 networks get landmarks` and `identity`, and the photographs of $MOFA_NVDR_DATA or ../shared/data. `--held`
 names two photographs of each person that no model was learned from (columns portrait and directory, as
