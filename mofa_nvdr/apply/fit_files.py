@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,7 +28,7 @@ from mofa_nvdr.apply.sources import Source, name_sources
 from mofa_nvdr.data.crops.framing import Crop
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
 from mofa_nvdr.data.images import ImageError, central_square, picture_square
-from mofa_nvdr.data.listing import Inventory
+from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.reference import ModelReference
@@ -39,6 +39,7 @@ from mofa_nvdr.render.pictures import panels
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import check_out
 from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.origins import content_hash
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,61 @@ def fit_files(
     return written
 
 
+# For relighting, which needs a face's form and light and no likeness: half of the time.
+QUICK_STAGES = (
+    Stage(("rotation", "translation"), 5, landmarks=0.5),
+    Stage(("rotation", "translation", "shape", "expression"), 4, landmarks=0.5),
+    Stage(("light",), 2, photometric=100.0, blur=1.0),
+    Stage(("light", "albedo"), 3, photometric=100.0, blur=1.0),
+    Stage(
+        ("rotation", "translation", "shape", "expression", "albedo", "light"), 3,
+        landmarks=0.3, photometric=50.0, detail=150.0, blur=1.0, occlusion=True,
+    ),
+    Stage(("light", "albedo"), 2, photometric=300.0, detail=300.0, occlusion=True),
+)  # fmt: skip
+
+
+class PhotographFitter:
+    """Fits single photographs, for commands that need the face in one on their way.
+
+    Args:
+        face_model: "default" or a .safetensors file; empty: "default".
+        command: what messages call it.
+
+    Raises:
+        NetworkMissingError: no landmark networks.
+        ValueError: the face model cannot be read.
+    """
+
+    def __init__(self, face_model: str, command: str) -> None:
+        try:
+            LandmarkDetector.load()
+        except NetworkMissingError as error:
+            raise NetworkMissingError(f"{command}: {error}") from None
+        self._fitter = _FileFitter(FitFileOptions(face_model=face_model), QUICK_STAGES)
+        self.model = self._fitter.model
+
+    def __call__(self, path: str | Path) -> FaceParameters:
+        """The largest face of a photograph.
+
+        Raises:
+            ImageError: it cannot be read, or shows no face.
+        """
+        name_of = Source(Path(path), str(path), "")
+        if other := not_a_photograph(Path(path)):
+            raise ImageError(other)
+        with Picture(path) as picture:
+            face = self._fitter._face(picture, name_of)
+        photograph = _Photograph(name_of, content_hash(Path(path)), face)
+        fits = self._fitter.fit([photograph], tqdm(disable=True))
+        (parameters,) = _parameters(fits, [photograph], self._fitter)
+        return replace(parameters, source=str(path), source_hash=photograph.file_hash)
+
+
 class _FileFitter:
     """The networks and the fitter of one command."""
 
-    def __init__(self, o: FitFileOptions) -> None:
+    def __init__(self, o: FitFileOptions, stages: tuple[Stage, ...] | None = None) -> None:
         self.options = o
         self.run = Reconstructor.load(o.checkpoint, o.face_model, "cpu") if o.checkpoint else None
         if self.run is not None:
@@ -157,7 +209,9 @@ class _FileFitter:
                 sys.stderr,
             )
         camera = None if self.run is None else self.run.decoder.camera
-        self.fitter = FaceFitter(self.model, FitOptions(render_mode=o.render_mode), camera=camera)
+        options = FitOptions(render_mode=o.render_mode)
+        options = options if stages is None else replace(options, stages=stages)
+        self.fitter = FaceFitter(self.model, options, camera=camera)
 
     def stages(self) -> list[Stage]:
         """What is done with each photograph."""
@@ -224,11 +278,29 @@ def _write(
 ) -> None:
     photo = torch.stack([p.face.photo for p in photographs])
     pictures = panels(photo, fits.face, fits.visible)
-    certainty = face_certainty(photo.nan_to_num(0.5), fits.face)
-    camera = fitter.fitter.decoder_of(FIT_SIZE).camera
     known = photo.isfinite().all(1)
     hidden = fits.face.mask[:, 0] * known * (1 - fits.visible[:, 0])  # [B, S, S]
     occluders = (hidden * 255).round().to(torch.uint8).numpy()
+    measured = _parameters(fits, photographs, fitter)
+    for k, (photograph, parameters) in enumerate(zip(photographs, measured)):
+        try:
+            written.append(
+                write_result(
+                    photograph.source, photograph.file_hash, parameters,
+                    {"panel": pictures[k], "occluders": occluders[k]}, folder, overwrite,
+                )
+            )  # fmt: skip
+        except ImageError as error:
+            written.left_out.append(str(error))
+
+
+def _parameters(
+    fits: FittedFaces, photographs: Sequence[_Photograph], fitter: _FileFitter
+) -> list[FaceParameters]:
+    """What is known of fitted faces, but for their sources."""
+    photo = torch.stack([p.face.photo for p in photographs])
+    certainty = face_certainty(photo.nan_to_num(0.5), fits.face)
+    camera = fitter.fitter.decoder_of(FIT_SIZE).camera
     every = [
         FaceParameters(
             code=FaceCode(
@@ -243,14 +315,4 @@ def _write(
         )
         for k, p in enumerate(photographs)
     ]
-    measured = with_measures(every, photo, fits.face)
-    for k, (photograph, parameters) in enumerate(zip(photographs, measured)):
-        try:
-            written.append(
-                write_result(
-                    photograph.source, photograph.file_hash, parameters,
-                    {"panel": pictures[k], "occluders": occluders[k]}, folder, overwrite,
-                )
-            )  # fmt: skip
-        except ImageError as error:
-            written.left_out.append(str(error))
+    return with_measures(every, photo, fits.face)

@@ -19,7 +19,7 @@ COMMANDS = {
     "train": "train the face autoencoder on photographs or on synthetic faces",
     "reconstruct": "predict parameters from face crops, with a panel of pictures each",
     "fit": "fit the face model to photographs, with a panel of pictures each",
-    "relight": "render predicted faces under another light",
+    "relight": "show the person in a photograph under another light",
     "export": "write a face as .obj, .ply or .glb for other programs",
     "export-encoder": "write a trained encoder as an ONNX file",
     "model": "face models: describe, draw, build, import from other projects",

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
+from mofa_nvdr.apply.relight_photos import PhotoLightOptions
 from mofa_nvdr.apply.relighting import relight
 from mofa_nvdr.cli import main
 from mofa_nvdr.face.model import FaceModel
@@ -15,7 +16,7 @@ from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.light_sources import light_presets, load_light
 from mofa_nvdr.system.marks import read_mark
-from tests.helpers.commands import calls_of, help_words
+from tests.helpers.commands import calls_of, error_line, help_words
 from tests.helpers.lit_faces import BACKGROUND, SIZE, lit_face
 from tests.helpers.small_face import small_face
 
@@ -47,7 +48,8 @@ def run_relight(cap, capsys):
     def call(*args, face_model=cap):
         capsys.readouterr()
         words = [str(a) for a in args]
-        status = main(["relight", *words, "--face-model", face_model, "--device", "cpu"])
+        more = ["--parameters-only", "--face-model", face_model, "--device", "cpu"]
+        status = main(["relight", *words, *more])
         return status, capsys.readouterr().err.splitlines()
 
     return call
@@ -261,6 +263,7 @@ class TestOptions:
     def test_into_one_call(self, monkeypatch):
         calls = calls_of(monkeypatch, "mofa_nvdr.apply.relighting.relight_files")
         needed = ["--light", "front", "--out", "x.png"]
+        needed = [*needed, "--parameters-only"]
         assert main(["relight", "a.npz", "b.npz", *needed]) == 0
         more = ["--rotate", "--frames", "9", "--image-size", "96", "--face-model", "m.safetensors"]
         assert main(["relight", "a.npz", *needed, *more, "--device", "cpu", "--overwrite"]) == 0
@@ -272,3 +275,34 @@ class TestOptions:
     def test_help_has_units(self, capsys):
         words = help_words(capsys, "relight")
         assert "height of the picture in pixels" in words and "pictures in one turn" in words
+
+    def test_of_photographs(self, monkeypatch):
+        calls = calls_of(monkeypatch, "mofa_nvdr.apply.relight_photos.relight_photo")
+        assert main(["relight", "a.jpg", "--light", "front", "--out", "x.png"]) == 0
+        more = ["--photo", "p.jpg", "--rotate", "--frames", "9", "--turn", "-30", "--mirror"]
+        more += ["--exposure", "-0.5", "--no-shadows", "--face-model", "m", "--overwrite"]
+        assert main(["relight", "a.npz", "--light", "b.jpg", "--out", "x.gif", *more]) == 0
+        options = PhotoLightOptions("p.jpg", True, 9, "-30", True, "-0.5", False, "m", True)
+        assert calls == [
+            ("a.jpg", "front", "x.png", PhotoLightOptions()),
+            ("a.npz", "b.jpg", "x.gif", options),
+        ]
+
+    @pytest.mark.parametrize(
+        ("words", "text"),
+        [
+            (["a.jpg", "b.jpg"], "relight: 2 files; one photograph is relit at a time"),
+            (["a.jpg", "--image-size", "96"], "--image-size: photographs keep their size"),
+            (
+                ["a.jpg", "--device", "cuda"],
+                "--device cuda: photographs keep their size and are relit on",
+            ),
+            (["a.npz", "--parameters-only", "--mirror"], "--mirror is for photographs"),
+            (["a.npz", "--parameters-only", "--no-shadows"], "--no-shadows is for photographs"),
+            (["a.npz", "--parameters-only", "--turn", "9"], "--turn is for photographs"),
+            (["a.npz", "--parameters-only", "--exposure", "1"], "--exposure is for photographs"),
+            (["a.npz", "--parameters-only", "--photo", "a.jpg"], "--photo is for photographs"),
+        ],
+    )
+    def test_that_do_not_go_together(self, capsys, words, text):
+        assert text in error_line(capsys, "relight", *words, "--light", "top", "--out", "x.png")

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from mofa_nvdr.data.synthetic.head import CLOTH, HAIR, SKIN, HeadShape, border
+from mofa_nvdr.data.synthetic.head import CLOTH, HAIR, SKIN, HeadShape, bare_head, border
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.normals import vertex_normals
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from tests.helpers.random_draws import draws
+from tests.helpers.small_face import small_face
 
 
 class TestBorder:
@@ -87,3 +90,40 @@ class TestHeadShape:
         assert (nearer & frontal & (part == CLOTH)).sum() == 0
         assert (nearer & frontal & (part == SKIN)).float().sum() < 0.01 * frontal.sum()
         assert (rendering.mask.sum() > 1.2 * whole.mask.sum()).item()
+
+
+class TestBareHead:
+    def test_is_the_face_and_a_head_without_hair(self, head, face_model):
+        decoder, shape, geometry, _ = head
+        code = decoder.code_zero()
+        vertices, triangles = bare_head(face_model, decoder.camera, code, decoder.geometry(code))
+        count = face_model.num_vertices
+        assert torch.equal(vertices[:count], geometry.vertices[0])
+        assert torch.equal(triangles[: len(face_model.triangles)], face_model.triangles)
+        assert triangles.max() == len(vertices) - 1
+        assert len(triangles) - len(face_model.triangles) == (shape.part != HAIR).sum()
+        behind, below = vertices[count:, 2].min(), vertices[count:, 1].min()
+        assert behind < vertices[:count, 2].min() - 50 and below < vertices[:count, 1].min() - 50
+
+    def test_follows_the_pose(self, face_model):
+        decoder = FaceDecoder(face_model, 64)
+        code = decoder.code_zero()
+        turned = code.replace(rotation=torch.tensor([[0.0, 0.5, 0.0]]))
+        still, _ = bare_head(face_model, decoder.camera, code, decoder.geometry(code))
+        moved, _ = bare_head(face_model, decoder.camera, turned, decoder.geometry(turned))
+        skull = slice(face_model.num_vertices, face_model.num_vertices + 144 * 10)
+        home = still.new_tensor(decoder.camera.position)
+        matrix = axis_angle_to_matrix(turned.rotation)[0]
+        want = (still[skull] - home) @ matrix.T + home
+        torch.testing.assert_close(moved[skull], want, rtol=0, atol=1e-2)
+
+    def test_of_a_closed_mesh_it_is_the_face_alone(self):
+        model = small_face(6)
+        closed = model.triangles.tolist() + [[c, b, a] for a, b, c in model.triangles.tolist()]
+        arrays = {name: value.numpy() for name, value in model.named_buffers()}
+        arrays["triangles"] = np.array(closed)
+        model = FaceModel(arrays, {"name": "cap"})
+        decoder = FaceDecoder(model, 32)
+        code = decoder.code_zero()
+        vertices, triangles = bare_head(model, decoder.camera, code, decoder.geometry(code))
+        assert len(vertices) == model.num_vertices and len(triangles) == len(closed)

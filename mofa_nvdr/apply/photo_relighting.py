@@ -1,0 +1,381 @@
+"""A photograph of a face under another light: its pixels times new shading over old shading.
+
+The face that was fitted says how light falls on the person; the photograph keeps skin, wrinkles, beard,
+glasses and hair. What does not depend on the new light is made once for a photograph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from mofa_nvdr import dr
+from mofa_nvdr.apply.parameters import FaceParameters
+from mofa_nvdr.apply.person_mask import along_edges, person_weight
+from mofa_nvdr.apply.ratio_image import (
+    bounded,
+    exposure,
+    filled,
+    floored,
+    paler,
+    relit,
+    smooth_outside,
+)
+from mofa_nvdr.data.synthetic.head import bare_head
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.losses.occlusion import visible_weight
+from mofa_nvdr.render.blur import blurred
+from mofa_nvdr.render.decoder import FaceDecoder, Geometry
+from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.illumination import Illumination, code_illumination
+from mofa_nvdr.scene.light_sources import LUMINANCE
+from mofa_nvdr.scene.lighting import linear_to_srgb, srgb_to_linear
+from mofa_nvdr.scene.normals import vertex_normals
+from mofa_nvdr.scene.smoothing import MeshSmoother
+from mofa_nvdr.scene.visibility import (
+    cone_directions,
+    shadowed_transfer,
+    sphere_directions,
+    visible_directions,
+)
+
+FACE = 0.62  # sides of a crop that a face is wide
+_REACH = 1.1  # sides of a crop around its middle within which pixels may change
+_MAP = 192  # px of a crop's side in the maps of the ratio
+_WEIGHTS = 320  # px of it in those of the person
+_DIRECTIONS = 96
+_KEPT_COLOR = 0.5  # of a light: photographs are balanced for theirs
+_SMOOTHING = 13.0  # mm: finer forms are the person's own, which a face model does not know
+_SOFT = 5.0  # mm over which shadows are smoothed: penumbras, and errors of the form
+_LAMP = math.radians(12)  # half the width of a lamp, as of a soft box
+_LIPS = slice(48, 60)  # of the landmarks
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A part of a photograph in pixels of another size.
+
+    Attributes:
+        left, top: its corner, px of the photograph. scale: its pixels in one of the photograph's.
+        height, width: in its own pixels.
+    """
+
+    left: float
+    top: float
+    scale: float
+    height: int
+    width: int
+
+    def grid(self) -> Tensor:
+        """Middles of its pixels in px of the photograph, [H, W, 2]."""
+        x = self.left + (torch.arange(self.width) + 0.5) / self.scale
+        y = self.top + (torch.arange(self.height) + 0.5) / self.scale
+        return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+
+
+class PhotoRelighter:
+    """Relights one photograph.
+
+    Args:
+        photo: uint8 [H, W, 3], sRGB.
+        parameters: the face in it; its crop is in the photograph's pixels.
+        model: the face model of the parameters.
+        shadows: faces cast shadows on themselves.
+        person: [H, W] in [0, 1], what may change, in the place of the mask that is found; None: that one.
+
+    Raises:
+        ValueError: the face lies outside of the photograph.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        photo: np.ndarray,
+        parameters: FaceParameters,
+        model: FaceModel,
+        shadows: bool = True,
+        person: Tensor | None = None,
+    ) -> None:
+        self.photo = photo
+        self._model, self._parameters = model, parameters
+        self._side = float(parameters.crop[2])
+        self._face = FACE * self._side  # px of the photograph
+        decoder = FaceDecoder(model, camera=parameters.camera, frontal_only=False)
+        geometry = decoder.geometry(parameters.code)
+        self._surface = _Surface(model, geometry, parameters, shadows)
+        light = code_illumination(geometry.light[0])
+        self._old = floored(self._surface(light))
+        self._marks = self._to_photo(decoder.landmarks(geometry)[0])
+        self._place(geometry, decoder.camera)
+        self._weigh(decoder, geometry, person)
+
+    @torch.no_grad()
+    def __call__(self, light: Illumination, stops: float = 0.0) -> np.ndarray:
+        """The photograph under a light.
+
+        Args:
+            light: the new light; its shape and half of its colour count, not its strength.
+            stops: brighter (or darker) than the photograph's own exposure.
+
+        Returns:
+            uint8 [H, W, 3]: of the photograph's size, equal to it outside of the person.
+        """
+        ratio = self._ratio(light)
+        return self._picture(ratio, self._gain(ratio) + stops * math.log(2))
+
+    @torch.no_grad()
+    def turn(
+        self, light: Illumination, angles: Sequence[float], stops: float = 0.0
+    ) -> Iterator[np.ndarray]:
+        """The photograph under a light that is turned by angles, radians (`Illumination.turned`).
+
+        All pictures have the exposure of the brightest, so that a light that goes behind leaves the dark.
+        """
+        ratios = [self._ratio(light.turned(angle)) for angle in angles]
+        gain = min(self._gain(ratio) for ratio in ratios) + stops * math.log(2)
+        for ratio in ratios:
+            yield self._picture(ratio, gain)
+
+    def _ratio(self, light: Illumination) -> Tensor:
+        """Logarithms of new shading over old, at vertices [V, 3]."""
+        new = paler(floored(self._surface(light)), _KEPT_COLOR)
+        return (new / self._old).clamp(min=1e-4).log()
+
+    def _gain(self, ratio: Tensor) -> float:
+        """What to add to a ratio's logarithms to leave the face as bright as it is."""
+        return math.log(exposure(self._luminance, self._draw(ratio)[:, self._lit].T.exp()))
+
+    def _picture(self, ratio: Tensor, gain: float) -> np.ndarray:
+        top, left = self._box
+        height, width = self._linear.shape[1:]
+        large = F.grid_sample(self.log_ratio(ratio, gain)[None], self._to_maps, mode="bicubic",
+                              align_corners=False, padding_mode="border")[0]  # fmt: skip
+        bright = linear_to_srgb(relit(self._linear, large * self._weight)).clamp(0, 1)
+        pixels = (bright * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        out = self.photo.copy()
+        part = out[top : top + height, left : left + width]
+        np.copyto(part, pixels, where=self._weight.numpy()[..., None] > 0)
+        return out
+
+    def log_ratio(self, ratio: Tensor, gain: float = 0.0) -> Tensor:
+        """Logarithms of ratios at vertices [V, 3] in the frame of the maps, [3, h, w], and around the face."""
+        values = bounded(self._draw(ratio) + gain)
+        whole = filled(values, self._known)
+        whole = smooth_outside(whole, self._distance, 0.12 * self._unit, 0.3)
+        return blurred(whole[None], 0.012 * self._unit)[0]
+
+    def _to_photo(self, points: Tensor) -> Tensor:
+        """Pixels of the crop's camera [..., 2] to those of the photograph."""
+        scale = self._side / self._parameters.camera.size[0]
+        return points * scale + torch.from_numpy(self._parameters.crop[:2]).float()
+
+    def _place(self, geometry: Geometry, camera: Camera) -> None:
+        """The frame of the maps, and where the mesh is drawn in it."""
+        height, width = self.photo.shape[:2]
+        x, y, side = (float(n) for n in self._parameters.crop)
+        middle_x, middle_y, reach = x + side / 2, y + side / 2, _REACH * side
+        left, right = max(0, math.floor(middle_x - reach)), min(width, math.ceil(middle_x + reach))
+        top, bottom = max(0, math.floor(middle_y - reach)), min(height, math.ceil(middle_y + reach))
+        if right - left < 8 or bottom - top < 8:
+            raise ValueError("the face's crop lies outside of the photograph")
+        self._box = (top, left)
+        self._patch = torch.from_numpy(self.photo[top:bottom, left:right].copy())
+        self._patch = self._patch.permute(2, 0, 1).float() / 255  # [3, h, w]
+        self._frame = self._frame_of(_MAP)
+        f = self._frame
+        self._unit = self._face * f.scale  # px of the map that a face is wide
+        pos = camera.clip_space(geometry.vertices)[0]
+        points = self._to_photo(camera.project(geometry.vertices)[0])
+        ndc_x = 2 * (points[:, 0] - f.left) * f.scale / f.width - 1
+        ndc_y = 1 - 2 * (points[:, 1] - f.top) * f.scale / f.height
+        w = pos[:, 3]
+        pos = torch.stack([ndc_x * w, ndc_y * w, pos[:, 2], w], 1)
+        self._rast, _ = dr.rasterize(
+            dr.RasterizeContext(), pos[None].contiguous(), self._model.triangles,
+            (f.height, f.width), grad_db=False,
+        )  # fmt: skip
+        self._mask = (self._rast[0, ..., 3] > 0).float().flip(0)
+        if not bool((self._mask > 0).any()):
+            raise ValueError("the face lies outside of the photograph")
+
+    def _frame_of(self, crop_px: float) -> Frame:
+        """The patch in a frame in which a crop is `crop_px` wide, but never larger than the photograph."""
+        height, width = self._patch.shape[1:]
+        scale = min(1.0, crop_px / self._side)
+        rows, columns = max(8, math.ceil(height * scale)), max(8, math.ceil(width * scale))
+        top, left = self._box
+        return Frame(left, top, scale, rows, columns)
+
+    def _draw(self, values: Tensor) -> Tensor:
+        """Values at vertices [V, C] over the map's frame, [C, h, w]."""
+        out, _ = dr.interpolate(values[None].contiguous(), self._rast, self._model.triangles)
+        return out[0].flip(0).permute(2, 0, 1)
+
+    def _resampled(self, picture: Tensor, frame: Frame) -> Tensor:
+        """The patch's pixels [C, h, w] in a frame."""
+        if picture.shape[1:] == (frame.height, frame.width):
+            return picture
+        # By the frame's own scale: its last pixels reach a little beyond the patch.
+        return F.interpolate(picture[None], (frame.height, frame.width), mode="bilinear",
+                             align_corners=False, antialias=True)[0]  # fmt: skip
+
+    def _weigh(self, decoder: FaceDecoder, geometry: Geometry, person: Tensor | None) -> None:
+        """Masks and weights that no light changes."""
+        f, unit = self._frame, self._unit
+        seen = self._seen(decoder, geometry)  # [h, w]
+        cut = self._mouth(f)
+        solid = -_grown(1 - self._mask, 0.03 * unit) + 1
+        solid = solid * (1 - _grown(cut, 0.03 * unit))
+        self._known = solid * (0.15 + 0.85 * seen)
+        self._distance = _distance(self._mask) / unit
+        picture = self._resampled(self._patch, f)
+        linear = srgb_to_linear(picture)
+        lit = (self._mask > 0) & (seen > 0.5)
+        self._lit = lit if bool(lit.any()) else self._mask > 0
+        weights = linear.new_tensor(LUMINANCE).view(3, 1, 1)
+        self._luminance = (linear * weights).sum(0)[self._lit]
+        self._linear = srgb_to_linear(self._patch)
+        height, width = self._patch.shape[1:]
+        top, left = self._box
+        x = ((torch.arange(width) + 0.5) * f.scale / f.width) * 2 - 1
+        y = ((torch.arange(height) + 0.5) * f.scale / f.height) * 2 - 1
+        self._to_maps = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
+        if person is not None:
+            self._weight = person[top : top + height, left : left + width].float()
+            return
+        across, below = self._axes(f)
+        found = person_weight(picture, self._mask, solid * seen, self._distance, across, below)
+        found = along_edges(found, picture, 0.03 * unit)
+        found = torch.maximum(found, 1 - _grown(1 - self._mask, 0.02 * unit))
+        fall = _smooth(1 - (self._distance - 0.25) / 0.75) * _smooth(1 - (below - 0.35) / 0.35)
+        large = F.grid_sample(torch.stack([found, fall])[None], self._to_maps, mode="bilinear",
+                              align_corners=False, padding_mode="border")[0]  # fmt: skip
+        edges = large[0]
+        if f.scale < 1:
+            edges = along_edges(edges, self._patch, 0.02 * self._face)
+        weight = edges * large[1]
+        self._weight = torch.where(weight > 0.004, weight, 0.0)
+
+    def _seen(self, decoder: FaceDecoder, geometry: Geometry) -> Tensor:
+        """How far the map's pixels show the face and nothing before it, [h, w]."""
+        rows, columns = self._parameters.camera.size
+        face = decoder.rasterize(geometry)
+        x, y, side = (float(n) for n in self._parameters.crop)
+        height, width = self.photo.shape[:2]
+        scale = side / rows
+        grid = Frame(x, y, 1 / scale, rows, columns).grid()
+        places = torch.stack([grid[..., 0] / width, grid[..., 1] / height], -1) * 2 - 1
+        pixels = torch.from_numpy(self.photo.copy()).permute(2, 0, 1)[None].float() / 255
+        crop = F.grid_sample(pixels, places[None], align_corners=False, padding_mode="border")
+        crop = torch.where((places.abs() <= 1).all(-1), crop, torch.nan)
+        visible = visible_weight(face.image, crop, face.mask)
+        visible = torch.where(face.mask > 0, visible, 1.0)
+        where = (self._frame.grid() - torch.tensor([x, y])) / torch.tensor(
+            [scale * columns, scale * rows]
+        )
+        return F.grid_sample(
+            visible, where[None] * 2 - 1, align_corners=False, padding_mode="border"
+        )[0, 0]
+
+    def _mouth(self, frame: Frame) -> Tensor:
+        """Lips and what is between them, where shading is not that of a face's surface, [h, w]."""
+        canvas = Image.new("L", (frame.width, frame.height))
+        places = (self._marks - torch.tensor([frame.left, frame.top])) * frame.scale
+        ImageDraw.Draw(canvas).polygon([tuple(p) for p in places[_LIPS].tolist()], fill=255)
+        return torch.from_numpy(np.array(canvas)).float() / 255
+
+    def _axes(self, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Places across the line from nose to chin and below the chin, in faces, [h, w] each."""
+        chin, bridge = self._marks[8], self._marks[27]
+        down = F.normalize(chin - bridge, dim=0)
+        away = (frame.grid() - chin) / self._face
+        return away @ torch.stack([down[1], -down[0]]), away @ down
+
+
+class _Surface:
+    """Linear irradiance at the vertices of a face under any light."""
+
+    def __init__(
+        self, model: FaceModel, geometry: Geometry, parameters: FaceParameters, shadows: bool
+    ) -> None:
+        vertices = geometry.vertices[0]
+        smoother = MeshSmoother(model.triangles, model.mean_shape)
+        self._smoother = smoother
+        smooth = smoother(vertices, smoother.steps(_SMOOTHING))
+        self._points, self._shadows = vertices, shadows
+        self._normals = vertex_normals(smooth[None], model.triangles)[0]
+        self._casters = bare_head(model, parameters.camera, parameters.code, geometry)
+        normals = self._normals
+        directions = sphere_directions(_DIRECTIONS)
+        if shadows:
+            visible = self._visible(directions)
+            self._transfer = shadowed_transfer(normals, directions, visible)
+        else:
+            self._transfer = shadowed_transfer(normals, directions, torch.ones(len(directions), 1))
+
+    def _visible(self, directions: Tensor) -> Tensor:
+        visible = visible_directions(self._points, self._normals, directions, *self._casters)
+        return self._smoother(visible.T.contiguous(), self._smoother.steps(_SOFT)).T
+
+    def __call__(self, light: Illumination) -> Tensor:
+        """[V, 3]."""
+        out = self._transfer @ light.sh
+        for towards, color in zip(light.directions, light.colors):
+            cone = cone_directions(towards, _LAMP)
+            cosine = (self._normals @ cone.T).clamp(min=0)  # [V, 9]
+            if self._shadows:
+                cosine = cosine * self._visible(cone).T
+            out = out + cosine.mean(1, keepdim=True) * color
+        return out
+
+
+def _grown(mask: Tensor, radius: float) -> Tensor:
+    """The largest value of [H, W] within a radius, px."""
+    radius = max(1, round(radius))
+    rows = torch.arange(-radius, radius + 1)
+    out = mask[None, None]
+    # An octagon: a square and, turned by 45 degrees, another, is as good as a circle here.
+    straight = F.max_pool2d(out, (2 * radius + 1, 1), 1, (radius, 0))
+    straight = F.max_pool2d(straight, (1, 2 * (radius * 2 // 3) + 1), 1, (0, radius * 2 // 3))
+    aside = F.max_pool2d(out, (1, 2 * radius + 1), 1, (0, radius))
+    aside = F.max_pool2d(aside, (2 * (radius * 2 // 3) + 1, 1), 1, (radius * 2 // 3, 0))
+    del rows
+    return torch.maximum(straight, aside)[0, 0]
+
+
+def _distance(mask: Tensor) -> Tensor:
+    """Distance in px of each pixel of [H, W] to the nearest one of a mask; 0 in it."""
+    coarse = 4
+    height, width = mask.shape
+    rows, columns = -(-height // coarse), -(-width // coarse)
+    border = (mask > 0) & (blurred_inner(mask) < 1)
+    places = border.nonzero().float()
+    if not len(places):
+        places = (mask > 0).nonzero().float()
+    if len(places) > 600:
+        places = places[:: -(-len(places) // 600)]
+    y = torch.linspace(0, height - 1, rows)
+    x = torch.linspace(0, width - 1, columns)
+    grid = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).view(-1, 2)
+    near = torch.cat([torch.cdist(part, places).amin(1) for part in grid.split(8192)])
+    large = F.interpolate(near.view(1, 1, rows, columns), (height, width), mode="bilinear",
+                          align_corners=True)[0, 0]  # fmt: skip
+    return torch.where(mask > 0, 0.0, large)
+
+
+def blurred_inner(mask: Tensor) -> Tensor:
+    """Least value of [H, W] among the neighbours of each pixel."""
+    return -F.max_pool2d(-mask[None, None], 3, 1, 1)[0, 0]
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """0 below 0, 1 above 1, smooth between."""
+    x = x.clamp(0, 1)
+    return x * x * (3 - 2 * x)

@@ -1,0 +1,129 @@
+"""A photograph times a ratio of shadings: the image operations of relighting, on maps of any size.
+
+Source: ratio images (Riklin-Raviv and Shashua 2001, "The Quotient Image"; Liu, Shan, Zhang 2001, "Expressive
+Expression Mapping with Ratio Images"). Everything is in linear light; maps are of the logarithm of the ratio,
+so that a weight of 0 is the photograph and halves are symmetric.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mofa_nvdr.render.blur import blurred
+from mofa_nvdr.scene.light_sources import LUMINANCE
+
+FLOOR = 0.15  # least shading, as a share of its mean: below it models of faces know nothing
+_DARKEST, _BRIGHTEST = math.log(10), math.log(3.5)  # ratios that are approached, not passed
+_KEPT_PERCENTILE, _MOST_MEAN = 0.88, 1.05  # of the face's luminance
+_SHOULDER = 0.6  # linear luminance from which brightening is held back
+_DARK = 1e-4
+
+
+def floored(shading: Tensor) -> Tensor:
+    """Shading [V, 3] of at least FLOOR of the mean luminance, in each channel."""
+    mean = (shading.clamp(min=0) @ shading.new_tensor(LUMINANCE)).mean().clamp(min=1e-9)
+    return torch.maximum(shading, FLOOR * mean)
+
+
+def paler(shading: Tensor, kept: float) -> Tensor:
+    """Shading [V, 3] with less colour, as eyes and cameras adapt to a light; the luminance stays.
+
+    Args:
+        shading: above 0.
+        kept: share of the colour, of the mean as of each place: 1: all; 0: none.
+    """
+    luminance = (shading @ shading.new_tensor(LUMINANCE))[:, None]
+    return luminance * (shading / luminance) ** kept
+
+
+def exposure(luminance: Tensor, ratio: Tensor) -> float:
+    """The factor of a ratio that leaves a face about as bright as it was.
+
+    Its bright parts (the 88th percentile) stay, and its mean grows by 5 % at most.
+
+    Args:
+        luminance: [N] of a face's pixels, linear.
+        ratio: [N, 3] for them.
+    """
+    weights = ratio.new_tensor(LUMINANCE)
+    relit = luminance * (ratio @ weights)
+    if not len(relit) or float(relit.mean()) < _DARK**2:
+        return 1.0
+    bright = luminance.quantile(_KEPT_PERCENTILE) / relit.quantile(_KEPT_PERCENTILE)
+    return float(torch.minimum(bright, _MOST_MEAN * luminance.mean() / relit.mean()))
+
+
+def bounded(log_ratio: Tensor) -> Tensor:
+    """Logarithms of ratios, smoothly between those of 1/10 and 3.5."""
+    up, down = _BRIGHTEST, _DARKEST
+    return torch.where(
+        log_ratio > 0, up * (log_ratio / up).tanh(), down * (log_ratio / down).tanh()
+    )
+
+
+def filled(values: Tensor, known: Tensor, steps: int = 12) -> Tensor:
+    """Continue values smoothly into where they are not known: pull-push, then a membrane.
+
+    Args:
+        values: [C, H, W]; only what is known counts.
+        known: [H, W], 0 to 1: how far.
+        steps: of the membrane.
+
+    Returns:
+        [C, H, W], the values where they are known.
+    """
+    weight = known[None, None].to(values)
+    whole = values[None] * weight + (1 - weight) * _pulled(values[None] * weight, weight)
+    for _ in range(steps):
+        whole = values[None] * weight + (1 - weight) * blurred_box(whole)
+    return whole[0]
+
+
+def blurred_box(picture: Tensor) -> Tensor:
+    """Means over 3 x 3 pixels of [B, C, H, W], the edges continued."""
+    return F.avg_pool2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+
+
+def smooth_outside(values: Tensor, distance: Tensor, sigma: float, reach: float) -> Tensor:
+    """Values [C, H, W] that blur by sigma px towards `reach` of a distance [H, W] from a region."""
+    share = (distance / reach).clamp(0, 1)
+    return torch.lerp(values, blurred(values[None], sigma)[0], share.to(values))
+
+
+def relit(linear: Tensor, log_ratio: Tensor) -> Tensor:
+    """Linear light times a ratio; what grows brighter goes through a shoulder instead of clipping.
+
+    Args:
+        linear: [3, H, W] in [0, 1].
+        log_ratio: [3, H, W], weighted.
+
+    Returns:
+        [3, H, W], finite, of a luminance up to 1.
+    """
+    weights = linear.new_tensor(LUMINANCE).view(3, 1, 1)
+    out = linear * log_ratio.exp()
+    before, after = (linear * weights).sum(0), (out * weights).sum(0)
+    # The shoulder begins at the pixel's own luminance where that lies higher: a ratio of 1 changes nothing.
+    knee = before.clamp(_SHOULDER, 1 - _DARK)
+    over = (after - knee).clamp(min=0) / (1 - knee)
+    held = torch.minimum(after, knee) + (1 - knee) * (1 - (-over).exp())
+    return out * torch.where(after > before, held / after.clamp(min=_DARK), 1.0)
+
+
+def _pulled(values: Tensor, weight: Tensor) -> Tensor:
+    """Values [1, C, H, W], times their weights [1, 1, H, W], from coarser and coarser means."""
+    height, width = values.shape[-2:]
+    if min(height, width) <= 2:
+        total = weight.sum().clamp(min=1e-6)
+        return (values.sum((2, 3), keepdim=True) / total).expand_as(values)
+    pad = (0, width % 2, 0, height % 2)
+    mass = 4 * F.avg_pool2d(F.pad(weight, pad), 2)
+    known = mass.clamp(max=1)
+    means = 4 * F.avg_pool2d(F.pad(values, pad), 2) / mass.clamp(min=1e-6) * known
+    coarse = means + (1 - known) * _pulled(means, known)
+    large = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+    return large[..., :height, :width]

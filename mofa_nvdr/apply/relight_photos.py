@@ -1,0 +1,271 @@
+"""Relighting photographs from files: `mofa-nvdr relight PHOTO|FILE.npz --light LIGHT`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+
+from mofa_nvdr.apply.fit_files import PhotographFitter
+from mofa_nvdr.apply.parameters import FaceParameters, load_face, load_parameters
+from mofa_nvdr.apply.photo_relighting import PhotoRelighter
+from mofa_nvdr.apply.provenance import origin_of
+from mofa_nvdr.data.decoding import ImageError, Picture
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.networks.on_request import NetworkMissingError
+from mofa_nvdr.render.pictures import write_png
+from mofa_nvdr.scene.hdr import read_hdr
+from mofa_nvdr.scene.illumination import (
+    Illumination,
+    code_illumination,
+    preset_illumination,
+    probe_illumination,
+)
+from mofa_nvdr.scene.light_sources import PRESETS
+from mofa_nvdr.scene.lighting import total_light
+from mofa_nvdr.system.files import replacing
+from mofa_nvdr.system.marks import mark
+from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.origins import check_free, content_hash
+
+_KIND = "relit photograph"
+_PROBES = (".hdr", ".pic", ".rgbe")
+_FRAME_MS = 60
+_MOST_FRAMES = 10_000
+_MOST_STOPS = 5.0
+
+
+@dataclass(frozen=True)
+class PhotoLightOptions:
+    """Options of the command for photographs.
+
+    Attributes:
+        photo: the photograph of a parameter file; empty: the one that it names.
+        rotate: turn the light once around the face.
+        frames: pictures in one turn.
+        turn: "auto": light probes from behind are turned before the face; or degrees, to the right.
+        mirror: exchange left and right of the light.
+        exposure: "auto": as bright as the photograph; or stops brighter than that.
+        shadows: the face casts shadows on itself.
+        face_model: "default" or a .safetensors file; empty: that of the parameter file, or "default".
+        overwrite: also replace a file made from something else.
+    """
+
+    photo: str = ""
+    rotate: bool = False
+    frames: int = 48
+    turn: str = "auto"
+    mirror: bool = False
+    exposure: str = "auto"
+    shadows: bool = True
+    face_model: str = ""
+    overwrite: bool = False
+
+
+def relight_photo(
+    source: str | Path, light: str, out: str | Path, options: PhotoLightOptions | None = None
+) -> Path:
+    """Relight a photograph, in its own frame and size.
+
+    Args:
+        source: a photograph, whose largest face is fitted; or the .npz of its face.
+        light: a preset's name, an .hdr light probe, another photograph, or the .npz of its face.
+        out: .png; with `rotate` .gif or .mp4.
+        options: None: the defaults.
+
+    Returns:
+        `out`.
+
+    Raises:
+        NetworkMissingError: a photograph is to be fitted, and the landmark networks are not here.
+        ValueError: a mistake in the options, the files or the folder; the message is one line.
+    """
+    o, out = options or PhotoLightOptions(), Path(out)
+    degrees, stops = _checked(o, out)
+    lighter = _Files(o)
+    path, face, model = lighter.face(source)
+    origin = origin_of(face)
+    check_free(out, [out], origin, o.overwrite)
+    illumination = lighter.light(light, source, face)
+    if o.mirror:
+        illumination = illumination.mirrored()
+    if degrees is not None:
+        illumination = illumination.turned(math.radians(degrees))
+    elif Path(light).suffix.lower() in _PROBES and (angle := illumination.turn_to_front()):
+        say(
+            f"note: {light}: most of its light comes from behind or from the side of the face; turned by "
+            f"{math.degrees(angle):.0f} degrees (--turn 0 keeps it)",
+            sys.stderr,
+        )
+        illumination = illumination.turned(angle)
+    with Picture(path) as picture:
+        pixels = picture.read().pixels
+    try:
+        relighter = PhotoRelighter(pixels, face, model, o.shadows)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if o.rotate:
+        angles = [2 * math.pi * k / o.frames for k in range(o.frames)]
+        pictures = list(relighter.turn(illumination, angles, stops))
+    else:
+        pictures = [relighter(illumination, stops)]
+    try:
+        _write(out, pictures, origin)
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
+    say(f"{path} under {light}: {out}")
+    return out
+
+
+class _Files:
+    """Faces of files; the networks are loaded when the first photograph has to be fitted."""
+
+    def __init__(self, o: PhotoLightOptions) -> None:
+        self._options = o
+
+    @cached_property
+    def _fitter(self) -> PhotographFitter:
+        try:
+            return PhotographFitter(self._options.face_model, "relight")
+        except NetworkMissingError as error:
+            raise NetworkMissingError(
+                f"{error}; or give the .npz of a face that is fitted already"
+            ) from None
+
+    def face(self, source: str | Path) -> tuple[Path, FaceParameters, FaceModel]:
+        """A photograph's path, its face and that one's model."""
+        if not _is_parameters(source):
+            if self._options.photo:
+                raise ValueError(
+                    f"--photo {self._options.photo}: {source} is a photograph already; --photo is for the "
+                    ".npz of a face"
+                )
+            face = self._fitter(source)
+            return Path(source), face, self._fitter.model
+        models: dict[str, FaceModel] = {}
+        face = load_face(source, self._options.face_model, models)
+        return (
+            _photograph(Path(source), face, self._options.photo),
+            face,
+            models[face.face_model[1]],
+        )
+
+    def light(self, light: str, source: str | Path, face: FaceParameters) -> Illumination:
+        """What --light names; the photograph that is relit may be its own light."""
+        if light in PRESETS:
+            return preset_illumination(light)
+        ending = Path(light).suffix.lower()
+        if ending in _PROBES:
+            try:
+                return probe_illumination(torch.from_numpy(read_hdr(light)))
+            except ValueError as error:
+                text = str(error)
+                raise ValueError(text if text.startswith(light) else f"{light}: {text}") from None
+        if ending == ".exr":
+            raise ValueError(f"{light}: OpenEXR is not read; save the light probe as Radiance .hdr")
+        if _is_parameters(light):
+            return code_illumination(total_light(load_parameters(light).code.light)[0])
+        if Path(light) == Path(source):
+            return code_illumination(total_light(face.code.light)[0])
+        if not Path(light).exists():
+            raise ValueError(
+                f"--light {light}: no such file, nor a preset; presets are {', '.join(PRESETS)}"
+            )
+        try:
+            other = self._fitter(light)
+        except ImageError as error:
+            if "no face found" not in str(error):
+                raise
+            raise ImageError(
+                f"--light {error}, from which its light could be taken; light probes must be .hdr: pictures "
+                "like this one do not hold how bright lights are"
+            ) from None
+        return code_illumination(total_light(other.code.light)[0])
+
+
+def _is_parameters(path: str | Path) -> bool:
+    return Path(path).suffix.lower() == ".npz"
+
+
+def _photograph(npz: Path, face: FaceParameters, given: str) -> Path:
+    """The photograph of a parameter file: the given one, or the one that it names, near it or near here."""
+    if given:
+        if (
+            face.source_hash
+            and Path(given).is_file()
+            and content_hash(Path(given)) != face.source_hash
+        ):
+            say(f"note: --photo {given} is not the file that {npz} was made of", sys.stderr)
+        return Path(given)
+    for folder in (Path(), npz.parent, npz.parent.parent):
+        path = folder / face.source
+        if face.source and path.is_file():
+            if not face.source_hash or content_hash(path) == face.source_hash:
+                return path
+    raise ValueError(
+        f"{npz}: its photograph {face.source or '(unnamed)'} is not here; give it as --photo, or draw the "
+        "face alone with --parameters-only"
+    )
+
+
+def _checked(o: PhotoLightOptions, out: Path) -> tuple[float | None, float]:
+    """Degrees to turn by (None: as the light needs it) and stops."""
+    endings = (".gif", ".mp4") if o.rotate else (".png",)
+    if out.suffix.lower() not in endings:
+        expected = " or ".join(endings)
+        raise ValueError(
+            f"--out {out}: expected a {expected} file{' with --rotate' if o.rotate else ''}"
+        )
+    if out.suffix.lower() == ".mp4" and find_spec("imageio_ffmpeg") is None:
+        raise ValueError(
+            f"--out {out}: .mp4 needs ffmpeg: pip install imageio-ffmpeg; or give a .gif"
+        )
+    if o.rotate and not 2 <= o.frames <= _MOST_FRAMES:
+        raise ValueError(f"--frames is {o.frames}, expected 2 to {_MOST_FRAMES}")
+    degrees = None if o.turn == "auto" else _number("--turn", o.turn, 360)
+    stops = 0.0 if o.exposure == "auto" else _number("--exposure", o.exposure, _MOST_STOPS)
+    return degrees, stops
+
+
+def _number(flag: str, text: str, most: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= most:
+        raise ValueError(
+            f"{flag} is {text!r}, expected auto or a number from {-most:g} to {most:g}"
+        )
+    return value
+
+
+def _write(out: Path, pictures: Sequence[np.ndarray], origin: str) -> None:
+    """A PNG of the first picture, or all of them as GIF or MP4, atomically."""
+    with replacing(out) as temporary:
+        if out.suffix.lower() == ".png":
+            write_png(temporary, pictures[0], kind=_KIND, comment=origin)
+            return
+        comment = f"{mark(_KIND)} {origin}"
+        if out.suffix.lower() == ".gif":
+            more: dict[str, Any] = {"duration": _FRAME_MS, "loop": 0, "comment": comment}
+            iio.imwrite(temporary, np.stack(pictures), extension=".gif", **more)
+            return
+        height, width = pictures[0].shape[:2]
+        even = [np.pad(p, ((0, height % 2), (0, width % 2), (0, 0)), "edge") for p in pictures]
+        more = {
+            "fps": 1000 / _FRAME_MS,
+            "codec": "libx264",
+            "quality": 8,
+            "macro_block_size": 2,
+            "output_params": ["-metadata", f"comment={comment}", "-f", "mp4"],
+        }
+        iio.imwrite(temporary, np.stack(even), extension=".mp4", plugin="FFMPEG", **more)
