@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from mofa_nvdr import dr
+from mofa_nvdr.apply.lit_surface import Surface
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.person_mask import along_edges, person_weight
 from mofa_nvdr.apply.ratio_image import (
@@ -37,24 +38,11 @@ from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.illumination import Illumination, code_illumination
 from mofa_nvdr.scene.light_sources import LUMINANCE
 from mofa_nvdr.scene.lighting import linear_to_srgb, srgb_to_linear
-from mofa_nvdr.scene.normals import vertex_normals
-from mofa_nvdr.scene.smoothing import MeshSmoother
-from mofa_nvdr.scene.visibility import (
-    cone_directions,
-    shadowed_transfer,
-    sphere_directions,
-    visible_directions,
-)
 
 FACE = 0.62  # sides of a crop that a face is wide
 _REACH = 1.1  # sides of a crop around its middle within which pixels may change
 _MAP = 192  # px of a crop's side in the maps of the ratio
 _WEIGHTS = 320  # px of it in those of the person
-_DIRECTIONS = 96
-_KEPT_COLOR = 0.5  # of a light: photographs are balanced for theirs
-_SMOOTHING = 13.0  # mm: finer forms are the person's own, which a face model does not know
-_SOFT = 5.0  # mm over which shadows are smoothed: penumbras, and errors of the form
-_LAMP = math.radians(12)  # half the width of a lamp, as of a soft box
 _LIPS = slice(48, 60)  # of the landmarks
 
 
@@ -88,6 +76,9 @@ class PhotoRelighter:
         parameters: the face in it; its crop is in the photograph's pixels.
         model: the face model of the parameters.
         shadows: faces cast shadows on themselves.
+        color: share of a new light's colour that shows.
+        balanced: the photograph is balanced for its light, as cameras do; False: the colour of the light that
+            was fitted is divided out with it.
         person: [H, W] in [0, 1], what may change, in the place of the mask that is found; None: that one.
 
     Raises:
@@ -101,19 +92,22 @@ class PhotoRelighter:
         parameters: FaceParameters,
         model: FaceModel,
         shadows: bool = True,
+        color: float = 0.5,
+        balanced: bool = True,
         person: Tensor | None = None,
     ) -> None:
-        self.photo = photo
+        self.photo, self._color = photo, color
         self._model, self._parameters = model, parameters
         self._side = float(parameters.crop[2])
         self._face = FACE * self._side  # px of the photograph
         decoder = FaceDecoder(model, camera=parameters.camera, frontal_only=False)
         geometry = decoder.geometry(parameters.code)
-        self._surface = _Surface(model, geometry, parameters, shadows)
-        light = code_illumination(geometry.light[0])
-        self._old = floored(self._surface(light))
         self._marks = self._to_photo(decoder.landmarks(geometry)[0])
-        self._place(geometry, decoder.camera)
+        self._place()
+        self._draw(geometry, decoder.camera, shadows)
+        self._old = floored(
+            self._surface(code_illumination(geometry.light[0], not balanced))
+        )  # [P, 3]
         self._weigh(decoder, geometry, person)
 
     @torch.no_grad()
@@ -121,7 +115,7 @@ class PhotoRelighter:
         """The photograph under a light.
 
         Args:
-            light: the new light; its shape and half of its colour count, not its strength.
+            light: the new light; its shape and part of its colour count, not its strength.
             stops: brighter (or darker) than the photograph's own exposure.
 
         Returns:
@@ -144,13 +138,13 @@ class PhotoRelighter:
             yield self._picture(ratio, gain)
 
     def _ratio(self, light: Illumination) -> Tensor:
-        """Logarithms of new shading over old, at vertices [V, 3]."""
-        new = paler(floored(self._surface(light)), _KEPT_COLOR)
+        """Logarithms of new shading over old, at the mesh's pixels [P, 3]."""
+        new = paler(floored(self._surface(light)), self._color)
         return (new / self._old).clamp(min=1e-4).log()
 
     def _gain(self, ratio: Tensor) -> float:
         """What to add to a ratio's logarithms to leave the face as bright as it is."""
-        return math.log(exposure(self._luminance, self._draw(ratio)[:, self._lit].T.exp()))
+        return math.log(exposure(self._luminance, ratio[self._lit].exp()))
 
     def _picture(self, ratio: Tensor, gain: float) -> np.ndarray:
         top, left = self._box
@@ -165,8 +159,8 @@ class PhotoRelighter:
         return out
 
     def log_ratio(self, ratio: Tensor, gain: float = 0.0) -> Tensor:
-        """Logarithms of ratios at vertices [V, 3] in the frame of the maps, [3, h, w], and around the face."""
-        values = bounded(self._draw(ratio) + gain)
+        """Logarithms of ratios at the mesh's pixels [P, 3] over all of the maps, [3, h, w]."""
+        values = bounded(self._surface.spread(ratio) + gain)
         whole = filled(values, self._known)
         whole = smooth_outside(whole, self._distance, 0.12 * self._unit, 0.3)
         return blurred(whole[None], 0.012 * self._unit)[0]
@@ -176,8 +170,8 @@ class PhotoRelighter:
         scale = self._side / self._parameters.camera.size[0]
         return points * scale + torch.from_numpy(self._parameters.crop[:2]).float()
 
-    def _place(self, geometry: Geometry, camera: Camera) -> None:
-        """The frame of the maps, and where the mesh is drawn in it."""
+    def _place(self) -> None:
+        """The part of the photograph that may change, and the frame of the maps."""
         height, width = self.photo.shape[:2]
         x, y, side = (float(n) for n in self._parameters.crop)
         middle_x, middle_y, reach = x + side / 2, y + side / 2, _REACH * side
@@ -189,21 +183,31 @@ class PhotoRelighter:
         self._patch = torch.from_numpy(self.photo[top:bottom, left:right].copy())
         self._patch = self._patch.permute(2, 0, 1).float() / 255  # [3, h, w]
         self._frame = self._frame_of(_MAP)
+        self._unit = self._face * self._frame.scale  # px of the maps that a face is wide
+
+    def _draw(self, geometry: Geometry, camera: Camera, shadows: bool) -> None:
+        """The mesh in the frame of the maps, and how light falls on it."""
         f = self._frame
-        self._unit = self._face * f.scale  # px of the map that a face is wide
-        pos = camera.clip_space(geometry.vertices)[0]
         points = self._to_photo(camera.project(geometry.vertices)[0])
         ndc_x = 2 * (points[:, 0] - f.left) * f.scale / f.width - 1
         ndc_y = 1 - 2 * (points[:, 1] - f.top) * f.scale / f.height
+        pos = camera.clip_space(geometry.vertices)[0]
         w = pos[:, 3]
-        pos = torch.stack([ndc_x * w, ndc_y * w, pos[:, 2], w], 1)
-        self._rast, _ = dr.rasterize(
-            dr.RasterizeContext(), pos[None].contiguous(), self._model.triangles,
-            (f.height, f.width), grad_db=False,
-        )  # fmt: skip
-        self._mask = (self._rast[0, ..., 3] > 0).float().flip(0)
+        pos = torch.stack([ndc_x * w, ndc_y * w, pos[:, 2], w], 1)[None].contiguous()
+        triangles = self._model.triangles
+        rast, _ = dr.rasterize(
+            dr.RasterizeContext(), pos, triangles, (f.height, f.width), grad_db=False
+        )
+        self._mask = (rast[0, ..., 3] > 0).float().flip(0)
         if not bool((self._mask > 0).any()):
             raise ValueError("the face lies outside of the photograph")
+        both = torch.cat([geometry.vertices, geometry.normals], 2).contiguous()
+        drawn, _ = dr.interpolate(both, rast, triangles)
+        casters = bare_head(self._model, camera, self._parameters.code, geometry)
+        # px of the maps in a millimetre at the face's distance
+        scale = camera.focal_px / float(-geometry.vertices[..., 2].mean())
+        scale *= self._side / camera.size[0] * f.scale
+        self._surface = Surface(drawn[0].flip(0), self._mask, scale, casters, shadows)
 
     def _frame_of(self, crop_px: float) -> Frame:
         """The patch in a frame in which a crop is `crop_px` wide, but never larger than the photograph."""
@@ -212,11 +216,6 @@ class PhotoRelighter:
         rows, columns = max(8, math.ceil(height * scale)), max(8, math.ceil(width * scale))
         top, left = self._box
         return Frame(left, top, scale, rows, columns)
-
-    def _draw(self, values: Tensor) -> Tensor:
-        """Values at vertices [V, C] over the map's frame, [C, h, w]."""
-        out, _ = dr.interpolate(values[None].contiguous(), self._rast, self._model.triangles)
-        return out[0].flip(0).permute(2, 0, 1)
 
     def _resampled(self, picture: Tensor, frame: Frame) -> Tensor:
         """The patch's pixels [C, h, w] in a frame."""
@@ -238,9 +237,11 @@ class PhotoRelighter:
         picture = self._resampled(self._patch, f)
         linear = srgb_to_linear(picture)
         lit = (self._mask > 0) & (seen > 0.5)
-        self._lit = lit if bool(lit.any()) else self._mask > 0
+        lit = lit if bool(lit.any()) else self._mask > 0
         weights = linear.new_tensor(LUMINANCE).view(3, 1, 1)
-        self._luminance = (linear * weights).sum(0)[self._lit]
+        inside = self._mask > 0
+        self._luminance = (linear * weights).sum(0)[lit]
+        self._lit = lit[inside]  # of the mesh's pixels
         self._linear = srgb_to_linear(self._patch)
         height, width = self._patch.shape[1:]
         top, left = self._box
@@ -299,80 +300,33 @@ class PhotoRelighter:
         return away @ torch.stack([down[1], -down[0]]), away @ down
 
 
-class _Surface:
-    """Linear irradiance at the vertices of a face under any light."""
-
-    def __init__(
-        self, model: FaceModel, geometry: Geometry, parameters: FaceParameters, shadows: bool
-    ) -> None:
-        vertices = geometry.vertices[0]
-        smoother = MeshSmoother(model.triangles, model.mean_shape)
-        self._smoother = smoother
-        smooth = smoother(vertices, smoother.steps(_SMOOTHING))
-        self._points, self._shadows = vertices, shadows
-        self._normals = vertex_normals(smooth[None], model.triangles)[0]
-        self._casters = bare_head(model, parameters.camera, parameters.code, geometry)
-        normals = self._normals
-        directions = sphere_directions(_DIRECTIONS)
-        if shadows:
-            visible = self._visible(directions)
-            self._transfer = shadowed_transfer(normals, directions, visible)
-        else:
-            self._transfer = shadowed_transfer(normals, directions, torch.ones(len(directions), 1))
-
-    def _visible(self, directions: Tensor) -> Tensor:
-        visible = visible_directions(self._points, self._normals, directions, *self._casters)
-        return self._smoother(visible.T.contiguous(), self._smoother.steps(_SOFT)).T
-
-    def __call__(self, light: Illumination) -> Tensor:
-        """[V, 3]."""
-        out = self._transfer @ light.sh
-        for towards, color in zip(light.directions, light.colors):
-            cone = cone_directions(towards, _LAMP)
-            cosine = (self._normals @ cone.T).clamp(min=0)  # [V, 9]
-            if self._shadows:
-                cosine = cosine * self._visible(cone).T
-            out = out + cosine.mean(1, keepdim=True) * color
-        return out
-
-
 def _grown(mask: Tensor, radius: float) -> Tensor:
-    """The largest value of [H, W] within a radius, px."""
-    radius = max(1, round(radius))
-    rows = torch.arange(-radius, radius + 1)
-    out = mask[None, None]
-    # An octagon: a square and, turned by 45 degrees, another, is as good as a circle here.
-    straight = F.max_pool2d(out, (2 * radius + 1, 1), 1, (radius, 0))
-    straight = F.max_pool2d(straight, (1, 2 * (radius * 2 // 3) + 1), 1, (0, radius * 2 // 3))
-    aside = F.max_pool2d(out, (1, 2 * radius + 1), 1, (0, radius))
-    aside = F.max_pool2d(aside, (2 * (radius * 2 // 3) + 1, 1), 1, (radius * 2 // 3, 0))
-    del rows
-    return torch.maximum(straight, aside)[0, 0]
+    """The largest value of [H, W] within a radius, px: two rectangles across each other, nearly a disc."""
+    far = max(1, round(radius))
+    near = far * 2 // 3
+    upright, lying = (
+        F.max_pool2d(mask[None, None], (2 * a + 1, 2 * b + 1), 1, (a, b))
+        for a, b in ((far, near), (near, far))
+    )
+    return torch.maximum(upright, lying)[0, 0]
 
 
 def _distance(mask: Tensor) -> Tensor:
-    """Distance in px of each pixel of [H, W] to the nearest one of a mask; 0 in it."""
-    coarse = 4
+    """Distance in px of each pixel of [H, W] to a mask; 0 in it. Measured at every fourth pixel."""
     height, width = mask.shape
-    rows, columns = -(-height // coarse), -(-width // coarse)
-    border = (mask > 0) & (blurred_inner(mask) < 1)
-    places = border.nonzero().float()
-    if not len(places):
-        places = (mask > 0).nonzero().float()
-    if len(places) > 600:
-        places = places[:: -(-len(places) // 600)]
-    y = torch.linspace(0, height - 1, rows)
-    x = torch.linspace(0, width - 1, columns)
+    rows, columns = -(-height // 4), -(-width // 4)
+    surrounded = -F.max_pool2d(-mask[None, None], 3, 1, 1)[0, 0] > 0
+    border = ((mask > 0) & ~surrounded).nonzero().float()
+    if not len(border):  # the mask is everywhere
+        return torch.zeros_like(mask)
+    border = border[:: -(-len(border) // 600)]
+    y, x = torch.linspace(0, height - 1, rows), torch.linspace(0, width - 1, columns)
     grid = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).view(-1, 2)
-    near = torch.cat([torch.cdist(part, places).amin(1) for part in grid.split(8192)])
-    large = F.interpolate(near.view(1, 1, rows, columns), (height, width), mode="bilinear",
-                          align_corners=True)[0, 0]  # fmt: skip
+    near = torch.cat([torch.cdist(part, border).amin(1) for part in grid.split(8192)])
+    large = F.interpolate(
+        near.view(1, 1, rows, columns), (height, width), mode="bilinear", align_corners=True
+    )[0, 0]
     return torch.where(mask > 0, 0.0, large)
-
-
-def blurred_inner(mask: Tensor) -> Tensor:
-    """Least value of [H, W] among the neighbours of each pixel."""
-    return -F.max_pool2d(-mask[None, None], 3, 1, 1)[0, 0]
 
 
 def _smooth(x: Tensor) -> Tensor:

@@ -56,6 +56,8 @@ class PhotoLightOptions:
         mirror: exchange left and right of the light.
         exposure: "auto": as bright as the photograph; or stops brighter than that.
         shadows: the face casts shadows on itself.
+        color: share of the light's colour that shows, 0 to 1.
+        balanced: the photograph is balanced for its light; else the fitted light's colour is taken out.
         face_model: "default" or a .safetensors file; empty: that of the parameter file, or "default".
         overwrite: also replace a file made from something else.
     """
@@ -67,6 +69,8 @@ class PhotoLightOptions:
     mirror: bool = False
     exposure: str = "auto"
     shadows: bool = True
+    color: float = 0.5
+    balanced: bool = True
     face_model: str = ""
     overwrite: bool = False
 
@@ -110,7 +114,7 @@ def relight_photo(
     with Picture(path) as picture:
         pixels = picture.read().pixels
     try:
-        relighter = PhotoRelighter(pixels, face, model, o.shadows)
+        relighter = PhotoRelighter(pixels, face, model, o.shadows, o.color, o.balanced)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if o.rotate:
@@ -231,6 +235,8 @@ def _checked(o: PhotoLightOptions, out: Path) -> tuple[float | None, float]:
         )
     if o.rotate and not 2 <= o.frames <= _MOST_FRAMES:
         raise ValueError(f"--frames is {o.frames}, expected 2 to {_MOST_FRAMES}")
+    if not 0 <= o.color <= 1:
+        raise ValueError(f"--color is {o.color:g}, expected 0 to 1")
     degrees = None if o.turn == "auto" else _number("--turn", o.turn, 360)
     stops = 0.0 if o.exposure == "auto" else _number("--exposure", o.exposure, _MOST_STOPS)
     return degrees, stops

@@ -25,6 +25,8 @@ def relight(
     mirror: bool = False,
     exposure: str = "auto",
     shadows: bool = True,
+    color: float = 0.5,
+    balanced: bool = True,
     parameters_only: bool = False,
     image_size: int = 0,
     face_model: str = "",
@@ -47,6 +49,9 @@ def relight(
         mirror: exchange left and right of the light
         exposure: auto: the face stays about as bright as it is; or stops brighter than that
         shadows: faces cast shadows on themselves
+        color: share of the light's colour that shows, 0 to 1
+        balanced: the photograph is balanced for its own light, as cameras do; --no-balanced takes out the
+            colour of the light that was fitted, which is a guess
         parameters_only: render the face of the .npz instead of changing the photograph
         image_size: with --parameters-only: height of the picture in pixels; 0: that of the reconstruction
         face_model: the face model to fit, or that the parameters are for, 'default' or a .safetensors file;
@@ -58,7 +63,7 @@ def relight(
 
     def call() -> None:
         if parameters_only:
-            _only_for_photographs(photo, turn, mirror, exposure, shadows)
+            _only_for_photographs(photo, turn, mirror, exposure, shadows, color, balanced)
             from mofa_nvdr.apply.relighting import relight_files
 
             relight_files(
@@ -79,7 +84,17 @@ def relight(
         from mofa_nvdr.apply.relight_photos import PhotoLightOptions, relight_photo
 
         options = PhotoLightOptions(
-            photo, rotate, frames, turn, mirror, exposure, shadows, face_model, overwrite
+            photo,
+            rotate,
+            frames,
+            turn,
+            mirror,
+            exposure,
+            shadows,
+            color,
+            balanced,
+            face_model,
+            overwrite,
         )
         relight_photo(files[0], light, out, options)
 
@@ -87,7 +102,7 @@ def relight(
 
 
 def _only_for_photographs(
-    photo: str, turn: str, mirror: bool, exposure: str, shadows: bool
+    photo: str, turn: str, mirror: bool, exposure: str, shadows: bool, color: float, balanced: bool
 ) -> None:
     given = {
         "--photo": bool(photo),
@@ -95,6 +110,8 @@ def _only_for_photographs(
         "--mirror": mirror,
         "--exposure": exposure != "auto",
         "--no-shadows": not shadows,
+        "--color": color != 0.5,
+        "--no-balanced": not balanced,
     }
     for flag, is_given in given.items():
         if is_given:

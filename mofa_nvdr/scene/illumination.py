@@ -127,9 +127,13 @@ def probe_illumination(panorama: Tensor) -> Illumination:
     return Illumination.of_sh((light / mean).float())
 
 
-def code_illumination(light: Tensor) -> Illumination:
-    """A complete light [9, 3] of a code, which shades gamma-encoded albedo, as linear light, without colours.
+def code_illumination(light: Tensor, color: bool = False) -> Illumination:
+    """A complete light of a code, which shades gamma-encoded albedo, as linear light.
 
-    The colours of fitted lights are little more than what skin and light leave open between them.
+    Args:
+        light: [9, 3], the ambient offset included.
+        color: with its colours; of photographs they say little more than what skin and light leave open
+            between them.
     """
-    return Illumination.of_sh(decode_light(light)).grey()
+    linear = Illumination.of_sh(decode_light(light))
+    return linear if color else linear.grey()

@@ -57,11 +57,8 @@ def edge_counts(triangles: Tensor) -> tuple[Tensor, Tensor]:
     """
     check_triangles("edge_counts", triangles)
     directed = triangles.long()[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)  # [3 T, 2]
-    low, high = directed.amin(1), directed.amax(1)
-    # As one number each: sorting rows takes seven times as long.
-    size = int(high.max()) + 1 if len(high) else 1
-    keys, counts = torch.unique(low * size + high, return_counts=True)
-    return torch.stack([keys // size, keys % size], 1), counts
+    edges, counts = torch.unique(directed.sort(dim=1).values, dim=0, return_counts=True)
+    return edges, counts
 
 
 def topology(triangles: Tensor) -> Topology:

@@ -277,6 +277,7 @@ class TestMistakes:
             ({"turn": "left"}, "--turn is 'left', expected auto or a number from -360 to 360"),
             ({"exposure": "9"}, "--exposure is '9', expected auto or a number from -5 to 5"),
             ({"exposure": "nan"}, "--exposure is 'nan', expected auto"),
+            ({"color": 1.5}, "--color is 1.5, expected 0 to 1"),
             ({"rotate": True, "frames": 1, "out": "x.gif"}, "--frames is 1, expected 2 to 10000"),
             ({"rotate": True}, "x.png: expected a .gif or .mp4 file with --rotate"),
             ({"out": "x.jpg"}, "x.jpg: expected a .png file"),

@@ -280,9 +280,21 @@ class TestOptions:
         calls = calls_of(monkeypatch, "mofa_nvdr.apply.relight_photos.relight_photo")
         assert main(["relight", "a.jpg", "--light", "front", "--out", "x.png"]) == 0
         more = ["--photo", "p.jpg", "--rotate", "--frames", "9", "--turn", "-30", "--mirror"]
-        more += ["--exposure", "-0.5", "--no-shadows", "--face-model", "m", "--overwrite"]
+        more += [
+            "--exposure",
+            "-0.5",
+            "--no-shadows",
+            "--color",
+            "0.8",
+            "--no-balanced",
+            "--face-model",
+            "m",
+            "--overwrite",
+        ]
         assert main(["relight", "a.npz", "--light", "b.jpg", "--out", "x.gif", *more]) == 0
-        options = PhotoLightOptions("p.jpg", True, 9, "-30", True, "-0.5", False, "m", True)
+        options = PhotoLightOptions(
+            "p.jpg", True, 9, "-30", True, "-0.5", False, 0.8, False, "m", True
+        )
         assert calls == [
             ("a.jpg", "front", "x.png", PhotoLightOptions()),
             ("a.npz", "b.jpg", "x.gif", options),
@@ -299,6 +311,8 @@ class TestOptions:
             ),
             (["a.npz", "--parameters-only", "--mirror"], "--mirror is for photographs"),
             (["a.npz", "--parameters-only", "--no-shadows"], "--no-shadows is for photographs"),
+            (["a.npz", "--parameters-only", "--no-balanced"], "--no-balanced is for photographs"),
+            (["a.npz", "--parameters-only", "--color", "1"], "--color is for photographs"),
             (["a.npz", "--parameters-only", "--turn", "9"], "--turn is for photographs"),
             (["a.npz", "--parameters-only", "--exposure", "1"], "--exposure is for photographs"),
             (["a.npz", "--parameters-only", "--photo", "a.jpg"], "--photo is for photographs"),

@@ -109,6 +109,8 @@ class TestSources:
         light[3] = torch.tensor([0.3, 0.1, 0.0])
         grey = code_illumination(light)
         assert torch.allclose(grey.sh[:, 0], grey.sh[:, 2]) and not len(grey.directions)
+        colored = code_illumination(light, color=True)
+        assert colored.sh[3, 0] > 2 * colored.sh[3, 1] > colored.sh[3, 2].abs()
         # 0.6 encoded is 0.319 in linear light.
         ambient = code_illumination(ambient_light(0.6))
         assert torch.allclose(sh_basis(NORMALS) @ ambient.sh, torch.tensor(0.3185), atol=1e-3)
