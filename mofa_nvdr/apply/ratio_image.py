@@ -17,7 +17,7 @@ from mofa_nvdr.render.blur import blurred
 from mofa_nvdr.scene.light_sources import LUMINANCE
 
 FLOOR = 0.15  # least shading, as a share of its mean: below it models of faces know nothing
-_DARKEST, _BRIGHTEST = math.log(10), math.log(3.5)  # ratios that are approached, not passed
+_DARKEST, _BRIGHTEST = math.log(10), math.log(2.2)  # ratios that are approached, not passed
 _KEPT_PERCENTILE, _MOST_MEAN = 0.88, 1.05  # of the face's luminance
 _SHOULDER = 0.6  # linear luminance from which brightening is held back
 _DARK = 1e-4
@@ -58,7 +58,7 @@ def exposure(luminance: Tensor, ratio: Tensor) -> float:
 
 
 def bounded(log_ratio: Tensor) -> Tensor:
-    """Logarithms of ratios, smoothly between those of 1/10 and 3.5."""
+    """Logarithms of ratios, smoothly between those of 1/10 and 2.2."""
     up, down = _BRIGHTEST, _DARKEST
     return torch.where(
         log_ratio > 0, up * (log_ratio / up).tanh(), down * (log_ratio / down).tanh()
