@@ -18,7 +18,9 @@ from mofa_nvdr.scene.visibility import (
     visible_directions,
 )
 
-_FORM = 6.0  # mm, deviation of a blur of normals: finer forms are the person's own, which no model knows
+# mm, deviations of a blur of normals: finer forms are the person's own, which no model knows; and those where
+# the model is wrong.
+_FORM, _ROUGH_FORM = 5.0, 12.0
 _SOFT = 3.5  # mm, the same of shadows: penumbras, and errors of the form
 _DIRECTIONS = 96
 _LAMP = math.radians(12)  # half the width of a lamp, as of a soft box
@@ -34,6 +36,7 @@ class Surface:
         scale: px in a millimetre.
         casters: vertices [V, 3] mm and triangles [T, 3] of what casts shadows.
         shadows: it does.
+        rough: [H, W] how little of the form is known, 0 to 1; None: it is, as far as anywhere.
     """
 
     def __init__(
@@ -43,11 +46,14 @@ class Surface:
         scale: float,
         casters: tuple[Tensor, Tensor],
         shadows: bool = True,
+        rough: Tensor | None = None,
     ) -> None:
         self._inside, self._scale = mask > 0, scale
         self._casters, self._shadows = casters, shadows
         self._normals = drawn[..., 3:][self._inside]  # [P, 3]
-        self._normals = F.normalize(self._blurred(self._normals, _FORM), dim=1)
+        fine, coarse = (self._blurred(self._normals, form) for form in (_FORM, _ROUGH_FORM))
+        share = torch.zeros_like(mask) if rough is None else rough
+        self._normals = F.normalize(fine.lerp(coarse, share[self._inside][:, None]), dim=1)
         # Shadows are looked for at every fourth pixel: they are blurred over more.
         self._sparse = torch.zeros_like(self._inside)
         self._sparse[::2, ::2] = self._inside[::2, ::2]

@@ -50,6 +50,17 @@ class TestSurface:
         want = sh_basis(drawn[..., 3:][inner]) @ light.sh
         assert (got - want).abs().max() < 0.12 * want.abs().max()  # 0.06: 8 mm of blur on 60 mm
 
+    def test_a_fold_is_flatter_where_the_form_is_rough(self):
+        drawn, mask = floor_of()
+        drawn[32, :, 3:] = torch.tensor([0.0, -1, 0])  # looks down
+        plain, rough = (
+            Surface(drawn, mask, 0.4, NOTHING, False, torch.full_like(mask, share))
+            for share in (0.0, 1.0)
+        )
+        # Under a lamp ahead the fold is dark, and less so.
+        dark, less = (s.spread(s(lamp(0, 0, 1)))[0, 32, 32] for s in (plain, rough))
+        assert dark < less - 0.02 < 0.98
+
     def test_of_a_lamp_it_is_the_cosine_and_the_lamps_colour(self):
         drawn, mask = floor_of()
         for angle in (0.0, 0.5, 1.0):
