@@ -29,6 +29,7 @@ from tests.helpers.fake_landmarks import (
 )
 from tests.helpers.fitted_faces import known_faces, landmarked_face
 from tests.helpers.portraits import mirrored_cap, portrait
+from tests.helpers.small_crops import use_small_crops
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ class TestPhotographs:
     @pytest.fixture
     def fitted(self, monkeypatch, tmp_path):
         """A photograph of a small face that the networks find, and a wall."""
-        monkeypatch.setattr(fit_files, "_SIZE", 64)
+        use_small_crops(monkeypatch, 64)
         stages = (Stage(("rotation", "translation"), 3, landmarks=0.5),)
         monkeypatch.setattr(fit_files, "QUICK_STAGES", stages)
         monkeypatch.setattr(
