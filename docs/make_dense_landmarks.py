@@ -24,7 +24,7 @@ def main() -> None:
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else default
     detector = LandmarkDetector.load()
     places = place_dense_landmarks(
-        FaceModel.load("default"),
+        FaceModel.load("procedural"),
         lambda pictures: [[face.points for face in faces] for faces in detector.detect(pictures)],
         COUNT,
         progress=True,

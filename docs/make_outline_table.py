@@ -99,7 +99,7 @@ def gradient(model: FaceModel, code: Tensor, kind: str) -> list[float]:
 
 def main(pose: str) -> None:
     """Print the table's rows."""
-    model = FaceModel.load("default")
+    model = FaceModel.load("procedural")
     code = start(model, pose)
     millimetres = -Camera(SIZE).position[2] / Camera(SIZE).focal_px  # a pixel
     shift = model.layout.slices["translation"]

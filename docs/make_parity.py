@@ -104,7 +104,7 @@ def load(root: Path, name: str, empty: tuple[str, ...] = ()) -> Any:
 
 def built_in_face() -> tuple[Tensor, Tensor]:
     """Three built-in faces as Deep3DFaceRecon sees them, decimetres, z forward."""
-    model = FaceModel.load("default")
+    model = FaceModel.load("procedural")
     vertices = (model.mean_shape / 100).expand(3, -1, -1).clone()
     vertices[..., 2] = 10 - vertices[..., 2]
     vertices[1] += torch.tensor([0.2, 0.1, 0.6])

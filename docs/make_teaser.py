@@ -21,7 +21,7 @@ SIZE, GREY = 200, 0.3
 
 def main() -> None:
     """Two rows of six: people; the average face as clay, with expressions, and under three lights."""
-    model = FaceModel.load("default")
+    model = FaceModel.load("portraits")
     camera = Camera(SIZE, position=(0.0, -8.0, -1080.0))
     decoder = FaceDecoder(model, camera=camera, frontal_only=False)
     lights = light_presets()

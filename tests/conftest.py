@@ -46,7 +46,7 @@ def face_model():  # noqa: ANN201
     """The built-in face model, loaded once."""
     from mofa_nvdr.face.model import FaceModel
 
-    return FaceModel.load("default")
+    return FaceModel.load("procedural")
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,8 @@ from mofa_nvdr.system.files import check_out
 from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import content_hash
 
+_FACE = "portraits"  # people, as photographs show them
+
 
 @dataclass(frozen=True)
 class FitFileOptions:
@@ -48,7 +50,7 @@ class FitFileOptions:
 
     Attributes:
         checkpoint: a run whose predictions are where fitting starts; empty: the face model's average.
-        face_model: "default" or a .safetensors file; empty: the run's, or "default".
+        face_model: as FaceModel.load takes it; empty: the run's, or "portraits".
         render_mode: of the photometric term, "raster" or "vertex".
         same_person: all photographs show one person: shape and albedo are shared.
         same_light: with `same_person`: one light too, as in a clip.
@@ -149,7 +151,7 @@ class PhotographFitter:
     """Fits single photographs, for commands that need the face in one on their way.
 
     Args:
-        face_model: "default" or a .safetensors file; empty: "default".
+        face_model: as FaceModel.load takes it; empty: "portraits".
         command: what messages call it.
 
     Raises:
@@ -191,7 +193,7 @@ class _FileFitter:
         if self.run is not None:
             self.model, self.reference = self.run.decoder.model, self.run.face_model
         else:
-            given = o.face_model or "default"
+            given = o.face_model or _FACE
             self.model = FaceModel.load(given)
             self.reference = ModelReference.of(self.model, given)
         self.detector: LandmarkDetector | None = None

@@ -58,7 +58,7 @@ class PhotoLightOptions:
         shadows: the face casts shadows on itself.
         color: share of the light's colour that shows, 0 to 1.
         balanced: the photograph is balanced for its light; else the fitted light's colour is taken out.
-        face_model: "default" or a .safetensors file; empty: that of the parameter file, or "default".
+        face_model: as FaceModel.load takes it; empty: that of the parameter file, or "portraits".
         overwrite: also replace a file made from something else.
     """
 

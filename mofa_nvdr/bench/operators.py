@@ -154,7 +154,7 @@ def bench(
         a = torch.rand(_MATRIX, _MATRIX)
         product = min(_times_of(lambda: a @ a, 5, _clock(torch.device("cpu"), 1)))
         print(f"{_MATRIX}^3 matrix product, one thread: {product:.1f} ms\n{_HEADER}")
-        model = FaceModel.load("default").to(target)
+        model = FaceModel.load("procedural").to(target)
         for count in (0,) if target.type == "cuda" else threads:
             if count:
                 torch.set_num_threads(count)

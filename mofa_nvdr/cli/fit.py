@@ -39,7 +39,8 @@ def fit(
         out: folder for the results; made if missing
         checkpoint: start from the predictions of this run; without the landmark networks it is needed, and
             the photographs must be face crops
-        face_model: 'default' or a .safetensors file; empty: that of the checkpoint, or 'default'
+        face_model: 'portraits', 'procedural' or a .safetensors file; empty: that of the checkpoint, or
+            'portraits'
         render_mode: where colours are compared: raster, at the pixels of the rendered face; or vertex, at its
             front-facing vertices
         same_person: all photographs show one person, whose shape and albedo they share

@@ -230,8 +230,8 @@ class FaceModel(nn.Module):
         """Load a built-in model or a .safetensors file that `save` wrote.
 
         Args:
-            name_or_path: "procedural", made by a recipe alone; "portraits", with shapes and colours learned
-                from portraits; "default", which is the first of these; or a file.
+            name_or_path: "portraits", with shapes and colours learned from portraits; "procedural", made by a
+                recipe alone; "default", which is the latter; or a file.
 
         Raises:
             ValueError: no such name or file, or the file is not a complete face model.
@@ -324,7 +324,7 @@ def _built_in(name: str) -> FaceModel:
     return model_of_recipe(recipe.load_product())
 
 
-def model_of_recipe(arrays: Mapping[str, np.ndarray], name: str = "default") -> FaceModel:
+def model_of_recipe(arrays: Mapping[str, np.ndarray], name: str = "procedural") -> FaceModel:
     """The built-in face as a model, from arrays of `recipe.build` or `load_product`."""
     metadata = {
         "name": name,

@@ -54,7 +54,7 @@ def load_portraits(path: str | Path | None = None) -> tuple[dict[str, np.ndarray
     """Arrays and metadata of a file of `write_portraits`; None: the shipped one."""
     committed = importlib.resources.files("mofa_nvdr.assets") / PORTRAITS_FILE
     stored = read_packed(committed.read_bytes() if path is None else Path(path).read_bytes())
-    arrays = load_product()
+    arrays = load_product(without=tuple(_STEPS))
     arrays |= unpack(stored, arrays["mirror_index"], _STEPS)
     facts = json.loads(str(stored["metadata"]))
     return arrays, {key: printable(str(value)) for key, value in facts.items()}

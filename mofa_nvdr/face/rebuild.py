@@ -63,7 +63,7 @@ def build_model(out: str | Path, overwrite: bool = False) -> FaceModel:
             model = model_of_recipe(rounded)
             shipped = recipe.load_product()
             if model.hash != model_of_recipe(shipped).hash:
-                model.metadata["name"] = "default-rebuilt"
+                model.metadata["name"] = "procedural-rebuilt"
             model.metadata[KEY] = made_from
             if out.suffix.lower() == ".npz":
                 with zipfile.ZipFile(compact, "a") as archive:

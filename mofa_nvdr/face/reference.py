@@ -25,7 +25,7 @@ class ModelReference:
     @staticmethod
     def of(model: FaceModel, given: str) -> ModelReference:
         """The reference of a model that was loaded from `given`, as FaceModel.load takes it."""
-        file = given if given in BUILT_IN else str(Path(given).absolute())
+        file = model.name if given in BUILT_IN else str(Path(given).absolute())
         return ModelReference(model.name, model.hash, file)
 
     def __str__(self) -> str:
@@ -66,12 +66,13 @@ class ModelReference:
         return model, ModelReference.of(model, place)
 
     def _place(self, near: Path, who: str) -> str:
-        if self.file in BUILT_IN:
-            return self.file
-        if not self.file:  # a file of an earlier version
-            for name in BUILT_IN:
-                if FaceModel.load(name).has_codes_of(self.hash):
-                    return name
+        if not self.file or self.file in BUILT_IN:
+            # "default" was another face in earlier versions, and yet earlier ones named no file.
+            for built_in in BUILT_IN[1:]:
+                if FaceModel.load(built_in).has_codes_of(self.hash):
+                    return built_in
+            if self.file:
+                return self.file
             raise ValueError(f"{who} face model {self}; give it as --face-model")
         name = Path(self.file).name
         for place in (Path(self.file), near / name, near.parent / name):

@@ -96,7 +96,7 @@ def face_model(
 @functools.cache
 def _built_in() -> tuple[FaceModel, dict[str, np.ndarray]]:
     """The built-in face and its arrays, unpacked once."""
-    model = FaceModel.load("default")
+    model = FaceModel.load("procedural")
     return model, {name: value.numpy() for name, value in model.named_buffers()}
 
 

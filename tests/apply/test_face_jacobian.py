@@ -18,7 +18,7 @@ _CAMERA = Camera(image_size=120)
 @pytest.fixture(scope="module")
 def scene() -> tuple[FaceModel, Tensor, SurfacePoints]:
     """The built-in model in float64, a code, and points of frontal triangles."""
-    model = FaceModel.load("default").double()
+    model = FaceModel.load("procedural").double()
     generator = torch.Generator().manual_seed(3)
     code = 0.5 * torch.randn(model.layout.size, generator=generator, dtype=torch.float64)
     code[model.layout.slices["rotation"]] = torch.tensor([0.2, -0.3, 0.1], dtype=torch.float64)

@@ -22,7 +22,7 @@ from mofa_nvdr.apply.learn_files import _PIGMENTS
 from mofa_nvdr.apply.learning import Faces, ModelLearner
 from mofa_nvdr.bench.operators import machine_facts
 
-PEOPLE, MODES, ROUNDS = (60, 120, 240, 10_000), (20, 40, 80), (1, 2, 3)
+PEOPLE, MODES, ROUNDS = (60, 240, 10_000), (20, 40, 80), (1, 2, 3)
 POINTS = 1500
 NOISE = 0.05  # of a number of albedo about what the modes can say
 

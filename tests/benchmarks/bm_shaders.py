@@ -32,7 +32,7 @@ def main() -> None:
     clock = time.process_time if options.threads == 1 else time.perf_counter
     for name, value in machine_facts(torch.device("cpu")).items():
         print(f"{name}: {value}")
-    decoder = FaceDecoder(FaceModel.load("default"))
+    decoder = FaceDecoder(FaceModel.load("procedural"))
     code = 0.1 * torch.randn(
         BATCH, decoder.model.layout.size, generator=torch.Generator().manual_seed(0)
     )

@@ -40,7 +40,7 @@ class TestBuild:
         assert main(["model", "build", "--out", str(tmp_path / "face.safetensors")]) == 0
         assert "the same as the shipped product, bit for bit" in capsys.readouterr().out
         again = FaceModel.load(tmp_path / "face.safetensors")
-        assert again.hash == face_model.hash and again.name == "default"
+        assert again.hash == face_model.hash and again.name == "procedural"
         assert again.region_names == face_model.region_names and torch.equal(
             again.uv, face_model.uv
         )
@@ -61,12 +61,12 @@ class TestBuild:
         monkeypatch.setattr(recipe, "build", lambda: arrays)
         assert main(["model", "build", "--out", str(tmp_path / "face.safetensors")]) == 0
         text = capsys.readouterr().out
-        assert "default-rebuilt" in text and "mean_shape: 0.5 mm" in text
+        assert "procedural-rebuilt" in text and "mean_shape: 0.5 mm" in text
         # Turned among themselves, the modes span the same covariance.
         (off,) = re.findall(r"covariance of shape_basis: (\S+) of", text)
         assert float(off) < 1e-9
         assert "landmarks: the same" in text
-        assert FaceModel.load(tmp_path / "face.safetensors").name == "default-rebuilt"
+        assert FaceModel.load(tmp_path / "face.safetensors").name == "procedural-rebuilt"
 
     def test_mistakes(self, tmp_path, capsys, monkeypatch):
         obj, lost = str(tmp_path / "face.obj"), str(tmp_path / "no" / "face.npz")

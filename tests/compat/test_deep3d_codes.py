@@ -30,7 +30,7 @@ from tests.helpers.small_face import small_face
 
 @pytest.fixture(scope="module")
 def model() -> FaceModel:
-    return FaceModel.load("default").double()
+    return FaceModel.load("procedural").double()
 
 
 def random_coeffs(batch: int = 3) -> torch.Tensor:

@@ -113,5 +113,5 @@ class TestBuildModel:
         model = rebuild.build_model(tmp_path / "face.safetensors")
         assert model.hash == face_model.hash == FaceModel.load(tmp_path / "face.safetensors").hash
         first, second = capsys.readouterr().out.splitlines()
-        assert first.startswith(f"default {model.hash}: {tmp_path / 'face.safetensors'} (")
+        assert first.startswith(f"procedural {model.hash}: {tmp_path / 'face.safetensors'} (")
         assert second == "the same as the shipped product, bit for bit"

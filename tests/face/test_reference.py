@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.reference import ModelReference
 from tests.helpers.small_face import small_face
 
@@ -42,9 +43,15 @@ class TestModelReference:
         """Its landmarks have moved since and its hash with them; codes mean the same faces."""
         earlier = ModelReference("default", "ff3fa8bc75d138e4", file)
         model, now = earlier.load("", tmp_path, "face.npz: parameters of")
-        assert now.file == "default" and now.hash == model.hash != earlier.hash
+        assert now.file == "procedural" and now.hash == model.hash != earlier.hash
         assert model.has_codes_of(earlier.hash) and not model.has_codes_of("0" * 16)
         assert not small_face().has_codes_of(earlier.hash)
+
+    def test_default_is_kept_by_its_own_name(self, tmp_path):
+        """What "default" names may be another face in the next version."""
+        reference = ModelReference.of(FaceModel.load(), "default")
+        assert reference.file == reference.name == "procedural"
+        assert reference.load("", tmp_path, "x: of")[1] == reference
 
     @pytest.mark.parametrize("place", ["models", "run/checkpoints", "run"])
     def test_looks_where_it_was_beside_and_above(self, saved, tmp_path, place):
@@ -83,12 +90,14 @@ class TestModelReference:
             ModelReference("cap", "0" * 16).load("", tmp_path, "x: of")
 
     def test_built_in(self, face_model, tmp_path):
-        reference = ModelReference.of(face_model, "default")
-        assert reference.file == "default"
+        reference = ModelReference.of(face_model, "procedural")
+        assert reference.file == "procedural"
         model, again = reference.load("", tmp_path, "x: trained with")
         assert model.hash == face_model.hash and again == reference
         # A file of an earlier version names no place; the built-in face is recognised.
         assert dataclasses.replace(reference, file="").load("", tmp_path, "x: of")[1] == reference
         older = dataclasses.replace(reference, hash="0" * 16)
-        with pytest.raises(ValueError, match=r"x: of face model default \(0+\), not of default \("):
+        with pytest.raises(
+            ValueError, match=r"x: of face model procedural \(0+\), not of procedural \("
+        ):
             older.load("", tmp_path, "x: of")

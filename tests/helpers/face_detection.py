@@ -234,7 +234,7 @@ def wilson_interval(rate: float, count: int) -> tuple[float, float]:
 def load_model(recipe: bool) -> FaceModel:
     """The committed built-in face, or what its recipe gives now."""
     if not recipe:
-        return FaceModel.load("default")
+        return FaceModel.load("procedural")
     from mofa_nvdr.face import recipe
 
     arrays = recipe.build()

@@ -25,7 +25,7 @@ EYES = (range(36, 42), range(42, 48))
 
 @functools.cache
 def _default() -> FaceModel:
-    return FaceModel.load("default")
+    return FaceModel.load("procedural")
 
 
 class SmallForeign:

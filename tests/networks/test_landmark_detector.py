@@ -132,7 +132,7 @@ class TestRealNetworks:
         from mofa_nvdr.face.model import FaceModel
         from tests.helpers.face_detection import CAMERA, FaceDecoder, pictures
 
-        decoder = FaceDecoder(FaceModel.load("default"), camera=CAMERA, frontal_only=False)
+        decoder = FaceDecoder(FaceModel.load("procedural"), camera=CAMERA, frontal_only=False)
         ((picture, landmarks),) = pictures(decoder, "mean", 1, seed=3)
         (face,) = real(np.ascontiguousarray(picture))
         off = np.linalg.norm(face.landmarks68 - landmarks, axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -96,14 +97,22 @@ def write_product(path: str | Path, arrays: dict[str, np.ndarray] | None = None)
     write_packed(path, stored)
 
 
-def load_product(path: str | Path | None = None) -> dict[str, np.ndarray]:
-    """Read a product of `write_product`, None: the shipped one; the keys and shapes of `build`."""
+def load_product(
+    path: str | Path | None = None, without: Collection[str] = ()
+) -> dict[str, np.ndarray]:
+    """Read a product of `write_product`; the keys and shapes of `build`.
+
+    Args:
+        path: None: the shipped one.
+        without: names of means and bases that are not wanted, which saves the time to unpack them.
+    """
     committed = importlib.resources.files("mofa_nvdr.assets") / PRODUCT_FILE
     stored = read_packed(committed.read_bytes() if path is None else Path(path).read_bytes())
     arrays = {name: stored[name] for name in _PLAIN}
     mirror = arrays["mirror_index"]
     half = half_of(mirror)
-    arrays |= unpack(stored, mirror, _STEPS)
+    steps = {name: step for name, step in _STEPS.items() if name not in without}
+    arrays |= unpack(stored, mirror, steps)
     uv = decode(stored["uv"], _STEP_UV)[0]
     arrays["uv"] = np.empty((len(mirror), 2), np.float32)
     arrays["uv"][mirror[half]] = uv * np.array([-1, 1], np.float32) + np.array([1, 0], np.float32)

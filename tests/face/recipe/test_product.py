@@ -79,7 +79,3 @@ class TestProduct:
         assert np.abs(again["shape_basis"] - recipe["shape_basis"]).max() < 0.0021
         assert np.abs(again["albedo_basis"] - recipe["albedo_basis"]).max() < 0.0003
         assert (again["triangles"] == recipe["triangles"]).all()
-
-    def test_too_fine_a_step(self):
-        with pytest.raises(ValueError, match="a step of 1e-09 is too fine for int16"):
-            product._encode(np.ones((1, 2, 3)), 1e-9, np.int16)
