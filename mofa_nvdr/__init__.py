@@ -17,17 +17,21 @@ if not (Path(__file__).parent / "shaders").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 
 _PUBLIC = {
+    "BaseCamera": "scene.camera",
     "Camera": "scene.camera",
     "CodeLayout": "face.code",
     "FaceCode": "face.code",
     "FaceDecoder": "render.decoder",
     "FaceModel": "face.model",
     "FaceRenderer": "render.renderer",
+    "IntrinsicsCamera": "scene.intrinsics_camera",
+    "OrthographicCamera": "scene.orthographic_camera",
     "Phong": "shaders.phong",
     "PhongLight": "shaders.phong",
     "Reconstructor": "runs.trained",
     "ShLambert": "shaders.sh_lambert",
     "Shader": "shaders.shader",
+    "Texture": "render.texture",
     "TrainConfig": "runs.options",
     "Unlit": "shaders.unlit",
     "build_encoder": "networks.encoder",

@@ -6,6 +6,7 @@ the same in steps, for every shader, device and dtype, and says what is computed
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -35,8 +36,8 @@ class GBuffer:
     """What each pixel sees; row 0 at the top, zeros where no triangle is.
 
     Attributes:
-        albedo: [B, 3, H, W]. normal: [B, 3, H, W] unit. shading: [B, 3, H, W] what
-            multiplies the albedo: irradiance.
+        albedo: [B, C, H, W], C = 3 but for a shader that takes any number. normal: [B, 3, H, W] unit.
+        shading: [B, 3, H, W] what multiplies the albedo: irradiance.
         depth: [B, 1, H, W] distance along the viewing axis, mm.
         triangle_ids: [B, H, W] int64 index into the triangles, -1 where none is.
     """
@@ -58,15 +59,16 @@ def make_gbuffer(
     dr: ModuleType = default_dr,
     shader: Shader = _SH_LAMBERT,
 ) -> GBuffer:
-    """Interpolate a mesh over its rasterization; as `shade_mesh`, with vertices [B, V, 3] in camera space."""
+    """Interpolate a mesh over its rasterization; as `shade_mesh_ref`, vertices [B, V, 3] in camera space."""
     values = shader.values("make_gbuffer", light)
     points = _interpolate(normals, albedo, vertices, rast, triangles, values, dr, shader, True)
     nothing = rast.new_zeros(())
     shading = shader.shading(points.normal, points.position, **points.parameters)
     shading = torch.where(points.covered, shading, nothing)
     normal = torch.where(points.covered, points.normal, nothing)
-    planes = (points.albedo, normal, shading, points.depth)
-    one, two, three, four = (_upright(plane) for plane in planes)
+    color = torch.where(points.covered, points.albedo, nothing)
+    planes = (color, normal, shading, points.depth)
+    one, two, three, four = (upright(plane) for plane in planes)
     return GBuffer(one, two, three, four, rast.detach()[..., 3].flip(1).long() - 1)
 
 
@@ -83,7 +85,7 @@ class _Points:
 
 
 def _interpolate(
-    normals: Tensor,
+    normals: Tensor | None,
     albedo: Tensor,
     vertices: Tensor,
     rast: Tensor,
@@ -94,17 +96,30 @@ def _interpolate(
     with_depth: bool,
 ) -> _Points:
     by_vertex = shader.by_vertex(values)
-    columns = [normals, albedo, -vertices[..., 2:] if with_depth else vertices[..., :0]]
+    of_pixels_already = albedo.ndim == 4
+    columns = [
+        vertices[..., :0] if normals is None else normals,
+        vertices[..., :0] if of_pixels_already else albedo,
+        -vertices[..., 2:] if with_depth else vertices[..., :0],
+    ]
     columns.append(vertices if shader.uses_position else vertices[..., :0])
     columns += [
         value.flatten(2) if value.ndim > 2 else value[..., None] for value in by_vertex.values()
     ]
-    buffer, _ = dr.interpolate(torch.cat(columns, dim=-1).contiguous(), rast, triangles)
+    attributes = torch.cat(columns, dim=-1).contiguous()
+    if attributes.shape[-1]:
+        buffer, _ = dr.interpolate(attributes, rast, triangles)
+    else:
+        buffer = rast[..., :0]
     normal, color, depth, position, *own = buffer.split([c.shape[-1] for c in columns], dim=-1)
+    color = albedo if of_pixels_already else color
     covered = rast.detach()[..., 3:] > 0
     # Empty pixels get a normal that can be normalised and a place in front of the eye; nothing shows there.
     facing = buffer.new_tensor([0.0, 0.0, 1.0])
-    normal = F.normalize(torch.where(covered, normal, facing), dim=-1)
+    if normals is None:
+        normal = facing.expand(*covered.shape[:3], 3)
+    else:
+        normal = F.normalize(torch.where(covered, normal, facing), dim=-1)
     if shader.uses_position:
         position = torch.where(covered, position, -facing)
     shapes = [value.shape[2:] for value in by_vertex.values()]
@@ -113,7 +128,7 @@ def _interpolate(
     return _Points(covered, normal, color, position, depth, parameters)
 
 
-def _upright(plane: Tensor) -> Tensor:
+def upright(plane: Tensor) -> Tensor:
     """[B, H, W, C], row 0 at the bottom -> [B, C, H, W], row 0 at the top."""
     return plane.flip(1).permute(0, 3, 1, 2).contiguous()
 
@@ -125,7 +140,7 @@ def draw_mesh(
     albedo: Tensor,
     light: Any,
     size: tuple[int, int],
-    clip_coefficients: tuple[float, float, float, float],
+    clip_matrix: Sequence[Sequence[float]],
     shader: Shader = _SH_LAMBERT,
     positions: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,7 +155,7 @@ def draw_mesh(
         albedo: [B, V, 3].
         light: what the shader takes.
         size: (height, width).
-        clip_coefficients: (sx, sy, sz, tz) of clip space (sx x, sy y, sz z + tz, -z).
+        clip_matrix: [4, 4] numbers, which times (x, y, z, 1) are clip space: the camera's.
         shader: one with kernels.
         positions: [B, V, 3] what the shader sees as the vertices' places; None: the vertices.
 
@@ -161,15 +176,15 @@ def draw_mesh(
     places = vertices if positions is None else positions
     inputs = shader.kernels.inputs(normals, albedo, places, **shader.values("draw_mesh", light))
     return _Draw.apply(
-        vertices, None, (len(vertices), *size), clip_coefficients, triangles, shader.kernels,
+        vertices, None, (len(vertices), *size), np.array(clip_matrix), triangles, shader.kernels,
         len(inputs[0]), *inputs[0], *inputs[1],
     )  # fmt: skip
 
 
-def _clip_space(points: np.ndarray, clip_coefficients: tuple[float, ...]) -> np.ndarray:
+def _clip_space(points: np.ndarray, clip_matrix: np.ndarray) -> np.ndarray:
     """[V, 3] -> [V, 4], with memory of its own: made where it is used, while that is in the cache."""
     pos = np.empty((len(points), 4), np.float32)
-    camera_to_clip(points, *clip_coefficients, pos)
+    camera_to_clip(points, clip_matrix, pos)
     return pos
 
 
@@ -221,14 +236,14 @@ def shade_mesh(
     rast = rast.contiguous()
     of_vertices, of_images = shader.kernels.inputs(normals, albedo, positions, **values)
     image, mask, _ = _Draw.apply(
-        None, rast, tuple(rast.shape[:3]), (), triangles, shader.kernels, len(of_vertices),
+        None, rast, tuple(rast.shape[:3]), np.empty((0, 0)), triangles, shader.kernels, len(of_vertices),
         *of_vertices, *of_images,
     )  # fmt: skip
     return image, mask
 
 
 def shade_mesh_ref(
-    normals: Tensor,
+    normals: Tensor | None,
     albedo: Tensor,
     rast: Tensor,
     triangles: Tensor,
@@ -237,15 +252,20 @@ def shade_mesh_ref(
     shader: Shader = _SH_LAMBERT,
     positions: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The twin of `shade_mesh` in steps: interpolation, then the shader's colours of every pixel."""
+    """The twin of `shade_mesh` in steps: interpolation, then the shader's colours of every pixel.
+
+    It takes more: albedo of as many channels as the shader does, or of pixels already, [B, H, W, C] with
+    row 0 at the bottom; normals may be None for a shader that does not use them, with positions.
+    """
     values = shader.values("shade_mesh", light)
     places = normals if positions is None else positions
+    assert places is not None
     points = _interpolate(normals, albedo, places, rast, triangles, values, dr, shader, False)
     colors = shader.colors(
         points.normal, points.albedo, points.position, **points.parameters
     )  # Eq. 4
-    image = _upright(torch.where(points.covered, colors, colors.new_zeros(())))
-    return image, _upright(points.covered.to(image.dtype))
+    image = upright(torch.where(points.covered, colors, colors.new_zeros(())))
+    return image, upright(points.covered.to(image.dtype))
 
 
 class _Draw(torch.autograd.Function):
@@ -260,7 +280,7 @@ class _Draw(torch.autograd.Function):
         vertices: Tensor | None,
         rast: Tensor | None,
         size: tuple[int, int, int],
-        clip_coefficients: tuple[float, ...],
+        clip_matrix: np.ndarray,
         triangles: Tensor,
         kernels: Kernels,
         count: int,
@@ -282,7 +302,7 @@ class _Draw(torch.autograd.Function):
 
         def draw(b: int, start: int, stop: int) -> None:
             if points is not None:
-                pos = _clip_space(points[b], clip_coefficients)
+                pos = _clip_space(points[b], clip_matrix)
                 rasterize_band(
                     pos, tri, 0, len(tri), height, width, start, stop, nothing_in_front, raster[b],
                     no_db,
@@ -293,7 +313,7 @@ class _Draw(torch.autograd.Function):
 
         run_on_threads(draw, forward_bands(batch, height))
         ctx.save_for_backward(vertices, *saved)
-        ctx.clip_coefficients, ctx.kernels, ctx.count = clip_coefficients, kernels, count
+        ctx.clip_matrix, ctx.kernels, ctx.count = clip_matrix, kernels, count
         ctx.mark_non_differentiable(mask)
         ctx.set_materialize_grads(False)
         return image, mask, drawn
@@ -330,7 +350,7 @@ class _Draw(torch.autograd.Function):
 
         def add(band: int, *sums: np.ndarray) -> None:
             b, start, stop = bands[band]
-            pos = _clip_space(points[b], ctx.clip_coefficients) if with_vertices else no_pos
+            pos = _clip_space(points[b], ctx.clip_matrix) if with_vertices else no_pos
             kernels.shade_backward(
                 pos, *(a[b] for a in arrays), raster[b], tri, given[b],
                 of_drawn[b] if with_drawn else nothing, start, stop, with_rast,
@@ -338,7 +358,7 @@ class _Draw(torch.autograd.Function):
                 *(t[band] for t in image_sums),
             )  # fmt: skip
             if with_vertices:
-                clip_to_camera(sums[-1], *ctx.clip_coefficients[:2])
+                clip_to_camera(sums[-1], ctx.clip_matrix)
 
         sum_by_vertex(add, bands, *groups)
         rows = bands_of_images(bands)

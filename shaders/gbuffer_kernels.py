@@ -24,23 +24,53 @@ _PRODUCT, _G_ALBEDO, _G_LIGHT, _G_NORMAL, _ROWS = 14, 19, 22, 23, 26
 
 
 @jit
-def camera_to_clip(points, x_scale, y_scale, z_scale, z_shift, pos):
-    """Homogeneous positions (sx x, sy y, sz z + tz, -z) of points [V, 3]."""
-    sx, sy = np.float32(x_scale), np.float32(y_scale)
-    sz, tz = np.float32(z_scale), np.float32(z_shift)
+def camera_to_clip(points, matrix, pos):
+    """Homogeneous positions of points [V, 3]: the matrix [4, 4] times (x, y, z, 1)."""
+    if _is_centred_pinhole(matrix):
+        sx, sy = np.float32(matrix[0, 0]), np.float32(matrix[1, 1])
+        sz, tz = np.float32(matrix[2, 2]), np.float32(matrix[2, 3])
+        for v in range(len(points)):
+            x, y, z = points[v, 0], points[v, 1], points[v, 2]
+            pos[v, 0], pos[v, 1], pos[v, 2], pos[v, 3] = sx * x, sy * y, sz * z + tz, -z
+        return
+    m = matrix.astype(np.float32)
     for v in range(len(points)):
         x, y, z = points[v, 0], points[v, 1], points[v, 2]
-        pos[v, 0], pos[v, 1], pos[v, 2], pos[v, 3] = sx * x, sy * y, sz * z + tz, -z
+        for r in range(4):
+            pos[v, r] = m[r, 0] * x + m[r, 1] * y + m[r, 2] * z + m[r, 3]
 
 
 @jit
-def clip_to_camera(sums, x_scale, y_scale):
-    """Turn gradients of x, y and w, in columns 0, 1 and 3, into those of the points, in columns 0 to 2."""
+def clip_to_camera(sums, matrix):
+    """Turn gradients of x, y and w, in columns 0, 1 and 3, into those of the points, in columns 0 to 2.
+
+    That of z is zero: the rasterizer has none.
+    """
+    if _is_centred_pinhole(matrix):
+        x_scale, y_scale = matrix[0, 0], matrix[1, 1]
+        for v in range(len(sums)):
+            sums[v, 0] *= x_scale
+            sums[v, 1] *= y_scale
+            sums[v, 2] = -sums[v, 3]
+            sums[v, 3] = 0.0
+        return
     for v in range(len(sums)):
-        sums[v, 0] *= x_scale
-        sums[v, 1] *= y_scale
-        sums[v, 2] = -sums[v, 3]
+        gx, gy, gw = sums[v, 0], sums[v, 1], sums[v, 3]
+        for c in range(3):
+            sums[v, c] = gx * matrix[0, c] + gy * matrix[1, c] + gw * matrix[3, c]
         sums[v, 3] = 0.0
+
+
+@jit(inline=True)
+def _is_centred_pinhole(matrix):
+    """Whether all that the matrix does is (sx x, sy y, sz z + tz, -z): every training step's camera."""
+    for r in range(4):
+        for c in range(4):
+            diagonal = r == c and r < 3
+            if not diagonal and not (r == 2 and c == 3) and not (r == 3 and c == 2):
+                if matrix[r, c] != 0.0:
+                    return False
+    return matrix[3, 2] == -1.0
 
 
 @jit

@@ -53,7 +53,13 @@ class PhongLight:
     shininess: Tensor | None = None
 
 
-def phong(normal: Tensor, albedo: Tensor, position: Tensor, light: PhongLight) -> Tensor:
+def phong(
+    normal: Tensor,
+    albedo: Tensor,
+    position: Tensor,
+    light: PhongLight,
+    distant_eye: bool = False,
+) -> Tensor:
     """Shade a G-buffer or vertices under point lights.
 
     Convention: camera space, mm; the eye is the origin. A light, or the eye, nearer than 1e-6 mm has no
@@ -65,6 +71,7 @@ def phong(normal: Tensor, albedo: Tensor, position: Tensor, light: PhongLight) -
         albedo: RGB, shaped as `normal`.
         position: camera space, mm, shaped as `normal`.
         light: specular is [B, 3] or [B, ..., 3], shininess [B] or [B, ...]: for each image or each point.
+        distant_eye: the eye is infinitely far along +z, as an orthographic camera's is.
 
     Returns:
         Colour [B, ..., 3], not clamped. Differentiable in everything (float32 on the CPU: once). The same
@@ -78,19 +85,26 @@ def phong(normal: Tensor, albedo: Tensor, position: Tensor, light: PhongLight) -
     """
     _check(normal, albedo, position, light)
     if not compiles(normal):
-        return phong_ref(normal, albedo, position, light)
-    (*points, extra), of_images = _inputs(normal, albedo, position, **_parts(light))
+        return phong_ref(normal, albedo, position, light, distant_eye)
+    inputs = _inputs_from_afar if distant_eye else _inputs
+    (*points, extra), of_images = inputs(normal, albedo, position, **_parts(light))
     flat = [t.flatten(1, -2) for t in (*points, extra)]
     colors: Tensor = _Phong.apply(*flat, *of_images)
     return colors.view(normal.shape)
 
 
-def phong_ref(normal: Tensor, albedo: Tensor, position: Tensor, light: PhongLight) -> Tensor:
+def phong_ref(
+    normal: Tensor,
+    albedo: Tensor,
+    position: Tensor,
+    light: PhongLight,
+    distant_eye: bool = False,
+) -> Tensor:
     """`phong` in plain torch: every device and dtype, differentiable as often as one likes."""
     color = albedo * _shading(normal, position, light)
     if light.specular is None or light.shininess is None:
         return color
-    view = _direction(-position)
+    view = normal.new_tensor([0.0, 0.0, 1.0]) if distant_eye else _direction(-position)
     specular = at_points(light.specular, normal)
     shininess = at_points(light.shininess[..., None], normal)
     for place, lamp in _lamps(light, normal):
@@ -164,6 +178,16 @@ def _inputs(
     return (normal, albedo, joined), (lights, torch.cat(constants, dim=-1))
 
 
+def _inputs_from_afar(
+    normal: Tensor, albedo: Tensor, position: Tensor, **parts: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """As `_inputs`; an eighth constant tells the kernels that the eye is infinitely far along +z."""
+    of_points, (lights, constants) = _inputs(normal, albedo, position, **parts)
+    if constants.shape[1] > 3:  # only highlights ask for the eye
+        constants = torch.cat([constants, torch.ones_like(constants[:, :1])], dim=1)
+    return of_points, (lights, constants)
+
+
 @dataclass(frozen=True)
 class Phong(Shader):
     """The shader of `phong`; its light is a `PhongLight`."""
@@ -193,6 +217,23 @@ class Phong(Shader):
         values = super().check(who, light, points)
         _check_pair(who, values.get("specular"), values.get("shininess"))
         return values
+
+    def for_distant_eye(self) -> Shader:
+        """The same model with parallel lines of sight."""
+        return _PhongFromAfar()
+
+
+@dataclass(frozen=True)
+class _PhongFromAfar(Phong):
+    """Phong under an orthographic camera."""
+
+    kernels = Kernels(phong_rows, phong_rows_backward, _inputs_from_afar)
+
+    def colors(
+        self, normal: Tensor, albedo: Tensor, position: Tensor, *_: Any, **parameters: Any
+    ) -> Tensor:
+        """`phong` of a light's parts."""
+        return phong(normal, albedo, position, PhongLight(**parameters), distant_eye=True)
 
 
 class _Phong(torch.autograd.Function):

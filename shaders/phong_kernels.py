@@ -5,7 +5,8 @@ the rows; only the power of the highlights goes pixel by pixel, and only where o
 
 `extra` holds what is interpolated in addition to normals and albedo: the position, then specular colour and
 shininess if they differ from vertex to vertex. `lights` [L, 6] are places and colours. `constants` are the
-ambient light and, with highlights, specular colour and shininess of the image.
+ambient light and, with highlights, specular colour and shininess of the image; an eighth number, whatever it
+is, says that the eye is infinitely far along +z.
 """
 
 # mypy: disallow-untyped-defs=False, check-untyped-defs=False
@@ -217,13 +218,19 @@ def _look(constants, count, n, s):
             s[_LIGHT + c, k], s[_SHINE + c, k] = constants[c], _ZERO
     if len(constants) == 3:
         return
-    for k in range(n):
-        x, y, z = s[_POSITION, k], s[_POSITION + 1, k], s[_POSITION + 2, k]
-        squared = x * x + y * y + z * z
-        inverse = _ONE / np.sqrt(squared) if squared > _NO_LENGTH else _ZERO
-        x, y, z = -x * inverse, -y * inverse, -z * inverse
-        s[_VIEW, k], s[_VIEW + 1, k], s[_VIEW + 2, k], s[_VIEW_INVERSE, k] = x, y, z, inverse
-        s[_FACING, k] = s[NORMAL, k] * x + s[NORMAL + 1, k] * y + s[NORMAL + 2, k] * z
+    if len(constants) > 7:
+        # No inverse distance: the direction to the eye does not follow the position.
+        for k in range(n):
+            s[_VIEW, k], s[_VIEW + 1, k], s[_VIEW + 2, k] = _ZERO, _ZERO, _ONE
+            s[_VIEW_INVERSE, k], s[_FACING, k] = _ZERO, s[NORMAL + 2, k]
+    else:
+        for k in range(n):
+            x, y, z = s[_POSITION, k], s[_POSITION + 1, k], s[_POSITION + 2, k]
+            squared = x * x + y * y + z * z
+            inverse = _ONE / np.sqrt(squared) if squared > _NO_LENGTH else _ZERO
+            x, y, z = -x * inverse, -y * inverse, -z * inverse
+            s[_VIEW, k], s[_VIEW + 1, k], s[_VIEW + 2, k], s[_VIEW_INVERSE, k] = x, y, z, inverse
+            s[_FACING, k] = s[NORMAL, k] * x + s[NORMAL + 1, k] * y + s[NORMAL + 2, k] * z
     if count < 6:
         for c in range(3):
             for k in range(n):

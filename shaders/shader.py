@@ -13,7 +13,8 @@ A shader is one file in this folder with a class like this, and nothing else has
 It is then drawn through `dr.rasterize` and `dr.interpolate`, differentiably, and its vertices are coloured
 by the same function. A shader with kernels of its own (`Kernels`) is drawn by them on a CPU in float32.
 
-Convention: camera space, x right, y up, looking down -z; millimetres; the eye is the origin.
+Convention: camera space, x right, y up, looking down -z; millimetres; the eye is the origin, or infinitely
+far along +z under an orthographic camera (`Shader.for_distant_eye`).
 """
 
 from __future__ import annotations
@@ -80,12 +81,16 @@ class Shader:
         parameters: what the shader takes for each image. A caller gives them together as `light`: an
             object or a mapping that has them by name, or the tensor itself if there is only one.
         uses_position: whether `colors` reads positions; otherwise a renderer need not interpolate them.
+        uses_normal: whether it reads normals; otherwise they are all towards the eye.
+        channels: of the albedo; None: any number.
         kernels: compiled passes, or None.
     """
 
     name: ClassVar[str]
     parameters: ClassVar[tuple[Parameter, ...]]
     uses_position: ClassVar[bool] = True
+    uses_normal: ClassVar[bool] = True
+    channels: ClassVar[int | None] = 3
     kernels: ClassVar[Kernels | None] = None
 
     def colors(
@@ -106,6 +111,13 @@ class Shader:
             they come with albedo and parameters of zero, a normal towards the eye and a point in front of it.
         """
         raise NotImplementedError
+
+    def for_distant_eye(self) -> Shader:
+        """The shader for cameras whose lines of sight are parallel: the eye is infinitely far along +z.
+
+        Itself, unless the class says otherwise: most shaders don't ask where the eye is.
+        """
+        return self
 
     def shading(self, normal: Tensor, position: Tensor, *args: Any, **parameters: Any) -> Tensor:
         """What multiplies the albedo, [B, ..., 3]: the colour of white minus that of black.

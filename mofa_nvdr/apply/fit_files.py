@@ -210,7 +210,7 @@ class _FileFitter:
                 "it again now that the landmark networks are here",
                 sys.stderr,
             )
-        camera = None if self.run is None else self.run.decoder.camera
+        camera = None if self.run is None else self.run.decoder.pinhole
         options = FitOptions(render_mode=o.render_mode)
         options = options if stages is None else replace(options, stages=stages)
         self.fitter = FaceFitter(self.model, options, camera=camera)

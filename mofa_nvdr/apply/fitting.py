@@ -98,7 +98,7 @@ class FaceFitter:
         self.model = model
         self._camera = camera or Camera()
         decoder = self.decoder_of(self.options.size)
-        jacobian = FaceJacobian(model, decoder.camera)
+        jacobian = FaceJacobian(model, decoder.pinhole)
         term = VertexTerm if self.options.render_mode == "vertex" else PixelTerm
         self._tools = FitTools(
             model,

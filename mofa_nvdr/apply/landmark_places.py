@@ -176,7 +176,7 @@ def _hits(
                 for some, ids in ((slice(NUM_MESH), skin), (slice(NUM_MESH, None), seen)):
                     hits[first + k, some] = _on_mean(points[some], ids, pixels[k], depth[k], model)
                 if _opening(truth[k]) > _LEAST_OPENING:
-                    millimetres = depth[k].mean() / decoder.camera.focal_px
+                    millimetres = depth[k].mean() / decoder.pinhole.focal_px
                     mouths.append(_Mouth(points[_EDGES], pixels[k].astype(np.float32), millimetres))
     return hits, mouths
 

@@ -92,7 +92,7 @@ class FormLearner:
         geometry = self.decoder.geometry(code)
         depth = -self._places.of(geometry.vertices)[:, self.known, 2]
         away = (points - self.decoder.dense_landmarks(geometry))[:, self.known]
-        away = away * (depth / self.decoder.camera.focal_px)[..., None]
+        away = away * (depth / self.decoder.pinhole.focal_px)[..., None]
         rotation = axis_angle_to_matrix(code[:, parts["rotation"]])
         return away * away.new_tensor([1, -1]), rotation[:, :2]
 

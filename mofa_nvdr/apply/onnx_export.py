@@ -95,7 +95,7 @@ def export_encoder(
         trained.spec,
         # Not where it was on this machine: it is looked for next to the file, by its name.
         face_model=dataclasses.replace(trained.face_model, file=Path(trained.face_model.file).name),
-        camera=dataclasses.replace(decoder.camera, focal=decoder.camera.focal_px),
+        camera=dataclasses.replace(decoder.pinhole, focal=decoder.pinhole.focal_px),
     )
     facts = {
         "mofa_nvdr": __version__,

@@ -141,7 +141,7 @@ def _reconstruct(
         rendering = decoder.rasterize(decoder.geometry(code))
     parameters = FaceParameters(
         code=code.map(lambda part: part.cpu()),
-        camera=decoder.camera,
+        camera=decoder.pinhole,
         crop=np.array(central_square(height, width), np.float64),
         face_model=(decoder.model.name, decoder.model.hash),
         source="",

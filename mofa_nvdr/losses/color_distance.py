@@ -260,7 +260,7 @@ class _MeanOverSurface(torch.autograd.Function):
         grad_image = grad.new_empty(ctx.batch, 3, ctx.height, ctx.width)
         points = vertices.detach().contiguous().numpy()
         grad_vertices = vertices.new_empty(vertices.shape)
-        coefficients = ctx.motion.clip_coefficients
+        matrix = np.array(ctx.motion.clip_matrix)
         of_image = grad_image.numpy()
         # A band's gradients go on to the vertices while they are in the cache.
         of_planes = np.empty((ctx.batch, 3, ctx.height, ctx.width), np.float32)
@@ -280,9 +280,9 @@ class _MeanOverSurface(torch.autograd.Function):
                 *planes,
             )
             pos = np.empty((points.shape[1], 4), np.float32)
-            camera_to_clip(points[b], *coefficients, pos)
+            camera_to_clip(points[b], matrix, pos)
             ctx.motion.add_band(pos, b, start, stop, planes, sums)
-            clip_to_camera(sums, *coefficients[:2])
+            clip_to_camera(sums, matrix)
 
         sum_by_vertex(add, bands, (4, [grad_vertices.numpy()]))
         return grad_image, None, None, None, grad_vertices, None

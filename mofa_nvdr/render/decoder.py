@@ -18,7 +18,7 @@ from mofa_nvdr import dr as default_dr
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.renderer import FaceRenderer, Rendering
-from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.camera import BaseCamera, Camera
 from mofa_nvdr.scene.lighting import total_light
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
@@ -82,7 +82,7 @@ class FaceDecoder(nn.Module):
         image_size: side of the square image in pixels. Ignored when a camera is given.
         render_mode: "raster" or "vertex".
         gradient: raster mode's backward formula, "rendering" or "surface" (renderer.FaceRenderer).
-        camera: pinhole camera; None: the default one at `image_size`.
+        camera: `Camera`, `IntrinsicsCamera` or `OrthographicCamera`; None: the default one at `image_size`.
         frontal_only: render and sample the model's frontal region only, as the paper trains; False: the
             whole mesh.
         dr: module with nvdiffrast's verbs; `mofa_nvdr.dr.reference` for float64.
@@ -101,7 +101,7 @@ class FaceDecoder(nn.Module):
         image_size: int = 240,
         render_mode: str = "raster",
         gradient: str = "rendering",
-        camera: Camera | None = None,
+        camera: BaseCamera | None = None,
         frontal_only: bool = True,
         dr: ModuleType = default_dr,
         outline: str = "none",
@@ -111,12 +111,26 @@ class FaceDecoder(nn.Module):
         _check_mode(render_mode)
         self.model = model
         self.render_mode = render_mode
-        self.camera = camera or Camera(image_size=image_size)
+        self.camera: BaseCamera = camera or Camera(image_size=image_size)
         self.renderer = FaceRenderer(self.camera, gradient, dr, outline, shader)
         self.frontal_only = frontal_only
         triangles = model.frontal_triangles if frontal_only else model.triangles
         self.triangles: Tensor
         self.register_buffer("triangles", triangles, persistent=False)
+
+    @property
+    def pinhole(self) -> Camera:
+        """The camera where only a `Camera` will do: training, fitting, files.
+
+        Raises:
+            TypeError: it is another.
+        """
+        if not isinstance(self.camera, Camera):
+            raise TypeError(
+                f"FaceDecoder: the camera is of the class {type(self.camera).__name__}, expected Camera: "
+                "training, fitting and files of faces know no other; any camera decodes and renders"
+            )
+        return self.camera
 
     @in_full_precision
     def forward(
@@ -174,7 +188,7 @@ class FaceDecoder(nn.Module):
         """Vertex mode: F_i = [u_i, c_i] per vertex (Eq. 5)."""
         shader, vertices = self.renderer.shader, geometry.vertices
         light = shader.check("FaceDecoder", geometry.light, vertices)
-        facing = (geometry.normals * vertices).sum(-1) < 0  # the camera is at the origin
+        facing = (geometry.normals * self.camera.view_directions(vertices)).sum(-1) > 0
         if self.frontal_only:
             facing = facing & self.model.frontal_mask
         return VertexFace(

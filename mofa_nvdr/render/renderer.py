@@ -1,4 +1,4 @@
-"""FaceRenderer: any mesh with albedo under the light of a shader -> G-buffer -> image.
+"""FaceRenderer: any mesh with albedo or a texture under the light of a shader -> G-buffer -> image.
 
 camera-space vertices -> clip space -> shaders.gbuffer:
     dr.rasterize -> dr.interpolate (normal, albedo, depth) -> a shader's colours per pixel -> image
@@ -6,7 +6,7 @@ camera-space vertices -> clip space -> shaders.gbuffer:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib import import_module
@@ -19,10 +19,18 @@ from torch import Tensor, nn
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.dr.parallel import compiles
 from mofa_nvdr.render.outline import Outline, find_outline
+from mofa_nvdr.render.pixels import MeshPixels
 from mofa_nvdr.render.surface_motion import SurfaceMotion
-from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.render.texture import Texture, check_triangles
+from mofa_nvdr.scene.camera import BaseCamera, Camera
 from mofa_nvdr.scene.normals import vertex_normals
-from mofa_nvdr.shaders.gbuffer import GBuffer, draw_mesh, make_gbuffer, shade_mesh
+from mofa_nvdr.shaders.gbuffer import (
+    GBuffer,
+    draw_mesh,
+    make_gbuffer,
+    shade_mesh,
+    shade_mesh_ref,
+)
 from mofa_nvdr.shaders.sh_lambert import ShLambert
 from mofa_nvdr.shaders.shader import Shader
 from mofa_nvdr.system.device import in_full_precision
@@ -39,7 +47,8 @@ class Rendering:
     """A rendered image and its G-buffer; row 0 at the top, zeros where no triangle covers the pixel.
 
     Attributes:
-        image: [B, 3, H, W] shaded colour, not clamped.
+        image: [B, 3, H, W] shaded colour, not clamped; [B, C, H, W] of a shader that takes any number of
+            channels (Unlit), as albedo below.
         mask: [B, 1, H, W] 1 where a triangle covers the pixel's centre, else 0; no gradient but that of
             the outline.
         albedo: [B, 3, H, W]. normal: [B, 3, H, W] unit, camera space. shading: [B, 3, H, W] what
@@ -51,6 +60,7 @@ class Rendering:
             gradient is the motion of that point. Only with gradient="surface", else None.
         log_area: [B, 1, H, W] logarithm of the projected area (px^2) of the pixel's triangle; its
             gradient is the divergence of the surface's screen motion. Only with gradient="surface".
+        pixels: which point of which triangle each pixel sees; for `interpolate`.
         motion: what makes surface_position and log_area. Only with gradient="surface".
         outline: where outlines pass between pixels. Only with outline="edges"; image and mask then carry
             its gradient, the other buffers don't.
@@ -63,6 +73,7 @@ class Rendering:
     image: Tensor
     mask: Tensor
     make_gbuffer: Callable[[], GBuffer] = field(repr=False)
+    pixels: MeshPixels | None = field(default=None, repr=False)
     motion: SurfaceMotion | None = field(default=None, repr=False)
     outline: Outline | None = None
     interior: Tensor | None = field(default=None, repr=False)
@@ -113,37 +124,88 @@ class Rendering:
     def triangle_ids(self) -> Tensor:  # noqa: D102
         return self.gbuffer.triangle_ids
 
-    def over(self, background: Tensor | float) -> Tensor:
-        """The image over a background [B, 3, H, W] or a grey value, not clamped.
+    def over(self, background: Tensor | Sequence[float] | float) -> Tensor:
+        """The image over a background, not clamped.
 
         With outline="edges" its gradient is that of the whole picture, moving outlines included.
+
+        Args:
+            background: a number for all channels; a colour of C numbers, or one for each image [B, C]; a
+                picture [C, H, W] or [B, C, H, W], row 0 at the top.
+
+        Returns:
+            [B, C, H, W], differentiable in image and background.
+
+        Raises:
+            ValueError: another shape.
         """
-        return self.image + (1 - self.mask) * background
+        return self.image + (1 - self.mask) * self._behind(background)
+
+    def _behind(self, background: Tensor | Sequence[float] | float) -> Tensor | float:
+        if isinstance(background, (int, float)):
+            return background
+        batch, channels, height, width = self.image.shape
+        if not isinstance(background, Tensor):
+            background = self.image.new_tensor(background)
+        shape = tuple(background.shape)
+        if shape in ((channels,), (1, channels), (batch, channels)):
+            return background[..., None, None]
+        pictures = ((height, width), (channels, height, width))
+        wide = [(b, c, height, width) for b in (1, batch) for c in (1, channels)]
+        if shape not in ((), *pictures, (1, height, width), *wide):
+            raise ValueError(
+                f"Rendering.over: background is {list(shape)}, expected a number, a colour [{channels}], or "
+                f"a picture [{batch}, {channels}, {height}, {width}]"
+            )
+        return background
+
+    def interpolate(self, attributes: Tensor, triangles: Tensor | None = None) -> Tensor:
+        """Any numbers at the vertices, at the pixels that were drawn.
+
+        Args:
+            attributes: [B, V, C] or, for all images, [V, C]; C is any number.
+            triangles: rows of the attributes at the corners of the mesh's triangles, [T, 3] of any integer
+                type, where they are others than the mesh's (texture coordinates with seams); None: those.
+
+        Returns:
+            [B, C, H, W], zeros where no triangle is. Differentiable in attributes and, with
+            gradient="rendering", in the vertices; not through the outline.
+
+        Raises:
+            ValueError: shapes disagree, or the rendering keeps no mesh.
+            TypeError: another dtype or device than the mesh's.
+        """
+        if self.pixels is None:
+            raise ValueError(
+                "Rendering.interpolate: this rendering keeps no mesh, expected one that a renderer drew"
+            )
+        return self.pixels.interpolate(attributes, triangles)
 
 
 class FaceRenderer(nn.Module):
     """Render meshes under a shader's light, differentiably, on the device of the tensors.
 
     Args:
-        camera: pinhole camera; its image size is the size of the rendering.
+        camera: `Camera`, `IntrinsicsCamera` or `OrthographicCamera`; its image size is the size of the
+            rendering.
         gradient: how images move under geometry. "rendering": through the interpolated attributes, as
             nvdiffrast gives it: the picture moves under fixed pixels (no term for the outline).
             "surface": attributes are held at fixed surface points, and `surface_position` and `log_area`
             carry the motion for a loss that follows the points (losses.mofa.photometric_raster).
         dr: the module with nvdiffrast's verbs; `mofa_nvdr.dr.reference` for float64.
         outline: "none", or "edges": image and mask also carry the gradient of moving outlines (module
-            outline), on meshes of any density. Only with gradient="rendering".
+            outline), on meshes of any density. Only with gradient="rendering" and a pinhole.
         shader: what makes colours from normals, albedo and light (shaders.shader); None: spherical harmonics,
             `ShLambert()`.
 
     Raises:
-        ValueError: unknown gradient or outline, or "edges" with gradient="surface".
-        TypeError: the shader is not one.
+        ValueError: unknown gradient or outline, or "edges" with gradient="surface" or without a pinhole.
+        TypeError: the shader or the camera is not one.
     """
 
     def __init__(
         self,
-        camera: Camera | None = None,
+        camera: BaseCamera | None = None,
         gradient: str = "rendering",
         dr: ModuleType = default_dr,
         outline: str = "none",
@@ -169,11 +231,23 @@ class FaceRenderer(nn.Module):
             raise TypeError(
                 f"FaceRenderer: shader is {shader!r}, expected an object of a class that derives from Shader"
             )
+        if camera is not None and not isinstance(camera, BaseCamera):
+            raise TypeError(
+                f"FaceRenderer: camera is {camera!r}, expected a Camera, IntrinsicsCamera or "
+                "OrthographicCamera"
+            )
         self.camera = camera or Camera()
+        if outline == "edges" and self.camera.distant_eye:
+            # What is nearer is told by w there, the distance; here it is 1 everywhere.
+            raise ValueError(
+                f"FaceRenderer: outline is 'edges' with a camera of parallel lines of sight "
+                f"({type(self.camera).__name__}), expected a pinhole; put one far away, or use outline 'none'"
+            )
         self.gradient = gradient
         self.outline = outline
         self.dr = dr
-        self.shader = shader or ShLambert()
+        shader = shader or ShLambert()
+        self.shader = shader.for_distant_eye() if self.camera.distant_eye else shader
         self._context = default_dr.RasterizeContext()
 
     @in_full_precision
@@ -181,35 +255,37 @@ class FaceRenderer(nn.Module):
         self,
         vertices: Tensor,
         triangles: Tensor,
-        albedo: Tensor,
+        albedo: Tensor | Texture,
         light: Any = None,
         normals: Tensor | None = None,
     ) -> Rendering:
-        """Render a batch of meshes of one topology.
+        """Render a batch of meshes of one topology; the next call may bring another one.
 
         Args:
             vertices: [B, V, 3] camera space, mm: x right, y up, looking down -z.
             triangles: [T, 3] of any integer type; int32 needs no conversion.
-            albedo: [B, V, 3] or [V, 3] reflectance.
+            albedo: [B, V, 3] or [V, 3] reflectance, or a Texture. With Unlit any number of channels.
             light: what the shader takes. Of ShLambert: [B, 9, 3] SH coefficients of the incoming radiance in
                 camera space, complete (the ambient offset of face codes is added by the caller:
                 lighting.total_light). Of Phong: a PhongLight. Of Unlit: None.
             normals: [B, V, 3] unit normals in camera space; None: area-weighted vertex normals.
 
         Returns:
-            The rendering and its G-buffer, differentiable in vertices, albedo, light and normals.
+            The rendering and its G-buffer, differentiable in vertices, albedo or texture, light and normals.
+            The same bits for any number of threads on the CPU.
 
         Raises:
             ValueError: shapes disagree.
             TypeError: the light is not the shader's, or has another dtype than the vertices.
         """
-        _check_shapes(vertices, triangles, albedo, normals)
+        _check_shapes(vertices, triangles, albedo, normals, self.shader.channels)
         triangles = triangles.int().contiguous()
         values = self.shader.check("FaceRenderer", light, vertices)
         batch, size = vertices.shape[0], self.camera.size
-        if normals is None:
+        if normals is None and self.shader.uses_normal:
             normals = vertex_normals(vertices, triangles)
-        albedo = albedo.expand(batch, -1, -1)
+        texture = albedo if isinstance(albedo, Texture) else None
+        colors = albedo.expand(batch, -1, -1) if isinstance(albedo, Tensor) else None
         surface = self.gradient == "surface"
         drawn = vertices.detach() if surface else vertices
         outline = interior = None
@@ -219,38 +295,49 @@ class FaceRenderer(nn.Module):
             self.dr is default_dr
             and self.outline == "none"
             and self.shader.kernels is not None
-            and compiles(vertices, normals, albedo, *values.values())
+            and normals is not None
+            and colors is not None
+            and compiles(vertices, normals, colors, *values.values())
         ):
             image, mask, rast = draw_mesh(
-                drawn, triangles, normals, albedo, values, size, self.camera.clip_coefficients,
+                drawn, triangles, normals, colors, values, size, self.camera.clip_matrix,
                 self.shader, vertices,
             )  # fmt: skip
         else:
             pos = self.camera.clip_space(drawn).contiguous()
-            rast, _ = self.dr.rasterize(self._context, pos, triangles, size, grad_db=False)
+            with_db = texture is not None and texture.mipmaps
+            rast, rast_db = self.dr.rasterize(self._context, pos, triangles, size, grad_db=with_db)
             if self.outline == "edges":
-                outline = find_outline(pos, triangles, rast, 1 / self.camera.focal_px)
+                outline = find_outline(pos, triangles, rast, self.camera.pixel_angle)
                 if rast.requires_grad:
                     keep = ~outline.grazing[..., None]
                     rast.register_hook(lambda gradient: gradient * keep)
-            image, mask = shade_mesh(
-                normals, albedo, rast, triangles, values, self.dr, self.shader, vertices
-            )
+            if texture is not None:
+                colors = texture.sample(rast, rast_db, triangles, self.dr)
+            assert colors is not None
+            rest = (colors, rast, triangles, values, self.dr, self.shader, vertices)
+            if texture is not None or normals is None:
+                image, mask = shade_mesh_ref(normals, *rest)
+            else:
+                image, mask = shade_mesh(normals, *rest)
         motion = None
         if surface:
             motion = SurfaceMotion(
-                vertices, self.camera.clip_space, self.camera.clip_coefficients, triangles,
-                rast.detach().contiguous(), self.camera.near, _AREA_FLOOR, self.dr,
+                vertices, self.camera.clip_space, self.camera.clip_matrix, triangles,
+                rast.detach().contiguous(), self.camera.nearest_w, _AREA_FLOOR, self.dr,
                 torch.is_grad_enabled(),
             )  # fmt: skip
         if outline is not None:
             interior = image
-            image, mask = outline.attach(torch.cat([image, mask], dim=1)).split([3, 1], dim=1)
-        buffers = (normals, albedo, vertices, rast, triangles, values, self.dr, self.shader)
+            sizes = [image.shape[1], 1]
+            image, mask = outline.attach(torch.cat([image, mask], dim=1)).split(sizes, dim=1)
+        assert colors is not None
+        buffers = (normals, colors, vertices, rast, triangles, values, self.dr, self.shader)
         return Rendering(
             image=image,
             mask=mask,
             make_gbuffer=partial(_make_gbuffer, torch.is_grad_enabled(), *buffers),
+            pixels=MeshPixels(rast, triangles, vertices.shape[1], self.dr, torch.is_grad_enabled()),
             motion=motion,
             outline=outline,
             interior=interior,
@@ -268,29 +355,47 @@ def _given(buffer: GBuffer) -> GBuffer:
     return buffer
 
 
-def _make_gbuffer(with_gradient: bool, *buffers: Any) -> GBuffer:
+def _make_gbuffer(
+    with_gradient: bool,
+    normals: Tensor | None,
+    albedo: Tensor,
+    vertices: Tensor,
+    rast: Tensor,
+    triangles: Tensor,
+    *rest: Any,
+) -> GBuffer:
     """The G-buffer in the gradient mode of the rendering, not of the place that asks for it."""
     with torch.set_grad_enabled(with_gradient):
-        return make_gbuffer(*buffers)
+        if normals is None:  # the shader did not need them
+            normals = vertex_normals(vertices, triangles)
+        return make_gbuffer(normals, albedo, vertices, rast, triangles, *rest)
 
 
 def _check_shapes(
-    vertices: Tensor, triangles: Tensor, albedo: Tensor, normals: Tensor | None
+    vertices: Tensor,
+    triangles: Tensor,
+    albedo: Tensor | Texture,
+    normals: Tensor | None,
+    channels: int | None,
 ) -> None:
     if vertices.ndim != 3 or vertices.shape[2] != 3:
         raise ValueError(f"FaceRenderer: vertices is {list(vertices.shape)}, expected [B, V, 3]")
     batch, num_vertices, _ = vertices.shape
-    whole = not (triangles.is_floating_point() or triangles.is_complex())
-    if triangles.ndim != 2 or triangles.shape[1] != 3 or not whole or triangles.dtype == torch.bool:
-        raise ValueError(
-            f"FaceRenderer: triangles is {list(triangles.shape)} {triangles.dtype}, "
-            "expected [T, 3] of integers"
-        )
-    if albedo.shape[-2:] != (num_vertices, 3) or albedo.shape[:-2] not in ((), (1,), (batch,)):
-        raise ValueError(
-            f"FaceRenderer: albedo is {list(albedo.shape)}, expected [B, V, 3] or [V, 3] with "
-            f"B = {batch}, V = {num_vertices} (from vertices)"
-        )
+    check_triangles("FaceRenderer", triangles)
+    if isinstance(albedo, Texture):
+        albedo.check("FaceRenderer", vertices, triangles, channels)
+    else:
+        shape, wanted = albedo.shape, channels or "C"
+        if (
+            shape[-2:-1] != (num_vertices,)
+            or (channels is not None and shape[-1] != channels)
+            or shape[:-2] not in ((), (1,), (batch,))
+            or shape[-1] == 0
+        ):
+            raise ValueError(
+                f"FaceRenderer: albedo is {list(shape)}, expected [B, V, {wanted}] or [V, {wanted}] with "
+                f"B = {batch}, V = {num_vertices} (from vertices), or a Texture"
+            )
     if normals is not None and normals.shape != vertices.shape:
         raise ValueError(
             f"FaceRenderer: normals is {list(normals.shape)}, expected {list(vertices.shape)} "

@@ -7,7 +7,7 @@ One compiled pass on the CPU in float32, plain torch everywhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -59,8 +59,8 @@ class SurfaceMotion:
 
     Attributes:
         vertices: [B, V, 3] camera space.
-        to_clip: from there to clip space, `Camera.clip_space`.
-        clip_coefficients: the same as numbers, the camera's.
+        to_clip: from there to clip space, the camera's `clip_space`.
+        clip_matrix: the same as numbers, the camera's.
         triangles: as in `surface_motion`, and so are rast, near, area_floor and dr.
         rast: contiguous, without a gradient.
         with_gradient: whether gradients were wanted where it was made.
@@ -68,7 +68,7 @@ class SurfaceMotion:
 
     vertices: Tensor
     to_clip: Callable[[Tensor], Tensor]
-    clip_coefficients: tuple[float, float, float, float]
+    clip_matrix: Sequence[Sequence[float]]
     triangles: Tensor
     rast: Tensor
     near: float

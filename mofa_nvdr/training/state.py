@@ -160,7 +160,7 @@ class TrainingState:
 
         def read() -> tuple[str, int]:
             path, step, found = read_initial(
-                self.config, self.encoder, self.decoder.model, self.decoder.camera
+                self.config, self.encoder, self.decoder.model, self.decoder.pinhole
             )
             tensors.update(found)
             return str(path), step
@@ -193,7 +193,7 @@ class TrainingState:
         if not distributed.is_main():
             return
         reference = ModelReference.of(self.decoder.model, self.config.run.face_model)
-        spec = encoder_spec(self.config, self.encoder, reference, self.decoder.camera)
+        spec = encoder_spec(self.config, self.encoder, reference, self.decoder.pinhole)
         metadata = {
             "step": step,
             "encoder": spec.to_json(),  # all that using it needs: options come and go

@@ -13,6 +13,7 @@ from mofa_nvdr.losses.color_distance import (
     mean_over_vertices_ref,
 )
 from mofa_nvdr.render.surface_motion import SurfaceMotion
+from tests.helpers.clip_matrices import centred_pinhole
 from tests.render.test_surface_motion import FLOOR, NEAR, scene
 
 BATCH, HEIGHT, WIDTH, VERTICES = 3, 17, 23, 300
@@ -164,7 +165,7 @@ class TestMeanOverVertices:
 
 
 # Clip space is (sx x, sy y, sz z + tz, -z); the motion of surface points does not ask for its z.
-SCALES = (0.5, 2.0, 1.0, 0.0)
+MATRIX = centred_pinhole(0.5, 2.0, 1.0, 0.0)
 
 
 def to_clip(vertices: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ class TestMeanOverSurface:
 
     def step(self, function, given: dict, pos, triangles, rast) -> list[Tensor]:
         image, leaf = given["image"].clone().requires_grad_(), to_camera(pos).requires_grad_()
-        motion = SurfaceMotion(leaf, to_clip, SCALES, triangles, rast, NEAR, FLOOR)
+        motion = SurfaceMotion(leaf, to_clip, MATRIX, triangles, rast, NEAR, FLOOR)
         means = function(image, given["photo"], given["mask"], given["valid"], motion)
         weights = torch.arange(1.0, 1 + len(means)).to(means)
         (means * weights).sum().backward()
@@ -228,7 +229,7 @@ class TestMeanOverSurface:
     def test_a_change_in_place_is_an_error(self):
         given, pos, triangles, rast = self.inputs()
         moved = to_camera(pos).requires_grad_() * 1
-        motion = SurfaceMotion(moved, to_clip, SCALES, triangles, rast, NEAR, FLOOR)
+        motion = SurfaceMotion(moved, to_clip, MATRIX, triangles, rast, NEAR, FLOOR)
         means = mean_over_surface(*given.values(), motion)
         moved.mul_(2)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):

@@ -18,8 +18,10 @@ from mofa_nvdr.losses.mofa import photometric_raster, photometric_vertex
 from mofa_nvdr.networks.encoder import build_encoder
 from mofa_nvdr.render.decoder import FaceDecoder, RasterFace, VertexFace, face_image
 from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.intrinsics_camera import IntrinsicsCamera
 from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, LAMBERT_CONSTANTS, total_light
 from mofa_nvdr.scene.normals import vertex_normals, vertex_normals_ref
+from mofa_nvdr.scene.orthographic_camera import OrthographicCamera
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.phong import Phong, PhongLight, phong
 from mofa_nvdr.shaders.sh_lambert import sh_lambert, sh_lambert_ref
@@ -786,3 +788,56 @@ def test_points_are_vertices_of_the_geometry():
     index = torch.tensor([0, 7, 3, 7])
     expected = decoder.geometry(code).vertices[:, index]
     torch.testing.assert_close(decoder.points(code, index), expected, rtol=1e-5, atol=1e-3)
+
+
+class TestOtherCameras:
+    PLACE = (0.0, 0.0, -1000.0)
+    CAMERAS = {
+        "intrinsics": IntrinsicsCamera(
+            (48, 64), fx=200.0, fy=180.0, cx=30.0, cy=26.0, skew=9.0, position=PLACE
+        ),
+        "orthographic": OrthographicCamera((48, 64), scale=0.2, position=PLACE),
+    }
+
+    @pytest.mark.parametrize("name", CAMERAS)
+    def test_pixels_and_landmarks_agree(self, name):
+        """What is drawn at a landmark's pixel is the mesh there; landmarks are `project`'s."""
+        decoder = FaceDecoder(small_face(12), camera=self.CAMERAS[name], frontal_only=False)
+        code = posed(decoder.model.layout, rotation=[0.1, 0.2, 0.0])
+        face, geometry = decoder(code), decoder.geometry(code)
+        pixels = self.CAMERAS[name].project(geometry.vertices[:, decoder.model.landmarks])
+        assert torch.equal(face.landmarks, pixels)
+        places = face.interpolate(self.CAMERAS[name].project(geometry.vertices))
+        inside = face.mask[0, 0] > 0
+        rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
+        away = (places[0] - torch.stack([columns, rows]) - 0.5).abs()[:, inside]
+        assert inside.sum() > 300 and away.median() < 0.02
+
+    def test_front_faces_under_parallel_lines_of_sight(self):
+        """A vertex faces the camera where its normal's z is positive, wherever it stands."""
+        decoder = FaceDecoder(
+            small_face(12), render_mode="vertex", camera=self.CAMERAS["orthographic"]
+        )
+        code = posed(decoder.model.layout, rotation=[0.0, 1.2, 0.0])
+        facing, normals = decoder(code).front_facing, decoder.geometry(code).normals
+        assert torch.equal(facing, normals[..., 2] > 0) and facing.any() and not facing.all()
+
+    @pytest.mark.parametrize("name", CAMERAS)
+    @pytest.mark.parametrize("mode", ["raster", "vertex"])
+    def test_gradients_reach_the_code(self, name, mode):
+        """But depth does not show under parallel lines of sight."""
+        decoder = FaceDecoder(small_face(8), render_mode=mode, camera=self.CAMERAS[name])
+        code = some_code(decoder.model.layout).requires_grad_()
+        face = decoder(code)
+        seen = face.image if mode == "raster" else face.colors
+        (seen.square().sum() + face.landmarks.square().mean()).backward()
+        gradient = decoder.model.layout.unpack(code.grad)
+        assert code.grad.isfinite().all() and (gradient.translation[:, :2] != 0).all()
+        if name == "orthographic":
+            assert gradient.translation[0, 2].abs() < 1e-3 * gradient.translation.abs().max()
+
+    def test_what_needs_a_camera_of_files_says_so(self):
+        decoder = FaceDecoder(small_face(6), camera=self.CAMERAS["orthographic"])
+        with pytest.raises(TypeError, match="class OrthographicCamera, expected Camera: training"):
+            decoder.pinhole  # noqa: B018
+        assert FaceDecoder(small_face(6), camera=CAMERA).pinhole is CAMERA

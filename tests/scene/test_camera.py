@@ -146,3 +146,20 @@ class TestClipSpace:
     def test_bad_shape(self):
         with pytest.raises(ValueError, match=r"clip_space: points_camera is \[\], expected"):
             Camera().clip_space(torch.zeros(()))
+
+
+class TestViewDirections:
+    def test_to_the_eye_at_the_origin(self):
+        points = torch.tensor([[10.0, -20, -500]])
+        assert Camera().view_directions(points).tolist() == [[-10, 20, 500]]
+
+    def test_bad_shape(self):
+        with pytest.raises(ValueError, match=r"view_directions: points_camera is \[2\], expected"):
+            Camera().view_directions(torch.zeros(2))
+
+
+def test_clip_matrix_is_clip_space():
+    camera = Camera((180, 240), focal=700.0)
+    points = torch.tensor([[30.0, -40, -900, 1], [1, 2, 10, 1]], dtype=torch.float64)
+    matrix = torch.tensor(camera.clip_matrix, dtype=torch.float64)
+    torch.testing.assert_close(points @ matrix.T, camera.clip_space(points[:, :3]))

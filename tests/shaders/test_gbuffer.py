@@ -9,6 +9,7 @@ from mofa_nvdr import dr
 from mofa_nvdr.dr import reference
 from mofa_nvdr.scene.lighting import LAMBERT_CONSTANTS
 from mofa_nvdr.shaders.gbuffer import draw_mesh, make_gbuffer, shade_mesh, shade_mesh_ref
+from tests.helpers.clip_matrices import centred_pinhole
 
 
 def scene(
@@ -149,21 +150,33 @@ class TestDrawMesh:
         return tensors, triangles
 
     @staticmethod
-    def apart(vertices, triangles, normals, albedo, light, size, clip_coefficients):
-        sx, sy, sz, tz = clip_coefficients
-        x, y, z = vertices.unbind(-1)
-        pos = torch.stack([sx * x, sy * y, sz * z + tz, -z], dim=-1)
+    def apart(vertices, triangles, normals, albedo, light, size, clip_matrix):
+        axes = (*vertices.unbind(-1), torch.ones_like(vertices[..., 0]))
+        rows = [sum(factor * axis for factor, axis in zip(row, axes)) for row in clip_matrix]
+        pos = torch.stack(rows, dim=-1)
         rast, _ = dr.rasterize(dr.RasterizeContext(), pos, triangles, size, grad_db=False)
         return *shade_mesh(normals, albedo, rast, triangles, light), rast
 
-    OPTIONS = (37, 52), (0.9, 1.1, -1.1, -0.3)
+    OPTIONS = (37, 52), centred_pinhole(0.9, 1.1, -1.1, -0.3)
+    # A principal point off the centre and skew; parallel lines of sight.
+    MATRICES = (
+        OPTIONS[1],
+        (
+            (0.9, -0.1, 0.2, 0.0),
+            (0.0, 1.1, -0.1, 0.0),
+            (0.0, 0.0, -1.1, -0.3),
+            (0.0, 0.0, -1.0, 0.0),
+        ),
+        ((0.5, 0.0, 0.0, 0.1), (0.0, 0.6, 0.0, -0.1), (0.0, 0.0, -0.2, -0.9), (0.0, 0.0, 0.0, 1.0)),
+    )
 
+    @pytest.mark.parametrize("matrix", MATRICES, ids=["centred", "intrinsics", "orthographic"])
     @pytest.mark.parametrize("with_rast", [True, False])
-    def test_is_rasterize_then_shade(self, with_rast):
-        results = []
+    def test_is_rasterize_then_shade(self, with_rast, matrix):
+        results, options = [], (self.OPTIONS[0], matrix)
         for function in (draw_mesh, self.apart):
             (vertices, normals, albedo, light), triangles = self.leaves()
-            image, mask, rast = function(vertices, triangles, normals, albedo, light, *self.OPTIONS)
+            image, mask, rast = function(vertices, triangles, normals, albedo, light, *options)
             weights = torch.linspace(-1, 1, image.numel()).view(image.shape)
             loss = (image * weights).sum()
             if with_rast:  # as the buffers that are made later do

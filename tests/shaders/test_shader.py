@@ -17,6 +17,7 @@ from mofa_nvdr.shaders.gbuffer import draw_mesh, shade_mesh
 from mofa_nvdr.shaders.phong import Phong, PhongLight
 from mofa_nvdr.shaders.sh_lambert import ShLambert, sh_irradiance, sh_lambert
 from mofa_nvdr.shaders.shader import Parameter, Shader, at_points
+from tests.helpers.clip_matrices import centred_pinhole
 from tests.helpers.small_face import small_face
 
 
@@ -231,7 +232,8 @@ class TestErrors:
             ValueError, match="draw_mesh: shader toon has no kernels, expected one with"
         ):
             draw_mesh(
-                vertices, triangles, vertices, albedo, light, (8, 8), (1.0, 1.0, -1.0, -1.0), Toon()
+                *(vertices, triangles, vertices, albedo, light, (8, 8)),
+                *(centred_pinhole(1.0, 1.0, -1.0, -1.0), Toon()),
             )
         with pytest.raises(
             ValueError, match=r"shade_mesh: positions is None, expected \[B, V, 3\]"

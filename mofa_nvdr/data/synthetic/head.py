@@ -23,7 +23,7 @@ from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.landmarks import EYES
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import Geometry
-from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.camera import BaseCamera
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 
 SKIN, HAIR, CLOTH = 0, 1, 2  # parts, as labels of triangles
@@ -65,7 +65,7 @@ class HeadShape:
         part: [T] int64, SKIN, HAIR or CLOTH.
     """
 
-    def __init__(self, model: FaceModel, camera: Camera, hair: bool = True) -> None:
+    def __init__(self, model: FaceModel, camera: BaseCamera, hair: bool = True) -> None:
         device = model.mean_shape.device
         self.camera = camera
         mean = model.mean_shape.detach().cpu().double().numpy()
