@@ -174,3 +174,13 @@ def test_example_with_phong_runs():
     exec(compile(example, "howto_programs.md", "exec"), scope)
     assert scope["rendering"].mask.sum() > 1000
     assert scope["vertices"].grad.abs().sum() > 0
+
+
+def test_example_with_a_texture_runs():
+    _, example, *_ = re.findall(r"```python\n(.*?)```", _text("docs/howto_programs.md"), re.DOTALL)
+    scope: dict = {}
+    exec(compile(example, "howto_programs.md", "exec"), scope)
+    assert scope["image"].shape == (1, 3, 90, 120) and scope["numbers"].shape == (1, 17, 90, 120)
+    # A square of 80 x 80 px in the middle; the background at its side.
+    assert scope["face"].mask.sum() == 6400
+    assert scope["image"][0, :, 0, 0].tolist() == pytest.approx([0.2, 0.3, 0.5])

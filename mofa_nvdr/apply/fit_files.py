@@ -302,7 +302,7 @@ def _parameters(
     """What is known of fitted faces, but for their sources."""
     photo = torch.stack([p.face.photo for p in photographs])
     certainty = face_certainty(photo.nan_to_num(0.5), fits.face)
-    camera = fitter.fitter.decoder_of(FIT_SIZE).camera
+    camera = fitter.fitter.decoder_of(FIT_SIZE).pinhole
     every = [
         FaceParameters(
             code=FaceCode(
