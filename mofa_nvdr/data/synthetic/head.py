@@ -317,7 +317,7 @@ _NECK_ROWS = 5  # of the body's rows, skin above the collar
 
 
 def bare_head(
-    model: FaceModel, camera: Camera, code: FaceCode, geometry: Geometry
+    model: FaceModel, camera: BaseCamera, code: FaceCode, geometry: Geometry
 ) -> tuple[Tensor, Tensor]:
     """A decoded face with a skull and a neck, without hair: what casts shadows on it.
 
