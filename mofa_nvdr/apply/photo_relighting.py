@@ -106,7 +106,7 @@ class PhotoRelighter:
         geometry = decoder.geometry(parameters.code)
         self._marks = self._to_photo(decoder.landmarks(geometry)[0])
         self._place()
-        self._draw(geometry, decoder.camera, shadows)
+        self._draw(geometry, decoder.pinhole, shadows)
         self._old = floored(
             self._surface(code_illumination(geometry.light[0], not balanced))
         )  # [P, 3]
