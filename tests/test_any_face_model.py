@@ -124,11 +124,19 @@ class TestOtherSizes:
         assert face.face_model_file == str(models[name])
         model.layout.check(face.code)
         command(
-            "relight", out / "0.npz", out / "1.npz", "--light", "front", "--out", tmp_path / "a.png"
+            "relight",
+            "--parameters-only",
+            out / "0.npz",
+            out / "1.npz",
+            "--light",
+            "front",
+            "--out",
+            tmp_path / "a.png",
         )
         assert iio.imread(tmp_path / "a.png").shape == (64, 128, 3)
         command(
-            "relight", out / "0.npz", "--light", out / "1.npz", "--rotate", "--frames", "2", "--out",
+            "relight", "--parameters-only",
+            out / "0.npz", "--light", out / "1.npz", "--rotate", "--frames", "2", "--out",
             tmp_path / "a.gif",
         )  # fmt: skip
 
@@ -164,7 +172,7 @@ class TestFindingTheModel:
         assert not (tmp_path / "o").exists()
 
     def test_another_model_given(self, run, models, photos, tmp_path, command):
-        for other, name in ((models["still"], "still"), ("default", "default")):
+        for other, name in ((models["still"], "still"), ("default", "procedural")):
             text = command(
                 "reconstruct", photos, "--checkpoint", run, "--out", tmp_path / "o", "--face-model",
                 other, fails=True,
@@ -185,7 +193,15 @@ class TestFindingTheModel:
 
     def test_parameters_refuse_another_model(self, run, models, photos, tmp_path, command):
         command("reconstruct", photos / "0.png", "--checkpoint", run, "--out", tmp_path)
-        arguments = ("relight", tmp_path / "0.npz", "--light", "front", "--out", tmp_path / "a.png")
+        arguments = (
+            "relight",
+            "--parameters-only",
+            tmp_path / "0.npz",
+            "--light",
+            "front",
+            "--out",
+            tmp_path / "a.png",
+        )
         text = command(*arguments, "--face-model", models["still"], fails=True)
         assert f"{tmp_path / '0.npz'}: parameters of face model odd (" in text
         assert "not of still (" in text
@@ -210,13 +226,15 @@ class TestFindingTheModel:
         command("reconstruct", photos / "0.png", "--checkpoint", run, "--out", tmp_path / "a")
         command("reconstruct", photos / "0.png", "--checkpoint", other, "--out", tmp_path / "b")
         command(
-            "relight", tmp_path / "a" / "0.npz", tmp_path / "b" / "0.npz", "--light", "front", "--out",
+            "relight", "--parameters-only",
+            tmp_path / "a" / "0.npz", tmp_path / "b" / "0.npz", "--light", "front", "--out",
             tmp_path / "both.png",
         )  # fmt: skip
         both = iio.imread(tmp_path / "both.png")
         for place, folder in ((slice(0, 64), "a"), (slice(64, 128), "b")):
             command(
                 "relight",
+                "--parameters-only",
                 tmp_path / folder / "0.npz",
                 "--light",
                 "front",

@@ -72,7 +72,7 @@ class TestCommand:
         out = ["--out", str(tmp_path / "a.obj")]
         assert "no such file" in error_line(capsys, "export", str(tmp_path / "b.npz"), *out)
         message = error_line(capsys, "export", face_file, *out, "--face-model", "default")
-        assert "parameters of face model cap" in message and "not of default" in message
+        assert "parameters of face model cap" in message and "not of procedural" in message
         (tmp_path / "c.npz").write_bytes(b"no")
         assert "not a readable .npz" in error_line(capsys, "export", str(tmp_path / "c.npz"), *out)
         assert not (tmp_path / "a.obj").exists()

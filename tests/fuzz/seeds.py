@@ -113,7 +113,7 @@ def write_seeds(folder: Path) -> dict[str, Kind]:
     )
     kinds["parameters"] = Kind(
         ("face.npz",),
-        lambda file, out: ["relight", str(file), "--light", "ambient", "--face-model",
+        lambda file, out: ["relight", "--parameters-only", str(file), "--light", "ambient", "--face-model",
                            str(folder / "cap.safetensors"), "--out", str(out / "a.png")],
     )  # fmt: skip
     kinds[".hdr"] = _probes(folder)
@@ -177,7 +177,8 @@ def _probes(folder: Path) -> Kind:
     )
     return Kind(
         ("flat.hdr", "runs.hdr"),
-        lambda file, out: ["relight", str(folder / "face.npz"), "--light", str(file), "--face-model",
+        lambda file, out: ["relight", "--parameters-only", str(folder / "face.npz"),
+                           "--light", str(file), "--face-model",
                            str(folder / "cap.safetensors"), "--image-size", "32",
                            "--out", str(out / "a.png")],
     )  # fmt: skip
