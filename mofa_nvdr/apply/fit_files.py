@@ -161,10 +161,10 @@ class PhotographFitter:
 
     def __init__(self, face_model: str, command: str) -> None:
         try:
-            LandmarkDetector.load()
+            detector = LandmarkDetector.load()
         except NetworkMissingError as error:
             raise NetworkMissingError(f"{command}: {error}") from None
-        self._fitter = _FileFitter(FitFileOptions(face_model=face_model), QUICK_STAGES)
+        self._fitter = _FileFitter(FitFileOptions(face_model=face_model), QUICK_STAGES, detector)
         self.model = self._fitter.model
 
     def __call__(self, path: str | Path) -> FaceParameters:
@@ -187,7 +187,12 @@ class PhotographFitter:
 class _FileFitter:
     """The networks and the fitter of one command."""
 
-    def __init__(self, o: FitFileOptions, stages: tuple[Stage, ...] | None = None) -> None:
+    def __init__(
+        self,
+        o: FitFileOptions,
+        stages: tuple[Stage, ...] | None = None,
+        detector: LandmarkDetector | None = None,
+    ) -> None:
         self.options = o
         self.run = Reconstructor.load(o.checkpoint, o.face_model, "cpu") if o.checkpoint else None
         if self.run is not None:
@@ -196,9 +201,9 @@ class _FileFitter:
             given = o.face_model or _FACE
             self.model = FaceModel.load(given)
             self.reference = ModelReference.of(self.model, given)
-        self.detector: LandmarkDetector | None = None
+        self.detector = detector
         try:
-            self.detector = LandmarkDetector.load()
+            self.detector = detector or LandmarkDetector.load()
         except NetworkMissingError as error:
             if self.run is None:
                 raise NetworkMissingError(

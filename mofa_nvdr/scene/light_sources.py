@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -147,11 +148,7 @@ def encode_light(light: Tensor) -> Tensor:
     Raises:
         ValueError: not [9, 3].
     """
-    if light.shape != (9, 3):
-        raise ValueError(f"encode_light: light is {list(light.shape)}, expected [9, 3]")
-    irradiance = sh_basis(panorama_directions(64, 128).to(light)) @ light
-    encoded = light_from_probe(linear_to_srgb(irradiance.clamp(min=0)))
-    return (encoded / torch.tensor(COSINE_LOBE, dtype=encoded.dtype)[:, None]).to(light)
+    return _recoded("encode_light", light, linear_to_srgb)
 
 
 def decode_light(light: Tensor) -> Tensor:
@@ -169,11 +166,16 @@ def decode_light(light: Tensor) -> Tensor:
     Raises:
         ValueError: not [9, 3].
     """
+    return _recoded("decode_light", light, srgb_to_linear)
+
+
+def _recoded(who: str, light: Tensor, curve: Callable[[Tensor], Tensor]) -> Tensor:
+    """A light [9, 3] whose irradiance is that of another after a curve, normal by normal."""
     if light.shape != (9, 3):
-        raise ValueError(f"decode_light: light is {list(light.shape)}, expected [9, 3]")
+        raise ValueError(f"{who}: light is {list(light.shape)}, expected [9, 3]")
     irradiance = sh_basis(panorama_directions(64, 128).to(light)) @ light
-    linear = light_from_probe(srgb_to_linear(irradiance.clamp(min=0)))
-    return (linear / torch.tensor(COSINE_LOBE, dtype=linear.dtype)[:, None]).to(light)
+    bent = light_from_probe(curve(irradiance.clamp(min=0)))
+    return (bent / torch.tensor(COSINE_LOBE, dtype=bent.dtype)[:, None]).to(light)
 
 
 def light_presets() -> dict[str, Tensor]:
