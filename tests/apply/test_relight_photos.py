@@ -23,11 +23,9 @@ from mofa_nvdr.system.marks import read_mark
 from mofa_nvdr.system.origins import content_hash
 from tests.helpers.fake_landmarks import (
     MISSING,
-    KnownLandmarks,
-    install_fake_detector,
+    face_and_wall,
     take_networks_away,
 )
-from tests.helpers.fitted_faces import known_faces, landmarked_face
 from tests.helpers.portraits import mirrored_cap, portrait
 from tests.helpers.small_crops import use_small_crops
 
@@ -199,18 +197,7 @@ class TestPhotographs:
         monkeypatch.setattr(
             fit_files, "FitOptions", lambda render_mode: FitOptions(64, render_mode, 100)
         )
-        model = landmarked_face()
-        model.save(tmp_path / "m.safetensors")
-        known = known_faces(model, 1)
-        picture = (known.photo[0] * 255).byte().permute(1, 2, 0).numpy()
-        picture[0, 0] = (1, 2, 3)
-        points = np.concatenate([known.dense[0].numpy(), np.zeros((478, 1))], 1)
-        install_fake_detector(monkeypatch).know(
-            picture, [KnownLandmarks(points, known.landmarks68[0].double().numpy())]
-        )
-        iio.imwrite(tmp_path / "face.png", picture)
-        iio.imwrite(tmp_path / "wall.png", np.full((40, 40, 3), 77, np.uint8))
-        return tmp_path
+        return face_and_wall(monkeypatch, tmp_path)
 
     def _relight(self, folder, source, light, **options):
         o = PhotoLightOptions(face_model=str(folder / "m.safetensors"), **options)

@@ -1,7 +1,5 @@
 """mofa-nvdr fit: options into one call, exit statuses, and one line for a wrong one."""
 
-import imageio.v3 as iio
-import numpy as np
 import pytest
 
 from mofa_nvdr.apply import fit_files as module
@@ -12,11 +10,9 @@ from mofa_nvdr.cli import NOTHING_DONE, SOME_LEFT_OUT, main
 from tests.helpers.commands import calls_of, error_line, help_words
 from tests.helpers.fake_landmarks import (
     MISSING,
-    KnownLandmarks,
-    install_fake_detector,
+    face_and_wall,
     take_networks_away,
 )
-from tests.helpers.fitted_faces import known_faces, landmarked_face
 from tests.helpers.small_crops import use_small_crops
 
 
@@ -57,18 +53,7 @@ class TestExitStatus:
         monkeypatch.setattr(
             module, "FitOptions", lambda render_mode: FitOptions(64, render_mode, 100, stages)
         )
-        model = landmarked_face()
-        model.save(tmp_path / "m.safetensors")
-        known = known_faces(model, 1)
-        picture = (known.photo[0] * 255).byte().permute(1, 2, 0).numpy()
-        picture[0, 0] = (1, 2, 3)
-        points = np.concatenate([known.dense[0].numpy(), np.zeros((478, 1))], 1)
-        install_fake_detector(monkeypatch).know(
-            picture, [KnownLandmarks(points, known.landmarks68[0].double().numpy())]
-        )
-        iio.imwrite(tmp_path / "face.png", picture)
-        iio.imwrite(tmp_path / "wall.png", np.full((40, 40, 3), 77, np.uint8))
-        return tmp_path
+        return face_and_wall(monkeypatch, tmp_path)
 
     def _run(self, folder, *names: str) -> int:
         inputs = [str(folder / name) for name in names]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.networks.on_request import NetworkMissingError
+from tests.helpers.fitted_faces import known_faces, landmarked_face
 
 MISSING = "the networks 'landmarks' are not in /c; get them with mofa-nvdr networks get landmarks"
 
@@ -51,3 +54,19 @@ def take_networks_away(patch: pytest.MonkeyPatch) -> None:
         raise NetworkMissingError(MISSING)
 
     patch.setattr(LandmarkDetector, "load", load)
+
+
+def face_and_wall(patch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """Write face.png, which a detector knows, its model m.safetensors, and wall.png; returns the folder."""
+    model = landmarked_face()
+    model.save(folder / "m.safetensors")
+    known = known_faces(model, 1)
+    picture = (known.photo[0] * 255).byte().permute(1, 2, 0).numpy()
+    picture[0, 0] = (1, 2, 3)
+    points = np.concatenate([known.dense[0].numpy(), np.zeros((478, 1))], 1)
+    install_fake_detector(patch).know(
+        picture, [KnownLandmarks(points, known.landmarks68[0].double().numpy())]
+    )
+    iio.imwrite(folder / "face.png", picture)
+    iio.imwrite(folder / "wall.png", np.full((40, 40, 3), 77, np.uint8))
+    return folder
