@@ -16,7 +16,7 @@ def run(args: list[str]) -> int:
 
 def fit(
     input: Annotated[tuple[str, ...], tyro.conf.Positional],
-    out: str,
+    out: str = "",
     checkpoint: str = "",
     face_model: str = "",
     render_mode: str = "raster",
@@ -25,6 +25,7 @@ def fit(
     batch: int = 24,
     max_megapixels: float = 250.0,
     overwrite: bool = False,
+    codes: bool = False,
 ) -> object:
     """Fit the face model to photographs: NAME.npz, NAME_panel.png and NAME_occluders.png for each.
 
@@ -36,7 +37,7 @@ def fit(
 
     Args:
         input: photographs, or folders of photographs
-        out: folder for the results; made if missing
+        out: folder for the results; made if missing; with --codes there is none
         checkpoint: start from the predictions of this run; without the landmark networks it is needed, and
             the photographs must be face crops
         face_model: 'portraits', 'procedural' or a .safetensors file; empty: that of the checkpoint, or
@@ -48,9 +49,16 @@ def fit(
         batch: photographs that are fitted together
         max_megapixels: photographs with more megapixels are not read
         overwrite: replace what is in the place of a result, whatever it came of
+        codes: instead, fit the face crops of one folder that `preprocess` made, as they are, and write
+            codes.npz into it: known codes, from which `train --loss.fitted` learns. The same command
+            goes on with a file that is not complete
     """
 
     def call() -> int:
+        if codes:
+            return _fit_codes(input, out, face_model, batch)
+        if not out:
+            raise ValueError("fit: no --out; give a folder for the results")
         from mofa_nvdr.apply.fit_files import FitFileOptions, fit_files
 
         options = FitFileOptions(
@@ -60,3 +68,13 @@ def fit(
         return SOME_LEFT_OUT if fit_files(list(input), out, options).left_out else 0
 
     return call
+
+
+def _fit_codes(input: tuple[str, ...], out: str, face_model: str, batch: int) -> int:
+    from mofa_nvdr.apply.fit_corpus import fit_corpus
+
+    if len(input) != 1 or out:
+        raise ValueError(
+            "fit --codes: give one folder of face crops, and no --out: codes.npz goes into it"
+        )
+    return SOME_LEFT_OUT if fit_corpus(input[0], face_model or "portraits", batch).without else 0

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from mofa_nvdr.data.random_numbers import Draws, random_generator
 from mofa_nvdr.data.sampling import Batch
+from mofa_nvdr.face.code import NUM_LIGHT
+from mofa_nvdr.scene.lighting import total_light
 
 _BLUR = (0.4, 1.8)  # px at 240, standard deviation
 _BLUR_KERNEL = 11
@@ -31,13 +33,14 @@ class Augmentation:
 
     Attributes:
         color: largest relative change of gain, contrast, saturation, gamma and (a third of it) the
-            balance of the channels; in input and target. Rendered faces with known codes are left
-            out, because their light and albedo would no longer be true.
+            balance of the channels; in input and target. Pictures with known codes get the gain and the
+            balance alone, which their light can follow.
         blur: share of the inputs that are blurred, by 0.4 to 1.8 px at 240.
         noise: largest standard deviation of noise in the input; each has its own, from 0 up.
         jpeg: share of the inputs that are compressed, at qualities from 20 to 85.
         occlude: share of the inputs in which a patch covers a part, of a plain colour with some
             texture or of the picture's own pixels from elsewhere.
+        frame: largest relative change of size, and in proportion of place and turn (reframing.py).
     """
 
     color: float = 0.0
@@ -45,6 +48,7 @@ class Augmentation:
     noise: float = 0.0
     jpeg: float = 0.0
     occlude: float = 0.0
+    frame: float = 0.0
 
 
 def augment(batch: Batch, options: Augmentation, seed: int) -> Batch:
@@ -71,13 +75,16 @@ def augment(batch: Batch, options: Augmentation, seed: int) -> Batch:
         )
     # Everything is drawn whether it is on or off, so that one option does not change another's draws.
     d = Draws([random_generator(seed, STREAM, p) for p in batch.places], batch.images.device)
-    images, target = batch.images, batch.target
+    images, target, codes = batch.images, batch.target, batch.codes
     color = torch.stack([d.uniform(-options.color, options.color) for _ in range(7)], dim=1)
-    if options.color and batch.codes is None:
+    if options.color:
+        if codes is not None:
+            color[codes.isfinite().all(1), :3] = 0
+            codes = _relit(codes, _factors(color))
         images = _recolor(images, color)
         target = images if batch.clean is None else _recolor(target, color)
     images = _occlude(images, options.occlude, d)
-    return replace(batch, images=degrade(images, options, d), clean=target)
+    return replace(batch, images=degrade(images, options, d), clean=target, codes=codes)
 
 
 def degrade(images: Tensor, options: Augmentation, d: Draws) -> Tensor:
@@ -105,8 +112,19 @@ def _recolor(images: Tensor, change: Tensor) -> Tensor:
     images = enhance.adjust_gamma(images, (1 + change[:, 0]).clamp(min=0.1))
     images = enhance.adjust_contrast_with_mean_subtraction(images, 1 + change[:, 1])
     images = enhance.adjust_saturation_with_gray_subtraction(images, 1 + change[:, 2])
-    balance = 1 + change[:, 3:6] / 3
-    return (images * ((1 + change[:, 6:]) * balance)[:, :, None, None]).clamp(0, 1)
+    return (images * _factors(change)[:, :, None, None]).clamp(0, 1)
+
+
+def _factors(change: Tensor) -> Tensor:
+    """[B, 3] of the channels: their balance and the gain."""
+    return (1 + change[:, 6:]) * (1 + change[:, 3:6] / 3)
+
+
+def _relit(codes: Tensor, factors: Tensor) -> Tensor:
+    """Codes [B, size] under the lights that make the pictures that many times as bright."""
+    light = total_light(codes[:, -NUM_LIGHT:].view(-1, 9, 3)) * factors[:, None]
+    light = light - total_light(torch.zeros_like(light))
+    return torch.cat([codes[:, :-NUM_LIGHT], light.flatten(1)], 1)
 
 
 def _blur(images: Tensor, share: float, d: Draws) -> Tensor:

@@ -168,7 +168,8 @@ class Photographs(Corpus):
       "val". Pictures not in it, or with another split, are left out. Without it about one picture
       in twenty, chosen by a hash of its name, is val, the same ones however many others come
       and go; see `split_by_name`.
-    * `codes.npz`, of rendered faces: `files` [N] text and `codes` [N, size]; see `synthesize`.
+    * `codes.npz`: `files` [N] text, `codes` [N, size] and `face_model_hash`, of rendered faces (`synthesize`)
+      or fitted ones (`fit --codes`); NaN where unknown.
     * `landmarks68.npz`: `files` [N] text, `lm68` [N, 68, 2] iBUG landmarks in px of the picture as a
       viewer shows it, NaN where unknown, and optionally `confidence` [N, 68] in [0, 1], else 1. Where
       half of the rows or more cannot be faces in that frame the table is refused; of fewer, their
@@ -185,7 +186,9 @@ class Photographs(Corpus):
     Attributes:
         base: the folder to which names are relative.
         files: the split's pictures.
+        names: theirs below `base`.
         has_landmarks: whether a landmark file was found.
+        codes_of: hash of the face model that codes.npz is of; empty: there is none.
         skipped: names of the pictures found unreadable so far, each once.
 
     Raises:
@@ -206,13 +209,13 @@ class Photographs(Corpus):
         index = base / INDEX_FILE
         names, self.left_out = _find_pictures(self.path, base, index.is_file())
         splits = read_index(index, names, self.path) if index.is_file() else split_by_name(names)
-        self._names = [name for name in names if splits.get(name) == split]
-        if split == "train" and not self._names:
+        self.names = [name for name in names if splits.get(name) == split]
+        if split == "train" and not self.names:
             raise DataError(f"{index}: no picture under {self.path} has split 'train'")
-        self.files = [base / name for name in self._names]
+        self.files = [base / name for name in self.names]
 
         code_file = base / CODE_FILE
-        self._codes = read_codes(code_file) if code_file.is_file() else {}
+        self._codes, self.codes_of = read_codes(code_file) if code_file.is_file() else ({}, "")
         landmark_file = base / LANDMARK_FILE
         self.has_landmarks = landmark_file.is_file()
         self._landmarks = {}
@@ -231,7 +234,7 @@ class Photographs(Corpus):
             ImageError: it cannot be read.
             IndexError: no such index.
         """
-        path, name = self.files[index], self._names[index]
+        path, name = self.files[index], self.names[index]
         known, dense = self.landmarks_of(name), self.dense_of(name)
         with Picture(path, "", self.max_megapixels) as picture:
             for marks in (known, dense):

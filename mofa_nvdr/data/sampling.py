@@ -44,7 +44,8 @@ class Batch:
             unknown.
         confidence: [B, 68] in [0, 1]; 0 where unknown.
         step: the training step; in validation the number of the batch.
-        codes: [B, size], the true codes of rendered faces; None where any is unknown.
+        codes: [B, size], the true codes of rendered faces or fitted ones of photographs, NaN where
+            unknown; None where all are.
         paths: where the images came from.
         places: number of each image in the endless sequence of a training run, over all processes;
             random changes of an image are drawn from the seed and this number. Empty in validation.
@@ -213,6 +214,7 @@ def batches(
     flip: bool = True,
     rank: int = 0,
     world_size: int = 1,
+    signs: np.ndarray | None = None,
 ) -> Generator[Batch, None, None]:
     """Shuffled training batches without end, from `start_step` on, in the order of `EpochSampler`.
 
@@ -231,6 +233,7 @@ def batches(
             landmarks swap.
         rank: of this process.
         world_size: processes that share the batches.
+        signs: of the codes of mirrored pictures; see `mirror`.
 
     Raises:
         ValueError: a number out of its range, or processes that can't share a batch evenly.
@@ -239,7 +242,7 @@ def batches(
     if len(dataset) == 0:
         raise DataError(f"batches: no {dataset.split} pictures in {dataset.path}")
     sampler = EpochSampler(len(dataset), batch_size, seed, rank, world_size, start_step)
-    return _train_batches(dataset, sampler, flip)
+    return _train_batches(dataset, sampler, flip, signs)
 
 
 def val_batches(
@@ -274,10 +277,11 @@ def val_batches(
     return _val_batches(dataset, batch_size, indices[rank::world_size])
 
 
-def mirror(sample: Sample) -> Sample:
+def mirror(sample: Sample, signs: np.ndarray | None = None) -> Sample:
     """The picture seen in a mirror: x goes to S - x, and left and right landmarks are swapped.
 
-    Its code is unknown: modes of a face model have no mirror images in general.
+    `signs`: what turns a code into that of the mirrored face (face/mirror.py). Without them it is unknown:
+    modes of a face model have no mirror images in general.
     """
     order = list(MIRROR)
     width, dense = sample.image.shape[1], sample.dense
@@ -288,7 +292,7 @@ def mirror(sample: Sample) -> Sample:
         image=np.ascontiguousarray(sample.image[:, ::-1]),
         landmarks=_mirrored(sample.landmarks[order], width),
         confidence=sample.confidence[order].copy(),
-        code=None,
+        code=None if sample.code is None or signs is None else sample.code * signs,
         dense=dense,
     )
 
@@ -298,7 +302,7 @@ def _mirrored(points: np.ndarray, width: int) -> np.ndarray:
 
 
 def _train_batches(
-    dataset: Corpus, sampler: EpochSampler, flip: bool
+    dataset: Corpus, sampler: EpochSampler, flip: bool, signs: np.ndarray | None
 ) -> Generator[Batch, None, None]:
     num = sampler.num_samples
     start_step = sampler.step
@@ -316,7 +320,7 @@ def _train_batches(
             raise DataError(
                 f"{dataset.path}: none of its {num} {dataset.split} pictures is readable"
             )
-        return replace(reading, sample=mirror(reading.sample)) if is_mirrored else reading
+        return replace(reading, sample=mirror(reading.sample, signs)) if is_mirrored else reading
 
     count = len(sampler.places(start_step))
     with closing(_map_ahead(read, jobs(), READ_AHEAD * count)) as readings:
@@ -371,7 +375,12 @@ def _report(dataset: Corpus, readings: Iterable[_Reading]) -> Iterator[Sample]:
 
 def _collate(samples: list[Sample], step: int) -> Batch:
     images = np.stack([sample.image for sample in samples])  # [B, S, S, 3]
-    codes = [sample.code for sample in samples if sample.code is not None]
+    known = [sample.code for sample in samples if sample.code is not None]
+    codes = None
+    if known:
+        codes = np.stack(
+            [np.full_like(known[0], np.nan) if s.code is None else s.code for s in samples]
+        )
     images = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
     dense = None
     if any(sample.dense is not None for sample in samples):
@@ -382,7 +391,7 @@ def _collate(samples: list[Sample], step: int) -> Batch:
         landmarks=torch.from_numpy(np.stack([sample.landmarks for sample in samples])),
         confidence=torch.from_numpy(np.stack([sample.confidence for sample in samples])),
         step=step,
-        codes=torch.from_numpy(np.stack(codes)) if len(codes) == len(samples) else None,
+        codes=None if codes is None else torch.from_numpy(codes),
         paths=tuple(sample.path for sample in samples),
         dense=None if dense is None else torch.from_numpy(dense),
     )

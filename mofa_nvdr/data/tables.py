@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mofa_nvdr.data.crops.landmark_shape import wrong_rows
+from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.dense_landmarks import NUM_DENSE
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.array_files import NotArrays, read_npz
@@ -138,8 +139,11 @@ def read_dense_landmarks(
     return dict(zip(listed, np.where(known, points, np.nan).astype(np.float32)))
 
 
-def read_codes(path: Path) -> dict[str, np.ndarray]:
-    """Name -> true code [size] of a rendered face, of a codes.npz.
+def read_codes(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """A codes.npz: name -> true code [size] of a rendered face, or fitted one, and its face model's hash.
+
+    Rows that are not finite, photographs that could not be fitted, are left out. The hash is empty where
+    the file does not say it.
 
     Raises:
         DataError: not such a table.
@@ -158,7 +162,30 @@ def read_codes(path: Path) -> dict[str, np.ndarray]:
         raise DataError(
             f"{path}: expected files [N] text and codes [N, size] floats, found {_kinds(found)}"
         )
-    return dict(zip((str(name) for name in files), codes.astype(np.float32)))
+    table = zip((str(name) for name in files), codes.astype(np.float32))
+    whose = printable(found.get("face_model_hash", ""))
+    return {name: code for name, code in table if np.isfinite(code).all()}, whose
+
+
+def code_table(
+    codes: Mapping[str, np.ndarray], layout: CodeLayout, face_model_hash: str, **more: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The arrays of a codes.npz.
+
+    Args:
+        codes: name -> [size].
+        layout: the parts of a code.
+        face_model_hash: of the face model that they belong to.
+        more: what else is known of each picture, in the order of `codes`.
+    """
+    return {
+        "files": np.array(list(codes)),
+        "codes": np.stack(list(codes.values())),
+        "parts": np.array(list(layout.sizes)),
+        "sizes": np.array(list(layout.sizes.values())),
+        "face_model_hash": np.array(face_model_hash),
+        **more,
+    }
 
 
 def npz_bytes(**arrays: np.ndarray) -> bytes:

@@ -41,7 +41,7 @@ _POSITIVE = (
     "report.checkpoint_every", "report.keep_checkpoints", "run.stop_after_skips",
     "optimizer.learning_rate", "schedule.rate_after_warm_start", "synthetic.pose",
 )  # fmt: skip
-_SHARES = ("augment.color", "augment.blur", "augment.jpeg", "augment.occlude")
+_SHARES = ("augment.color", "augment.blur", "augment.jpeg", "augment.occlude", "augment.frame")
 
 _LARGEST = 1e30  # of any float: half of float32's exponents, and no infinity
 _LONGEST = 80  # characters of a value in a message

@@ -67,6 +67,8 @@ class DataOptions:
     """images in a step, over all processes"""
     flip: bool = True
     """mirror half of the photographs"""
+    memory: float = 0.0
+    """MB of decoded pictures of each corpus that stay in memory, for small ones that are read many times"""
     max_megapixels: Annotated[float, tyro.conf.arg(name="max-megapixels", prefix_name=False)] = (
         250.0
     )
@@ -87,12 +89,18 @@ class AugmentOptions:
     """share of the encoder's inputs that are compressed as JPEG"""
     occlude: float = 0.0
     """share of the encoder's inputs with an occluding patch"""
+    frame: float = 0.0
+    """largest relative change of the face's size, and in proportion of its place (half of it, in sides) and
+    its turn (1.5 rad times it), in input, target, landmarks and known codes; 0: off"""
 
 
 @dataclass(frozen=True)
 class SyntheticOptions:
     """Rendered faces whose codes are known: of the warm start, and next to photographs (loss.synthetic)."""
 
+    path: str = ""
+    """folder that `synthesize` wrote for the run's face model: its faces, again and again, in the place of
+    new ones, which take most of a step's time to render; empty: new ones"""
     surroundings: bool = True
     """faces have heads, hair, occluders and a camera's faults; off: faces on backgrounds"""
     pose: float = 1.0
@@ -205,6 +213,9 @@ class LossOptions:
     """a mirrored photograph must have the mirrored face; not in the paper"""
     synthetic: float = 0.0
     """rendered faces with known codes, half as many as photographs, after the warm start; 0: none"""
+    fitted: float = 0.0
+    """photographs with a code in codes.npz (`fit --codes`): the distance to it as of known faces; not in the
+    paper"""
     decoded: float = 0.0
     """for rendered faces: the decoded faces' distance next to the codes'; not in the paper"""
     occlusion: Literal["none", "robust"] = "none"

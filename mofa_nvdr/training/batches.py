@@ -10,17 +10,50 @@ from contextlib import closing
 from typing import Any
 
 from mofa_nvdr.data.augmentation import Augmentation, augment
+from mofa_nvdr.data.kept import KeptCorpus
+from mofa_nvdr.data.photographs import Corpus, Photographs
+from mofa_nvdr.data.reframing import reframe
 from mofa_nvdr.data.sampling import Batch, batches, val_batches
 from mofa_nvdr.data.shards import Shards, open_corpus
 from mofa_nvdr.data.synthetic.codes import CodePrior, load_lights
-from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, SyntheticFaces
-from mofa_nvdr.data.tables import DENSE_FILE, INDEX_FILE, LANDMARK_FILE, DataError
+from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, TRAIN, SyntheticFaces
+from mofa_nvdr.data.tables import CODE_FILE, DENSE_FILE, INDEX_FILE, LANDMARK_FILE, DataError
+from mofa_nvdr.face.mirror import mirror_signs
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.options import TrainConfig, count_synthetic
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.system import distributed
 
 logger = logging.getLogger(__name__)
+
+
+def _rendered_corpus(config: TrainConfig, model: FaceModel) -> Corpus | None:
+    """The faces of synthetic.path.
+
+    Raises:
+        DataError: no such folder, no codes in it, or those of another face model.
+    """
+    path = config.synthetic.path
+    if not path:
+        return None
+    size = config.synthetic.size or config.data.image_size
+    corpus = Photographs(path, "train", size)
+    _check_codes(corpus, model, "--synthetic.path", "mofa-nvdr synthesize")
+    return KeptCorpus(corpus, config.data.memory) if config.data.memory else corpus
+
+
+def _check_codes(corpus: Corpus, model: FaceModel, option: str, command: str) -> None:
+    """Raise DataError unless a folder has codes of this face model."""
+    if not isinstance(corpus, Photographs):
+        return  # shards do not say whose their codes are
+    if not corpus.codes_of:
+        raise DataError(f"{corpus.path}: no {CODE_FILE}, which {option} needs; {command} writes it")
+    if not model.has_codes_of(corpus.codes_of):
+        raise DataError(
+            f"{corpus.path}: its {CODE_FILE} is of another face model than {model.name}; give that one as "
+            f"--face-model, or write it again ({command})"
+        )
 
 
 class TrainingData:
@@ -34,6 +67,10 @@ class TrainingData:
         self.config = config
         self.device = decoder.triangles.device
         self.synthetic: SyntheticFaces | None = None
+        self._layout, self._camera = decoder.model.layout, decoder.pinhole
+        signs = mirror_signs(decoder.model)
+        self._signs = None if signs is None else signs.numpy()
+        self._rendered = _rendered_corpus(config, decoder.model)
         prior = CodePrior().with_pose(config.synthetic.pose)
         rendering: dict[str, Any] = {"plain": not config.synthetic.surroundings, "prior": prior}
         if config.synthetic.lights:
@@ -45,6 +82,8 @@ class TrainingData:
             raise DataError("--data is empty; give a folder of face crops, or 'synthetic'")
         what = config.data.path, config.data.image_size, config.data.max_megapixels
         self.train_set = open_corpus(what[0], "train", *what[1:])
+        kept = KeptCorpus(self.train_set, config.data.memory)
+        self._kept = kept if config.data.memory else self.train_set
         self.val_set = open_corpus(what[0], "val", *what[1:])
         if self.train_set.left_out and distributed.rank() == 0:
             logger.info("%s: %s", config.data.path, self.train_set.left_out)
@@ -64,6 +103,8 @@ class TrainingData:
                     f"{config.data.path}: --loss.{name} is {weight:g}, but there is no "
                     f"{DENSE_FILE if is_dense else LANDMARK_FILE}; bring it, or give --loss.{name} 0"
                 )
+        if config.loss.fitted > 0:
+            _check_codes(self.train_set, decoder.model, "--loss.fitted", "mofa-nvdr fit --codes")
         if config.synthetic.size not in (0, config.data.image_size):
             camera = Camera(image_size=config.synthetic.size)
             decoder = FaceDecoder(decoder.model, camera=camera).to(self.device)
@@ -76,35 +117,56 @@ class TrainingData:
 
     def train(self, start_step: int) -> Generator[Batch, None, None]:
         """Batches from `start_step` on, augmented, on the decoder's device."""
-        options = Augmentation(**dataclasses.asdict(self.config.augment))
         with closing(self._train(start_step)) as stream:
             for batch in stream:
-                batch = augment(batch.to(self.device), options, self.config.run.seed)
+                batch = self._changed(batch.to(self.device))
                 if batch.rendered is not None:
-                    rendered = augment(batch.rendered, options, self.config.run.seed)
+                    rendered = self._changed(batch.rendered)
                     batch = dataclasses.replace(batch, rendered=rendered)
                 yield batch
+
+    def _changed(self, batch: Batch) -> Batch:
+        """A batch of training as the options `augment` change it."""
+        options, seed = (
+            Augmentation(**dataclasses.asdict(self.config.augment)),
+            self.config.run.seed,
+        )
+        batch = reframe(batch, options, seed, self._layout, self._camera)
+        return augment(batch, options, seed)
 
     def _train(self, start_step: int) -> Generator[Batch, None, None]:
         """Rendered faces while the warm start lasts, then the corpus, with rendered faces next to it."""
         c = self.config
         share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
-        warm = self.faces.batches(c.data.batch_size, c.run.seed, start_step, **share)
+        warm = self._known_faces(c.data.batch_size, start_step, **share)
         yield from itertools.islice(warm, max(0, c.schedule.warm_start_steps - start_step))
         start_step = max(start_step, c.schedule.warm_start_steps)
         if self.synthetic is not None:
             stream = self.synthetic.batches(c.data.batch_size, c.run.seed, start_step, **share)
         else:
             stream = batches(
-                self.train_set, c.data.batch_size, c.run.seed, start_step, flip=c.data.flip, **share
-            )
+                self._kept, c.data.batch_size, c.run.seed, start_step, flip=c.data.flip, **share,
+                signs=self._signs,
+            )  # fmt: skip
         count = count_synthetic(c)
         with closing(stream):
             if count == 0:
                 yield from stream
-            more = self.faces.batches(count, c.run.seed, start_step, **share, stream=ACCOMPANYING)
+            more = self._known_faces(count, start_step, **share, stream=ACCOMPANYING)
             for batch, rendered in zip(stream, more):
                 yield dataclasses.replace(batch, rendered=rendered)
+
+    def _known_faces(
+        self, count: int, start_step: int, rank: int, world_size: int, stream: int = TRAIN
+    ) -> Generator[Batch, None, None]:
+        """Rendered faces with known codes: new ones, or those of synthetic.path in an order of the stream."""
+        seed = self.config.run.seed
+        if self._rendered is None:
+            return self.faces.batches(count, seed, start_step, rank, world_size, stream)
+        return batches(
+            self._rendered, count, seed + stream, start_step, rank=rank, world_size=world_size,
+            signs=self._signs,
+        )  # fmt: skip
 
     def val(
         self, limit: int | None = None, rank: int = 0, world_size: int = 1

@@ -79,6 +79,7 @@ def photograph_terms(config: TrainConfig) -> list[Term]:
         Term("lid", w.lid, lambda c: c.opening_alignment()),
         Term("synthetic", w.synthetic, lambda c: known_face_distance(
             c.decoder, c.unpack("rendered"), c.unpack("known"), w.decoded).mean()),
+        Term("fitted", w.fitted, lambda c: c.fitted_distance(w.decoded)),
     ]  # fmt: skip
     return terms + [term for term in more if term.weight > 0]
 
@@ -217,6 +218,18 @@ class StepContext:
         if self.batch.dense is None:
             return self.target.new_full((len(self.target), NUM_DENSE, 2), math.nan)
         return self.batch.dense.to(self.target.device)
+
+    def fitted_distance(self, decoded: float) -> Tensor:
+        """losses.known_faces.known_face_distance to fitted codes; photographs without one count as 0."""
+        fitted = self.batch.codes
+        if fitted is None:
+            return self.codes["photo"].new_zeros(())
+        fitted = fitted.to(self.target.device)
+        rows = fitted.isfinite().all(1)
+        if not rows.any():
+            return self.codes["photo"].new_zeros(())
+        code, true = (self.layout.unpack(x[rows]) for x in (self.codes["photo"], fitted))
+        return known_face_distance(self.decoder, code, true, decoded).sum() / len(rows)
 
     def regularizer(self, weights: LossOptions) -> Tensor:
         """Eq. 10, the mean over the batch."""

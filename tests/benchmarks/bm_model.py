@@ -10,7 +10,7 @@ people: of each pair of photographs one is fitted and rendered on grey; its pers
 of the other photographs and of other people's, and among the fitted photographs themselves. Tone: the
 luminance of albedo on both cheeks against the photograph's, and of one fit against the other photograph's.
 strangers: photometric error over the pixels of all models' masks, and landmarks against annotations that are
-not MediaPipe's.
+not MediaPipe's; lids and mouths: correlation of how far they are open with the annotations'.
 renders: people of the procedural face with surroundings, whose shape, albedo and light are known, fitted with
 each model: form after the similarity that brings both closest, over the frontal region.
 """
@@ -20,21 +20,27 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr import FaceModel
-from mofa_nvdr.apply.fitting import FaceFitter, FittedFaces
+from mofa_nvdr.apply.fit_files import QUICK_STAGES
+from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed
 from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.landmarks import PAPER_46
+from mofa_nvdr.losses.landmarks import openings
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.render.pictures import to_uint8
+from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.scene.camera import Camera
 from tests.benchmarks.bm_fit import BATCH, SIZE, fitted, form_error, photographs
 from tests.benchmarks.bm_identity import embed, portraits, recall
@@ -45,6 +51,46 @@ GALLERY = 200
 APART = 0.5  # distance of embeddings
 # Points of the 478 about the middle of each cheek.
 CHEEKS = (50, 101, 118, 205, 280, 330, 347, 425)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is measured: a face model, and how it comes to faces of crops and their 478 points."""
+
+    model: FaceModel
+    faces: Callable[[Tensor, Tensor], list[FittedFaces]]
+
+
+def contender(name: str) -> Contender:
+    """A face model that is fitted; `encoder:RUN` predicts, `refined:RUN` fits from there, with landmarks.
+
+    RUN is a run folder or a checkpoint; empty: the encoder that ships with the package.
+    """
+    how, _, run = name.partition(":")
+    if how not in ("encoder", "refined"):
+        fitter = FaceFitter(FaceModel.load(name))
+        return Contender(fitter.model, lambda photo, points: fitted(fitter, photo, points))
+    encoder = Reconstructor.load(run, device="cpu")
+    model, size = encoder.decoder.model, encoder.decoder.camera.size
+    fitter = FaceFitter(model, FitOptions(stages=QUICK_STAGES))
+    decoder = fitter.decoder_of(SIZE)
+
+    @torch.no_grad()
+    def faces(photo: Tensor, points: Tensor) -> list[FittedFaces]:
+        out = []
+        for some, marks in zip(photo.nan_to_num(GREY).split(BATCH), points.split(BATCH)):
+            small = F.interpolate(some, size, mode="bilinear", align_corners=False, antialias=True)
+            code = encoder(small)
+            if how == "refined":
+                out.append(fitter(Observed(some, marks), code))
+                continue
+            face = decoder.rasterize(decoder.geometry(code))
+            away = ((face.image - some).square() * face.mask).flatten(1).sum(1)
+            deviation = (away / (3 * face.mask.flatten(1).sum(1))).sqrt()
+            out.append(FittedFaces(code, face, face.mask, deviation))
+        return out
+
+    return Contender(model, faces)
 
 
 def joined(fits: list[FittedFaces], part: str) -> Tensor:
@@ -82,7 +128,7 @@ def correlation(a: Tensor, b: Tensor) -> float:
     return float(np.corrcoef(a.numpy(), b.numpy())[0, 1])
 
 
-def people(models: dict[str, FaceModel], data: Path, crops: Path | None, held: Path) -> None:
+def people(models: dict[str, Contender], data: Path, crops: Path | None, held: Path) -> None:
     """Recognition and tone on pairs of photographs."""
     every = portraits(data, crops)
     with open(held, newline="", encoding="utf-8") as file:
@@ -104,7 +150,7 @@ def people(models: dict[str, FaceModel], data: Path, crops: Path | None, held: P
     print(
         f"{count} people, gallery of {len(gallery)}; chance {1 / len(gallery):.3f}, {5 / len(gallery):.3f}\n"
     )
-    fits = {name: fitted(FaceFitter(model), photo, points) for name, model in models.items()}
+    fits = {name: c.faces(photo, points) for name, c in models.items()}
     colors = distances(
         photo,
         {name: joined(f, "image") for name, f in fits.items()},
@@ -138,13 +184,13 @@ def people(models: dict[str, FaceModel], data: Path, crops: Path | None, held: P
         )
 
 
-def strangers(models: dict[str, FaceModel], data: Path, count: int) -> None:
+def strangers(models: dict[str, Contender], data: Path, count: int) -> None:
     """Photometric error and landmarks by set."""
     faces = photographs(LandmarkDetector.load(), data, ("ffhq10", "dlib_faces", "val crops"), count)
     photo, points = torch.stack([f[1] for f in faces]), torch.stack([f[2] for f in faces])
     marks = torch.stack([f[4] for f in faces])
     names, index = np.array([f[0] for f in faces]), list(PAPER_46)
-    fits = {name: fitted(FaceFitter(model), photo, points) for name, model in models.items()}
+    fits = {name: c.faces(photo, points) for name, c in models.items()}
     colors = distances(
         photo,
         {name: joined(f, "image") for name, f in fits.items()},
@@ -152,27 +198,30 @@ def strangers(models: dict[str, FaceModel], data: Path, count: int) -> None:
     )
     embeddings = embed(photo, marks)
     print(
-        "| set | model | faces | photometric | mask | landmarks px | same photograph top-1 | top-5 |\n"
-        "|---|---|---|---|---|---|---|---|"
+        "| set | model | faces | photometric | mask | landmarks px | lids | mouths | same photograph top-1 | "
+        "top-5 |\n|---|---|---|---|---|---|---|---|---|---|"
     )
     for kind in dict.fromkeys(names):
         of = torch.from_numpy(names == kind)
         known = [f[3] for f, own in zip(faces, of) if own]
         for name, f in fits.items():
-            away = ""
+            away = lids = mouths = ""
             if known[0] is not None:
-                left = joined(f, "landmarks")[of] - torch.stack(known)
-                away = f"{float(left.norm(dim=2)[:, index].mean()):.2f}"
+                marks68, there = joined(f, "landmarks")[of], torch.stack(known)
+                away = f"{float((marks68 - there).norm(dim=2)[:, index].mean()):.2f}"
+                open_, wide = (openings(x).norm(dim=2) for x in (marks68, there))
+                lids = f"{correlation(open_[:, :4].mean(1), wide[:, :4].mean(1)):.2f}"
+                mouths = f"{correlation(open_[:, 4:].mean(1), wide[:, 4:].mean(1)):.2f}"
             pictures = torch.cat([face_image(fit.face, GREY) for fit in f])[of]
             top = recall(embed(pictures, marks[of]), embeddings[of], range(int(of.sum())))
             mask = joined(f, "mask")[of].flatten(1).mean()
             print(
                 f"| {kind} | {name} | {int(of.sum())} | {float(colors[name][of].mean()):.4f} | "
-                f"{float(mask):.3f} | {away} | {top[0]:.2f} | {top[1]:.2f} |"
+                f"{float(mask):.3f} | {away} | {lids} | {mouths} | {top[0]:.2f} | {top[1]:.2f} |"
             )
 
 
-def renders(models: dict[str, FaceModel], count: int) -> None:
+def renders(models: dict[str, Contender], count: int) -> None:
     """What comes back of people who were drawn from the procedural face."""
     truth, detector = FaceModel.load("procedural"), LandmarkDetector.load()
     decoder = FaceDecoder(truth, camera=Camera(image_size=SIZE), frontal_only=False)
@@ -195,8 +244,9 @@ def renders(models: dict[str, FaceModel], count: int) -> None:
         "|---|---|---|---|---|---|"
     )
     bright = (albedo @ LUMINANCE).mean(1)
-    for name, model in models.items():
-        fits = fitted(FaceFitter(model), torch.stack(pictures), torch.stack(points))
+    for name, contender in models.items():
+        model = contender.model
+        fits = contender.faces(torch.stack(pictures), torch.stack(points))
         own = model.layout.unpack(torch.cat([fit.code.pack() for fit in fits]))
         forms = model.vertices(own.shape, own.expression, index)
         form = np.mean([form_error(a, b) for a, b in zip(forms, shape)])
@@ -210,7 +260,7 @@ def renders(models: dict[str, FaceModel], count: int) -> None:
 
 
 def sheet(
-    models: dict[str, FaceModel], data: Path, crops: Path | None, held: Path, out: Path
+    models: dict[str, Contender], data: Path, crops: Path | None, held: Path, out: Path
 ) -> None:
     """Strangers: photograph; and of each model overlay, albedo, neutral under one light, geometry."""
     every = portraits(data, crops)
@@ -232,10 +282,10 @@ def sheet(
         ]
     )
     columns = [photo]
-    for model in models.values():
-        fitter = FaceFitter(model)
-        fits = fitted(fitter, photo, points)
-        decoder = fitter.decoder_of(photo.shape[-1])
+    for contender in models.values():
+        model = contender.model
+        fits = contender.faces(photo, points)
+        decoder = FaceFitter(model).decoder_of(photo.shape[-1])
         columns.append(torch.cat([face_image(f.face, p) for f, p in zip(fits, photo.split(BATCH))]))
         columns.append(
             torch.where(joined(fits, "mask") > 0, joined(fits, "albedo"), 1.0).clamp(0, 1)
@@ -273,7 +323,7 @@ def main() -> None:
     args = parser.parse_args()
     facts = machine_facts(torch.device("cpu"))
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
-    models, data = {name: FaceModel.load(name) for name in args.models}, Path(args.data)
+    models, data = {name: contender(name) for name in args.models}, Path(args.data)
     if args.what in ("people", "sheet") and args.held is None:
         parser.error(f"{args.what} needs --held")
     if args.what == "people":

@@ -12,6 +12,7 @@ from mofa_nvdr.cli import main
 from mofa_nvdr.data.augmentation import Augmentation, augment
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.runs.options import TrainConfig, replace_options
+from mofa_nvdr.scene.lighting import total_light
 from tests.helpers.objective import loss_terms
 
 FULL = Augmentation(color=0.3, blur=0.5, noise=0.05, jpeg=0.5, occlude=0.5)
@@ -101,10 +102,20 @@ class TestAugment:
         assert 0 < share.min() and share.max() < 0.35  # (2 x 0.28)^2 at most
         assert 0.04 < share.mean() < 0.2
 
-    def test_known_codes_keep_their_colors(self):
-        batch = replace(batch_of(4), codes=torch.zeros(4, 7))
-        out = augment(batch, Augmentation(color=0.5, noise=0.1), 0)
-        assert out.target.equal(batch.images) and changed(out.images, batch.images).all()
+    def test_known_codes_follow_the_brightness(self):
+        """Pictures with known codes get a gain and a balance, and their light the same; nothing else."""
+        codes = 0.1 * torch.arange(2.0)[:, None] + torch.linspace(-0.1, 0.1, 30)
+        codes[1] = torch.nan
+        dark = 0.3 * batch_of(2).images
+        batch = replace(batch_of(2), images=dark, codes=codes)
+        out = augment(batch, Augmentation(color=0.3), 0)
+        gain = (out.target / dark)[0].flatten(1)
+        assert torch.allclose(gain, gain[:, :1].expand_as(gain), rtol=1e-4)
+        light, before = (total_light(c[0, -27:].view(9, 3)) for c in (out.codes, codes))
+        torch.testing.assert_close(light, before * gain[:, 0])
+        assert out.codes[0, :3].equal(codes[0, :3]) and out.codes[1].isnan().all()
+        free = (out.target / dark)[1].flatten(1)  # without a code: gamma and contrast too
+        assert not torch.allclose(free, free[:, :1].expand_as(free), rtol=1e-2)
 
     def test_a_clean_target_stays_one(self):
         """A rendered face behind an occluder of its own: the target is recoloured, not re-occluded."""

@@ -234,10 +234,15 @@ class TestBatches:
         assert batch.codes.dtype == torch.float32 and batch.codes.equal(
             torch.tensor(codes[6:9], dtype=torch.float32)
         )
-        assert mirror(Photographs(corpus, "val", SIDE)[0]).code is None
+        sample, signs = Photographs(corpus, "val", SIDE)[0], np.float32([1, -1, 1, -1, 1])
+        assert mirror(sample).code is None  # nobody says what its mirror image is
+        assert mirror(sample, signs).code.tolist() == (sample.code * signs).tolist()
         np.savez(corpus / "codes.npz", files=np.array(names[:7]), codes=codes[:7])
         (batch,) = take(val_batches(Photographs(corpus, "val", SIDE), 3), 1)
-        assert batch.codes is None  # two of the three are unknown
+        assert batch.codes[0].tolist() == codes[6].tolist() and batch.codes[1:].isnan().all()
+        np.savez(corpus / "codes.npz", files=np.array(names[:6]), codes=codes[:6])
+        (batch,) = take(val_batches(Photographs(corpus, "val", SIDE), 3), 1)
+        assert batch.codes is None  # all of them are unknown
         np.savez(corpus / "codes.npz", files=np.array(names), codes=codes[:7])
         with pytest.raises(
             DataError, match=r"codes\.npz: expected files \[N\] .* found files \[9\]"

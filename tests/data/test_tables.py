@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from mofa_nvdr.data import Photographs
-from mofa_nvdr.data.tables import DataError, npz_bytes, read_codes, read_dense_landmarks
+from mofa_nvdr.data.tables import (
+    DataError,
+    code_table,
+    npz_bytes,
+    read_codes,
+    read_dense_landmarks,
+)
+from mofa_nvdr.face.code import CodeLayout
 from tests.helpers.landmarked_photographs import mesh_of
 from tests.helpers.picture_folders import landmarks_of, write_index
 
@@ -128,9 +135,20 @@ class TestReadCodes:
         path = tmp_path / "codes.npz"
         codes = np.arange(6, dtype=np.float64).reshape(2, 3)
         path.write_bytes(npz_bytes(files=np.array(["a", "b"]), codes=codes))
-        found = read_codes(path)
-        assert list(found) == ["a", "b"] and found["b"].tolist() == [3, 4, 5]
+        found, whose = read_codes(path)
+        assert list(found) == ["a", "b"] and found["b"].tolist() == [3, 4, 5] and whose == ""
         assert found["b"].dtype == np.float32
+
+    def test_of_a_face_model(self, tmp_path: Path):
+        """And photographs that could not be fitted have none."""
+        layout = CodeLayout(1, 0, 2)
+        codes = {"a": np.full(layout.size, 2.0), "b": np.full(layout.size, np.nan)}
+        path = tmp_path / "codes.npz"
+        table = code_table(codes, layout, "f00", deviation=np.array([0.1, 0.2]))
+        path.write_bytes(npz_bytes(**table))
+        found, whose = read_codes(path)
+        assert list(found) == ["a"] and whose == "f00"
+        assert dict(zip(table["parts"], table["sizes"]))["albedo"] == 2
 
     def test_bad_codes(self, tmp_path: Path):
         path = tmp_path / "codes.npz"

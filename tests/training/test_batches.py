@@ -9,6 +9,7 @@ import pytest
 
 from mofa_nvdr.cli import main
 from mofa_nvdr.data import ImageError, write_shards
+from mofa_nvdr.data.synthetic.synthesis import SynthesisOptions, synthesize_files
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import write_png
@@ -16,6 +17,7 @@ from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.runs.options import replace_options
 from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.loop import train
+from tests.helpers.small_face import small_face
 from tests.helpers.training import small_config
 
 
@@ -159,3 +161,59 @@ class TestChanges:
             "has 8 training photographs, it had 7 at the checkpoint: the run goes on, with another"
         )
         assert words in capsys.readouterr().err
+
+
+class TestKnownCodes:
+    """Photographs with fitted codes, and rendered faces that are read again and again."""
+
+    @pytest.fixture
+    def renders(self, cap, tmp_path):
+        folder = tmp_path / "renders"
+        options = SynthesisOptions(size=64, face_model=cap, plain=True)
+        return synthesize_files(12, str(folder), options)
+
+    def _data(self, cap, tmp_path, **options):
+        config = small_config(cap, tmp_path / "run", **options)
+        return TrainingData(config, FaceDecoder(FaceModel.load(cap), image_size=64))
+
+    def test_rendered_faces_of_a_folder(self, cap, tmp_path, renders):
+        """In the warm start and next to photographs, each time in another order."""
+        options = {
+            "data.path": str(renders), "synthetic.path": str(renders), "data.batch_size": 4,
+            "schedule.warm_start_steps": 2, "loss.synthetic": 1.0, "data.memory": 1.0,
+        }  # fmt: skip
+        stream = self._data(cap, tmp_path, **options).train(0)
+        warm, _, after = (next(stream) for _ in range(3))
+        stream.close()
+        names = {path.name for path in (renders / "images").iterdir()}
+        assert {p.name for p in warm.paths} <= names and warm.codes.isfinite().all(1).sum() >= 1
+        assert after.rendered.images.shape == (2, 3, 64, 64)
+        assert {p.name for p in after.rendered.paths} <= names
+        again = self._data(cap, tmp_path, **options).train(2)
+        assert next(again).rendered.images.equal(after.rendered.images)
+        again.close()
+
+    def test_frames_change_with_all_that_is_known(self, cap, tmp_path, renders):
+        options = {"data.path": str(renders), "data.flip": False, "data.batch_size": 4}
+        plain = next(self._data(cap, tmp_path, **options).train(0))
+        framed = next(self._data(cap, tmp_path, **options, **{"augment.frame": 0.2}).train(0))
+        assert framed.paths == plain.paths
+        for name in ("images", "landmarks", "codes"):
+            assert not getattr(framed, name).equal(getattr(plain, name))
+
+    def test_codes_of_another_face_model(self, cap, tmp_path, renders):
+        other = tmp_path / "other.safetensors"
+        small_face(16, modes=2).save(other)
+        message = (
+            r"renders: its codes.npz is of another face model than .* \(mofa-nvdr synthesize\)"
+        )
+        with pytest.raises(ValueError, match=message):
+            self._data(str(other), tmp_path, **{
+                "data.path": str(renders), "synthetic.path": str(renders)})  # fmt: skip
+
+    def test_no_codes(self, cap, tmp_path, renders):
+        (renders / "codes.npz").unlink()
+        (renders / "landmarks68.npz").unlink()  # the small face's look like nobody's
+        options = {"data.path": str(renders), "loss.fitted": 1.0}
+        with pytest.raises(ValueError, match="renders: no codes.npz, which --loss.fitted needs"):
+            self._data(cap, tmp_path, **options)

@@ -10,6 +10,7 @@ import torch
 
 from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, SyntheticFaces
 from mofa_nvdr.face.dense_landmarks import DenseLandmarks
+from mofa_nvdr.losses.known_faces import known_face_distance
 from mofa_nvdr.losses.landmarks import openings
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_decoder, make_encoder
@@ -270,3 +271,29 @@ class TestMoreTerms:
         }
         for name, codes in _encode_together(encoder, groups).items():
             torch.testing.assert_close(codes, encoder(groups[name]))
+
+
+class TestFittedCodes:
+    def test_distance_to_the_codes_of_photographs(self):
+        """Of those that have one, over all of the batch; the loss reaches the encoder through it."""
+        model = small_face(16)
+        config = replace_options(
+            load_config("smoke"), {"loss.fitted": 0.5, "loss.photometric": 0.0, "loss.decoded": 1.0}
+        )
+        torch.manual_seed(0)
+        encoder, decoder = small_encoder(config, model.layout).eval(), make_decoder(config, model)
+        codes = 0.3 * torch.randn(2, model.layout.size)
+        batch = dataclasses.replace(random_batch(), codes=codes)
+        both = loss_terms(config, encoder, decoder, batch, 1)
+        unpack = model.layout.unpack
+        distance = known_face_distance(decoder, unpack(encoder(batch.images)), unpack(codes), 1.0)
+        assert both["fitted"].item() == pytest.approx(distance.mean().item(), rel=1e-5)
+        codes[1] = math.nan
+        one = loss_terms(config, encoder, decoder, dataclasses.replace(batch, codes=codes), 1)
+        assert one["fitted"].item() == pytest.approx(distance[0].item() / 2, rel=1e-5)
+        one["loss"].backward()
+        assert encoder.head.parts["shape"].weight.grad.abs().max() > 0
+        for nobody in (None, torch.full_like(codes, math.nan)):
+            none = loss_terms(config, encoder, decoder, dataclasses.replace(batch, codes=nobody), 1)
+            assert none["fitted"].item() == 0
+        assert "fitted" not in loss_terms(load_config("smoke"), encoder, decoder, batch, 1)

@@ -32,7 +32,7 @@ from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.shaders.gbuffer import shade_mesh
 
 # Streams of a seed: 0 to 2 order, mirror and augment photographs.
-_TRAIN, _VAL, ACCOMPANYING = 3, 4, 5
+TRAIN, _VAL, ACCOMPANYING = 3, 4, 5
 _CODES, _PICTURES, _PHOTOGRAPHS = 0, 1, 2  # of a face
 
 
@@ -95,7 +95,7 @@ class SyntheticFaces:
         start_step: int,
         rank: int = 0,
         world_size: int = 1,
-        stream: int = _TRAIN,
+        stream: int = TRAIN,
     ) -> Generator[Batch, None, None]:
         """Endless training batches from step `start_step` on, or a process's share of each.
 
@@ -122,7 +122,7 @@ class SyntheticFaces:
             yield self._batch((_VAL, 0), places, number)
 
     @torch.no_grad()
-    def render(self, seed: int, places: Sequence[int], stream: int = _TRAIN) -> Rendered:
+    def render(self, seed: int, places: Sequence[int], stream: int = TRAIN) -> Rendered:
         """Faces by their places in the sequence of a seed."""
         device = self.decoder.triangles.device
 

@@ -31,7 +31,7 @@ from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.photographs import Photographs, split_by_name
 from mofa_nvdr.data.synthetic.codes import load_lights
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
-from mofa_nvdr.data.tables import npz_bytes
+from mofa_nvdr.data.tables import code_table, npz_bytes
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import png_bytes, to_uint8
@@ -316,13 +316,7 @@ def _write_tables(folder: Path, count: int, o: SynthesisOptions, facts: dict[str
         writer.writerow((name, splits[name], f"synthetic seed {o.seed} face {k}"))
     layout = FaceModel.load(o.face_model).layout
     files = np.array(names)
-    codes = npz_bytes(
-        files=files,
-        codes=tables["codes"],
-        parts=np.array(list(layout.sizes)),
-        sizes=np.array(list(layout.sizes.values())),
-        face_model_hash=np.array(facts["model_hash"]),
-    )
+    codes = npz_bytes(**code_table(dict(zip(names, tables["codes"])), layout, facts["model_hash"]))
     write_files(
         {
             folder / "codes.npz": codes,
