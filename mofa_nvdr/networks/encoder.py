@@ -161,6 +161,8 @@ class Encoder(nn.Module):
                 f"{type(self.trunk).__name__} needs at least {self.trunk.MIN_SIZE} px"
             )
         images = (images - self.mean) / self.std
+        if self.trunk.CHANNELS_LAST:
+            images = images.contiguous(memory_format=torch.channels_last)
         if self.precision == torch.float32:
             features = self.trunk(images)
         else:

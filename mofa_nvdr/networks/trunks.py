@@ -36,6 +36,7 @@ class AlexNet(nn.Sequential):
     MIN_SIZE: ClassVar[int] = 63
     INPUT_SIZE: ClassVar[int | None] = None  # the photograph's own: 240 in the paper
     DROPOUT: ClassVar[float] = 0.5
+    CHANNELS_LAST: ClassVar[bool] = False
     LAST_LAYER: ClassVar[str] = "classifier.6"  # torchvision's; the code head replaces it
 
     def __init__(self, dropout: float = DROPOUT) -> None:
@@ -92,6 +93,7 @@ class MobileNetV3Large(nn.Sequential):
     MIN_SIZE: ClassVar[int] = 33  # a batch of one must still leave BatchNorm more than one value
     INPUT_SIZE: ClassVar[int | None] = 128  # a third of the time of 240, for CPUs
     DROPOUT: ClassVar[float] = 0.0
+    CHANNELS_LAST: ClassVar[bool] = False
     LAST_LAYER: ClassVar[str] = "classifier.3"
 
     def __init__(self, dropout: float = DROPOUT) -> None:
@@ -220,6 +222,7 @@ class VGGFace(nn.Sequential):
     MIN_SIZE: ClassVar[int] = 32
     INPUT_SIZE: ClassVar[int | None] = None
     DROPOUT: ClassVar[float] = 0.5
+    CHANNELS_LAST: ClassVar[bool] = False
     LAST_LAYER: ClassVar[str] = "classifier.6"
     OTHER_NAMES: ClassVar[dict[str, str]] = _vgg_names()
 
@@ -288,6 +291,7 @@ class _ResNet(nn.Module):
     MIN_SIZE: ClassVar[int] = 33
     INPUT_SIZE: ClassVar[int | None] = None
     DROPOUT: ClassVar[float] = 0.0
+    CHANNELS_LAST: ClassVar[bool] = False
     LAST_LAYER: ClassVar[str] = "fc"
     DEPTHS: ClassVar[tuple[int, int, int, int]]
     BOTTLENECK: ClassVar[bool]
@@ -345,6 +349,7 @@ class Compact(nn.Sequential):
     MIN_SIZE: ClassVar[int] = 33
     INPUT_SIZE: ClassVar[int | None] = 128
     DROPOUT: ClassVar[float] = 0.0
+    CHANNELS_LAST: ClassVar[bool] = True  # in memory: a quarter less time on a CPU
     LAST_LAYER: ClassVar[str] = "classifier.3"
 
     def __init__(self, dropout: float = DROPOUT) -> None:

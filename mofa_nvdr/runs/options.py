@@ -218,6 +218,12 @@ class LossOptions:
     paper"""
     decoded: float = 0.0
     """for rendered faces: the decoded faces' distance next to the codes'; not in the paper"""
+    identity: float = 0.0
+    """rendered faces are recognised as the people in their photographs, by the frozen network of `networks
+    get identity`; photographs need landmarks"""
+    identity_photographs: int = 4
+    """how many photographs of each step and process loss.identity looks at: the network costs more than the
+    renderer"""
     occlusion: Literal["none", "robust"] = "none"
     """what counts in the photometric term in raster mode: every pixel, or each by how likely it shows the
     face and nothing in front of it, by its distance from the rendering; for encoders that fit faces already

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mofa_nvdr.data.ahead import one_ahead
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.runs.build import make_decoder, make_encoder
@@ -140,7 +141,7 @@ def _train(
     with (
         named_errors(run, lambda: _safe(run)),
         Monitor(config, run, done, state.facts) as monitor,
-        closing(data.train(done)) as batches,
+        closing(one_ahead(data.train(done))) as batches,
     ):
         monitor.say(_first_line(run, data, model, config, device, done) + begun)
         if done == 0:

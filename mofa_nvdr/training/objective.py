@@ -22,6 +22,7 @@ from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.code import CodeLayout, FaceCode
 from mofa_nvdr.face.dense_landmarks import NUM_DENSE, DenseLandmarks
 from mofa_nvdr.losses.consistency import Placement, mean_placement_anchor, mirror_consistency
+from mofa_nvdr.losses.identity import identity_distance
 from mofa_nvdr.losses.known_faces import known_face_distance
 from mofa_nvdr.losses.landmarks import (
     aligned,
@@ -39,10 +40,14 @@ from mofa_nvdr.losses.mofa import (
 )
 from mofa_nvdr.losses.occlusion import visible_weight
 from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
+from mofa_nvdr.networks.face_recognition import FaceRecognition
+from mofa_nvdr.networks.on_request import NetworkMissingError
+from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace, face_image
 from mofa_nvdr.runs.options import ConfigError, LossOptions, TrainConfig
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training.timing import StageClock
+
+_BEHIND = 0.5  # grey behind rendered faces that are to be recognised
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ def photograph_terms(config: TrainConfig) -> list[Term]:
         Term("synthetic", w.synthetic, lambda c: known_face_distance(
             c.decoder, c.unpack("rendered"), c.unpack("known"), w.decoded).mean()),
         Term("fitted", w.fitted, lambda c: c.fitted_distance(w.decoded)),
+        Term("identity", w.identity, lambda c: c.identity_distance(w.identity_photographs)),
     ]  # fmt: skip
     return terms + [term for term in more if term.weight > 0]
 
@@ -120,6 +126,7 @@ class StepContext:
         codes: name -> [N, size]: "photo"; "mirror" of the mirrored photographs; "rendered" of the rendered
             faces next to them, "known" their true codes; "teacher" of the frozen encoder.
         loss: gains of the photographs' gradients (gain_shape, gain_expression).
+        recognition: of loss.identity.
     """
 
     decoder: FaceDecoder
@@ -127,6 +134,7 @@ class StepContext:
     target: Tensor
     codes: dict[str, Tensor]
     loss: LossOptions
+    recognition: FaceRecognition | None = None
     _placements: dict[str, Placement] = field(default_factory=dict)
 
     def unpack(self, name: str) -> FaceCode:
@@ -231,6 +239,22 @@ class StepContext:
         code, true = (self.layout.unpack(x[rows]) for x in (self.codes["photo"], fitted))
         return known_face_distance(self.decoder, code, true, decoded).sum() / len(rows)
 
+    def identity_distance(self, most: int) -> Tensor:
+        """losses.identity.identity_distance of the first photographs with landmarks; their mean."""
+        network, landmarks = self.recognition, self.batch.landmarks
+        assert network is not None  # Objective has loaded it
+        rows = landmarks.isfinite().all(2).all(1).nonzero()[:most, 0].to(self.target.device)
+        if not len(rows):
+            return self.codes["photo"].new_zeros(())
+        marks = landmarks.to(self.target.device)[rows]
+        with torch.no_grad():
+            people = network.embed(self.target[rows], marks, samples=1)
+        face = self.rendering
+        assert face.landmarks is not None
+        # One sample a px: training pictures are smaller than chips.
+        drawn = network.embed(face_image(face, _BEHIND)[rows], face.landmarks[rows], samples=1)
+        return identity_distance(drawn, people).mean()
+
     def regularizer(self, weights: LossOptions) -> Tensor:
         """Eq. 10, the mean over the batch."""
         return statistical_regularizer(self.code, weights.albedo, weights.expression).mean()
@@ -250,7 +274,7 @@ class Objective:
         decoder: of runs.build.make_decoder.
 
     Raises:
-        ConfigError: the face model lacks what a term needs.
+        ConfigError: the face model lacks what a term needs, or a network is not here.
     """
 
     def __init__(self, config: TrainConfig, decoder: FaceDecoder) -> None:
@@ -259,6 +283,12 @@ class Objective:
                 f"--loss.landmark-set is dense, but face model {decoder.model.name} has no places for dense "
                 "landmarks; import it again with the landmark networks at hand, or give ibug"
             )
+        self.recognition = None
+        if config.loss.identity > 0:
+            try:
+                self.recognition = FaceRecognition.load(decoder.triangles.device)
+            except NetworkMissingError as error:
+                raise ConfigError(f"--loss.identity is {config.loss.identity:g}: {error}") from None
         self.config = config
         self.decoder = decoder
         self.terms = photograph_terms(config)
@@ -306,7 +336,7 @@ class Objective:
             codes["known"] = known.to(device)
         if batch.teacher_codes is not None:
             codes["teacher"] = batch.teacher_codes.to(device)
-        return StepContext(self.decoder, batch, target, codes, self.config.loss)
+        return StepContext(self.decoder, batch, target, codes, self.config.loss, self.recognition)
 
 
 def not_finite(terms: dict[str, Tensor], gradient_norm: Tensor) -> str:

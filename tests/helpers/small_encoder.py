@@ -19,6 +19,7 @@ class SmallTrunk(nn.Sequential):
     IMAGE_STD: ClassVar[tuple[float, float, float]] = (0.25, 0.25, 0.25)
     NUM_FEATURES: ClassVar[int] = 16
     MIN_SIZE: ClassVar[int] = 16
+    CHANNELS_LAST: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__(
