@@ -231,10 +231,10 @@ def wilson_interval(rate: float, count: int) -> tuple[float, float]:
     return middle - spread, middle + spread
 
 
-def load_model(recipe: bool) -> FaceModel:
-    """The committed built-in face, or what its recipe gives now."""
+def load_model(recipe: bool, name: str = "procedural") -> FaceModel:
+    """A face model that is there, or what the built-in face's recipe gives now."""
     if not recipe:
-        return FaceModel.load("procedural")
+        return FaceModel.load(name)
     from mofa_nvdr.face import recipe
 
     arrays = recipe.build()
@@ -250,11 +250,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--recipe", action="store_true", help="run the recipe, not its product")
+    parser.add_argument("--face-model", default="procedural", help="as FaceModel.load takes it")
     parser.add_argument("--misses", type=Path, help="folder for the pictures that were not found")
     options = parser.parse_args()
     if options.misses is not None:
         options.misses.mkdir(parents=True, exist_ok=True)
-    model = load_model(options.recipe)
+    model = load_model(options.recipe, options.face_model)
     for what in options.what:
         rate = detection_rate(model, what, options.count, options.seed, options.misses)
         low, high = wilson_interval(rate, options.count)

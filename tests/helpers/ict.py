@@ -230,9 +230,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA_DIR)
     parser.add_argument("--count", type=int, default=30)
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--face-model", default="procedural", help="as FaceModel.load takes it")
     parser.add_argument("--recipe", action="store_true", help="run the recipe, not its product")
     options = parser.parse_args()
-    model, ict = load_model(options.recipe), IctFace.load(options.data)
+    model, ict = load_model(options.recipe, options.face_model), IctFace.load(options.data)
     fits = [
         fit(model, ict.frontal_points(person), person[ict.landmarks])
         for person in ict.identities(options.count, options.seed)
