@@ -7,7 +7,7 @@ code -> face model -> vertices, albedo -> rigid pose, camera
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import ModuleType
 from typing import Any
 
@@ -131,6 +131,21 @@ class FaceDecoder(nn.Module):
                 "training, fitting and files of faces know no other; any camera decodes and renders"
             )
         return self.camera
+
+    def finer(self, times: int) -> FaceDecoder:
+        """A decoder that draws the same pictures, that many times as large; of the same face model.
+
+        Raises:
+            TypeError: the camera is no `Camera`.
+        """
+        camera, own = self.pinhole, self.renderer
+        size = camera.image_size
+        large = times * size if isinstance(size, int) else (times * size[0], times * size[1])
+        camera = replace(camera, image_size=large, focal=times * camera.focal_px)
+        return FaceDecoder(
+            self.model, render_mode=self.render_mode, gradient=own.gradient, camera=camera,
+            frontal_only=self.frontal_only, dr=own.dr, outline=own.outline, shader=own.shader,
+        ).to(self.triangles.device)  # fmt: skip
 
     @in_full_precision
     def forward(

@@ -16,6 +16,8 @@ from mofa_nvdr.render.renderer import Rendering
 from mofa_nvdr.system.marks import KEY, mark
 
 PANEL_COLUMNS = ("input", "overlay", "geometry", "albedo", "shading")
+FINER = 3
+"""How many times as large as their photographs panels' renderings are made."""
 _PAPER = 0.13  # grey of empty pixels
 _LINE = 14  # pixels of a line of text
 
@@ -32,16 +34,20 @@ def panels(photo: Tensor, rendering: Rendering, visible: Tensor | None = None) -
 
     Args:
         photo: [B, 3, H, W] in [0, 1].
-        rendering: of the predicted codes at the same size.
+        rendering: of the predicted codes at the same size; or some times as large, as of `FINER` times
+            `FaceDecoder.finer`: then pixels are means, and neither outlines nor lids are stepped.
         visible: [B, 1, H, W] how far the photograph shows the face there, white in a sixth column; None:
             without that.
 
     Returns:
         uint8 [B, H, 5 W or 6 W, 3].
     """
+    times = rendering.mask.shape[-1] // photo.shape[-1]
+    if visible is not None:
+        visible = _repeated(visible, times)
+    photo = _repeated(photo.nan_to_num(_PAPER), times)
     covered = rendering.mask > 0
     empty = torch.full_like(photo, _PAPER)
-    photo = photo.nan_to_num(_PAPER)
     columns = [
         photo,
         torch.where(covered, rendering.image, photo),
@@ -51,7 +57,13 @@ def panels(photo: Tensor, rendering: Rendering, visible: Tensor | None = None) -
     ]
     if visible is not None:
         columns.append(torch.where(covered, visible.expand_as(photo), empty))
+    columns = [F.avg_pool2d(column.clamp(0, 1), times) for column in columns]
     return to_uint8(torch.cat(columns, dim=3))
+
+
+def _repeated(picture: Tensor, times: int) -> Tensor:
+    """Each pixel as a square of times x times."""
+    return picture.repeat_interleave(times, 2).repeat_interleave(times, 3)
 
 
 def to_uint8(image: Tensor) -> np.ndarray:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.render.pictures import panels, png_bytes, sheet
+from mofa_nvdr.render.pictures import FINER, panels, png_bytes, sheet
 from mofa_nvdr.runs.folder import JsonLog
 from mofa_nvdr.runs.options import TrainConfig
 from mofa_nvdr.system import distributed
@@ -171,10 +171,10 @@ class Monitor:
         training = encoder.training
         encoder.eval()
         device = next(encoder.parameters()).device
-        rows = []
+        rows, fine = [], decoder.finer(FINER)
         for batch in data.val(_SHEET_FACES):
             images = batch.images.to(device)
-            face = decoder.rasterize(decoder.geometry(encoder(images)))
+            face = fine.rasterize(fine.geometry(encoder(images)))
             rows.append(panels(images, face))
         encoder.train(training)
         picture = sheet(np.concatenate(rows), columns=2)

@@ -653,6 +653,28 @@ class TestConstruction:
             decoder(CodeLayout().zeros(2))
 
 
+class TestFiner:
+    def test_same_picture_in_more_pixels(self):
+        model = small_face(16)
+        decoder = FaceDecoder(model, camera=Camera(image_size=32, focal=150.0), gradient="surface")
+        fine = decoder.finer(4)
+        code = 0.3 * torch.randn(1, model.layout.size, generator=torch.Generator().manual_seed(0))
+        a, b = decoder(code), fine(code)
+        assert fine.camera.size == (128, 128) and fine.renderer.gradient == "surface"
+        torch.testing.assert_close(b.landmarks, 4 * a.landmarks)
+        inside = torch.nn.functional.avg_pool2d(b.mask, 4) == 1
+        pooled = torch.nn.functional.avg_pool2d(b.image, 4)
+        assert (
+            inside.sum() > 100 and (pooled - a.image).abs()[inside.expand_as(a.image)].max() < 0.02
+        )
+        assert decoder.finer(1).camera.size == (32, 32)
+
+    def test_cameras_of_others_have_none(self):
+        decoder = FaceDecoder(small_face(16), camera=OrthographicCamera(32, 0.2))
+        with pytest.raises(TypeError, match="the camera is of the class OrthographicCamera"):
+            decoder.finer(2)
+
+
 class TestFaceImage:
     def test_over_a_background(self):
         decoder = FaceDecoder(small_face(), 32)

@@ -93,6 +93,19 @@ class TestPanels:
         assert (row[:, 15] == 51).all() and (row[:, 16:] == PAPER).all()
         assert np.array_equal(row[:, :15], panels(torch.full((1, 3, 2, 3), 0.5), _rendering())[0])
 
+    def test_finer_renderings_have_no_steps(self):
+        """Pixels are the means of those that they hold; what is covered by half is half the photograph."""
+        photo = torch.full((1, 3, 1, 1), 1.0)
+        mask = torch.tensor([[1.0, 0], [1, 0]]).view(1, 1, 2, 2)
+        three = mask.expand(1, 3, 2, 2)
+        normal = mask * torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1)
+        buffer = GBuffer(0.6 * three, normal, 1.0 * three, mask, mask[:, 0].long() - 1)
+        fine = Rendering(0.2 * three, mask, lambda: buffer)
+        row = panels(photo, fine, torch.ones(1, 1, 1, 1))[0, 0, :, 0] / 255
+        clay = 0.12 + 0.75 / 1.325**0.5
+        half = [(x + 0.13) / 2 for x in (clay, 0.6, 0.5, 1.0)]
+        np.testing.assert_allclose(row, [1.0, 0.6, *half], atol=0.003)
+
     def test_inputs_are_untouched(self):
         photo = torch.full((1, 3, 2, 3), torch.nan)
         panels(photo, _rendering())
