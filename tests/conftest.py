@@ -68,10 +68,12 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def certain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of smooth colours: no word on whether they show faces."""
-    from mofa_nvdr.apply import reconstruction
+    """Pictures of smooth colours: no word on whether they show faces; no landmark networks."""
+    from mofa_nvdr.apply import prediction
+    from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 
-    monkeypatch.setattr(reconstruction, "face_certainty", lambda photo, _: torch.ones(len(photo)))
+    monkeypatch.setattr(prediction, "face_certainty", lambda photo, _: torch.ones(len(photo)))
+    monkeypatch.setattr(LandmarkDetector, "is_here", staticmethod(lambda: False))
 
 
 @pytest.fixture(scope="session")

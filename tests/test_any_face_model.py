@@ -117,7 +117,7 @@ class TestOtherSizes:
         """Neither command is told the model: the run and the parameters name it."""
         run = _train(models[name], tmp_path / "run", **{"data.path": "synthetic"})
         out = tmp_path / "faces"
-        command("reconstruct", photos, "--checkpoint", run, "--out", out)
+        command("reconstruct", photos, "--crops", "--checkpoint", run, "--out", out)
         face = load_parameters(out / "0.npz")
         model = FaceModel.load(models[name])
         assert face.face_model == (name, model.hash)
@@ -163,7 +163,14 @@ class TestFindingTheModel:
         for path in list_checkpoints(moved):
             _refer_to(path, "/nowhere/odd.safetensors")
         text = command(
-            "reconstruct", photos, "--checkpoint", moved, "--out", tmp_path / "o", fails=True
+            "reconstruct",
+            photos,
+            "--crops",
+            "--checkpoint",
+            moved,
+            "--out",
+            tmp_path / "o",
+            fails=True,
         )
         assert "trained with face model odd (" in text
         assert (
@@ -174,8 +181,8 @@ class TestFindingTheModel:
     def test_another_model_given(self, run, models, photos, tmp_path, command):
         for other, name in ((models["still"], "still"), ("default", "procedural")):
             text = command(
-                "reconstruct", photos, "--checkpoint", run, "--out", tmp_path / "o", "--face-model",
-                other, fails=True,
+                "reconstruct", photos, "--crops", "--checkpoint", run, "--out", tmp_path / "o",
+                "--face-model", other, fails=True,
             )  # fmt: skip
             assert "trained with face model odd (" in text and f"not with {name} (" in text
             assert str(models["odd"]) in text and text.endswith("give theirs as --face-model")
@@ -187,12 +194,19 @@ class TestFindingTheModel:
         for path in list_checkpoints(moved):
             _refer_to(path, str(tmp_path / "odd.safetensors"))
         text = command(
-            "reconstruct", photos, "--checkpoint", moved, "--out", tmp_path / "o", fails=True
+            "reconstruct",
+            photos,
+            "--crops",
+            "--checkpoint",
+            moved,
+            "--out",
+            tmp_path / "o",
+            fails=True,
         )
         assert "trained with face model odd (" in text and "not with still (" in text
 
     def test_parameters_refuse_another_model(self, run, models, photos, tmp_path, command):
-        command("reconstruct", photos / "0.png", "--checkpoint", run, "--out", tmp_path)
+        command("reconstruct", photos / "0.png", "--crops", "--checkpoint", run, "--out", tmp_path)
         arguments = (
             "relight",
             "--parameters-only",
@@ -223,8 +237,18 @@ class TestFindingTheModel:
 
     def test_faces_of_two_models_side_by_side(self, run, models, photos, tmp_path, command):
         other = _train(models["still"], tmp_path / "run", **{"data.path": "synthetic"})
-        command("reconstruct", photos / "0.png", "--checkpoint", run, "--out", tmp_path / "a")
-        command("reconstruct", photos / "0.png", "--checkpoint", other, "--out", tmp_path / "b")
+        command(
+            "reconstruct", photos / "0.png", "--crops", "--checkpoint", run, "--out", tmp_path / "a"
+        )
+        command(
+            "reconstruct",
+            photos / "0.png",
+            "--crops",
+            "--checkpoint",
+            other,
+            "--out",
+            tmp_path / "b",
+        )
         command(
             "relight", "--parameters-only",
             tmp_path / "a" / "0.npz", tmp_path / "b" / "0.npz", "--light", "front", "--out",

@@ -14,9 +14,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mofa_nvdr.apply.certainty import face_certainty
+from mofa_nvdr.apply.face_search import WHOLE, FaceSearch
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed, Stage
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.photographs import FIT_SIZE, FacePhotograph, largest_face
+from mofa_nvdr.apply.prediction import Predictor
 from mofa_nvdr.apply.result_files import (
     Written,
     check_source,
@@ -27,7 +29,7 @@ from mofa_nvdr.apply.result_files import (
 from mofa_nvdr.apply.sources import Source, name_sources
 from mofa_nvdr.data.crops.framing import Crop
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
-from mofa_nvdr.data.images import ImageError, central_square, picture_square
+from mofa_nvdr.data.images import ImageError, picture_square
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
@@ -36,6 +38,7 @@ from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.render.decoder import RENDER_MODES
 from mofa_nvdr.render.pictures import panels
+from mofa_nvdr.runs.shipped import SHIPPED_FACE
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import check_out
 from mofa_nvdr.system.notes import say
@@ -49,7 +52,8 @@ class FitFileOptions:
     """Options of the command.
 
     Attributes:
-        checkpoint: a run whose predictions are where fitting starts; empty: the face model's average.
+        checkpoint: a run whose predictions are where fitting starts; empty: the face model's average, or
+            without the landmark networks the predictions of the encoder that comes with the package.
         face_model: as FaceModel.load takes it; empty: the run's, or "portraits".
         render_mode: of the photometric term, "raster" or "vertex".
         same_person: all photographs show one person: shape and albedo are shared.
@@ -83,8 +87,8 @@ def fit_files(
 ) -> Written:
     """Fit the face model to photographs: NAME.npz, NAME_panel.png and NAME_occluders.png for each.
 
-    Of several faces the largest is fitted. Without the landmark networks the photographs must be face
-    crops, and fitting starts from the predictions of a run.
+    Of several faces the largest is fitted. Without the landmark networks OpenCV's cascades find it, and
+    fitting starts from the predictions of an encoder.
 
     Args:
         inputs: image files or folders of images.
@@ -96,7 +100,7 @@ def fit_files(
 
     Raises:
         NothingWrittenError: every photograph was left out.
-        NetworkMissingError: neither the landmark networks nor a checkpoint.
+        NetworkMissingError: neither the landmark networks nor an encoder of that face model.
         ValueError: a mistake in the inputs, the options or the folder.
     """
     o = options or FitFileOptions()
@@ -155,16 +159,12 @@ class PhotographFitter:
         command: what messages call it.
 
     Raises:
-        NetworkMissingError: no landmark networks.
+        NetworkMissingError: neither the landmark networks nor an encoder of that face model.
         ValueError: the face model cannot be read.
     """
 
     def __init__(self, face_model: str, command: str) -> None:
-        try:
-            detector = LandmarkDetector.load()
-        except NetworkMissingError as error:
-            raise NetworkMissingError(f"{command}: {error}") from None
-        self._fitter = _FileFitter(FitFileOptions(face_model=face_model), QUICK_STAGES, detector)
+        self._fitter = _FileFitter(FitFileOptions(face_model=face_model), QUICK_STAGES, command)
         self.model = self._fitter.model
 
     def __call__(self, path: str | Path) -> FaceParameters:
@@ -191,24 +191,23 @@ class _FileFitter:
         self,
         o: FitFileOptions,
         stages: tuple[Stage, ...] | None = None,
-        detector: LandmarkDetector | None = None,
+        command: str = "fit",
     ) -> None:
         self.options = o
-        self.run = Reconstructor.load(o.checkpoint, o.face_model, "cpu") if o.checkpoint else None
+        try:
+            self.detector = LandmarkDetector.load()
+        except NetworkMissingError as error:
+            self.detector = None
+            if not o.checkpoint:
+                self._check_face(o.face_model, f"{command}: {error}")
+        predicted = o.checkpoint or self.detector is None
+        self.run = Reconstructor.load(o.checkpoint, o.face_model, "cpu") if predicted else None
         if self.run is not None:
             self.model, self.reference = self.run.decoder.model, self.run.face_model
         else:
             given = o.face_model or _FACE
             self.model = FaceModel.load(given)
             self.reference = ModelReference.of(self.model, given)
-        self.detector = detector
-        try:
-            self.detector = detector or LandmarkDetector.load()
-        except NetworkMissingError as error:
-            if self.run is None:
-                raise NetworkMissingError(
-                    f"fit: {error}; or give --checkpoint RUN, whose predictions are fitted further"
-                ) from None
         if self.detector is not None and self.model.dense_landmarks is None:
             say(
                 f"note: face model {self.model.name} has no places for 478 landmarks: 68 are fitted; import "
@@ -219,6 +218,15 @@ class _FileFitter:
         options = FitOptions(render_mode=o.render_mode)
         options = options if stages is None else replace(options, stages=stages)
         self.fitter = FaceFitter(self.model, options, camera=camera)
+        self._finding: tuple[FaceSearch, Predictor] | None = None
+
+    @staticmethod
+    def _check_face(given: str, reason: str) -> None:
+        """Refuse a face model that the shipped encoder does not predict; `reason`: no networks."""
+        if given not in ("", SHIPPED_FACE):
+            raise NetworkMissingError(
+                f"{reason}; or give --checkpoint RUN, whose predictions are fitted further"
+            )
 
     def stages(self) -> list[Stage]:
         """What is done with each photograph."""
@@ -239,13 +247,24 @@ class _FileFitter:
 
     def _face(self, picture: Picture, source: Source) -> FacePhotograph:
         if self.detector is None:
-            left, top, side = central_square(picture.height, picture.width)
-            pixels = torch.from_numpy(picture_square(picture, FIT_SIZE))
-            return FacePhotograph(
-                pixels.permute(2, 0, 1).float() / 255, Crop(left, top, side), None
-            )
+            return self._predicted_face(picture)
         dense = self.model.dense_landmarks is not None
         return largest_face(picture, source.path, self.detector, dense)
+
+    def _predicted_face(self, picture: Picture) -> FacePhotograph:
+        """The largest face that OpenCV's cascades find, framed as it is predicted; or the whole picture."""
+        assert self.run is not None
+        if self._finding is None:
+            predictor = Predictor(self.run)
+            self._finding = FaceSearch(predictor.size), predictor
+        search, predictor = self._finding
+        candidate = search(picture)[0]
+        if candidate.found_by == WHOLE:
+            pixels = torch.from_numpy(picture_square(picture, FIT_SIZE)).permute(2, 0, 1)
+            return FacePhotograph(pixels.float() / 255, candidate.crop, None)
+        (face,) = predictor([candidate]).parameters
+        crop = Crop(*map(float, face.crop))
+        return FacePhotograph(candidate.known(crop, FIT_SIZE), crop, None)
 
     def fit(self, photographs: Sequence[_Photograph], bar: tqdm[NoReturn]) -> FittedFaces:
         """Fit some photographs together."""

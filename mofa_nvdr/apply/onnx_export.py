@@ -51,7 +51,7 @@ _UNITS = {
 
 
 def export_encoder(
-    run: str | Path,
+    run: str | Path = "",
     out: str | Path = "",
     face_model: str = "",
     photographs: Sequence[str | Path] = (),
@@ -63,8 +63,8 @@ def export_encoder(
     on noise of two sizes, on rendered faces and on photographs; otherwise an older file stays.
 
     Args:
-        run: run folder (its newest checkpoint) or checkpoint file.
-        out: .onnx file; empty: encoder.onnx next to the checkpoint.
+        run: run folder (its newest checkpoint) or checkpoint file; empty: the encoder of the package.
+        out: .onnx file; empty: encoder.onnx next to the checkpoint, or in this folder without a run.
         face_model: the face model that the run was trained with; empty: found by the run.
         photographs: image files or folders to compare on; empty: those that the run was trained on,
             if they are still there.
@@ -85,7 +85,7 @@ def export_encoder(
         raise ValueError(str(error).removeprefix("--checkpoint ")) from None
     encoder, decoder, metadata = trained.encoder, trained.decoder, trained.metadata
     assert isinstance(encoder, Encoder)
-    target = _target(out or trained.path.parent / FILE)
+    target = _target(out or (trained.path.parent / FILE if str(run) else FILE))
     made_from = _origin(metadata, trained.face_model.hash)
     check_free(target, [target], made_from, overwrite)
     size = decoder.camera.size[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mofa_nvdr.apply.photo_camera import FOCAL_SOURCES, PhotoFrame
 from mofa_nvdr.face.code import CodeLayout, FaceCode
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.face.model import FaceModel
@@ -25,6 +26,14 @@ _LATER_TEXTS = ("face_model_file", "source_hash")  # absent in files of earlier 
 # So are these: numbers that were measured, and their ranges.
 _MEASURES = {"certainty": (0.0, 1.0), "photometric": (0.0, math.inf), "mask_fraction": (0.0, 1.0)}
 _LANDMARKS = "landmarks68"
+# So is a face's place before the photograph's own camera (photo_camera.PhotoFrame): all of these, or none.
+_FRAME: dict[str, tuple[int, ...]] = {
+    "photo_size": (2,),
+    "intrinsics": (3, 3),
+    "extrinsics": (3, 4),
+    "camera_error": (),
+}
+_FOCAL_FROM = "focal_from"
 # Numbers next to the code, and their shapes.
 _NUMBERS: dict[str, tuple[int, ...]] = {
     "image_size": (2,),
@@ -53,6 +62,7 @@ class FaceParameters:
         photometric: mean RGB distance of photograph and rendering over the face's mask; NaN: unknown.
         mask_fraction: share of the crop that the mask covers, next to which `photometric` is to be read.
         landmarks68: [68, 2] where the face's landmarks are in px of the source picture; None: unknown.
+        frame: the photograph's camera and the face's pose before it; None: unknown.
     """
 
     code: FaceCode
@@ -66,6 +76,7 @@ class FaceParameters:
     photometric: float = math.nan
     mask_fraction: float = math.nan
     landmarks68: np.ndarray | None = None
+    frame: PhotoFrame | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the .npz, atomically.
@@ -91,6 +102,12 @@ class FaceParameters:
         arrays |= {name: np.array(getattr(self, name), np.float64) for name in _MEASURES}
         if self.landmarks68 is not None:
             arrays[_LANDMARKS] = np.asarray(self.landmarks68, np.float64)
+        if self.frame is not None:
+            arrays["photo_size"] = np.array(self.frame.size)
+            arrays["intrinsics"] = np.asarray(self.frame.intrinsics, np.float64)
+            arrays["extrinsics"] = np.asarray(self.frame.extrinsics, np.float64)
+            arrays["camera_error"] = np.array(self.frame.error, np.float64)
+            arrays[_FOCAL_FROM] = np.array(self.frame.focal_from)
         path = Path(path)
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(
@@ -174,6 +191,7 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
         source_hash,
         **{name: _measure(path, arrays, name) for name in _MEASURES},
         landmarks68=_landmarks(path, arrays),
+        frame=_frame(path, arrays),
     )
 
 
@@ -218,6 +236,27 @@ def _landmarks(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray | None:
             f"{path}: {_LANDMARKS} is {list(points.shape)}, expected [{NUM_LANDMARKS}, 2]"
         )
     return points
+
+
+def _frame(path: Path, arrays: dict[str, np.ndarray]) -> PhotoFrame | None:
+    if not any(key in arrays for key in (*_FRAME, _FOCAL_FROM)):
+        return None
+    for key, shape in _FRAME.items():
+        if key not in arrays:
+            raise ValueError(f"{path}: missing {key}; expected a file of reconstruct")
+        arrays[key] = _finite(path, key, arrays[key])
+        if arrays[key].shape != shape:
+            raise ValueError(f"{path}: {key} is {list(arrays[key].shape)}, expected {list(shape)}")
+    focal_from = str(arrays.get(_FOCAL_FROM, ""))
+    if focal_from not in FOCAL_SOURCES:
+        raise ValueError(f"{path}: {_FOCAL_FROM} is none of {', '.join(FOCAL_SOURCES)}")
+    height, width = (int(n) for n in arrays["photo_size"])
+    if min(height, width) < 1 or min(arrays["intrinsics"][[0, 1], [0, 1]]) <= 0:
+        raise ValueError(f"{path}: photo_size and intrinsics are no camera's")
+    return PhotoFrame(
+        (height, width), arrays["intrinsics"], arrays["extrinsics"], focal_from,
+        float(arrays["camera_error"]),
+    )  # fmt: skip
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

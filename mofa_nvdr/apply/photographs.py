@@ -64,14 +64,14 @@ def largest_face(
     if dense:
         points = faces[0].points[:, :2] * copy.factor + [copy.left, copy.top]
     pixels = torch.from_numpy(cut_crop(picture, crop, FIT_SIZE)).permute(2, 0, 1).float() / 255
-    known = torch.from_numpy(_within(crop, picture.height, picture.width))
+    known = torch.from_numpy(known_pixels(crop, FIT_SIZE, picture.height, picture.width))
     photo = torch.where(known, pixels, torch.nan)
     inside = torch.from_numpy(crop.to_crop(points, FIT_SIZE)).float()
     return FacePhotograph(photo, crop, inside, float(faces[0].score))
 
 
-def _within(crop: Crop, height: int, width: int) -> np.ndarray:
-    """[S, S] bool: where the pixels of a crop lie inside of the picture."""
-    middle = (np.arange(FIT_SIZE) + 0.5) * (crop.side / FIT_SIZE)
+def known_pixels(crop: Crop, size: int, height: int, width: int) -> np.ndarray:
+    """[size, size] bool: where the pixels of a crop lie inside of the picture."""
+    middle = (np.arange(size) + 0.5) * (crop.side / size)
     x, y = crop.left + middle, crop.top + middle
     return ((y > 0) & (y < height))[:, None] & ((x > 0) & (x < width))[None]

@@ -17,7 +17,16 @@ def origin_of(*sources: FaceParameters | FaceModel) -> str:
         if isinstance(source, FaceModel):
             facts.append(f"model {source.hash}")
         elif source.source_hash:
-            facts.append(f"photograph {source.source_hash}")
+            facts.append(_photograph(source.source_hash))
         else:  # of an earlier version
             facts.append(b"code " + source.code.pack().numpy().tobytes())
     return origin(*facts)
+
+
+def photo_origin(file_hash: str) -> str:
+    """What results made of a photograph carry, by the content hash of its file; as `origin_of` its face."""
+    return origin(_photograph(file_hash))
+
+
+def _photograph(file_hash: str) -> str:
+    return f"photograph {file_hash}"

@@ -1,152 +1,333 @@
-"""From face crops to parameters and pictures, with a trained encoder."""
+"""From photographs to parameters and pictures of the faces in them, with a trained encoder."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from mofa_nvdr.apply.certainty import face_certainty
+from mofa_nvdr.apply.face_search import BY_DETECTOR, WHOLE, Candidate, FaceSearch, whole
 from mofa_nvdr.apply.parameters import FaceParameters
+from mofa_nvdr.apply.photo_camera import check_camera, crop_camera, photo_focal, photo_intrinsics
+from mofa_nvdr.apply.photo_pictures import PhotoPainter, contact_sheet, sheet_cells
+from mofa_nvdr.apply.prediction import Predictor, with_frames
+from mofa_nvdr.apply.provenance import photo_origin
+from mofa_nvdr.apply.refinement import Refiner
 from mofa_nvdr.apply.result_files import (
     Written,
+    check_pictures,
+    check_place,
     check_source,
     image_paths,
-    with_measures,
     write_result,
+    write_sheet,
 )
 from mofa_nvdr.apply.sources import Source, name_sources
-from mofa_nvdr.data.decoding import MAX_MEGAPIXELS
-from mofa_nvdr.data.images import ImageError, central_square, read_square
+from mofa_nvdr.data.crops.framing import Crop
+from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
+from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.listing import Inventory
-from mofa_nvdr.render.pictures import panels
+from mofa_nvdr.render.pictures import panels, write_jpeg, write_png
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import check_out
 from mofa_nvdr.system.notes import say
 
-# Below this certainty a warning names the picture. How it was chosen: docs/howto_photographs.md
+OUT = "faces"
+# Below this certainty a crop is named in a warning, and a picture in which nothing was found is no face.
+# How it was chosen: docs/howto_photographs.md
 DOUBTFUL = 0.5
+# What the cascades find that is less certain is dropped: cloth, hair, walls. docs/howto_photographs.md
+LEAST_FOUND = 0.2
+SHEET = "sheet.jpg"
+
+
+@dataclass(frozen=True)
+class ReconstructOptions:
+    """How photographs are reconstructed.
+
+    Attributes:
+        face: "all", "largest", or a number: the so-many-th largest.
+        crops: the pictures are face crops, framed as in training: they are taken whole.
+        refine: fit from the prediction, a few steps.
+        focal_px: focal length of the photographs, px; 0: of EXIF, or the stated default (photo_camera.py).
+        principal_point: (x, y) px; None: the photographs' centres.
+        pictures: write pictures.
+        batch: faces that go through the encoder together.
+        max_megapixels: larger images are not read.
+        overwrite: replace what is in the place of a result, whatever it was made from.
+        least_certainty: leave faces out that are less certain (certainty.py).
+    """
+
+    face: str = "all"
+    crops: bool = False
+    refine: bool = False
+    focal_px: float = 0.0
+    principal_point: tuple[float, float] | None = None
+    pictures: bool = True
+    batch: int = 16
+    max_megapixels: float = MAX_MEGAPIXELS
+    overwrite: bool = False
+    least_certainty: float = 0.0
+
+    def check(self) -> None:
+        """Refuse options that are none.
+
+        Raises:
+            ValueError: one is.
+        """
+        if not 0 <= self.least_certainty <= 1:
+            raise ValueError(f"--least-certainty is {self.least_certainty}, expected 0 to 1")
+        if self.face not in ("all", "largest") and not (self.face.isdecimal() and int(self.face)):
+            raise ValueError(f"--face is {self.face!r}, expected all, largest or a number from 1")
+        if self.batch < 1:
+            raise ValueError(f"--batch is {self.batch}, expected 1 or more")
+        check_camera(self.focal_px, self.principal_point)
 
 
 def reconstruct_files(
     inputs: Sequence[str | Path],
-    checkpoint: str | Path,
-    out: str | Path,
+    checkpoint: str | Path = "",
+    out: str | Path = OUT,
     face_model: str = "",
     device: str = "auto",
     runtime: str = "torch",
-    max_megapixels: float = MAX_MEGAPIXELS,
-    overwrite: bool = False,
-    least_certainty: float = 0.0,
+    options: ReconstructOptions | None = None,
 ) -> Written:
-    """Write NAME.npz and NAME_panel.png into `out` for each image; returns the .npz paths.
+    """Write the faces of photographs: NAME.npz of each, and pictures; returns the .npz paths.
 
-    Results lie in `out` as the images do in their folders (sources.py), and replace only earlier ones of the
-    same file: the same `source` and `source_hash`. An input that is no image, that the package wrote
-    itself, or whose place another file's result has, is left out and named on stderr. So is, with a
-    warning, one that hardly looks like a face. What else is in a folder is counted.
+    The largest face of a photograph is NAME.npz, the next ones are NAME_face2.npz and so on; next to each
+    lie _crop.png and _panel.png; NAME_overlay.jpg and NAME_mask.png are of the whole photograph, and
+    sheet.jpg shows all faces. Results lie in `out` as the images do in their folders (sources.py), and
+    replace only earlier ones of the same file: the same `source` and `source_hash`. An input that is no
+    image, that the package wrote itself, that shows no face, or whose place another file's result has, is
+    left out and named on stderr. What else is in a folder is counted.
 
     Args:
-        inputs: image files or folders of images (face crops, square or nearly so: of others the
-            central square is taken).
+        inputs: image files or folders of images.
         checkpoint: run folder or checkpoint file; with runtime "onnx" a run folder with an exported
-            encoder, or an .onnx file.
+            encoder, or an .onnx file; empty: the encoder that comes with the package.
         out: folder, made if missing.
         face_model: the model that the run was trained with; empty: found by the run.
         device: of system.device.resolve_device.
         runtime: what the encoder runs in: torch or onnx.
-        max_megapixels: larger images are not read.
-        overwrite: replace what is in the place of a result, whatever it was made from.
-        least_certainty: leave images out that are less certain to show a face (certainty.py).
+        options: None: the defaults.
 
     Raises:
         NothingWrittenError: every image was left out.
-        ValueError: a mistake in the inputs, the checkpoint or the folder.
+        ValueError: a mistake in the inputs, the options, the checkpoint or the folder.
         RuntimeError: CUDA asked for where there is none, or ONNX Runtime is not installed.
     """
+    o = options or ReconstructOptions()
+    o.check()
     check_out(str(out))
-    if not 0 <= least_certainty <= 1:
-        raise ValueError(f"--least-certainty is {least_certainty}, expected 0 to 1")
     folder = Path(out)
     if not inputs:
         image_paths([])  # raises
     inventory = Inventory()
     sources = name_sources([(given, image_paths([given], inventory)) for given in inputs])
-    reconstructor = Reconstructor.load(checkpoint, face_model, device, runtime)
-    written = Written()
+    work = _Work(Reconstructor.load(checkpoint, face_model, device, runtime), folder, o)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for source in tqdm(sources, unit="face", disable=not sys.stderr.isatty()):
-            try:
-                written.append(
-                    _reconstruct_file(
-                        reconstructor, source, folder, max_megapixels, overwrite, least_certainty
-                    )
-                )
-            except ImageError as error:
-                written.left_out.append(str(error))
+        with tqdm(total=len(sources), unit="photo", disable=not sys.stderr.isatty()) as bar:
+            for group in work.groups(sources):
+                work.finish(group)
+                bar.update(len(group))
+        work.write_sheet()
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
-    written.report("reconstruct", "reconstructed", folder, inventory)
-    return written
+    work.written.report("reconstruct", "reconstructed", folder, inventory)
+    return work.written
 
 
-def _reconstruct_file(
-    reconstructor: Reconstructor,
-    source: Source,
-    folder: Path,
-    max_megapixels: float,
-    overwrite: bool,
-    least_certainty: float,
-) -> Path:
-    """Write the results of one photograph; returns the .npz.
+@dataclass(frozen=True)
+class _Photo:
+    """A photograph whose faces are to be reconstructed."""
 
-    Raises:
-        ImageError: it has none; the message says why.
-        OSError: the folder cannot be written.
-    """
-    path = source.path
-    file_hash = check_source(source, folder, overwrite)
-    picture = read_square(path, reconstructor.decoder.camera.size[0], max_megapixels)
-    parameters, panel = _reconstruct(reconstructor, picture)
-    certainty = parameters.certainty
-    if certainty < least_certainty:
-        raise ImageError(
-            f"{path}: no face found, certainty {certainty:.2f} is below --least-certainty"
-        )
-    written = write_result(source, file_hash, parameters, {"panel": panel}, folder, overwrite)
-    if certainty < DOUBTFUL:
-        say(
-            f"WARNING: {path}: this hardly looks like a face crop (certainty {certainty:.2f}); "
-            "look at its panel",
-            sys.stderr,
-        )
-    return written
+    source: Source
+    file_hash: str
+    candidates: list[Candidate]
+    focal_35mm: float
 
 
-def _reconstruct(
-    reconstructor: Reconstructor, picture: tuple[np.ndarray, tuple[int, int]]
-) -> tuple[FaceParameters, np.ndarray]:
-    """Parameters, without their source, and the panel of what `read_square` gives."""
-    decoder = reconstructor.decoder
-    pixels, (height, width) = picture
-    square = torch.from_numpy(pixels)
-    image = square.permute(2, 0, 1)[None].float().div(255).to(reconstructor.device)
-    code = reconstructor(image)
-    with torch.no_grad():
-        rendering = decoder.rasterize(decoder.geometry(code))
-    parameters = FaceParameters(
-        code=code.map(lambda part: part.cpu()),
-        camera=decoder.pinhole,
-        crop=np.array(central_square(height, width), np.float64),
-        face_model=(decoder.model.name, decoder.model.hash),
-        source="",
-        face_model_file=reconstructor.face_model.file,
-        certainty=face_certainty(image, rendering).item(),
-    )
-    (parameters,) = with_measures([parameters], image, rendering)
-    return parameters, panels(image, rendering)[0]
+@dataclass
+class _Face:
+    """A reconstructed face, with what its pictures and its place in the photograph need."""
+
+    parameters: FaceParameters
+    found_by: str
+    points: np.ndarray
+    panel: np.ndarray | None
+    crop: np.ndarray
+    cells: np.ndarray | None
+
+
+class _Work:
+    """One call of the command: what it reads with, and what it has written."""
+
+    def __init__(self, run: Reconstructor, folder: Path, options: ReconstructOptions) -> None:
+        self._o, self._folder = options, folder
+        decoder = run.decoder
+        refine = Refiner(decoder.model.cpu(), decoder.pinhole) if options.refine else None
+        self._predict = Predictor(run, refine)
+        self._search = None if options.crops else FaceSearch.load(self._predict.size)
+        self._painter = PhotoPainter(decoder.model)
+        self._cells: list[np.ndarray] = []
+        self._whole = 0
+        self.written = Written()
+
+    def groups(self, sources: Sequence[Source]) -> Iterator[list[_Photo]]:
+        """Photographs with as many faces together as a batch holds; what can't be read is named."""
+        group: list[_Photo] = []
+        for source in sources:
+            try:
+                group.append(self._read(source))
+            except ImageError as error:
+                self.written.left_out.append(str(error))
+            if sum(len(photo.candidates) for photo in group) >= self._o.batch:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def finish(self, photos: Sequence[_Photo]) -> None:
+        """Reconstruct the faces of some photographs, and write them."""
+        candidates = [candidate for photo in photos for candidate in photo.candidates]
+        faces: list[_Face] = []
+        for first in range(0, len(candidates), self._o.batch):
+            faces += self._faces(candidates[first : first + self._o.batch])
+        for photo in photos:
+            own, faces = faces[: len(photo.candidates)], faces[len(photo.candidates) :]
+            try:
+                self._write(photo, self._chosen(photo, own))
+            except ImageError as error:
+                self.written.left_out.append(str(error))
+
+    def write_sheet(self) -> None:
+        """Write the sheet of all faces, where there are several; and say what was taken whole."""
+        if self._whole:
+            say(
+                f"note: {self._whole} pictures in which no face was found were taken whole, as face crops",
+                sys.stderr,
+            )
+        if len(self._cells) > 1:
+            write_sheet(self._folder / SHEET, contact_sheet(self._cells), self._o.overwrite)
+
+    def _read(self, source: Source) -> _Photo:
+        file_hash = check_source(source, self._folder, self._o.overwrite)
+        with Picture(source.path, max_megapixels=self._o.max_megapixels) as picture:
+            if self._search is None:
+                candidates = [whole(picture, self._predict.size)]
+            else:
+                candidates = self._search(picture)
+            return _Photo(source, file_hash, candidates, picture.focal_35mm)
+
+    def _faces(self, candidates: Sequence[Candidate]) -> list[_Face]:
+        found = self._predict(candidates)
+        drawn: np.ndarray | list[None] = [None] * len(candidates)
+        cells: np.ndarray | list[None] = drawn
+        if self._o.pictures:
+            drawn, cells = panels(found.photo, found.face), sheet_cells(found.photo, found.face)
+        side = self._predict.size
+        return [
+            _Face(
+                found.parameters[k], candidate.found_by, found.points[k], drawn[k],
+                candidate.pixels if drawn[k] is None else drawn[k][:, :side], cells[k],
+            )
+            for k, candidate in enumerate(candidates)
+        ]  # fmt: skip
+
+    def _chosen(self, photo: _Photo, faces: Sequence[_Face]) -> list[tuple[int, _Face]]:
+        """The faces that are kept, the largest first, each with its number from 1 on."""
+        path, o = photo.source.path, self._o
+        best = max(face.parameters.certainty for face in faces)
+        if o.crops or faces[0].found_by != WHOLE:
+            least = LEAST_FOUND if faces[0].found_by == BY_DETECTOR else 0.0
+            kept = [f for f in faces if f.parameters.certainty >= max(least, o.least_certainty)]
+        else:
+            least = max(DOUBTFUL, o.least_certainty)
+            kept = [f for f in faces if f.parameters.certainty >= least]
+            self._whole += bool(kept)
+        if not kept and best < o.least_certainty:
+            raise ImageError(
+                f"{path}: no face found, certainty {best:.2f} is below --least-certainty"
+            )
+        if not kept:
+            raise ImageError(f"{path}: no face found; --crops takes a tight crop of a face whole")
+        kept.sort(key=lambda face: -float(face.parameters.crop[2]))
+        numbered = list(enumerate(kept, 1))
+        if o.face == "all":
+            return numbered
+        number = 1 if o.face == "largest" else int(o.face)
+        if number > len(numbered):
+            faces_ = "face" if len(numbered) == 1 else "faces"
+            raise ImageError(f"{path}: --face {number}, but it shows {len(numbered)} {faces_}")
+        return numbered[number - 1 : number]
+
+    def _write(self, photo: _Photo, faces: Sequence[tuple[int, _Face]]) -> None:
+        """Write the results of one photograph, all or none."""
+        o, path = self._o, photo.source.path
+        named = [(_of_face(photo.source, number), face) for number, face in faces]
+        for source, _ in named:
+            if not o.overwrite:
+                check_place(source, self._folder, photo.file_hash)
+        placed = self._placed(photo, [face for _, face in named])
+        if o.pictures:
+            check_pictures(
+                photo.source,
+                photo.file_hash,
+                [self._overlay(photo), self._mask(photo)],
+                o.overwrite,
+            )
+        for (source, face), parameters in zip(named, placed):
+            pictures: dict[str, np.ndarray] = {}
+            if face.panel is not None:
+                pictures = {"panel": face.panel, "crop": face.crop}
+            self.written.append(
+                write_result(
+                    source, photo.file_hash, parameters, pictures, self._folder, o.overwrite
+                )
+            )
+            if face.cells is not None:
+                self._cells.append(face.cells)
+            if o.crops and parameters.certainty < DOUBTFUL:
+                say(
+                    f"WARNING: {path}: this hardly looks like a face crop (certainty "
+                    f"{parameters.certainty:.2f}); look at its panel",
+                    sys.stderr,
+                )
+        if o.pictures:
+            self._paint(photo, placed)
+
+    def _placed(self, photo: _Photo, faces: Sequence[_Face]) -> list[FaceParameters]:
+        """The faces before the photograph's own camera."""
+        size = photo.candidates[0].size
+        parameters = [face.parameters for face in faces]
+        largest = parameters[0]
+        own = crop_camera(largest.camera, Crop(*map(float, largest.crop)), size)
+        focal, focal_from = photo_focal(size, self._o.focal_px, photo.focal_35mm, own.fx)
+        intrinsics = photo_intrinsics(size, focal, self._o.principal_point)
+        points = [face.points for face in faces]
+        return with_frames(parameters, points, size, intrinsics, focal_from)
+
+    def _overlay(self, photo: _Photo) -> Path:
+        return self._folder / f"{photo.source.result}_overlay.jpg"
+
+    def _mask(self, photo: _Photo) -> Path:
+        return self._folder / f"{photo.source.result}_mask.png"
+
+    def _paint(self, photo: _Photo, faces: Sequence[FaceParameters]) -> None:
+        with Picture(photo.source.path, max_megapixels=self._o.max_megapixels) as picture:
+            pixels = picture.read().pixels.copy()
+        mask = self._painter.paint(pixels, faces)
+        origin = photo_origin(photo.file_hash)
+        write_jpeg(self._overlay(photo), pixels, kind="overlay", comment=origin)
+        write_png(self._mask(photo), mask, kind="mask", comment=origin)
+
+
+def _of_face(source: Source, number: int) -> Source:
+    """The source under the name of one of its faces: of the largest its own."""
+    return source if number == 1 else replace(source, result=f"{source.result}_face{number}")

@@ -16,16 +16,18 @@ import numpy as np
 from torch import Tensor
 
 from mofa_nvdr.apply.parameters import FaceParameters, load_parameters
-from mofa_nvdr.apply.provenance import origin_of
+from mofa_nvdr.apply.provenance import origin_of, photo_origin
 from mofa_nvdr.apply.sources import Source
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.losses.mofa import photometric_raster
 from mofa_nvdr.render.decoder import RasterFace
-from mofa_nvdr.render.pictures import write_png
+from mofa_nvdr.render.pictures import write_jpeg, write_png
+from mofa_nvdr.system.marks import read_mark
 from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import content_hash, is_free
 
+_SHEET = "sheet of faces"
 _WAY_OUT = "give another --out, or --overwrite"
 
 
@@ -108,8 +110,36 @@ def check_source(source: Source, folder: Path, overwrite: bool) -> str:
     except OSError as error:
         raise ImageError(f"{source.path}: cannot read it ({error.strerror})") from None
     if not overwrite:
-        _check_place(source.path, result_path(source, folder), (source.name, file_hash))
+        check_place(source, folder, file_hash)
     return file_hash
+
+
+def check_place(source: Source, folder: Path, file_hash: str) -> None:
+    """Refuse to replace what is no earlier result of this photograph.
+
+    Raises:
+        ImageError: the place of its result holds something else.
+    """
+    _check_place(source.path, result_path(source, folder), (source.name, file_hash))
+
+
+def check_pictures(source: Source, file_hash: str, paths: Sequence[Path], overwrite: bool) -> None:
+    """Refuse to replace pictures that were not made of this photograph.
+
+    Raises:
+        ImageError: one of the places holds something else.
+    """
+    for path in paths:
+        if not overwrite and not is_free(path, photo_origin(file_hash)):
+            raise ImageError(f"{source.path}: {path} is there, and no result of it; {_WAY_OUT}")
+
+
+def write_sheet(path: Path, picture: np.ndarray, overwrite: bool) -> None:
+    """Write a sheet of many faces where nothing is but an earlier one; else a note says so."""
+    if path.exists() and not overwrite and read_mark(path) != _SHEET:
+        say(f"note: {path} is there, and no sheet of faces; {_WAY_OUT}", sys.stderr)
+        return
+    write_jpeg(path, picture, kind=_SHEET)
 
 
 def result_path(source: Source, folder: Path) -> Path:

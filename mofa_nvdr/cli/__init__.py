@@ -17,7 +17,7 @@ COMMANDS = {
     "preprocess": "find and crop the faces in photographs",
     "synthesize": "render a corpus of faces with codes, landmarks and masks",
     "train": "train the face autoencoder on photographs or on synthetic faces",
-    "reconstruct": "predict parameters from face crops, with a panel of pictures each",
+    "reconstruct": "reconstruct the faces in photographs, with pictures of each",
     "fit": "fit the face model to photographs, with a panel of pictures each",
     "relight": "show the person in a photograph under another light",
     "export": "write a face as .obj, .ply or .glb for other programs",

@@ -15,7 +15,7 @@ def run(args: list[str]) -> None:
 
 
 def export_encoder(
-    run: Annotated[str, tyro.conf.Positional],
+    run: Annotated[str, tyro.conf.Positional] = "",
     out: str = "",
     face_model: str = "",
     photographs: tuple[str, ...] = (),
@@ -24,8 +24,9 @@ def export_encoder(
     """Write a trained encoder as one ONNX file, compared with torch before it is kept.
 
     Args:
-        run: run folder (its newest checkpoint), or a checkpoint file
-        out: .onnx file; empty: encoder.onnx next to the checkpoint
+        run: run folder (its newest checkpoint), or a checkpoint file; none: the encoder that comes with the
+            package
+        out: .onnx file; empty: encoder.onnx next to the checkpoint, or in this folder for the package's own
         face_model: the face model that the run was trained with, 'default' or a .safetensors file; empty: the
             one that the run names
         photographs: face crops, or folders of them, to compare on, in addition to noise and rendered faces;

@@ -29,7 +29,7 @@ def fit(
 ) -> object:
     """Fit the face model to photographs: NAME.npz, NAME_panel.png and NAME_occluders.png for each.
 
-    Analysis by synthesis, without a trained encoder: the largest face of each photograph is found, and its
+    Analysis by synthesis: the largest face of each photograph is found, and its
     code is changed until the rendering looks like the photograph. It takes a second or two a face, and is
     closer than `reconstruct`. The results are the same files, and lie in OUT in the same way;
     NAME_occluders.png is white where something was taken to be in front of the face. Exit status: 0 all done,
@@ -38,8 +38,8 @@ def fit(
     Args:
         input: photographs, or folders of photographs
         out: folder for the results; made if missing; with --codes there is none
-        checkpoint: start from the predictions of this run; without the landmark networks it is needed, and
-            the photographs must be face crops
+        checkpoint: start from the predictions of this run; empty: from the face model's average, or without
+            the landmark networks from the predictions of the encoder that comes with the package
         face_model: 'portraits', 'procedural' or a .safetensors file; empty: that of the checkpoint, or
             'portraits'
         render_mode: where colours are compared: raster, at the pixels of the rendered face; or vertex, at its

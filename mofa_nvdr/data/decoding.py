@@ -23,6 +23,7 @@ MAX_MEGAPIXELS = 250.0
 _BACKGROUND = (128, 128, 128)
 _STRIP = 4e6  # pixels that are converted at once
 _ORIENTATION = 0x0112  # EXIF
+_CAMERA, _FOCAL_35MM = 0x8769, 0xA405
 # Bytes a pixel that a reader of Pillow uses next to the pixels themselves.
 _EXTRA = {"JPEG2000": 12, "AVIF": 4, "HEIF": 4, "WEBP": 4}
 
@@ -74,6 +75,7 @@ class Picture:
     Attributes:
         height, width: px, as a viewer shows it.
         orientation: how EXIF says to turn the stored pixels, 1 to 8; 1 where the reader turned them itself.
+        focal_35mm: focal length in mm on 35 mm film, as EXIF has it; 0: unknown.
 
     Raises:
         ImageError: as `read_image`.
@@ -102,6 +104,7 @@ class Picture:
             self._coarse = image.format == "JPEG" or image.format == "MPO"
             self._size = image.size  # stored: width, height
             self.orientation = _orientation(image) if self._coarse else 1
+            self.focal_35mm = _focal_35mm(image) if self._coarse else 0.0
         try:
             if (
                 not self._coarse
@@ -204,6 +207,7 @@ class Picture:
                 image.load()
             if not self._coarse:
                 self._size, self.orientation = image.size, _orientation(image)
+                self.focal_35mm = _focal_35mm(image)
             self._decoded = image.copy() if image.format == "GIF" else image
             self._denominator = denominator
 
@@ -265,6 +269,15 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # each kind of damage raises its own
         return 1
     return value if value in range(1, 9) else 1
+
+
+def _focal_35mm(image: Image.Image) -> float:
+    """EXIF's focal length in mm on 35 mm film; 0 where there is none, or it is damaged."""
+    try:
+        value = float(image.getexif().get_ifd(_CAMERA).get(_FOCAL_35MM, 0))
+    except Exception:  # as above
+        return 0.0
+    return value if 1 <= value <= 10_000 else 0.0
 
 
 def _bytes_of(image: Image.Image, denominator: int) -> float:

@@ -19,6 +19,7 @@ PANEL_COLUMNS = ("input", "overlay", "geometry", "albedo", "shading")
 FINER = 3
 """How many times as large as their photographs panels' renderings are made."""
 _PAPER = 0.13  # grey of empty pixels
+_QUALITY = 92  # of JPEG
 _LINE = 14  # pixels of a line of text
 
 
@@ -119,6 +120,18 @@ def write_png(
         OSError: the folder cannot be written.
     """
     iio.imwrite(path, picture, extension=".png", pnginfo=_texts(kind, comment))
+
+
+def write_jpeg(
+    path: str | Path, picture: np.ndarray, *, kind: str = "picture", comment: str = ""
+) -> None:
+    """Write uint8 [H, W, 3] as JPEG, marked and commented as `png_bytes` does.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    texts = f"{mark(kind)} {comment}".rstrip()
+    Image.fromarray(picture).save(path, "JPEG", quality=_QUALITY, comment=texts.encode("ascii"))
 
 
 def _texts(kind: str, comment: str) -> PngInfo:

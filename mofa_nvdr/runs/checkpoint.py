@@ -70,7 +70,15 @@ def save_checkpoint(
         for index, entries in state.items():
             for key, value in entries.items():
                 tensors[f"optimizer/{index}/{key}"] = torch.as_tensor(value).detach().cpu()
-    tensors |= _random_states()
+    write_checkpoint(path, tensors | _random_states(), metadata)
+
+
+def write_checkpoint(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors and JSON metadata as `read_checkpoint` reads them; atomic.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; an older file is untouched.
+    """
     tensors = {key: value.contiguous().clone() for key, value in tensors.items()}
     try:
         with replacing_by_library(path) as temporary:

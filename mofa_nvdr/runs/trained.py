@@ -27,6 +27,7 @@ from mofa_nvdr.runs.checkpoint import (
     restore_encoder,
     spec_of,
 )
+from mofa_nvdr.runs.shipped import shipped_encoder
 from mofa_nvdr.system.budget import words_of
 from mofa_nvdr.system.device import resolve_device
 
@@ -60,12 +61,13 @@ class Reconstructor:
 
     @staticmethod
     def load(
-        run: str | Path, face_model: str = "", device: str = "auto", runtime: str = "torch"
+        run: str | Path = "", face_model: str = "", device: str = "auto", runtime: str = "torch"
     ) -> Reconstructor:
         """Load a run folder's newest checkpoint, or a checkpoint file; or an exported encoder.
 
         Args:
-            run: run folder, checkpoint, or, with runtime "onnx", an .onnx file.
+            run: run folder, checkpoint, or, with runtime "onnx", an .onnx file. Empty: the encoder that
+                comes with the package (shipped.py).
             face_model: the model that the run was trained with; empty: see below.
             device: auto, cpu, cuda or cuda:N.
             runtime: "torch", or "onnx": the encoder runs in ONNX Runtime, on the CPU.
@@ -80,6 +82,13 @@ class Reconstructor:
         if runtime not in RUNTIMES:
             raise ValueError(f"--runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
         where = resolve_device(device)
+        if not str(run):
+            if runtime == "onnx":
+                raise ValueError(
+                    "--runtime onnx: export the shipped encoder first (mofa-nvdr export-encoder --out "
+                    "encoder.onnx) and give it as --checkpoint encoder.onnx"
+                )
+            run = shipped_encoder()
         load = _load_exported if runtime == "onnx" else _load_trained
         path, metadata, spec, make = load(run)
         trained = spec.face_model

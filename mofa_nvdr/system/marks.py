@@ -1,7 +1,7 @@
 """The mark in pictures that the package writes, by which it recognises them among photographs.
 
-A PNG has it as its text `Software`, a GIF as its comment: `mofa-nvdr (KIND)`. Programs that show pictures
-ignore it, copies keep it, and a picture that another program saves again has lost it.
+A PNG has it as its text `Software`, a GIF and a JPEG as their comment: `mofa-nvdr (KIND)`. Programs that show
+pictures ignore it, copies keep it, and a picture that another program saves again has lost it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import os
 import re
 
 KEY = "Software"  # of PNG's registered words: the program that made the picture
-MARKED = (".png", ".gif")  # the endings of pictures that can have one
-_HEAD = 4096  # bytes; both are before the pixels, behind a palette at most
+MARKED = (".png", ".gif", ".jpg")  # the endings of pictures that can have one
+_HEAD = 4096  # bytes; all are before the pixels, behind a palette at most
 # Any other text of the package's, whose words begin with its name, is a mark too.
 _PATTERN = re.compile(
-    rb"(?:tEXt[ -~]{1,79}\0|\x21\xfe.)mofa-nvdr (?:\(([a-z ]{1,40})\))?", re.DOTALL
+    rb"(?:tEXt[ -~]{1,79}\0|\x21\xfe.|\xff\xfe..)mofa-nvdr (?:\(([a-z ]{1,40})\))?", re.DOTALL
 )
 
 

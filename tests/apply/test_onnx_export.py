@@ -110,7 +110,7 @@ def reconstruct(cap, tmp_path, capsys):
     def call(photo, checkpoint, runtime="onnx", out="out", face_model=cap):
         capsys.readouterr()
         status = main(
-            ["reconstruct", str(photo), "--checkpoint", str(checkpoint), "--runtime", runtime,
+            ["reconstruct", str(photo), "--crops", "--checkpoint", str(checkpoint), "--runtime", runtime,
              "--out", str(tmp_path / out), "--face-model", str(face_model), "--device", "cpu"]
         )  # fmt: skip
         return status, capsys.readouterr().err.splitlines()
@@ -410,7 +410,7 @@ class TestReconstruct:
     ):
         (tmp_path / "moved").mkdir()
         shutil.copy(exported, tmp_path / "moved" / "e.onnx")
-        command = ["reconstruct", str(photo), "--checkpoint", str(tmp_path / "moved" / "e.onnx"),
+        command = ["reconstruct", str(photo), "--crops", "--checkpoint", str(tmp_path / "moved" / "e.onnx"),
                    "--runtime", "onnx", "--out", str(tmp_path / "out"), "--device", "cpu"]  # fmt: skip
         assert main(command) == 2
         shutil.copy(cap, tmp_path / "moved")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mofa_nvdr.apply import reconstruction
+from mofa_nvdr.apply import prediction
 from mofa_nvdr.apply.parameters import load_parameters
-from mofa_nvdr.apply.reconstruction import reconstruct_files
+from mofa_nvdr.apply.reconstruction import ReconstructOptions, reconstruct_files
 from mofa_nvdr.apply.result_files import NothingWrittenError, image_paths
 from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.data.listing import Inventory
@@ -19,6 +19,7 @@ from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.system.origins import content_hash
 from tests.helpers.photos_to_reconstruct import smooth_picture
 
+ENDINGS = (".npz", "_panel.png", "_crop.png", "_overlay.jpg", "_mask.png")
 pytestmark = pytest.mark.usefixtures("certain")
 
 
@@ -35,14 +36,15 @@ class TestReconstructFiles:
         out = tmp_path / "new" / "out"
         written = reconstruct_files(inputs, run, out, cap, "cpu")
         assert written == [out / "more" / "c.npz", out / "a.npz"]
-        assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.*")) == [
-            "a.npz", "a_panel.png", "more/c.npz", "more/c_panel.png",
-        ]  # fmt: skip
+        assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.*")) == sorted(
+            ["sheet.jpg", *(f"{name}{end}" for name in ("a", "more/c") for end in ENDINGS)]
+        )
         (reason,) = written.left_out
         assert reason.startswith(f"{tmp_path / 'bad.png'}: cannot read this picture")
         printed = capsys.readouterr()
         assert f"2 reconstructed, 1 skipped: {out}" in printed.out
-        assert printed.err.startswith(f"skipped: {tmp_path / 'bad.png'}: cannot read this picture")
+        assert f"skipped: {tmp_path / 'bad.png'}: cannot read this picture" in printed.err
+        assert "note: 2 pictures in which no face was found were taken whole" in printed.err
         face = load_parameters(written[0])
         assert face.source == "more/c.png" and face.face_model_file == cap
         assert face.source_hash == hashlib.sha256((photos / "more/c.png").read_bytes()).hexdigest()
@@ -70,10 +72,11 @@ class TestReconstructFiles:
             written = reconstruct_files([photos], run, photos, cap, "cpu")
             assert [path.name for path in written] == ["a.npz", "b.npz", "c.npz"]
         assert (
-            "note: 7 files not read: 1 .txt, what mofa-nvdr wrote: 3 panels, 3 parameter files\n"
+            "note: 17 files not read: 1 .txt, what mofa-nvdr wrote: 3 crops, 3 masks, 3 overlays, "
+            "3 panels, 3 parameter files, 1 sheet of faces\n"
         ) in capsys.readouterr().err
         inputs = [photos / "a.png", photos / "a.npz", photos / "a_panel.png"]
-        reconstruct_files(inputs, run, photos, cap, "cpu")
+        reconstruct_files(inputs, run, photos, cap, "cpu", options=ReconstructOptions(crops=True))
         assert capsys.readouterr().err == (
             f"skipped: {photos / 'a.npz'}: a parameter file that mofa-nvdr wrote, not a photograph\n"
             f"skipped: {photos / 'a_panel.png'}: a panel that mofa-nvdr wrote, not a photograph\n"
@@ -85,7 +88,8 @@ class TestReconstructFiles:
         Image.fromarray(smooth_picture(100, 100)).save(tmp_path / "b.jpg")
         (written, _) = reconstruct_files([tmp_path], run, tmp_path, cap, "cpu")
         assert load_parameters(written).crop.tolist() == [200, 0, 900]
-        reconstruct_files([tmp_path], run, tmp_path, cap, "cpu", max_megapixels=1)
+        options = ReconstructOptions(max_megapixels=1)
+        reconstruct_files([tmp_path], run, tmp_path, cap, "cpu", options=options)
         assert (
             "a.jpg: the picture is 1300x900 px, 1 megapixels, more than --max-megapixels 1; "
             in (capsys.readouterr().err)
@@ -102,7 +106,8 @@ class TestReconstructFiles:
 
     def test_a_certainty_that_is_none(self, run, tmp_path):
         with pytest.raises(ValueError, match="--least-certainty is 1.5, expected 0 to 1"):
-            reconstruct_files([tmp_path], run, tmp_path / "out", least_certainty=1.5)
+            options = ReconstructOptions(least_certainty=1.5)
+            reconstruct_files([tmp_path], run, tmp_path / "out", options=options)
 
     def test_no_folder(self, run, photos):
         with pytest.raises(ValueError, match="--out is empty, expected a folder"):
@@ -124,9 +129,9 @@ class TestNothingIsReplacedButOnesOwn:
         """Reconstruct into tmp_path / "out", or `out`; the results' paths below it, and what was left out."""
 
         def function(*inputs, out=tmp_path / "out", **options):
-            options = {"overwrite": False, **options}
+            options = ReconstructOptions(**options)
             try:
-                written = reconstruct_files(inputs, run, out, cap, "cpu", **options)
+                written = reconstruct_files(inputs, run, out, cap, "cpu", options=options)
             except NothingWrittenError as error:
                 return [], [str(error)]
             return [p.relative_to(out).as_posix() for p in written], written.left_out
@@ -194,10 +199,7 @@ class TestNothingIsReplacedButOnesOwn:
         assert self.contents(alice) == before
 
     def test_least_certainty(self, call, people, monkeypatch, tmp_path, capsys):
-        values = iter([0.2, 0.9])
-        monkeypatch.setattr(
-            reconstruction, "face_certainty", lambda *_: torch.tensor([next(values)])
-        )
+        monkeypatch.setattr(prediction, "face_certainty", lambda *_: torch.tensor([0.2, 0.9]))
         written, (reason,) = call(people, least_certainty=0.4)
         assert written == ["bob/0001.npz"]
         assert reason == (
@@ -209,8 +211,8 @@ class TestNothingIsReplacedButOnesOwn:
         assert "WARNING" not in capsys.readouterr().err
 
     def test_a_picture_that_hardly_looks_like_a_face(self, call, people, monkeypatch, capsys):
-        monkeypatch.setattr(reconstruction, "face_certainty", lambda *_: torch.tensor([0.2]))
-        assert call(people / "alice") == (["0001.npz"], [])
+        monkeypatch.setattr(prediction, "face_certainty", lambda *_: torch.tensor([0.2]))
+        assert call(people / "alice", crops=True) == (["0001.npz"], [])
         assert capsys.readouterr().err == (
             f"WARNING: {people / 'alice' / '0001.png'}: this hardly looks like a face crop "
             "(certainty 0.20); look at its panel\n"

@@ -17,6 +17,8 @@ from tests.helpers.commands import calls_of, error_line, help_words
 from tests.helpers.photos_to_reconstruct import SIZE, smooth_picture
 from tests.helpers.small_face import small_face
 
+# In the order of names: a.npz comes before a_crop.png.
+ENDINGS = (".npz", "_crop.png", "_mask.png", "_overlay.jpg", "_panel.png")
 pytestmark = pytest.mark.usefixtures("certain")
 
 
@@ -48,11 +50,11 @@ class TestReconstructCommand:
         status, names, errors = reconstruct(photos)
         assert status == 0 and errors == []
         stems = ("a", "b", "more/c")
-        assert names == [f"{n}{end}" for n in stems for end in (".npz", "_panel.png")]
+        assert names == [f"{n}{end}" for n in stems for end in ENDINGS]
         status, names, errors = reconstruct(photos, tmp_path / "d.png", out=tmp_path / "both")
         assert status == 0 and errors == []
         stems = ("d", "photos/a", "photos/b", "photos/more/c")
-        assert names == [f"{n}{end}" for n in stems for end in (".npz", "_panel.png")]
+        assert names == [f"{n}{end}" for n in stems for end in ENDINGS]
         face = load_parameters(tmp_path / "both" / "photos" / "b.npz")
         assert face.source == "photos/b.JPG" and face.camera.size == (SIZE, SIZE)
 
@@ -107,7 +109,7 @@ class TestReconstructCommand:
         iio.imwrite(tmp_path / "a.jpg", smooth_picture(seed=9))
         status, names, errors = reconstruct(photos / "a.png", tmp_path / "a.jpg")
         assert status == 0 and errors == []
-        assert names == [f"a.{n}{end}" for n in ("jpg", "png") for end in (".npz", "_panel.png")]
+        assert names == [f"a.{n}{end}" for n in ("jpg", "png") for end in ENDINGS]
         assert load_parameters(tmp_path / "out" / "a.png.npz").source == "a.png"
         assert load_parameters(tmp_path / "out" / "a.jpg.npz").source == "a.jpg"
 

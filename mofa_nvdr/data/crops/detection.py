@@ -41,7 +41,7 @@ class FaceDetector:
             self._second: Any = cv2.CascadeClassifier(str(folder / _CASCADES[1]))
         except (ImportError, AttributeError) as error:  # OpenCV 5 has no cascades
             raise RuntimeError(
-                "preprocess: finding faces needs OpenCV 4; pip install 'mofa-nvdr[preprocess]', or give "
+                "finding faces needs OpenCV 4; pip install 'opencv-python-headless>=4.9,<5', or give "
                 "landmarks next to the photographs"
             ) from error
         self._cv2 = cv2

@@ -92,7 +92,7 @@ class FaceFinder:
             if self._model is None:
                 faces.append(FoundFace(crop, None, score))
                 continue
-            part = _around(picture, crop, side, _LANDMARK_SIZE)
+            part = cut_around(picture, crop, side, _LANDMARK_SIZE)
             box = (
                 (left - part.left) / part.factor,
                 (top - part.top) / part.factor,
@@ -146,7 +146,12 @@ def cut_crop(picture: Picture, crop: Crop, size: int) -> np.ndarray:
         ImageError: the photograph cannot be decoded.
     """
     # Bicubic weights reach two pixels of the crop beyond its edge.
-    part = _around(picture, crop, 3 * crop.side / size + 1, size)
+    part = cut_around(picture, crop, 3 * crop.side / size + 1, size)
+    return cut_excerpt(part, crop, size)
+
+
+def cut_excerpt(part: Excerpt, crop: Crop, size: int) -> np.ndarray:
+    """The pixels of a crop from a part of a photograph, bytes [size, size, 3]; its edges continue outside."""
     own = Crop(
         (crop.left - part.left) / part.factor,
         (crop.top - part.top) / part.factor,
@@ -155,8 +160,12 @@ def cut_crop(picture: Picture, crop: Crop, size: int) -> np.ndarray:
     return own.cut(part.pixels, size)
 
 
-def _around(picture: Picture, crop: Crop, margin: float, size: int) -> Excerpt:
-    """A crop with a margin, in pixels that are fine enough for a side of `size` px."""
+def cut_around(picture: Picture, crop: Crop, margin: float, size: int) -> Excerpt:
+    """A crop with a margin, px of the photograph, in pixels that are fine enough for a side of `size` px.
+
+    Raises:
+        ImageError: the photograph cannot be decoded.
+    """
     factor = coarsest(crop.side, size)
     margin += factor
     right, bottom = crop.left + crop.side + margin, crop.top + crop.side + margin

@@ -1,0 +1,167 @@
+"""From squares of photographs to faces: a batch through the encoder, framed again by what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mofa_nvdr.apply.certainty import face_certainty
+from mofa_nvdr.apply.face_search import BY_DETECTOR, Candidate
+from mofa_nvdr.apply.parameters import FaceParameters
+from mofa_nvdr.apply.photo_camera import (
+    PhotoFrame,
+    crop_camera,
+    extrinsics_of,
+    full_frame_poses,
+)
+from mofa_nvdr.apply.result_files import with_measures
+from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.render.decoder import Geometry, RasterFace
+from mofa_nvdr.runs.trained import Reconstructor
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
+
+# A second framing beyond these is of a face that was not understood: the first one stays.
+_MOST_SHIFT, _MOST_SCALE = 0.4, 1.6
+_POINTS = 16  # every how many vertices the full frame's pose is fitted to
+
+Refine = Callable[[Sequence[Candidate], Sequence[Crop], FaceCode], FaceCode]
+"""Candidates, their crops and the predicted codes, to better codes."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The faces of some candidates.
+
+    Attributes:
+        parameters: without their sources and the photographs' cameras.
+        photo: their crops [B, 3, S, S] in [0, 1].
+        face: their renderings at the same size.
+        points: [B, N, 3] some vertices before the crops' cameras, mm.
+    """
+
+    parameters: list[FaceParameters]
+    photo: Tensor
+    face: RasterFace
+    points: np.ndarray
+
+
+class Predictor:
+    """Predicts batches of faces with a trained encoder.
+
+    Args:
+        reconstructor: the encoder and its decoder.
+        refine: what improves codes; None: the encoder's are taken.
+    """
+
+    def __init__(self, reconstructor: Reconstructor, refine: Refine | None = None) -> None:
+        self._run, self._refine = reconstructor, refine
+        self._decoder = reconstructor.decoder
+        self.size = self._decoder.camera.size[0]
+        model = self._decoder.model
+        self._index = model.frontal_triangles.unique()[::_POINTS]
+        self._model = (model.name, model.hash)
+
+    @torch.no_grad()
+    def __call__(self, candidates: Sequence[Candidate]) -> Predicted:
+        """Codes, measures and renderings of faces."""
+        pixels = [candidate.pixels for candidate in candidates]
+        crops = [candidate.crop for candidate in candidates]
+        photo = self._tensor(pixels)
+        code = self._run(photo)
+        # The networks' own landmarks frame a face better than predicted ones.
+        again = [k for k, c in enumerate(candidates) if c.found_by == BY_DETECTOR]
+        if again:
+            marks = self._landmarks(code.map(lambda part: part[again]))
+            for k, points in zip(again, marks):
+                crops[k] = _framed(candidates[k], points, self.size)
+                pixels[k] = candidates[k].cut(crops[k], self.size)
+            photo = self._tensor(pixels)
+            code = self._run(photo)
+        if self._refine is not None:
+            refined = self._refine(candidates, crops, code.map(lambda part: part.cpu()))
+            code = refined.map(lambda part: part.to(self._run.device))
+        geometry = self._decoder.geometry(code)
+        face = self._decoder.rasterize(geometry)
+        certainty = face_certainty(photo, face).tolist()
+        parameters = [
+            FaceParameters(
+                code=_one(code, k),
+                camera=self._decoder.pinhole,
+                crop=np.array([crop.left, crop.top, crop.side], np.float64),
+                face_model=self._model,
+                source="",
+                face_model_file=self._run.face_model.file,
+                certainty=certainty[k],
+            )
+            for k, crop in enumerate(crops)
+        ]
+        return Predicted(
+            with_measures(parameters, photo, face), photo, face, self._points(geometry)
+        )
+
+    def _tensor(self, pixels: Sequence[np.ndarray]) -> Tensor:
+        squares = torch.from_numpy(np.stack(pixels)).to(self._run.device)
+        return squares.permute(0, 3, 1, 2).float().div(255)
+
+    def _landmarks(self, code: FaceCode) -> np.ndarray:
+        """[B, 68, 2] px of the crops."""
+        points = self._decoder.points(code, self._decoder.model.landmarks)
+        return self._decoder.camera.project(points).cpu().double().numpy()
+
+    def _points(self, geometry: Geometry) -> np.ndarray:
+        return geometry.vertices[:, self._index].cpu().double().numpy()
+
+
+def with_frames(
+    faces: Sequence[FaceParameters],
+    points: Sequence[np.ndarray],
+    size: tuple[int, int],
+    intrinsics: np.ndarray,
+    focal_from: str,
+) -> list[FaceParameters]:
+    """The faces of one photograph before its own camera.
+
+    Args:
+        faces: B faces.
+        points: [N, 3] of each, before their crops' cameras, mm.
+        size: height and width of the photograph, px.
+        intrinsics: K [3, 3].
+        focal_from: where its focal length is from.
+    """
+    cameras = [crop_camera(one.camera, Crop(*map(float, one.crop)), size) for one in faces]
+    every = np.repeat(intrinsics[None], len(faces), 0)
+    turns, shifts, errors = full_frame_poses(np.stack(points), cameras, every)
+    framed = []
+    for one, turn, shift, error in zip(faces, turns, shifts, errors):
+        rotation = axis_angle_to_matrix(one.code.rotation.double())[0].numpy()
+        place = one.code.translation[0].double().numpy() + np.array(one.camera.position)
+        extrinsics = extrinsics_of(turn @ rotation, turn @ place + shift)
+        frame = PhotoFrame(size, intrinsics, extrinsics, focal_from, float(error))
+        framed.append(replace(one, frame=frame))
+    return framed
+
+
+def _framed(candidate: Candidate, landmarks: np.ndarray, size: int) -> Crop:
+    """The framing by predicted landmarks, px of the candidate's crop at `size`; or the one it has."""
+    first = candidate.crop
+    marks = first.to_source(landmarks, size)
+    if not np.isfinite(marks).all():
+        return first
+    crop = crop_from_landmarks(marks)
+    shift = np.hypot(
+        crop.left + crop.side / 2 - first.left - first.side / 2,
+        crop.top + crop.side / 2 - first.top - first.side / 2,
+    )
+    ratio = crop.side / first.side
+    if shift > _MOST_SHIFT * first.side or not 1 / _MOST_SCALE < ratio < _MOST_SCALE:
+        return first
+    return crop
+
+
+def _one(code: FaceCode, k: int) -> FaceCode:
+    return FaceCode(**{f.name: getattr(code, f.name)[k : k + 1].cpu() for f in fields(FaceCode)})

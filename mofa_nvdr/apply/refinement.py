@@ -1,0 +1,61 @@
+"""Fitting of a few steps from an encoder's prediction: `mofa-nvdr reconstruct --refine`.
+
+Without landmarks only the photographs' colours are compared; where the landmark networks found the faces,
+their landmarks count as in `mofa-nvdr fit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mofa_nvdr.apply.face_search import Candidate
+from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, Observed, Stage
+from mofa_nvdr.apply.photographs import FIT_SIZE
+from mofa_nvdr.data.crops.framing import Crop
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.scene.camera import Camera
+
+# A prediction is near: its pose and form need few steps, and light comes first, which it knows least.
+REFINE_STAGES = (
+    Stage(("rotation", "translation", "shape", "expression"), 3, landmarks=0.5),
+    Stage(("light", "albedo"), 3, photometric=100.0, blur=1.0),
+    Stage(
+        ("rotation", "translation", "shape", "expression", "albedo", "light"), 4,
+        landmarks=0.3, photometric=50.0, detail=150.0, blur=1.0, occlusion=True,
+    ),
+    Stage(("light", "albedo"), 2, photometric=300.0, detail=300.0, occlusion=True),
+)  # fmt: skip
+
+
+class Refiner:
+    """Improves predicted codes; `prediction.Predictor` calls it.
+
+    Args:
+        model: the face model of the codes.
+        camera: of their crops.
+    """
+
+    def __init__(self, model: FaceModel, camera: Camera) -> None:
+        self._model = model
+        self._fitter = FaceFitter(model, FitOptions(stages=REFINE_STAGES), camera=camera)
+
+    def __call__(
+        self, candidates: Sequence[Candidate], crops: Sequence[Crop], code: FaceCode
+    ) -> FaceCode:
+        """Codes that are closer to the photographs, on the CPU."""
+        photo = torch.stack([c.known(crop, FIT_SIZE) for c, crop in zip(candidates, crops)])
+        landmarks: Tensor | None = None
+        if all(candidate.points is not None for candidate in candidates):
+            landmarks = torch.stack([self._marks(c, crop) for c, crop in zip(candidates, crops)])
+        return self._fitter(Observed(photo, landmarks), code).code
+
+    def _marks(self, candidate: Candidate, crop: Crop) -> Tensor:
+        assert candidate.points is not None
+        points = candidate.points
+        if self._model.dense_landmarks is None:
+            points = candidate.points68
+        return torch.from_numpy(crop.to_crop(points, FIT_SIZE)).float()
