@@ -17,6 +17,7 @@ from mofa_nvdr.data.listing import Inventory
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.system.origins import content_hash
+from tests.helpers.photographs_of_faces import dog, drawing, photograph
 from tests.helpers.photos_to_reconstruct import smooth_picture
 
 ENDINGS = (".npz", "_panel.png", "_crop.png", "_overlay.jpg", "_mask.png")
@@ -112,6 +113,145 @@ class TestReconstructFiles:
     def test_no_folder(self, run, photos):
         with pytest.raises(ValueError, match="--out is empty, expected a folder"):
             reconstruct_files([photos], run, "")
+
+
+class TestWholePhotographs:
+    """Faces of the built-in model in front of a wall, found by OpenCV's cascades."""
+
+    @pytest.fixture
+    def call(self, run, cap, tmp_path):
+        """Reconstruct a picture; the .npz names, what was left out, and the folder."""
+
+        def function(image, ending=".png", stem="a", **options):
+            path, out = tmp_path / f"{stem}{ending}", tmp_path / "out"
+            saving = options.pop("saving", {})
+            (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
+                path, **saving
+            )
+            options = ReconstructOptions(**options)
+            try:
+                written = reconstruct_files([path], run, out, cap, "cpu", options=options)
+            except NothingWrittenError as error:
+                return [], [str(error)], out
+            return [p.name for p in written], written.left_out, out
+
+        return function
+
+    TWO = [(20, 30, 120), (220, 60, 180)]
+
+    def test_all_faces(self, call, tmp_path):
+        names, _, out = call(photograph(300, 420, self.TWO))
+        assert names == ["a.npz", "a_face2.npz"]
+        large, small = (load_parameters(out / name) for name in names)
+        assert large.crop[2] > small.crop[2] and large.crop[0] > small.crop[0]
+        assert large.source == small.source == "a.png" and large.frame.size == (300, 420)
+        # One camera for both: the largest is about as far away as in training, unless that is a wide angle.
+        assert np.array_equal(large.frame.intrinsics, small.frame.intrinsics)
+        assert large.frame.focal_from == "default" and large.frame.intrinsics[0, 2] == 210
+        overlay, mask = iio.imread(out / "a_overlay.jpg"), iio.imread(out / "a_mask.png")
+        assert overlay.shape == (300, 420, 3) and mask.shape == (300, 420)
+        for face in (large, small):
+            x, y = (face.crop[:2] + face.crop[2] / 2).astype(int)
+            assert mask[y, x] == 255
+        beside = mask == 0
+        drawn = np.abs(overlay.astype(int) - photograph(300, 420, self.TWO))
+        assert np.median(drawn[beside]) <= 2 and drawn[mask == 255].mean() > 5
+        assert (out / "a_face2_crop.png").is_file() and (out / "sheet.jpg").is_file()
+        # The same again replaces the same.
+        assert call(photograph(300, 420, self.TWO))[0] == names
+
+    def test_one_of_them(self, call, tmp_path):
+        picture = photograph(300, 420, self.TWO)
+        every = call(picture)[2]
+        second = load_parameters(every / "a_face2.npz").code.pack()
+        for path in every.iterdir():
+            path.unlink()
+        names, _, out = call(picture, face="2")
+        assert names == ["a_face2.npz"]
+        assert torch.allclose(load_parameters(out / "a_face2.npz").code.pack(), second, atol=1e-5)
+        assert call(picture, face="largest")[0] == ["a.npz"]
+        (reason,) = call(picture, face="3")[1]
+        assert reason.endswith("a.png: --face 3, but it shows 2 faces")
+
+    def test_without_pictures(self, call):
+        _, _, out = call(photograph(300, 420, self.TWO), pictures=False)
+        assert sorted(p.name for p in out.iterdir()) == ["a.npz", "a_face2.npz"]
+
+    def test_the_camera(self, call):
+        options = {"focal_px": 700.0, "principal_point": (200.0, 160.0)}
+        out = call(photograph(300, 420, self.TWO), face="largest", **options)[2]
+        frame = load_parameters(out / "a.npz").frame
+        assert frame.focal_from == "given"
+        assert frame.intrinsics.tolist() == [[700, 0, 200], [0, 700, 160], [0, 0, 1]]
+
+    def test_turned_and_told_its_focal_length_by_exif(self, call):
+        upright = photograph(300, 420, [(220, 60, 180)])
+        want = load_parameters(call(upright)[2] / "a.npz")
+        exif = Image.Exif()
+        exif[0x0112] = 6  # a viewer turns it by 90 degrees clockwise
+        exif.get_ifd(0x8769)[0xA405] = 50
+        stored = Image.fromarray(np.rot90(upright).copy())
+        out = call(stored, ".jpg", "b", saving={"exif": exif, "quality": 100, "subsampling": 0})[2]
+        got = load_parameters(out / "b.npz")
+        assert got.frame.size == (300, 420) and got.frame.focal_from == "exif"
+        assert got.frame.intrinsics[0, 0] == pytest.approx(50 / 43.2666 * np.hypot(300, 420))
+        np.testing.assert_allclose(got.crop, want.crop, atol=3)
+        assert iio.imread(out / "b_overlay.jpg").shape == (300, 420, 3)
+
+    def test_cmyk(self, call):
+        image = Image.fromarray(photograph(300, 420, [(220, 60, 180)])).convert("CMYK")
+        names, left_out, _ = call(image, ".jpg")
+        assert names == ["a.npz"] and not left_out
+
+    def test_sixty_faces(self, call):
+        tiles = [(100 * x, 100 * y, 100) for y in range(6) for x in range(10)]
+        names, _, out = call(photograph(600, 1000, tiles), batch=16)
+        assert len(names) == len(set(names)) == 60
+        crops = np.array([load_parameters(out / name).crop for name in names])
+        centres = {tuple(c) for c in ((crops[:, :2] + crops[:, 2:] / 2) // 100).astype(int)}
+        assert len(centres) == 60
+
+    def test_forty_megapixels(self, call):
+        names, _, out = call(photograph(5000, 8000, [(3000, 1000, 2400)]), ".jpg")
+        assert names == ["a.npz"]
+        face = load_parameters(out / "a.npz")
+        assert face.crop[:2] + face.crop[2] / 2 == pytest.approx([4200, 2200], abs=250)
+        with Image.open(out / "a_overlay.jpg") as overlay:
+            assert overlay.size == (8000, 5000)
+
+    @pytest.mark.parametrize("make", [dog, drawing])
+    def test_no_face(self, call, monkeypatch, make):
+        """Nothing is found, and taken whole nothing looks like one."""
+        monkeypatch.setattr(prediction, "face_certainty", lambda *_: torch.tensor([0.3]))
+        names, (reason,), out = call(make())
+        assert names == [] and not list(out.iterdir())
+        assert reason.endswith("a.png: no face found; --crops takes a tight crop of a face whole")
+
+    def test_what_only_the_detector_takes_for_a_face(self, call, monkeypatch):
+        monkeypatch.setattr(prediction, "face_certainty", lambda *_: torch.tensor([0.9, 0.01]))
+        names, _, _ = call(photograph(300, 420, self.TWO))
+        assert names == ["a.npz"]
+
+    def test_a_face_whose_place_is_taken(self, call, tmp_path):
+        """All faces of a photograph are written, or none."""
+        (tmp_path / "out").mkdir()
+        np.savez(tmp_path / "out" / "a_face2.npz", x=np.zeros(3))
+        _, (reason,), out = call(photograph(300, 420, self.TWO))
+        assert "a_face2.npz is there, and no result of it" in reason
+        assert [p.name for p in out.iterdir()] == ["a_face2.npz"]
+        (out / "a_face2.npz").unlink()
+        Image.new("RGB", (20, 20)).save(out / "a_overlay.jpg")
+        _, (reason,), out = call(photograph(300, 420, self.TWO))
+        assert "a_overlay.jpg is there, and no result of it" in reason
+        assert [p.name for p in out.iterdir()] == ["a_overlay.jpg"]
+
+    def test_a_sheet_of_somebody_else(self, call, tmp_path, capsys):
+        (tmp_path / "out").mkdir()
+        Image.new("RGB", (20, 20)).save(tmp_path / "out" / "sheet.jpg")
+        before = (tmp_path / "out" / "sheet.jpg").read_bytes()
+        assert len(call(photograph(300, 420, self.TWO))[0]) == 2
+        assert "sheet.jpg is there, and no sheet of faces" in capsys.readouterr().err
+        assert (tmp_path / "out" / "sheet.jpg").read_bytes() == before
 
 
 class TestNothingIsReplacedButOnesOwn:

@@ -129,7 +129,8 @@ def write_seeds(folder: Path) -> dict[str, Kind]:
     kinds["checkpoint"] = Kind(
         ("run/checkpoint-00000002.safetensors",),
         lambda file, out: ["reconstruct", str(folder / "p.png"), "--crops", "--checkpoint", str(file),
-                           "--face-model", str(folder / "cap.safetensors"), "--out", str(out / "o"), "--device", "cpu"],
+                           "--face-model", str(folder / "cap.safetensors"), "--out", str(out / "o"),
+                           "--device", "cpu"],
     )  # fmt: skip
     kinds["run folder"] = Kind(
         ("run/checkpoint-00000002.safetensors", "run/config.yaml", "run/log.jsonl"),
@@ -267,7 +268,8 @@ def _pictures(folder: Path) -> Kind:
     return Kind(
         ("p.png", "p.jpg", "p.bmp", "p.webp", "p.tif"),
         lambda file, out: ["reconstruct", str(file), "--crops", "--checkpoint", str(folder / "run"),
-                           "--face-model", str(folder / "cap.safetensors"), "--out", str(out / "o"), "--device", "cpu"],
+                           "--face-model", str(folder / "cap.safetensors"), "--out", str(out / "o"),
+                           "--device", "cpu"],
     )  # fmt: skip
 
 

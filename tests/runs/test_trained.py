@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mofa_nvdr.apply.parameters import load_parameters
-from mofa_nvdr.apply.reconstruction import reconstruct_files
+from mofa_nvdr.apply.reconstruction import ReconstructOptions, reconstruct_files
 from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
@@ -24,7 +24,10 @@ def run(smoke_run):
 
 class TestReconstructor:
     def test_equals_encoder_and_decoder_by_hand(self, run, cap, photos, tmp_path):
-        (written,) = reconstruct_files([photos / "a.png"], run, tmp_path / "out", cap, "cpu")
+        options = ReconstructOptions(crops=True)
+        (written,) = reconstruct_files(
+            [photos / "a.png"], run, tmp_path / "out", cap, "cpu", options=options
+        )
         from mofa_nvdr.networks.encoder import build_encoder
 
         model = FaceModel.load(cap)

@@ -27,6 +27,13 @@ class TestReadMark:
         )
         assert read_mark(tmp_path / "a.gif") == "turn"
 
+    def test_jpeg(self, tmp_path):
+        """Behind the head of the file, whatever else a comment says."""
+        for text, want in ((mark("overlay"), "overlay"), ("about mofa-nvdr (overlay)", "")):
+            comment = f"{text} mofa-nvdr source 0123".encode()
+            Image.new("RGB", (16, 16)).save(tmp_path / "a.jpg", comment=comment)
+            assert read_mark(tmp_path / "a.jpg") == want
+
     def test_another_text_of_the_package(self, tmp_path):
         assert read_mark(png(tmp_path / "a.png", "Comment", "mofa-nvdr source 0123")) == "picture"
 
