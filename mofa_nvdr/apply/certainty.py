@@ -17,6 +17,10 @@ from mofa_nvdr.render.renderer import Rendering
 _FINE = 0.1
 # Chosen on validation photographs of one data set, on parts of panoramas, noise, and clothes below faces.
 _MIDDLE, _SPREAD = 0.15, 0.06
+DOUBTFUL = 0.5
+"""Below it a crop is named in a warning, and a picture in which nothing was found is taken for no face."""
+LEAST_FOUND = 0.05
+"""Below it what OpenCV's cascades found is no face: cloth, hair, walls (docs/howto_photographs.md)."""
 _LEAST_DISTANCE = 1e-3  # of a picture from its own flat colour
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mofa_nvdr.apply.certainty import face_certainty
+from mofa_nvdr.apply.certainty import DOUBTFUL, LEAST_FOUND, face_certainty
 from mofa_nvdr.apply.face_search import WHOLE, FaceSearch
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed, Stage
 from mofa_nvdr.apply.parameters import FaceParameters
@@ -38,7 +39,8 @@ from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.render.decoder import RENDER_MODES
 from mofa_nvdr.render.pictures import panels
-from mofa_nvdr.runs.shipped import SHIPPED_FACE
+from mofa_nvdr.runs.checkpoint import CheckpointError
+from mofa_nvdr.runs.shipped import SHIPPED_FACE, shipped_encoder
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import check_out
 from mofa_nvdr.system.notes import say
@@ -222,11 +224,13 @@ class _FileFitter:
 
     @staticmethod
     def _check_face(given: str, reason: str) -> None:
-        """Refuse a face model that the shipped encoder does not predict; `reason`: no networks."""
-        if given not in ("", SHIPPED_FACE):
-            raise NetworkMissingError(
-                f"{reason}; or give --checkpoint RUN, whose predictions are fitted further"
-            )
+        """Refuse a face model that no encoder of the package predicts; `reason`: no networks."""
+        with contextlib.suppress(CheckpointError):
+            if given in ("", SHIPPED_FACE) and shipped_encoder():
+                return
+        raise NetworkMissingError(
+            f"{reason}; or give --checkpoint RUN, whose predictions are fitted further"
+        )
 
     def stages(self) -> list[Stage]:
         """What is done with each photograph."""
@@ -247,22 +251,32 @@ class _FileFitter:
 
     def _face(self, picture: Picture, source: Source) -> FacePhotograph:
         if self.detector is None:
-            return self._predicted_face(picture)
+            return self._predicted_face(picture, source.path)
         dense = self.model.dense_landmarks is not None
         return largest_face(picture, source.path, self.detector, dense)
 
-    def _predicted_face(self, picture: Picture) -> FacePhotograph:
-        """The largest face that OpenCV's cascades find, framed as it is predicted; or the whole picture."""
+    def _predicted_face(self, picture: Picture, path: Path) -> FacePhotograph:
+        """The largest face that OpenCV's cascades find, framed as it is predicted; or the whole picture.
+
+        Raises:
+            ImageError: the package's own encoder sees no face there. That of a run may be a poor one, and
+                its user is taken to know that the pictures are face crops.
+        """
         assert self.run is not None
         if self._finding is None:
             predictor = Predictor(self.run)
             self._finding = FaceSearch(predictor.size), predictor
         search, predictor = self._finding
-        candidate = search(picture)[0]
+        candidates = search(picture)
+        least = DOUBTFUL if candidates[0].found_by == WHOLE else LEAST_FOUND
+        found = zip(candidates, predictor(candidates).parameters)
+        kept = [both for both in found if self.options.checkpoint or both[1].certainty >= least]
+        if not kept:
+            raise ImageError(f"{path}: no face found")
+        candidate, face = kept[0]
         if candidate.found_by == WHOLE:
             pixels = torch.from_numpy(picture_square(picture, FIT_SIZE)).permute(2, 0, 1)
             return FacePhotograph(pixels.float() / 255, candidate.crop, None)
-        (face,) = predictor([candidate]).parameters
         crop = Crop(*map(float, face.crop))
         return FacePhotograph(candidate.known(crop, FIT_SIZE), crop, None)
 

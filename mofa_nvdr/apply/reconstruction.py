@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from mofa_nvdr.apply.certainty import DOUBTFUL, LEAST_FOUND
 from mofa_nvdr.apply.face_search import BY_DETECTOR, WHOLE, Candidate, FaceSearch, whole
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.photo_camera import check_camera, crop_camera, photo_focal, photo_intrinsics
@@ -37,11 +38,6 @@ from mofa_nvdr.system.files import check_out
 from mofa_nvdr.system.notes import say
 
 OUT = "faces"
-# Below this certainty a crop is named in a warning, and a picture in which nothing was found is no face.
-# How it was chosen: docs/howto_photographs.md
-DOUBTFUL = 0.5
-# What the cascades find that is less certain is dropped: cloth, hair, walls. docs/howto_photographs.md
-LEAST_FOUND = 0.2
 SHEET = "sheet.jpg"
 
 

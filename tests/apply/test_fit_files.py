@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from mofa_nvdr.apply import fit_files as module
+from mofa_nvdr.apply import prediction
 from mofa_nvdr.apply.fit_files import FitFileOptions, fit_files
 from mofa_nvdr.apply.fitting import FitOptions, Stage
 from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.apply.result_files import NothingWrittenError
 from mofa_nvdr.networks.on_request import NetworkMissingError
+from mofa_nvdr.runs import trained
+from mofa_nvdr.runs.checkpoint import list_checkpoints
 from tests.helpers.fake_landmarks import (
     MISSING,
     FakeDetector,
@@ -24,6 +27,7 @@ from tests.helpers.fake_landmarks import (
     take_networks_away,
 )
 from tests.helpers.fitted_faces import SIZE, KnownFaces, known_faces, landmarked_face
+from tests.helpers.photographs_of_faces import dog, photograph
 from tests.helpers.small_crops import use_small_crops
 from tests.helpers.small_face import small_face
 
@@ -233,6 +237,31 @@ class TestLeftOut:
         )
         assert (out / name).read_bytes() == b"somebody's"
         assert len(fit_files([faces], out, _options(model_file, overwrite=True))) == 3
+
+
+class TestFromThePackagesEncoder:
+    """Without the landmark networks and without a run."""
+
+    @pytest.fixture(autouse=True)
+    def own(self, monkeypatch, smoke_run):
+        """A run stands in for the package's encoder, and its face model for the package's."""
+        take_networks_away(monkeypatch)
+        path = list_checkpoints(smoke_run[0])[-1]
+        monkeypatch.setattr(trained, "shipped_encoder", lambda: path)
+        monkeypatch.setattr(module, "shipped_encoder", lambda: path)
+
+    def test_the_largest_face_is_found(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(prediction, "face_certainty", lambda photo, _: torch.ones(len(photo)))
+        iio.imwrite(tmp_path / "a.png", photograph(300, 420, [(20, 30, 120), (220, 60, 180)]))
+        (path,) = fit_files([tmp_path / "a.png"], tmp_path / "o", FitFileOptions())
+        face = load_parameters(path)
+        assert face.crop[0] + face.crop[2] / 2 == pytest.approx(310, abs=40)
+
+    def test_no_face(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(prediction, "face_certainty", lambda photo, _: torch.zeros(len(photo)))
+        dog().save(tmp_path / "dog.png")
+        with pytest.raises(NothingWrittenError, match="dog.png: no face found"):
+            fit_files([tmp_path / "dog.png"], tmp_path / "o", FitFileOptions())
 
 
 class TestWithoutNetworks:

@@ -16,6 +16,7 @@ from mofa_nvdr.apply.photo_relighting import PhotoRelighter
 from mofa_nvdr.apply.relight_photos import PhotoLightOptions, relight_photo
 from mofa_nvdr.data.decoding import ImageError
 from mofa_nvdr.networks.on_request import NetworkMissingError
+from mofa_nvdr.runs import shipped
 from mofa_nvdr.scene.hdr import write_hdr
 from mofa_nvdr.scene.illumination import code_illumination, preset_illumination
 from mofa_nvdr.scene.lighting import total_light
@@ -224,6 +225,7 @@ class TestPhotographs:
 
     def test_without_the_networks(self, fitted, monkeypatch):
         take_networks_away(monkeypatch)
+        monkeypatch.setattr(shipped, "SHIPPED_FILE", "nothing.safetensors")
         with pytest.raises(NetworkMissingError) as e:
             self._relight(fitted, "face.png", "top")
         assert MISSING in str(e.value) and "or give the .npz of a face" in str(e.value)

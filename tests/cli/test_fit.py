@@ -7,6 +7,7 @@ from mofa_nvdr.apply.fit_files import FitFileOptions
 from mofa_nvdr.apply.fitting import FitOptions, Stage
 from mofa_nvdr.apply.result_files import Written
 from mofa_nvdr.cli import NOTHING_DONE, SOME_LEFT_OUT, main
+from mofa_nvdr.runs import shipped
 from tests.helpers.commands import calls_of, error_line, help_words
 from tests.helpers.fake_landmarks import (
     MISSING,
@@ -83,5 +84,6 @@ class TestExitStatus:
 
     def test_without_networks_and_checkpoint(self, face, monkeypatch, capsys):
         take_networks_away(monkeypatch)
+        monkeypatch.setattr(shipped, "SHIPPED_FILE", "nothing.safetensors")
         line = error_line(capsys, "fit", str(face / "face.png"), "--out", str(face / "out"))
         assert MISSING in line and "or give --checkpoint RUN" in line

@@ -51,8 +51,9 @@ class TestWriteEncoder:
         monkeypatch.setattr(trained, "shipped_encoder", lambda: path)
         half = Reconstructor.load(device="cpu")
         assert half.encoder.head.parts["shape"].weight.dtype == torch.float32
-        apart = (half(images).pack() - whole).abs() / whole.std(0).mean()
-        assert 0 < apart.max() < 0.02
+        # Half precision has eleven bits, and a code is a sum of many products: measured 3e-4.
+        apart = (half(images).pack() - whole).norm() / whole.norm()
+        assert 0 < apart < 2e-3
 
     def test_another_face_model(self, smoke_run, tmp_path):
         with pytest.raises(ValueError, match=r"trained with face model cap .*, expected portraits"):
