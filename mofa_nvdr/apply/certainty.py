@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mofa_nvdr.render.blur import blurred
+from mofa_nvdr.render.blur import blur_matrix
 from mofa_nvdr.render.renderer import Rendering
 
 # Structure finer than this share of the side counts: eyes, brows, nose and mouth do, light does not.
@@ -38,32 +38,38 @@ def face_certainty(photo: Tensor, rendering: Rendering) -> Tensor:
     Returns:
         [B] in 0 to 1; 0 where the mask is empty.
     """
-    values = [
-        _score(photo[k], rendering.image[k], rendering.mask[k, 0] > 0) for k in range(len(photo))
-    ]
+    masks = rendering.mask[:, 0] > 0
+    fine = _fine(torch.stack([rendering.image.mean(1), photo.mean(1)], 1), masks[:, None])
+    values = [_score(photo[k], rendering.image[k], fine[k], masks[k]) for k in range(len(photo))]
     return torch.sigmoid((torch.stack(values) - _MIDDLE) / _SPREAD)
 
 
 @torch.no_grad()
-def _score(photo: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """The sum r + g / 2 of one picture [3, H, W]; minus infinity where the mask [H, W] is empty."""
+def _score(photo: Tensor, image: Tensor, fine: Tensor, mask: Tensor) -> Tensor:
+    """The sum r + g / 2 of one picture [3, H, W]; minus infinity where the mask [H, W] is empty.
+
+    `fine`: the rendering's and the picture's fine structure [2, H, W].
+    """
     if not mask.any():
         return photo.new_tensor(-torch.inf)
     ours, theirs = image[:, mask], photo[:, mask]  # [3, N]
     flat = theirs.median(dim=1, keepdim=True).values
     distance, least = ((theirs - other).norm(dim=0).mean() for other in (ours, flat))
     gain = (1 - distance / least.clamp(min=_LEAST_DISTANCE)).clamp(-1, 1)
-    a, b = (_fine(picture.mean(0), mask) for picture in (image, photo))
+    a, b = fine[:, mask]
     return _correlation(a, b) + gain / 2
 
 
+@torch.no_grad()
 def _fine(luminance: Tensor, mask: Tensor) -> Tensor:
-    """[N] what is left of a picture [H, W] within the mask without its Gaussian average there."""
+    """What is left of pictures [B, N, H, W] without their Gaussian average within the mask [B, 1, H, W]."""
     inside = mask.to(luminance)
-    sigma = _FINE * luminance.shape[0]
-    both = torch.stack([luminance * inside, inside])[None]
-    total, area = blurred(both, sigma, "constant")[0]
-    return (luminance - total / area.clamp(min=1e-6))[mask]
+    sigma = _FINE * luminance.shape[2]
+    down, across = (
+        blur_matrix(size, sigma).to(luminance) for size in (luminance.shape[2], luminance.shape[3])
+    )
+    total = down @ (luminance * inside) @ across.mT
+    return luminance - total / (down @ inside @ across.mT).clamp(min=1e-6)
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

@@ -154,6 +154,8 @@ def full_frame_poses(
         step = -np.linalg.solve(normal, gradient)[..., 0]
         turn = _rotations(step[:, :3]) @ turn
         shift = shift + step[:, 3:]
+        if np.abs(step[:, :3]).max() < 1e-7 and np.abs(step[:, 3:]).max() < 1e-5:
+            break
     final = inside @ turn.transpose(0, 2, 1) + shift[:, None]
     pixels = final[..., :2] / final[..., 2:] * k[..., None] + own[:, None]
     error = np.sqrt(((pixels - seen) ** 2).sum(-1).mean(1))

@@ -27,7 +27,7 @@ from mofa_nvdr.scene.pose import axis_angle_to_matrix
 
 # A second framing beyond these is of a face that was not understood: the first one stays.
 _MOST_SHIFT, _MOST_SCALE = 0.4, 1.6
-_POINTS = 16  # every how many vertices the full frame's pose is fitted to
+_POINTS = 64  # every how many vertices the full frame's pose is fitted to
 
 Refine = Callable[[Sequence[Candidate], Sequence[Crop], FaceCode], FaceCode]
 """Candidates, their crops and the predicted codes, to better codes."""

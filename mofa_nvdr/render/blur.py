@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+
+import torch
 from torch import Tensor
 
 
@@ -22,3 +25,21 @@ def blurred(picture: Tensor, sigma: float, border: str = "replicate") -> Tensor:
 
     side = 2 * max(1, round(3 * sigma)) + 1
     return gaussian_blur2d(picture, side, (sigma, sigma), border_type=border)
+
+
+@functools.lru_cache(maxsize=8)
+def blur_matrix(size: int, sigma: float) -> Tensor:
+    """The same Gaussian along one axis, with zeros beyond the edges, as a matrix.
+
+    M X M^T is the picture X [..., S, S] under it: for a deviation that is a good part of the picture's side a
+    product of matrices is far less work than a convolution.
+
+    Returns:
+        float32 [size, size], on the CPU.
+    """
+    reach = max(1, round(3 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    offset = torch.arange(size)[None] - torch.arange(size)[:, None] + reach
+    inside = (offset >= 0) & (offset <= 2 * reach)
+    return torch.where(inside, kernel[offset.clamp(0, 2 * reach)], 0.0).float()

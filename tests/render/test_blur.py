@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from mofa_nvdr.render.blur import blurred
+from mofa_nvdr.render.blur import blur_matrix, blurred
 
 
 class TestBlurred:
@@ -41,3 +41,10 @@ class TestBlurred:
     def test_each_by_itself(self):
         picture = torch.rand(3, 2, 12, 12, generator=torch.Generator().manual_seed(1))
         torch.testing.assert_close(blurred(picture, 1.5)[1:2], blurred(picture[1:2], 1.5))
+
+
+class TestBlurMatrix:
+    def test_the_same_as_with_zeros_beyond_the_edges(self):
+        picture = torch.rand(1, 2, 20, 31, generator=torch.Generator().manual_seed(0))
+        got = blur_matrix(20, 2.5) @ picture @ blur_matrix(31, 2.5).mT
+        torch.testing.assert_close(got, blurred(picture, 2.5, "constant"), atol=1e-6, rtol=1e-5)
