@@ -40,7 +40,9 @@ def soft_mask(mask: Tensor, sigma: float) -> Tensor:
 
 
 def soft_overlay(photo: Tensor, rendering: Rendering) -> Tensor:
-    """The rendered faces over their crops [B, 3, S, S] with a soft outline."""
+    """The rendered faces over their crops [B, 3, S, S] at the rendering's size, with a soft outline."""
+    size = rendering.mask.shape[2:]
+    photo = F.interpolate(photo, size, mode="bilinear", align_corners=False).clamp(0, 1)
     alpha = soft_mask(rendering.mask, _SOFT * photo.shape[-1])
     return photo + alpha * (rendering.image.clamp(0, 1) - photo)
 
@@ -115,9 +117,11 @@ class PhotoPainter:
 
 def sheet_cells(photo: Tensor, rendering: Rendering) -> np.ndarray:
     """Of each face its crop, the overlay and the bare surface side by side, bytes [B, 128, 384, 3]."""
-    empty = torch.full_like(photo, _PAPER)
+    drawn = soft_overlay(photo, rendering)
+    empty = torch.full_like(drawn, _PAPER)
     clay = torch.where(rendering.mask > 0, geometry_picture(rendering), empty)
-    row = torch.cat([photo, soft_overlay(photo, rendering), clay], 3)
+    large = F.interpolate(photo, drawn.shape[2:], mode="bilinear", align_corners=False)
+    row = torch.cat([large, drawn, clay], 3)
     size = (_CELL, 3 * _CELL)
     return to_uint8(F.interpolate(row, size, mode="bilinear", align_corners=False, antialias=True))
 

@@ -21,7 +21,8 @@ from mofa_nvdr.apply.photo_camera import (
 from mofa_nvdr.apply.result_files import with_measures
 from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks
 from mofa_nvdr.face.code import FaceCode
-from mofa_nvdr.render.decoder import Geometry, RasterFace
+from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
+from mofa_nvdr.render.pictures import FINER
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 
@@ -42,12 +43,14 @@ class Predicted:
         photo: their crops [B, 3, S, S] in [0, 1].
         face: their renderings at the same size.
         points: [B, N, 3] some vertices before the crops' cameras, mm.
+        geometry: all of them, as they are drawn.
     """
 
     parameters: list[FaceParameters]
     photo: Tensor
     face: RasterFace
     points: np.ndarray
+    geometry: Geometry
 
 
 class Predictor:
@@ -65,6 +68,7 @@ class Predictor:
         model = self._decoder.model
         self._index = model.frontal_triangles.unique()[::_POINTS]
         self._model = (model.name, model.hash)
+        self._finer: FaceDecoder | None = None
 
     @torch.no_grad()
     def __call__(self, candidates: Sequence[Candidate]) -> Predicted:
@@ -101,8 +105,15 @@ class Predictor:
             for k, crop in enumerate(crops)
         ]
         return Predicted(
-            with_measures(parameters, photo, face), photo, face, self._points(geometry)
+            with_measures(parameters, photo, face), photo, face, self._points(geometry), geometry
         )
+
+    @torch.no_grad()
+    def finer(self, found: Predicted) -> RasterFace:
+        """The same faces drawn FINER times as large, for pictures without steps."""
+        if self._finer is None:
+            self._finer = self._decoder.finer(FINER)
+        return self._finer.rasterize(found.geometry)
 
     def _tensor(self, pixels: Sequence[np.ndarray]) -> Tensor:
         squares = torch.from_numpy(np.stack(pixels)).to(self._run.device)

@@ -226,7 +226,8 @@ class _Work:
         drawn: np.ndarray | list[None] = [None] * len(candidates)
         cells: np.ndarray | list[None] = drawn
         if self._o.pictures:
-            drawn, cells = panels(found.photo, found.face), sheet_cells(found.photo, found.face)
+            fine = self._predict.finer(found)
+            drawn, cells = panels(found.photo, fine), sheet_cells(found.photo, fine)
         side = self._predict.size
         return [
             _Face(
