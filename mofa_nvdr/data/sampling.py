@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mofa_nvdr.data.crop_tables import DataError
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import Corpus, Sample
 from mofa_nvdr.data.random_numbers import random_words
-from mofa_nvdr.data.tables import DataError
 from mofa_nvdr.face import dense_landmarks
 from mofa_nvdr.face.landmarks import MIRROR
 

@@ -19,9 +19,9 @@ from mofa_nvdr.dr.parallel import run_on_threads
 from mofa_nvdr.dr.rasterize import as_array
 from mofa_nvdr.dr.texture_kernels import (
     NEAREST,
+    coordinate_rows_backward,
     double_rows,
     halve_rows,
-    move_rows,
     sample_rows,
     spread,
 )
@@ -182,7 +182,7 @@ class _Arrays:
             (*self.of(image), *self.modes, grads[image], start, stop, *(o[image] for o in outs))
             for image, start, stop in forward_bands(*self.uv.shape[:2])
         ]
-        run_on_threads(move_rows, items)
+        run_on_threads(coordinate_rows_backward, items)
         given = (True, self.has_da, self.has_bias)
         return tuple(part if there else None for part, there in zip(found, given))
 

@@ -290,7 +290,7 @@ def gains(texels, first, a, b, c, d, grad, j, i, boundary):
 
 
 @jit
-def move_rows(
+def coordinate_rows_backward(
     base, more, shapes, uv, uv_da, bias, has_da, has_bias, filter_mode, boundary, grad, start, stop,
     grad_uv, grad_da, grad_bias,
 ):  # fmt: skip

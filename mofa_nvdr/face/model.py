@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.dense_landmarks import NUM_DENSE, DenseLandmarks
+from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.face.linear import linear_model
 from mofa_nvdr.system.budget import MOST_MODES, Budget, printable, words_of
 from mofa_nvdr.system.files import replacing_by_library
@@ -25,7 +26,6 @@ from mofa_nvdr.system.files import replacing_by_library
 FORMAT = "mofa-nvdr face model 1"
 BUILT_IN = ("default", "procedural", "portraits")
 """Names of the faces that the package ships; "default" is one of the others."""
-NUM_LANDMARKS = 68
 _LARGEST = np.finfo(np.float32).max
 
 # name -> (dtype, shape); letters are sizes that must agree between the arrays.

@@ -37,7 +37,7 @@ from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observe
 from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.landmarks import PAPER_46
-from mofa_nvdr.losses.landmarks import openings
+from mofa_nvdr.losses.landmark_terms import openings
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.render.pictures import to_uint8

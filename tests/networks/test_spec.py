@@ -12,7 +12,7 @@ import torch
 
 from mofa_nvdr.apply.onnx_export import export_encoder
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.spec import SCHEMA, EncoderSpec, NewerVersionError
 from mofa_nvdr.runs.checkpoint import read_checkpoint, save_checkpoint
 from mofa_nvdr.runs.trained import Reconstructor

@@ -27,11 +27,11 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from mofa_nvdr.data.crop_tables import code_table, npz_bytes
 from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.photographs import Photographs, split_by_name
 from mofa_nvdr.data.synthetic.codes import load_lights
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
-from mofa_nvdr.data.tables import code_table, npz_bytes
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import png_bytes, to_uint8
