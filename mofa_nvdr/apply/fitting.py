@@ -26,9 +26,9 @@ from mofa_nvdr.scene.camera import Camera
 
 __all__ = ["FaceFitter", "FitOptions", "FittedFaces", "Observed", "Stage"]
 
-_POSE = ("rotation", "translation")
-_FORM = (*_POSE, "shape", "expression")
-_ALL = (*_FORM, "albedo", "light")
+POSE = ("rotation", "translation")
+FORM = (*POSE, "shape", "expression")
+_ALL = (*FORM, "albedo", "light")
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class FitOptions:
     render_mode: str = "raster"
     points: int = 1500
     stages: tuple[Stage, ...] = (
-        Stage(_POSE, 6, landmarks=0.5),
-        Stage(_FORM, 5, landmarks=0.5),
+        Stage(POSE, 6, landmarks=0.5),
+        Stage(FORM, 5, landmarks=0.5),
         Stage(("light",), 2, photometric=100.0, blur=1.0),
         Stage(("light", "albedo"), 3, photometric=100.0, blur=1.0),
         Stage(_ALL, 6, landmarks=0.3, photometric=50.0, detail=150.0, blur=1.0, occlusion=True),
