@@ -32,7 +32,7 @@ from mofa_nvdr.scene.camera import Camera
 
 Arrays = Mapping[str, np.ndarray]
 Keep = Callable[[str, Callable[[], Arrays]], Arrays]
-"""Takes the name of a step and what makes its arrays; gives them, as they were made once before or anew."""
+"""Takes a step's name and what makes its arrays; gives those that were made before, or new ones."""
 
 _COLORS = ("light", "albedo")
 _LANDMARKS = (Stage(POSE, 5, landmarks=2.0), Stage(FORM, 5, landmarks=2.0))
@@ -283,7 +283,7 @@ class ModelLearner:
             seen, model, kept, self.options.albedo_modes, self._still(model)
         )
         self._say(
-            f"albedo: of {int(good.sum())} photographs, {level.noise:.3f} left beside the modes"
+            f"albedo: of {int(good.sum())} photographs, {level.noise:.3f} left outside the modes"
         )
         return _changed(model, mean_albedo=mean, albedo_basis=modes)
 

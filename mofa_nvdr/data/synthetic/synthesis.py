@@ -241,7 +241,7 @@ def _rendering(
 
 
 def _check_inputs(o: SynthesisOptions) -> dict[str, Any]:
-    """What the faces depend on besides the options; mistakes show before any worker starts."""
+    """What the faces depend on apart from the options; mistakes show before any worker starts."""
     facts: dict[str, Any] = {"model_hash": FaceModel.load(o.face_model).hash}
     if o.backgrounds:
         backgrounds = Photographs(o.backgrounds, "train", o.size)
