@@ -241,7 +241,11 @@ def test_public_names_resolve():
 
 
 # Kernels whose callers' file has another name.
-_CALLER = {"sh_kernels": "sh_lambert", "rasterize_backward_kernels": "rasterize"}
+_CALLER = {
+    "sh_kernels": "sh_lambert",
+    "rasterize_backward_kernels": "rasterize",
+    "texture_backward_kernels": "texture",
+}
 
 
 def test_every_module_has_a_test_of_its_own_name():

@@ -17,14 +17,8 @@ from torch.autograd.function import once_differentiable
 from mofa_nvdr.dr.bands import forward_bands
 from mofa_nvdr.dr.parallel import run_on_threads
 from mofa_nvdr.dr.rasterize import as_array
-from mofa_nvdr.dr.texture_kernels import (
-    NEAREST,
-    coordinate_rows_backward,
-    double_rows,
-    halve_rows,
-    sample_rows,
-    spread,
-)
+from mofa_nvdr.dr.texture_backward_kernels import coordinate_rows_backward, double_rows, spread
+from mofa_nvdr.dr.texture_kernels import NEAREST, halve_rows, sample_rows
 
 FILTERS = ("nearest", "linear", "linear-mipmap-nearest", "linear-mipmap-linear")
 BOUNDARIES = ("wrap", "clamp", "zero", "cube")
