@@ -31,7 +31,7 @@ _PUBLIC = {
     "Reconstructor": "runs.trained",
     "ShLambert": "shaders.sh_lambert",
     "Shader": "shaders.shader",
-    "Texture": "render.texture",
+    "Texture": "render.mesh_texture",
     "TrainConfig": "runs.options",
     "Unlit": "shaders.unlit",
     "build_encoder": "networks.encoder",

@@ -17,7 +17,8 @@ from mofa_nvdr.dr.rasterize_kernels import PIXELS
 BLOCK = 128
 _ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
 _NO_LENGTH = np.float32(1e-12)
-# The rows of the table; three for each vector. Those that `gather` and `normalize` fill; a shader has more.
+# The rows of the table; three for each vector. Those that `gather_attributes` and `normalize` fill; a
+# shader has more.
 NORMAL, ALBEDO, MASK, INVERSE, GATHERED = 0, 3, 6, 7, 8
 _LIGHT, _IMAGE = 8, 11
 _PRODUCT, _G_ALBEDO, _G_LIGHT, _G_NORMAL, _ROWS = 14, 19, 22, 23, 26
@@ -83,7 +84,7 @@ def shade_rows(normals, albedo, q, rast, tri, start, stop, image, mask):
         row = height - 1 - j
         for left in range(0, width, BLOCK):
             n = min(BLOCK, width - left)
-            if not gather(normals, albedo, rast, tri, j, left, n, corners, s):
+            if not gather_attributes(normals, albedo, rast, tri, j, left, n, corners, s):
                 mask[0, row, left : left + n] = _ZERO
                 for c in range(3):
                     image[c, row, left : left + n] = _ZERO
@@ -120,7 +121,7 @@ def shade_rows_backward(
         ndc_y = (2 * j + 1) / height - 1.0
         for left in range(0, width, BLOCK):
             n = min(BLOCK, width - left)
-            if not gather(normals, albedo, rast, tri, j, left, n, corners, s):
+            if not gather_attributes(normals, albedo, rast, tri, j, left, n, corners, s):
                 if with_rast:
                     grad_rast[j, left : left + n] = _ZERO
                 continue
@@ -175,7 +176,7 @@ def put_pixel(a, b, c, grad_u, grad_v, ndc_x, ndc_y, m, corners, table):
 
 
 @jit(inline=True)
-def gather(normals, albedo, rast, tri, j, left, n, corners, s):
+def gather_attributes(normals, albedo, rast, tri, j, left, n, corners, s):
     """Interpolate normals and albedo over n pixels; whether any of them shows a triangle."""
     covered = False
     for k in range(n):

@@ -25,7 +25,7 @@ from mofa_nvdr.shaders.gbuffer_kernels import (
     add_six,
     along_six,
     dot,
-    gather,
+    gather_attributes,
     normalize,
     normalize_backward,
     put_pixel,
@@ -55,7 +55,7 @@ def phong_rows(normals, albedo, extra, lights, constants, rast, tri, start, stop
         row = height - 1 - j
         for left in range(0, width, BLOCK):
             n = min(BLOCK, width - left)
-            if not gather(normals, albedo, rast, tri, j, left, n, corners, s):
+            if not gather_attributes(normals, albedo, rast, tri, j, left, n, corners, s):
                 mask[0, row, left : left + n] = _ZERO
                 for c in range(3):
                     image[c, row, left : left + n] = _ZERO
@@ -87,7 +87,7 @@ def phong_rows_backward(
         ndc_y = (2 * j + 1) / height - 1.0
         for left in range(0, width, BLOCK):
             n = min(BLOCK, width - left)
-            if not gather(normals, albedo, rast, tri, j, left, n, corners, s):
+            if not gather_attributes(normals, albedo, rast, tri, j, left, n, corners, s):
                 if with_rast:
                     grad_rast[j, left : left + n] = _ZERO
                 continue

@@ -241,7 +241,11 @@ def test_public_names_resolve():
 
 
 # Kernels whose callers' file has another name.
-_CALLER = {"sh_kernels": "sh_lambert", "rasterize_backward_kernels": "rasterize"}
+_CALLER = {
+    "sh_kernels": "sh_lambert",
+    "rasterize_backward_kernels": "rasterize",
+    "texture_backward_kernels": "texture",
+}
 
 
 def test_every_module_has_a_test_of_its_own_name():
@@ -270,3 +274,14 @@ def test_a_class_has_a_name_of_its_own():
                 places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     twice = {name: where for name, where in places.items() if len(where) > 1}
     assert not twice, f"one name for two things: {twice}"
+
+
+def test_a_module_has_a_name_of_its_own():
+    """A command may be named as what it calls: cli/export.py, apply/export.py."""
+    places: dict[str, list[str]] = {}
+    for name, path in modules().items():
+        if room_of(name) != "cli" and not path.stem.startswith("__"):
+            places.setdefault(path.stem, []).append(str(path.relative_to(ROOT)))
+    del places["identity"]  # of the recipe's faces, and the loss of that name
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert not twice, f"one name for two modules: {twice}"

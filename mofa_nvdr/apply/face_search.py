@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mofa_nvdr.apply.photographs import known_pixels
+from mofa_nvdr.apply.largest_face import known_pixels
 from mofa_nvdr.data.crops.finder import FaceFinder, FoundFace, cut_around, cut_excerpt
 from mofa_nvdr.data.crops.framing import Crop
 from mofa_nvdr.data.decoding import Excerpt, Picture

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from mofa_nvdr.apply.fit_files import QUICK_STAGES
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, Observed
+from mofa_nvdr.data.crop_tables import CODE_FILE, DataError, code_table, npz_bytes
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import SPLITS, Photographs
-from mofa_nvdr.data.tables import CODE_FILE, DataError, code_table, npz_bytes
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.system.array_files import NotArrays, read_npz
 from mofa_nvdr.system.files import write_bytes

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from mofa_nvdr.apply.certainty import DOUBTFUL, LEAST_FOUND, face_certainty
 from mofa_nvdr.apply.face_search import WHOLE, FaceSearch
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed, Stage
+from mofa_nvdr.apply.largest_face import FIT_SIZE, FacePhotograph, largest_face
 from mofa_nvdr.apply.parameters import FaceParameters
-from mofa_nvdr.apply.photographs import FIT_SIZE, FacePhotograph, largest_face
 from mofa_nvdr.apply.prediction import Predictor
 from mofa_nvdr.apply.result_files import (
     Written,
@@ -34,7 +34,7 @@ from mofa_nvdr.data.images import ImageError, picture_square
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.render.decoder import RENDER_MODES

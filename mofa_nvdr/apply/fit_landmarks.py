@@ -17,7 +17,7 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import Geometry
 
 _PX_PER_MM = 1087.5 / 857.9 / 240  # of a face in the training framing, in sides of the picture
-_LANDMARK_FLOOR = 1.0 / 240  # deviation of a detected point besides its spread, in sides
+_LANDMARK_FLOOR = 1.0 / 240  # deviation of a detected point in addition to its spread, in sides
 _IBUG_SPREAD, _JAW_SPREAD = 2.0, 6.0  # mm, of 68 landmarks; the jaw line slides over the skin
 # The subject's right and left outer corner of the eye, among 68 and among 478.
 _EYES = {NUM_LANDMARKS: (36, 45), NUM_DENSE: (33, 263)}

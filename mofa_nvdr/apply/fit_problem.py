@@ -22,7 +22,7 @@ from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
 from mofa_nvdr.scene.pose import axis_angle_to_matrix, matrix_to_axis_angle
 from mofa_nvdr.system.threads import on_threads
 
-_SATURATED = 0.985  # a channel from which a photograph does not say how bright it was
+SATURATED = 0.985  # a channel from which a photograph does not say how bright it was
 _FIRST_VARIANCE = 0.08**2  # of colours, before anything is known of them
 _DAMPING = (1e-3, 0.3, 6.0)  # at the start, times after a success, and after a failure
 _LEAST_DAMPING, _MOST_DAMPING = 1e-6, 1e6
@@ -110,7 +110,7 @@ class FitProblem:
         full, known = known_photo(photo, None)
         self.photo = _resized(full, size)
         self.known = (_resized(known.float(), size) > 0.99)[:, 0]  # [B, S, S]
-        self.known = self.known & (self.photo.amax(1) < _SATURATED)
+        self.known = self.known & (self.photo.amax(1) < SATURATED)
         self.landmarks = self._landmarks()
         self.person = self._people_of(observed.person)
         self.people = int(self.person.max()) + 1 if self.batch else 0

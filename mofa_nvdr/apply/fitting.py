@@ -18,6 +18,7 @@ from mofa_nvdr.apply.face_jacobian import FaceJacobian
 from mofa_nvdr.apply.fit_colors import PixelTerm, VertexTerm
 from mofa_nvdr.apply.fit_prior import FitPrior, fit_prior
 from mofa_nvdr.apply.fit_problem import FitProblem, FitState, FitTools, Observed, Stage
+from mofa_nvdr.apply.region_scatter import region_scatter
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, RasterFace
@@ -25,11 +26,9 @@ from mofa_nvdr.scene.camera import Camera
 
 __all__ = ["FaceFitter", "FitOptions", "FittedFaces", "Observed", "Stage"]
 
-# Where the face model draws badly, a photograph's colours scatter more: regions and times the variance.
-_SCATTER = {"eyes": 9.0, "mouth": 9.0, "teeth": 9.0, "eyelids": 4.0, "brows": 4.0, "lips": 4.0}
-_POSE = ("rotation", "translation")
-_FORM = (*_POSE, "shape", "expression")
-_ALL = (*_FORM, "albedo", "light")
+POSE = ("rotation", "translation")
+FORM = (*POSE, "shape", "expression")
+_ALL = (*FORM, "albedo", "light")
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ class FitOptions:
     render_mode: str = "raster"
     points: int = 1500
     stages: tuple[Stage, ...] = (
-        Stage(_POSE, 6, landmarks=0.5),
-        Stage(_FORM, 5, landmarks=0.5),
+        Stage(POSE, 6, landmarks=0.5),
+        Stage(FORM, 5, landmarks=0.5),
         Stage(("light",), 2, photometric=100.0, blur=1.0),
         Stage(("light", "albedo"), 3, photometric=100.0, blur=1.0),
         Stage(_ALL, 6, landmarks=0.3, photometric=50.0, detail=150.0, blur=1.0, occlusion=True),
@@ -164,7 +163,4 @@ def _scatter(model: FaceModel) -> Tensor | None:
     """Factors of the variance of the frontal triangles; None of a model without regions."""
     if model.regions is None:
         return None
-    factors = torch.ones(len(model.region_names))
-    for number, name in enumerate(model.region_names):
-        factors[number] = _SCATTER.get(name, 1.0)
-    return factors[model.regions.long()[model.frontal_triangles.long()]].amax(1)
+    return region_scatter(model)[model.regions.long()[model.frontal_triangles.long()]].amax(1)

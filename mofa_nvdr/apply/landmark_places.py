@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.dense_landmarks import (
+    DENSE_INNER_LIPS,
     DENSE_MIRROR,
-    INNER_LIPS,
     NUM_DENSE,
     NUM_MESH,
     DenseLandmarks,
@@ -34,7 +34,7 @@ from mofa_nvdr.render.pictures import to_uint8
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.system.notes import say
 
-Detect = Callable[[Sequence[np.ndarray]], Sequence[Sequence[np.ndarray]]]
+DetectLandmarks = Callable[[Sequence[np.ndarray]], Sequence[Sequence[np.ndarray]]]
 """Pictures, bytes [H, W, 3], to the points [478, 2 or 3] of each face of each."""
 
 _SIZE = 320  # px of the renderings
@@ -44,7 +44,7 @@ _LEAST_SPREAD, _MOST_SPREAD = 0.01, 8.0  # mm; beyond the latter a point says no
 _LEAST_OPENING = 0.03  # of a mouth that is open, in sides of the square about the landmarks
 _LIPS = ((61, 62, 63), (67, 66, 65))  # iBUG's points of the inner edges, above and below
 _LEAST_MOUTHS = 8  # open ones
-_EDGES = np.array(INNER_LIPS).flatten()
+_EDGES = np.array(DENSE_INNER_LIPS).flatten()
 # Regions that move behind the skin; a point of the lips that hits the teeth says nothing of the lips.
 _BEHIND = ("mouth", "teeth", "eyes")
 _ACROSS = (-1, 1, 1)  # factors of the place on the other side of the face
@@ -65,7 +65,11 @@ class PlacesNotFoundError(ValueError):
 
 
 def place_dense_landmarks(
-    model: FaceModel, detect: Detect, count: int = 160, seed: int = 0, progress: bool = False
+    model: FaceModel,
+    detect: DetectLandmarks,
+    count: int = 160,
+    seed: int = 0,
+    progress: bool = False,
 ) -> DenseLandmarks:
     """Measure the places of the points on a model.
 
@@ -150,7 +154,7 @@ def place_in_file(path: str | Path, count: int = 160) -> bool:
 
 @torch.no_grad()
 def _hits(
-    model: FaceModel, detect: Detect, count: int, seed: int, progress: bool
+    model: FaceModel, detect: DetectLandmarks, count: int, seed: int, progress: bool
 ) -> tuple[np.ndarray, list[_Mouth]]:
     """What the points hit in each rendering, as places [count, 478, 3] on the mean face, mm; or NaN.
 

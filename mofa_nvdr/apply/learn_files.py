@@ -20,14 +20,14 @@ import numpy as np
 from tqdm import tqdm
 
 from mofa_nvdr.apply.landmark_places import place_dense_landmarks
+from mofa_nvdr.apply.largest_face import FIT_SIZE, largest_face
 from mofa_nvdr.apply.learning import Arrays, Faces, LearnOptions, ModelLearner
-from mofa_nvdr.apply.photographs import FIT_SIZE, largest_face
 from mofa_nvdr.apply.result_files import image_paths
 from mofa_nvdr.apply.sources import Source, name_sources
+from mofa_nvdr.data.crop_tables import npz_bytes
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
-from mofa_nvdr.data.tables import npz_bytes
 from mofa_nvdr.face.dense_landmarks import NUM_DENSE
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.face.dense_landmarks import DENSE_MIRROR
-from mofa_nvdr.face.levels import combinations, learn_level, principal, products
+from mofa_nvdr.face.levels import combinations, learn_level, principal_axes, products
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
@@ -209,5 +209,5 @@ def fold(basis: Tensor, more: Tensor) -> Tensor:
     """The modes [K, V, 3] that hold most of the variance of modes [K, V, 3] and [M, V, 3] together."""
     every = torch.cat([basis, more])
     flat = every.flatten(1)
-    _, vectors = principal(products(flat, flat))
+    _, vectors = principal_axes(products(flat, flat))
     return combinations(vectors[:, : len(basis)].T, flat).unflatten(1, (-1, 3))

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.apply.fit_prior import fit_prior
-from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed, Stage
+from mofa_nvdr.apply.fit_problem import SATURATED
+from mofa_nvdr.apply.fitting import FORM, POSE, FaceFitter, FitOptions, FittedFaces, Observed, Stage
 from mofa_nvdr.apply.learn_colors import (
     ColorObserver,
     Seen,
@@ -31,12 +32,10 @@ from mofa_nvdr.scene.camera import Camera
 
 Arrays = Mapping[str, np.ndarray]
 Keep = Callable[[str, Callable[[], Arrays]], Arrays]
-"""Takes the name of a step and what makes its arrays; gives them, as they were made once before or anew."""
+"""Takes a step's name and what makes its arrays; gives those that were made before, or new ones."""
 
-_POSE = ("rotation", "translation")
-_FORM = (*_POSE, "shape", "expression")
 _COLORS = ("light", "albedo")
-_LANDMARKS = (Stage(_POSE, 5, landmarks=2.0), Stage(_FORM, 5, landmarks=2.0))
+_LANDMARKS = (Stage(POSE, 5, landmarks=2.0), Stage(FORM, 5, landmarks=2.0))
 _FIRST_LIGHT = (
     Stage(("light",), 2, photometric=100.0, blur=1.0),
     Stage(_COLORS, 3, photometric=100.0, blur=1.0, occlusion=True),
@@ -48,7 +47,7 @@ _FIRST = (
 )
 _NEXT = (
     Stage(_COLORS, 4, photometric=150.0, blur=0.5, occlusion=True),
-    Stage((*_FORM, *_COLORS), 3, landmarks=1.0, photometric=50.0, detail=150.0),
+    Stage((*FORM, *_COLORS), 3, landmarks=1.0, photometric=50.0, detail=150.0),
     Stage(_COLORS, 3, photometric=300.0, detail=100.0, occlusion=True),
 )
 _LIGHT_OF = 96  # photographs, of all evenly, by which the set's light is found
@@ -57,7 +56,6 @@ _LIGHT_OF = 96  # photographs, of all evenly, by which the set's light is found
 # of it in logarithms. Over 166 pairs of photographs of the same people their skin then agrees more
 # (correlations of red over green 0.33 to 0.56, blue over green 0.42 to 0.69, brightness 0.44 to 0.55).
 _HIGHLIGHT, _EXPOSURE, _GAINS = 0.985, 0.7, (0.7, 1.4)
-_SATURATED = 0.985  # a channel from which a pixel does not say how bright it was
 _WIDER = (2.0, 1.5)  # deviations of the kept modes of albedo, in the first round and after it
 _WORST = 0.97  # quantile of the photometric error beyond which a photograph teaches no colours
 _LEAST_VISIBLE = (
@@ -244,7 +242,7 @@ class ModelLearner:
         """[B, 3, S, S] at one exposure; NaN where it is unknown."""
         photo = torch.from_numpy(self.faces.photo[batch]).permute(0, 3, 1, 2).float() / 255
         known = torch.from_numpy(self.faces.known[batch])[:, None]
-        known = known & (photo.amax(1, keepdim=True) < _SATURATED)
+        known = known & (photo.amax(1, keepdim=True) < SATURATED)
         gain = self.gain[torch.from_numpy(batch)]
         return torch.where(known, photo * gain[:, :, None, None], torch.nan)
 
@@ -285,7 +283,7 @@ class ModelLearner:
             seen, model, kept, self.options.albedo_modes, self._still(model)
         )
         self._say(
-            f"albedo: of {int(good.sum())} photographs, {level.noise:.3f} left beside the modes"
+            f"albedo: of {int(good.sum())} photographs, {level.noise:.3f} left outside the modes"
         )
         return _changed(model, mean_albedo=mean, albedo_basis=modes)
 

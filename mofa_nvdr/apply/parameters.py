@@ -13,7 +13,7 @@ from mofa_nvdr.apply.photo_camera import FOCAL_SOURCES, PhotoFrame
 from mofa_nvdr.face.code import CodeLayout, FaceCode
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.pose import axis_angle_to_matrix, to_paper_pose
 from mofa_nvdr.system.array_files import NotArrays, read_npz

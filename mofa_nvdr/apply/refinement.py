@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mofa_nvdr.apply.face_search import Candidate
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, Observed, Stage
-from mofa_nvdr.apply.photographs import FIT_SIZE
+from mofa_nvdr.apply.largest_face import FIT_SIZE
 from mofa_nvdr.data.crops.framing import Crop
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel

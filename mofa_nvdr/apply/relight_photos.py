@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import imageio.v3 as iio
-import numpy as np
 import torch
 
 from mofa_nvdr.apply.fit_files import PhotographFitter
 from mofa_nvdr.apply.parameters import FaceParameters, load_face, load_parameters
 from mofa_nvdr.apply.photo_relighting import PhotoRelighter
 from mofa_nvdr.apply.provenance import origin_of
+from mofa_nvdr.apply.relighting import write_pictures
 from mofa_nvdr.data.decoding import ImageError, Picture
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.on_request import NetworkMissingError
-from mofa_nvdr.render.pictures import write_png
 from mofa_nvdr.scene.hdr import read_hdr
 from mofa_nvdr.scene.illumination import (
     Illumination,
@@ -32,14 +28,11 @@ from mofa_nvdr.scene.illumination import (
 )
 from mofa_nvdr.scene.light_sources import PRESETS
 from mofa_nvdr.scene.lighting import total_light
-from mofa_nvdr.system.files import replacing
-from mofa_nvdr.system.marks import mark
 from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import check_free, content_hash
 
 _KIND = "relit photograph"
 _PROBES = (".hdr", ".pic", ".rgbe")
-_FRAME_MS = 60
 _MOST_FRAMES = 10_000
 _MOST_STOPS = 5.0
 
@@ -123,7 +116,7 @@ def relight_photo(
     else:
         pictures = [relighter(illumination, stops)]
     try:
-        _write(out, pictures, origin)
+        write_pictures(out, pictures, _KIND, origin)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     say(f"{path} under {light}: {out}")
@@ -252,26 +245,3 @@ def _number(flag: str, text: str, most: float) -> float:
             f"{flag} is {text!r}, expected auto or a number from {-most:g} to {most:g}"
         )
     return value
-
-
-def _write(out: Path, pictures: Sequence[np.ndarray], origin: str) -> None:
-    """A PNG of the first picture, or all of them as GIF or MP4, atomically."""
-    with replacing(out) as temporary:
-        if out.suffix.lower() == ".png":
-            write_png(temporary, pictures[0], kind=_KIND, comment=origin)
-            return
-        comment = f"{mark(_KIND)} {origin}"
-        if out.suffix.lower() == ".gif":
-            more: dict[str, Any] = {"duration": _FRAME_MS, "loop": 0, "comment": comment}
-            iio.imwrite(temporary, np.stack(pictures), extension=".gif", **more)
-            return
-        height, width = pictures[0].shape[:2]
-        even = [np.pad(p, ((0, height % 2), (0, width % 2), (0, 0)), "edge") for p in pictures]
-        more = {
-            "fps": 1000 / _FRAME_MS,
-            "codec": "libx264",
-            "quality": 8,
-            "macro_block_size": 2,
-            "output_params": ["-metadata", f"comment={comment}", "-f", "mp4"],
-        }
-        iio.imwrite(temporary, np.stack(even), extension=".mp4", plugin="FFMPEG", **more)

@@ -113,7 +113,7 @@ def relight_files(
         decoder = FaceDecoder(model, camera=_resized(name, face.camera, height), frontal_only=False)
         strips.append(relight(decoder.to(where), face, coefficients, turns))
     try:
-        _write(out, np.concatenate(strips, axis=2), origin)
+        write_pictures(out, np.concatenate(strips, axis=2), _KIND, origin)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     say(f"{len(faces)} {'face' if len(faces) == 1 else 'faces'} under {light}: {out}")
@@ -162,15 +162,31 @@ def _resized(source: str | Path, camera: Camera, height: int) -> Camera:
     )
 
 
-def _write(out: Path, pictures: np.ndarray, origin: str) -> None:
-    """Write pictures [F, H, W, 3] as .png (the first) or .gif (all, in a loop), atomically."""
+def write_pictures(out: Path, pictures: Sequence[np.ndarray], kind: str, origin: str) -> None:
+    """A PNG of the first picture, or all of them as GIF, in a loop, or as MP4, by the name's ending; atomic.
+
+    Args:
+        out: the file.
+        pictures: [H, W, 3] uint8 each, of one size.
+        kind: of picture, for the mark in it.
+        origin: what it was made of, kept in it.
+    """
     with replacing(out) as temporary:
+        if out.suffix.lower() == ".png":
+            write_png(temporary, pictures[0], kind=kind, comment=origin)
+            return
+        comment = f"{mark(kind)} {origin}"
         if out.suffix.lower() == ".gif":
-            more: dict[str, Any] = {
-                "duration": _FRAME_MS,
-                "loop": 0,
-                "comment": f"{mark(_KIND)} {origin}",
-            }
-            iio.imwrite(temporary, pictures, extension=".gif", **more)
-        else:
-            write_png(temporary, pictures[0], kind=_KIND, comment=origin)
+            more: dict[str, Any] = {"duration": _FRAME_MS, "loop": 0, "comment": comment}
+            iio.imwrite(temporary, np.stack(pictures), extension=".gif", **more)
+            return
+        height, width = pictures[0].shape[:2]
+        even = [np.pad(p, ((0, height % 2), (0, width % 2), (0, 0)), "edge") for p in pictures]
+        more = {
+            "fps": 1000 / _FRAME_MS,
+            "codec": "libx264",
+            "quality": 8,
+            "macro_block_size": 2,
+            "output_params": ["-metadata", f"comment={comment}", "-f", "mp4"],
+        }
+        iio.imwrite(temporary, np.stack(even), extension=".mp4", plugin="FFMPEG", **more)

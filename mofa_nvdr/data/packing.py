@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from mofa_nvdr.data.crop_tables import INDEX_FILE, DataError
 from mofa_nvdr.data.photographs import SPLITS, Photographs
 from mofa_nvdr.data.shards import (
     TAR_BLOCK,
@@ -23,10 +24,9 @@ from mofa_nvdr.data.shards import (
     Shard,
     header_checksum,
     index_path,
-    read_index,
+    read_shard_index,
     write_index,
 )
-from mofa_nvdr.data.tables import INDEX_FILE, DataError
 from mofa_nvdr.system.files import replacing
 from mofa_nvdr.system.locks import locked
 
@@ -142,7 +142,7 @@ def _write_shard(path: Path, group: list[_Source]) -> None:
             stat = file.stat()
             facts.append((kind, stat.st_size, stat.st_mtime_ns))
         digest.update(repr((source.name, facts, sorted(source.small.items()))).encode())
-    known = read_index(path) if path.is_file() else None
+    known = read_shard_index(path) if path.is_file() else None
     if known is not None and known.content == digest.hexdigest():
         return
     samples: list[tuple[str, Members]] = []

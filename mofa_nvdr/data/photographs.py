@@ -10,13 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mofa_nvdr.data.crops.landmark_checks import wrong_frame_of
-from mofa_nvdr.data.crops.landmark_shape import wrong_points
-from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
-from mofa_nvdr.data.images import ImageError, central_square, picture_square
-from mofa_nvdr.data.listing import Inventory
-from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
-from mofa_nvdr.data.tables import (
+from mofa_nvdr.data.crop_tables import (
     CODE_FILE,
     DENSE_FILE,
     INDEX_FILE,
@@ -27,6 +21,12 @@ from mofa_nvdr.data.tables import (
     read_index,
     read_landmarks,
 )
+from mofa_nvdr.data.crops.landmark_checks import wrong_frame_of
+from mofa_nvdr.data.crops.landmark_shape import wrong_points
+from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
+from mofa_nvdr.data.images import ImageError, central_square, picture_square
+from mofa_nvdr.data.listing import Inventory
+from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 
 _CHECKED_SIZE = 640  # px, longer side of the copy in which landmarks are checked against the pixels

@@ -8,30 +8,26 @@ the r-th of world_size equal parts.
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mofa_nvdr.data.crop_tables import DataError
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import Corpus, Sample
 from mofa_nvdr.data.random_numbers import random_words
-from mofa_nvdr.data.tables import DataError
 from mofa_nvdr.face import dense_landmarks
 from mofa_nvdr.face.landmarks import MIRROR
+from mofa_nvdr.system.threads import map_ahead
 
 NUM_THREADS = 2  # reading one 240 px sample takes 2 to 3 ms, a training step tens of ms an image
 READ_AHEAD = 3  # batches
-
-_Job = TypeVar("_Job")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -323,7 +319,7 @@ def _train_batches(
         return replace(reading, sample=mirror(reading.sample, signs)) if is_mirrored else reading
 
     count = len(sampler.places(start_step))
-    with closing(_map_ahead(read, jobs(), READ_AHEAD * count)) as readings:
+    with closing(map_ahead(read, jobs(), READ_AHEAD * count, NUM_THREADS)) as readings:
         samples = _report(dataset, readings)
         for step in itertools.count(start_step):
             batch = _collate(list(itertools.islice(samples, count)), step)
@@ -336,7 +332,7 @@ def _val_batches(
     def read(index: int) -> _Reading:
         return _read_first(dataset, [index])
 
-    with closing(_map_ahead(read, indices, READ_AHEAD * batch_size)) as readings:
+    with closing(map_ahead(read, indices, READ_AHEAD * batch_size, NUM_THREADS)) as readings:
         samples = _report(dataset, readings)
         for number in itertools.count():
             group = list(itertools.islice(samples, batch_size))
@@ -395,25 +391,3 @@ def _collate(samples: list[Sample], step: int) -> Batch:
         paths=tuple(sample.path for sample in samples),
         dense=None if dense is None else torch.from_numpy(dense),
     )
-
-
-def _map_ahead(
-    function: Callable[[_Job], _Result], jobs: Iterable[_Job], num_ahead: int
-) -> Generator[_Result, None, None]:
-    """Results in the order of the jobs, computed by threads at most `num_ahead` in advance.
-
-    An exception in `function` surfaces at its place. Closing the generator drops what has not begun
-    and waits for what has.
-    """
-    jobs = iter(jobs)
-    pool = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="mofa-nvdr-read")
-    pending: deque[Future[_Result]] = deque()
-    try:
-        while True:
-            for job in itertools.islice(jobs, num_ahead - len(pending)):
-                pending.append(pool.submit(function, job))
-            if not pending:
-                return
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from mofa_nvdr.data.crop_tables import DataError
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS
 from mofa_nvdr.data.images import ImageError, decode_square
 from mofa_nvdr.data.photographs import SPLITS, Corpus, Photographs, Sample, split_by_name
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
-from mofa_nvdr.data.tables import DataError
 from mofa_nvdr.face.dense_landmarks import NUM_DENSE
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.array_files import NotArrays, read_npy
@@ -207,7 +207,7 @@ def open_shard(path: Path) -> Shard:
         DataError: the shard cannot be read.
     """
     try:
-        known = read_index(path)
+        known = read_shard_index(path)
         if known is not None:
             return known
         shard = scan_shard(path)
@@ -258,7 +258,7 @@ def scan_shard(path: Path) -> Shard:
     return Shard(path, samples, damage)
 
 
-def read_index(path: Path) -> Shard | None:
+def read_shard_index(path: Path) -> Shard | None:
     """The shard by its index; None: there is none, or it does not fit the file."""
     try:
         lines = index_path(path).read_text(encoding="utf-8").splitlines()

@@ -12,26 +12,26 @@ here nothing is added, so that finite differences agree. Clamps pass gradients s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mofa_nvdr.dr.antialias import check_boost
-from mofa_nvdr.dr.antialias import check_inputs as _check_antialias
 from mofa_nvdr.dr.context import (
     MAX_PLAIN_ID,
     RasterizeContext,
     RasterizeGLContext,
-    check_triangles,
     common_device,
     get_log_level,
     set_log_level,
 )
-from mofa_nvdr.dr.interpolate import check_inputs as _check_interpolate
-from mofa_nvdr.dr.rasterize import check_inputs as _check_rasterize
-from mofa_nvdr.dr.rasterize import check_resolution, triangle_spans
+from mofa_nvdr.dr.rasterize import check_inputs, check_resolution, triangle_spans
+from mofa_nvdr.dr.reference_antialias import (
+    antialias,
+    antialias_construct_topology_hash,
+    cross,
+)
+from mofa_nvdr.dr.reference_interpolate import DTYPES, interpolate
 from mofa_nvdr.dr.reference_texture import texture, texture_construct_mip
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
 
 RasterizeCudaContext = RasterizeContext
 
-_DTYPES = (torch.float32, torch.float64)
 _EMPTY = torch.iinfo(torch.int64).max
 _INDEX_MASK = (1 << 31) - 1
 
@@ -73,7 +72,7 @@ def rasterize(
     del glctx
     common_device("rasterize", pos=pos, tri=tri)
     height, width = check_resolution(resolution)
-    ranges = _check_rasterize("rasterize", pos, tri, ranges, _DTYPES)
+    ranges = check_inputs("rasterize", pos, tri, ranges, DTYPES)
     if tri.shape[0] > MAX_PLAIN_ID:
         raise RuntimeError(
             f"rasterize: tri has {tri.shape[0]} triangles, expected at most {MAX_PLAIN_ID} here; "
@@ -154,7 +153,7 @@ class DepthPeeler:
     ) -> None:
         common_device("DepthPeeler", pos=pos, tri=tri)
         size = check_resolution(resolution)
-        ranges = _check_rasterize("DepthPeeler", pos, tri, ranges, _DTYPES)
+        ranges = check_inputs("DepthPeeler", pos, tri, ranges, DTYPES)
         self._call = (pos, tri, *size, ranges, grad_db)
         self._behind: Tensor | None = None
         self._state = "new"
@@ -219,7 +218,7 @@ def _visible_triangles(
     reciprocal = 1.0 / corners[..., 3:]
     points = (corners[..., :2] * reciprocal * (8 * size)).round().long() + (8 * size - 8).long()
     depths = (corners[..., 2:3] * reciprocal)[..., 0].double()
-    area = _cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
+    area = cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
     # All counter-clockwise from here on.
     turned = area.new_tensor([[0, 1, 2], [0, 2, 1]])[(area < 0).long()]
     points = points.gather(1, turned[..., None].expand(-1, -1, 2))
@@ -242,7 +241,7 @@ def _visible_triangles(
     for k in range(3):
         start, end = points[piece, (k + 1) % 3], points[piece, (k + 2) % 3]
         along = end - start
-        weight = _cross(along, sample - start)
+        weight = cross(along, sample - start)
         owns_its_line = (along[:, 1] < 0) | ((along[:, 1] == 0) & (along[:, 0] > 0))
         covered &= (weight > 0) | ((weight == 0) & owns_its_line)
         depth += weight * depths[piece, k]
@@ -256,10 +255,6 @@ def _visible_triangles(
     )
     triangle = torch.where(nearest == _EMPTY, -1, _INDEX_MASK - (nearest & _INDEX_MASK))
     return triangle.reshape(height, width), (nearest >> 31).reshape(height, width)
-
-
-def _cross(a: Tensor, b: Tensor) -> Tensor:
-    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
 def _beyond_planes(corners: Tensor) -> Tensor:
@@ -290,187 +285,3 @@ def _clip(polygon: list[list[float]], planes: list[bool]) -> list[list[list[floa
     if len(polygon) < 3 or any(corner[3] < 1.2e-38 for corner in polygon):
         return []
     return [[polygon[0], polygon[k], polygon[k + 1]] for k in range(1, len(polygon) - 1)]
-
-
-def interpolate(
-    attr: Tensor,
-    rast: Tensor,
-    tri: Tensor,
-    rast_db: Tensor | None = None,
-    diff_attrs: str | Sequence[int] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`mofa_nvdr.dr.interpolate` in plain torch.
-
-    Raises:
-        RuntimeError: as there.
-        TypeError: as there.
-    """
-    common_device("interpolate", attr=attr, rast=rast, tri=tri, rast_db=rast_db)
-    listed = _check_interpolate("interpolate", attr, rast, tri, rast_db, diff_attrs, _DTYPES)
-    _check_one_dtype("interpolate", attr=attr, rast=rast, rast_db=rast_db if listed else None)
-    num_images, height, width, _ = rast.shape
-    indices, valid = _triangles_at(rast, tri, attr.shape[-2])
-    where = torch.nonzero(valid, as_tuple=True)
-    image = where[0]
-    values = attr.expand(num_images, *attr.shape[-2:])[image[:, None], indices[where]]  # [P, 3, C]
-    u, v = rast[where][:, 0:1], rast[where][:, 1:2]
-    inside = u * values[:, 0] + v * values[:, 1] + (1.0 - u - v) * values[:, 2]
-    out = rast.new_zeros(num_images, height, width, attr.shape[-1]).index_put(where, inside)
-    out_da = rast.new_zeros(num_images, height, width, 2 * len(listed))
-    if listed:
-        assert rast_db is not None
-        chosen = torch.tensor(listed, device=attr.device)
-        along = (values[:, :2] - values[:, 2:])[..., chosen.clamp(min=0)] * (
-            chosen >= 0
-        )  # [P, 2, D]
-        steps = rast_db[where].reshape(-1, 2, 2)  # [P, (u, v), (X, Y)]
-        derivatives = torch.einsum("pkd,pkx->pdx", along, steps).flatten(1)
-        out_da = out_da.index_put(where, derivatives)
-    return out, out_da
-
-
-def _check_one_dtype(verb: str, **tensors: Tensor | None) -> None:
-    given = {name: tensor.dtype for name, tensor in tensors.items() if tensor is not None}
-    first = next(iter(given))
-    for name, dtype in given.items():
-        if dtype != given[first]:
-            raise RuntimeError(
-                f"{verb}: {name} is {dtype}, but {first} is {given[first]}; convert one of them"
-            )
-
-
-def _triangles_at(rast: Tensor, tri: Tensor, num_vertices: int) -> tuple[Tensor, Tensor]:
-    """Vertex indices [N, H, W, 3] of what each pixel sees, and whether they can be used."""
-    triangle = rast.detach()[..., 3].nan_to_num(nan=0.0).long() - 1
-    valid = (triangle >= 0) & (triangle < tri.shape[0])
-    indices = tri.long()[triangle.clamp(0, tri.shape[0] - 1)]
-    valid = valid & ((indices >= 0) & (indices < num_vertices)).all(dim=-1)
-    return indices, valid
-
-
-def antialias_construct_topology_hash(tri: Tensor) -> Tensor:
-    """For edge k of each triangle (facing its vertex k) the vertex beyond it, or -1: [T, 3].
-
-    Raises:
-        RuntimeError: tri is not contiguous int32 [T, 3], T > 0.
-    """
-    check_triangles("antialias_construct_topology_hash", tri)
-    opposite: dict[frozenset[int], list[int]] = {}
-    triangles = tri.tolist()
-    for triangle in triangles:
-        if len(set(triangle)) == 3 and min(triangle) >= 0:
-            for k in range(3):
-                found = opposite.setdefault(frozenset(triangle) - {triangle[k]}, [])
-                if triangle[k] not in found and len(found) < 2:
-                    found.append(triangle[k])
-    table = []
-    for triangle in triangles:
-        row = []
-        for k in range(3):
-            found = opposite.get(frozenset(triangle) - {triangle[k]}, [])
-            others = [vertex for vertex in found if vertex != triangle[k]]
-            row.append(others[0] if triangle[k] in found and others else -1)
-        table.append(row)
-    return torch.tensor(table, device=tri.device)
-
-
-def antialias(
-    color: Tensor,
-    rast: Tensor,
-    pos: Tensor,
-    tri: Tensor,
-    topology_hash: Tensor | None = None,
-    pos_gradient_boost: float = 1.0,
-) -> Tensor:
-    """`mofa_nvdr.dr.antialias` in plain torch; the hash is this module's own.
-
-    Raises:
-        RuntimeError: as there.
-        TypeError: as there.
-    """
-    common_device("antialias", color=color, rast=rast, pos=pos, tri=tri)
-    _check_antialias("antialias", color, rast, pos, tri, _DTYPES)
-    _check_one_dtype("antialias", color=color, rast=rast, pos=pos)
-    boost = check_boost("antialias", pos_gradient_boost)
-    if topology_hash is None:
-        topology_hash = antialias_construct_topology_hash(tri)
-    elif not isinstance(topology_hash, Tensor) or topology_hash.shape != tri.shape:
-        raise TypeError(
-            "antialias: topology_hash is not what reference.antialias_construct_topology_hash "
-            "returns for tri; make it with the module that uses it"
-        )
-    opposite = topology_hash
-    num_images, height, width, _ = color.shape
-    boosted = pos.detach() + boost * (pos - pos.detach())
-    vertices = boosted.double().expand(num_images, *pos.shape[-2:])
-    half_size = vertices.new_tensor([width / 2, height / 2])
-    pixels = vertices[..., :2] / vertices[..., 3:] * half_size + half_size  # [N, V, 2]
-    out = color
-    for axis in (0, 1):  # pairs with the right neighbour, then with the next row's
-        image, p, q, f, sign, a, c = _find_edges(rast, pixels.detach(), tri, opposite, axis)
-        a = pixels[image, a] - (f.flip(-1) + 0.5)  # f is (row, column)
-        c = pixels[image, c] - (f.flip(-1) + 0.5)
-        alpha = sign * (0.5 - _crossing(a, c, sign, axis).clamp(0.0, 1.0))
-        # nvdiffrast moves neither saturated pairs nor those whose alpha is +0 (-0 it moves).
-        moves = (alpha.abs() < 0.5) & ~((alpha == 0) & (sign > 0))
-        alpha = torch.where(moves, alpha, alpha.detach()).to(color.dtype)[:, None]
-        difference = color[image, q[:, 0], q[:, 1]] - color[image, p[:, 0], p[:, 1]]
-        receiver = torch.where(alpha > 0, p, q)
-        out = out.index_put(
-            (image, receiver[:, 0], receiver[:, 1]), alpha * difference, accumulate=True
-        )
-    return out if out is not color else color.clone()
-
-
-def _crossing(a: Tensor, c: Tensor, sign: Tensor, axis: int) -> Tensor:
-    """Where the line a-c crosses the pair's axis: 0 at the centre of F, 1 at its neighbour's."""
-    along = c - a
-    return sign * (a[..., axis] - a[..., 1 - axis] * along[..., axis] / along[..., 1 - axis])
-
-
-@torch.no_grad()
-def _find_edges(
-    rast: Tensor, pixels: Tensor, tri: Tensor, opposite: Tensor, axis: int
-) -> tuple[Tensor, ...]:
-    """All pairs that an edge is blended over.
-
-    Returns:
-        image [M]; p, q, f: (row, column) of the two pixels and of the one whose triangle counts [M,
-        2];
-        sign [M]: 1 if that is p, else -1; a, c [M]: the edge's vertices.
-    """
-    step = torch.tensor([axis, 1 - axis], device=rast.device)
-    number = rast[..., 3].long()
-    height, width = number.shape[1:]
-    before = number[:, : height - axis, : width - (1 - axis)]
-    after = number[:, axis:, 1 - axis :]
-    image, row, column = torch.nonzero(before != after, as_tuple=True)
-    p = torch.stack([row, column], dim=-1)
-    q = p + step
-    at_p, at_q = rast[image, row, column], rast[image, q[:, 0], q[:, 1]]
-    from_p = (at_q[:, 3] == 0) | ((at_p[:, 3] != 0) & (at_p[:, 2] < at_q[:, 2]))
-    f = torch.where(from_p[:, None], p, q)
-    sign = torch.where(from_p, 1.0, -1.0).double()
-    indices, valid = _triangles_at(rast, tri, pixels.shape[1])
-    indices, valid = indices[image, f[:, 0], f[:, 1]], valid[image, f[:, 0], f[:, 1]]
-    triangle = rast[image, f[:, 0], f[:, 1], 3].long().sub(1).clamp(0, tri.shape[0] - 1)
-
-    corners = pixels[image[:, None], indices.clamp(0, pixels.shape[1] - 1)]  # [M, 3, 2]
-    corners = corners - (f.flip(-1) + 0.5)[:, None]
-    beyond = opposite[triangle]
-    beyond = torch.where(beyond < 0, indices, beyond).clamp(0, pixels.shape[1] - 1)
-    folded = pixels[image[:, None], beyond] - (f.flip(-1) + 0.5)[:, None]
-    a, c = corners.roll(-1, 1), corners.roll(-2, 1)  # edge k runs from vertex k + 1 to k + 2
-    area = _cross(a - corners, c - corners)
-    silhouette = (_cross(a - folded, c - folded) < 0) == (area < 0)  # [M, 3]
-    crossed = (a[..., 1 - axis] < 0) != (c[..., 1 - axis] < 0)
-    distance = _crossing(a, c, sign[:, None], axis)
-    distance = torch.where(crossed, distance, -torch.inf)
-    k = 2 - distance.flip(-1).argmax(dim=-1, keepdim=True)  # of equals the highest
-    distance = distance.gather(1, k)
-    extent = (c - a).abs()
-    steep = (extent[..., 1 - axis] >= extent[..., axis]).gather(1, k)
-    near = (distance > -1 / 16) & (distance < 1 + 1 / 16)
-    keep = valid & (silhouette.gather(1, k) & steep & near)[:, 0]
-    ends = [indices.gather(1, (k + n) % 3)[:, 0][keep] for n in (1, 2)]
-    return image[keep], p[keep], q[keep], f[keep], sign[keep], ends[0], ends[1]

@@ -17,14 +17,8 @@ from torch.autograd.function import once_differentiable
 from mofa_nvdr.dr.bands import forward_bands
 from mofa_nvdr.dr.parallel import run_on_threads
 from mofa_nvdr.dr.rasterize import as_array
-from mofa_nvdr.dr.texture_kernels import (
-    NEAREST,
-    double_rows,
-    halve_rows,
-    move_rows,
-    sample_rows,
-    spread,
-)
+from mofa_nvdr.dr.texture_backward_kernels import coordinate_rows_backward, double_rows, spread
+from mofa_nvdr.dr.texture_kernels import NEAREST, halve_rows, sample_rows
 
 FILTERS = ("nearest", "linear", "linear-mipmap-nearest", "linear-mipmap-linear")
 BOUNDARIES = ("wrap", "clamp", "zero", "cube")
@@ -182,7 +176,7 @@ class _Arrays:
             (*self.of(image), *self.modes, grads[image], start, stop, *(o[image] for o in outs))
             for image, start, stop in forward_bands(*self.uv.shape[:2])
         ]
-        run_on_threads(move_rows, items)
+        run_on_threads(coordinate_rows_backward, items)
         given = (True, self.has_da, self.has_bias)
         return tuple(part if there else None for part, there in zip(found, given))
 

@@ -21,9 +21,9 @@ OVAL = (
 """The outline of the face: it slides over the skin as the head turns."""
 EYELIDS = ((160, 144), (159, 145), (158, 153), (385, 380), (386, 374), (387, 373))
 """(upper, lower) points of the lids: three pairs an eye, the subject's right first."""
-INNER_LIPS = ((81, 178), (82, 87), (13, 14), (312, 317), (311, 402))
+DENSE_INNER_LIPS = ((81, 178), (82, 87), (13, 14), (312, 317), (311, 402))
 """(upper, lower) points of the lips' inner edges."""
-OPENINGS = tuple(EYELIDS[k] for k in (0, 2, 3, 5)) + INNER_LIPS[1:4]
+DENSE_OPENINGS = tuple(EYELIDS[k] for k in (0, 2, 3, 5)) + DENSE_INNER_LIPS[1:4]
 """The pairs of these that have a pair of iBUG's at the same place: in the order of `landmarks.OPENINGS`."""
 MIDDLE = (
     0, 1, 2, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 94, 151, 152, 164, 168, 175, 195, 197,

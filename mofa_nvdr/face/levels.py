@@ -112,7 +112,7 @@ class _Parts:
         """What the given directions hold of rows [N, P], and the largest principal directions of the rest."""
         held = combinations(products(filled, self.given), self.given)
         halves = self._split(filled - held)
-        found = [principal(products(half, half).double() / len(half)) for half in halves]
+        found = [principal_axes(products(half, half).double() / len(half)) for half in halves]
         every = torch.cat([values for values, _ in found])
         least = every.sort(descending=True).values[self.count - 1].clamp(min=_TINY)
         taken = [int((values >= least).sum()) for values, _ in found]
@@ -174,7 +174,7 @@ def combinations(weights: Tensor, rows: Tensor) -> Tensor:
     return out
 
 
-def principal(covariance: Tensor) -> tuple[Tensor, Tensor]:
+def principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues [N], the largest first and none negative, and eigenvectors [N, N] in columns."""
     values, vectors = on_one_thread(lambda: torch.linalg.eigh(covariance.double()))
     return values.flip(0).clamp(min=0).float(), vectors.flip(1).float()

@@ -17,52 +17,20 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.face.dense_landmarks import NUM_DENSE, DenseLandmarks
+from mofa_nvdr.face.dense_landmarks import DenseLandmarks
 from mofa_nvdr.face.linear import linear_model
-from mofa_nvdr.system.budget import MOST_MODES, Budget, printable, words_of
+from mofa_nvdr.face.model_arrays import ARRAYS, DENSE, OPTIONAL, check_arrays
+from mofa_nvdr.system.budget import Budget, printable, words_of
 from mofa_nvdr.system.files import replacing_by_library
 
 FORMAT = "mofa-nvdr face model 1"
 BUILT_IN = ("default", "procedural", "portraits")
 """Names of the faces that the package ships; "default" is one of the others."""
-NUM_LANDMARKS = 68
-_LARGEST = np.finfo(np.float32).max
 
-# name -> (dtype, shape); letters are sizes that must agree between the arrays.
-_ARRAYS: dict[str, tuple[type, tuple[str | int, ...]]] = {
-    "mean_shape": (np.float32, ("V", 3)),
-    "mean_albedo": (np.float32, ("V", 3)),
-    "shape_basis": (np.float32, ("S", "V", 3)),
-    "expression_basis": (np.float32, ("E", "V", 3)),
-    "albedo_basis": (np.float32, ("A", "V", 3)),
-    "triangles": (np.int32, ("T", 3)),
-    "landmarks": (np.int64, (NUM_LANDMARKS,)),
-    "mirror_index": (np.int64, ("V",)),
-    "frontal_mask": (np.bool_, ("V",)),
-}
-# What a model may also have. Left out of the hash: no number of a code or a checkpoint depends on it,
-# so a model that gets a texture layout keeps its parameter files and its trained encoders.
-_OPTIONAL: dict[str, tuple[type, tuple[str | int, ...]]] = {
-    "uv": (np.float32, ("U", 2)),
-    "uv_triangles": (np.int32, ("T", 3)),
-    "regions": (np.uint8, ("V",)),
-    "dense_vertices": (np.int32, (NUM_DENSE, 3)),
-    "dense_weights": (np.float32, (NUM_DENSE, 3)),
-    "dense_spread": (np.float32, (NUM_DENSE,)),
-}
-_DENSE = ("dense_vertices", "dense_weights", "dense_spread")
 _DENSE_FILE = "default_face_landmarks.npz"  # of the built-in face; docs/make_dense_landmarks.py
-_READ = {*_ARRAYS, *_OPTIONAL, "named_expressions"}
+_READ = {*ARRAYS, *OPTIONAL, "named_expressions"}
 # safetensors' names of the number types that an array may be stored in.
 _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
-# name -> the size that its indices stay below.
-_INDICES = {
-    "triangles": "V",
-    "landmarks": "V",
-    "mirror_index": "V",
-    "uv_triangles": "U",
-    "dense_vertices": "V",
-}
 
 
 class FaceModel(nn.Module):
@@ -121,9 +89,8 @@ class FaceModel(nn.Module):
         super().__init__()
         self.metadata = {"name": "unnamed", "version": "0", "units": "mm", **(metadata or {})}
         self.region_names = tuple(region_names)
-        _check_arrays(arrays)
-        _check_layout(arrays, self.region_names)
-        for name, (dtype, _) in (_ARRAYS | _OPTIONAL).items():
+        check_arrays(arrays, self.region_names)
+        for name, (dtype, _) in (ARRAYS | OPTIONAL).items():
             value = None
             if arrays.get(name) is not None:
                 array: np.ndarray = np.ascontiguousarray(arrays[name], dtype=dtype)
@@ -163,7 +130,7 @@ class FaceModel(nn.Module):
         """Sixteen hex digits that name the model's content; kept with everything that depends on it."""
         if self._hash is None:
             digest = hashlib.sha256()
-            for name in _ARRAYS:
+            for name in ARRAYS:
                 digest.update(name.encode())
                 digest.update(getattr(self, name).cpu().contiguous().numpy().tobytes())
             self._hash = digest.hexdigest()[:16]
@@ -276,7 +243,7 @@ class FaceModel(nn.Module):
         path = Path(path)
         arrays = {
             name: getattr(self, name).cpu().numpy()
-            for name in (*_ARRAYS, *_OPTIONAL)
+            for name in (*ARRAYS, *OPTIONAL)
             if getattr(self, name) is not None
         }
         if self.named_expressions:
@@ -341,81 +308,11 @@ def _with_shared_parts(arrays: Mapping[str, np.ndarray], metadata: dict[str, str
     """A model of the built-in mesh: with the places of its dense landmarks and its names."""
     places = importlib.resources.files("mofa_nvdr.assets") / _DENSE_FILE
     with np.load(io.BytesIO(places.read_bytes()), allow_pickle=False) as file:
-        arrays = {**{key: file[key] for key in _DENSE}, **arrays}
+        arrays = {**{key: file[key] for key in DENSE}, **arrays}
     names = [str(name) for name in arrays["expression_names"]]
     return FaceModel(
-        {name: arrays[name] for name in (*_ARRAYS, *_OPTIONAL) if name in arrays},
+        {name: arrays[name] for name in (*ARRAYS, *OPTIONAL) if name in arrays},
         metadata,
         dict(zip(names, arrays["named_expressions"])),
         [str(name) for name in arrays["region_names"]],
     )
-
-
-def _check_arrays(arrays: dict[str, Any]) -> None:
-    missing = sorted(set(_ARRAYS) - set(arrays))
-    if missing:
-        raise ValueError(f"FaceModel: missing {', '.join(missing)}")
-    given = {name: want for name, want in _OPTIONAL.items() if arrays.get(name) is not None}
-    sizes: dict[str, int] = {}
-    for name, (dtype, shape) in (_ARRAYS | given).items():
-        array = np.asarray(arrays[name])
-        want = [sizes.get(s, s) if isinstance(s, str) else s for s in shape]
-        fits = array.ndim == len(shape) and all(
-            isinstance(w, str) or w == got for w, got in zip(want, array.shape)
-        )
-        if not fits:
-            raise ValueError(f"FaceModel: {name} is {list(array.shape)}, expected {want}")
-        sizes.update({s: n for s, n in zip(shape, array.shape) if isinstance(s, str)})
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"FaceModel: {name} holds {array.dtype}, expected numbers")
-        if np.issubdtype(dtype, np.floating) and not (np.abs(array) <= _LARGEST).all():
-            raise ValueError(f"FaceModel: {name} holds numbers that are not finite")
-    for size in "SEA":
-        if sizes[size] > MOST_MODES:
-            raise ValueError(
-                f"FaceModel: {sizes[size]} modes in a basis, expected at most {MOST_MODES}"
-            )
-    for name, size in _INDICES.items():
-        if arrays.get(name) is None or size not in sizes:
-            continue
-        array = np.asarray(arrays[name])
-        if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.rint(array))).all():
-            raise ValueError(f"FaceModel: {name} holds numbers that are no indices")
-        if array.size and (array.min() < 0 or array.max() >= sizes[size]):
-            where, what = ("mesh", "vertices") if size == "V" else ("texture", "uv")
-            raise ValueError(
-                f"FaceModel: {name} points outside the {where} (index {int(array.min())} to "
-                f"{int(array.max())}, {sizes[size]} {what})"
-            )
-
-
-def _check_layout(arrays: dict[str, Any], region_names: tuple[str, ...]) -> None:
-    """Texture coordinates, labels and dense landmarks, beyond shapes and indices."""
-    if lacking := [name for name in _DENSE if arrays.get(name) is None]:
-        if len(lacking) < len(_DENSE):
-            raise ValueError(f"FaceModel: missing {', '.join(lacking)}; give all three or none")
-    uv, regions = arrays.get("uv"), arrays.get("regions")
-    if uv is None and arrays.get("uv_triangles") is not None:
-        raise ValueError("FaceModel: uv_triangles without uv; give both or none")
-    if uv is not None:
-        uv, num_vertices = np.asarray(uv), len(arrays["mean_shape"])
-        if arrays.get("uv_triangles") is None and len(uv) != num_vertices:
-            raise ValueError(
-                f"FaceModel: uv is {list(uv.shape)}, expected [{num_vertices}, 2], one a vertex, or "
-                "uv_triangles [T, 3] with it"
-            )
-        if uv.size and not (uv.min() >= 0 and uv.max() <= 1):
-            raise ValueError(
-                f"FaceModel: uv runs from {uv.min():.4g} to {uv.max():.4g}, expected [0, 1]"
-            )
-    if regions is not None:
-        regions = np.asarray(regions)
-        if regions.dtype.kind not in "iu" or regions.min() < 0:
-            raise ValueError("FaceModel: regions is not an array of labels 0, 1, 2, ...")
-        if regions.max() >= len(region_names):
-            raise ValueError(
-                f"FaceModel: regions has label {int(regions.max())}, but there are "
-                f"{len(region_names)} region_names"
-            )
-    elif region_names:
-        raise ValueError("FaceModel: region_names without regions; give both or none")

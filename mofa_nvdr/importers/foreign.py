@@ -27,7 +27,7 @@ class ImportOptions:
         vertices: subdivide until the mesh has about this many; 0: as the format has it.
         albedo: file with the model's albedo where it is a file of its own; None: none given.
         expressions: file with the model's blendshapes where it is a file of its own.
-        landmarks: file with the 68 landmarks (landmark_points.read_landmarks).
+        landmarks: file with the 68 landmarks (landmark_points.read_landmark_vertices).
         name: name of the model; empty: the format's.
     """
 
@@ -93,7 +93,7 @@ class ForeignModel:
                 )
         for name, basis in bases.items():
             if basis is not None:
-                check_modes(path, name, len(basis))
+                check_mode_count(path, name, len(basis))
         if len(self.shape) == 0:
             raise ModelFileError(f"{path}: no identity mode in this file")
         if self.mean_albedo is not None and self.mean_albedo.shape != (count, 3):
@@ -115,7 +115,7 @@ class ForeignModel:
         check_indices(path, "a landmark", np.array(list(self.landmarks.values()), int), count)
 
 
-def check_modes(path: Path, name: str, count: int) -> None:
+def check_mode_count(path: Path, name: str, count: int) -> None:
     """Raise ModelFileError for more modes than a face model may have; work grows with their square."""
     if count > MOST_MODES:
         raise ModelFileError(f"{path}: {count} {name} modes, expected at most {MOST_MODES}")

@@ -29,7 +29,7 @@ def known_landmarks(topology: str, num_vertices: int, file: Path | None) -> dict
         ModelFileError: the user's file cannot be read.
     """
     if file is not None:
-        return read_landmarks(file, num_vertices)
+        return read_landmark_vertices(file, num_vertices)
     for entry in _lists():
         if entry["format"] == topology and entry["vertices"] == num_vertices:
             return {int(k): int(v) for k, v in entry["landmarks"].items()}
@@ -42,7 +42,7 @@ def _lists() -> list[dict[str, Any]]:
     return json.loads(text)["lists"]
 
 
-def read_landmarks(path: Path, num_vertices: int) -> dict[int, int]:
+def read_landmark_vertices(path: Path, num_vertices: int) -> dict[int, int]:
     """Read a landmark file.
 
     .json: a list of 68 vertex indices, or {"iBUG number from 1": vertex}. .txt: a line for each landmark,

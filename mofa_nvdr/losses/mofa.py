@@ -18,7 +18,7 @@ from mofa_nvdr.losses.color_distance import (
     mean_over_vertices,
     sum_pixels,
 )
-from mofa_nvdr.losses.landmarks import aligned
+from mofa_nvdr.losses.landmark_terms import aligned
 from mofa_nvdr.render.renderer import Rendering
 from mofa_nvdr.system import distributed
 

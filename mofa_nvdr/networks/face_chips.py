@@ -27,7 +27,7 @@ _PLACES = (
 )  # fmt: skip
 
 
-def similarity(landmarks: Tensor) -> Tensor:
+def chip_similarity(landmarks: Tensor) -> Tensor:
     """The turn, scale and shift [B, 2, 3] that bring a chip's px closest to a picture's, in least squares.
 
     Convention: x right, y down from the top left corner, a pixel's centre at + 0.5, in chips and pictures.
@@ -80,7 +80,7 @@ def cut_chips(images: Tensor, landmarks: Tensor, samples: int = 2) -> Tensor:
             "px; expected [B, 68, 2] and at least 1"
         )
     images = images if images.dtype == torch.float64 else images.float()
-    turn = similarity(landmarks.to(images))[:, :, :, None, None]
+    turn = chip_similarity(landmarks.to(images))[:, :, :, None, None]
     axis = (torch.arange(SIZE * samples, device=images.device, dtype=images.dtype) + 0.5) / samples
     y, x = axis[:, None], axis[None, :]
     # Products by hand: autocast would make a matrix product of places half precise.

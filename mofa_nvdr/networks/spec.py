@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.encoder import HEAD_PARTS, Encoder, build_encoder
 from mofa_nvdr.networks.trunks import TRUNKS
 from mofa_nvdr.scene.camera import Camera

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mofa_nvdr.render.texture import check_triangles
+from mofa_nvdr.render.mesh_texture import check_triangles
 from mofa_nvdr.shaders.gbuffer import upright
 
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.dr.parallel import compiles
+from mofa_nvdr.render.mesh_texture import Texture, check_triangles
 from mofa_nvdr.render.outline import Outline, find_outline
 from mofa_nvdr.render.pixels import MeshPixels
 from mofa_nvdr.render.surface_motion import SurfaceMotion
-from mofa_nvdr.render.texture import Texture, check_triangles
 from mofa_nvdr.scene.camera import BaseCamera, Camera
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.shaders.gbuffer import (

@@ -8,7 +8,7 @@ import torch
 
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder, build_encoder
 from mofa_nvdr.networks.spec import EncoderSpec
 from mofa_nvdr.render.decoder import FaceDecoder

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.face.code import CodeLayout, FaceCode
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.networks.onnx_encoder import OnnxEncoder, find_onnx_encoder
 from mofa_nvdr.networks.spec import EncoderSpec

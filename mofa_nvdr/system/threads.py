@@ -1,14 +1,17 @@
-"""Work on as many threads as torch has, each with one thread of torch's own."""
+"""Work on as many threads as torch has, each with one thread of torch's own; and work in advance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
 T = TypeVar("T")
+Job = TypeVar("Job")
 
 
 def on_threads(work: Callable[[int], None], count: int) -> None:
@@ -34,3 +37,25 @@ def on_one_thread(work: Callable[[], T]) -> T:
     results: list[T] = []
     on_threads(lambda _: results.append(work()), 1)
     return results[0]
+
+
+def map_ahead(
+    function: Callable[[Job], T], jobs: Iterable[Job], num_ahead: int, num_threads: int
+) -> Generator[T, None, None]:
+    """Results in the order of the jobs, computed by threads at most `num_ahead` in advance.
+
+    An exception in `function` surfaces at its place. Closing the generator drops what has not begun
+    and waits for what has.
+    """
+    jobs = iter(jobs)
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="mofa-nvdr-ahead")
+    pending: deque[Future[T]] = deque()
+    try:
+        while True:
+            for job in itertools.islice(jobs, num_ahead - len(pending)):
+                pending.append(pool.submit(function, job))
+            if not pending:
+                return
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

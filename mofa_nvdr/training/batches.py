@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import Any
 
 from mofa_nvdr.data.augmentation import Augmentation, augment
+from mofa_nvdr.data.crop_tables import CODE_FILE, DENSE_FILE, INDEX_FILE, LANDMARK_FILE, DataError
 from mofa_nvdr.data.kept import KeptCorpus
 from mofa_nvdr.data.photographs import Corpus, Photographs
 from mofa_nvdr.data.reframing import reframe
@@ -17,7 +18,6 @@ from mofa_nvdr.data.sampling import Batch, batches, val_batches
 from mofa_nvdr.data.shards import Shards, open_corpus
 from mofa_nvdr.data.synthetic.codes import CodePrior, load_lights
 from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, TRAIN, SyntheticFaces
-from mofa_nvdr.data.tables import CODE_FILE, DENSE_FILE, INDEX_FILE, LANDMARK_FILE, DataError
 from mofa_nvdr.face.mirror import mirror_signs
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder

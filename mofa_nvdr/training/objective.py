@@ -24,7 +24,7 @@ from mofa_nvdr.face.dense_landmarks import NUM_DENSE, DenseLandmarks
 from mofa_nvdr.losses.consistency import Placement, mean_placement_anchor, mirror_consistency
 from mofa_nvdr.losses.identity import identity_distance
 from mofa_nvdr.losses.known_faces import known_face_distance
-from mofa_nvdr.losses.landmarks import (
+from mofa_nvdr.losses.landmark_terms import (
     aligned,
     dense_opening_alignment,
     dense_weights,
@@ -181,7 +181,7 @@ class StepContext:
         return photometric_vertex(v.positions, v.colors, v.front_facing, self.target)
 
     def landmark_alignment(self) -> Tensor:
-        """Eq. 9, or losses.landmarks.aligned over dense landmarks; the mean over the batch."""
+        """Eq. 9, or losses.landmark_terms.aligned over dense landmarks; the mean over the batch."""
         if self.loss.landmark_set == "dense":
             projected = self.decoder.dense_landmarks(self.geometry)
             weight = dense_weights(self._places.spread)
@@ -195,7 +195,7 @@ class StepContext:
         ).mean()
 
     def opening_alignment(self) -> Tensor:
-        """losses.landmarks.opening_alignment or its dense twin, the mean over the batch."""
+        """losses.landmark_terms.opening_alignment or its dense twin, the mean over the batch."""
         projected = self.decoder.landmarks(self.geometry)
         if self.loss.landmark_set == "dense":
             dense = self.decoder.dense_landmarks(self.geometry)

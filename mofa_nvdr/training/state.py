@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import encoder_spec

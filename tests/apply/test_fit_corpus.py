@@ -12,8 +12,8 @@ from mofa_nvdr.apply import fit_corpus as module
 from mofa_nvdr.apply.fit_corpus import fit_corpus
 from mofa_nvdr.apply.fitting import Stage
 from mofa_nvdr.cli import SOME_LEFT_OUT, main
+from mofa_nvdr.data.crop_tables import DataError, read_codes
 from mofa_nvdr.data.photographs import Photographs
-from mofa_nvdr.data.tables import DataError, read_codes
 from mofa_nvdr.face.model import FaceModel
 from tests.helpers.commands import error_line
 from tests.helpers.fitted_faces import known_faces, landmarked_face
@@ -60,7 +60,7 @@ def folder(tmp_path: Path, face: FaceModel) -> Path:
 def any_points(monkeypatch: pytest.MonkeyPatch) -> None:
     """The small face's 478 points are anywhere on it, and do not look like a face."""
     monkeypatch.setattr("mofa_nvdr.data.photographs.wrong_points", lambda *args: "")
-    monkeypatch.setattr("mofa_nvdr.data.tables.wrong_rows", lambda points: {})
+    monkeypatch.setattr("mofa_nvdr.data.crop_tables.wrong_rows", lambda points: {})
 
 
 class TestFitCorpus:

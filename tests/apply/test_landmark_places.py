@@ -180,7 +180,7 @@ class TestEdges:
             "e,evd->vd", face_model.named_expressions["jawOpen"], face_model.expression_basis
         )
         moved = face_model.dense_landmarks.of(opened[None])[0].norm(dim=1)
-        upper, lower = (moved[list(k)] for k in zip(*module.INNER_LIPS))
+        upper, lower = (moved[list(k)] for k in zip(*module.DENSE_INNER_LIPS))
         assert upper.max() < 6
         assert lower.min() > 20
 

@@ -23,7 +23,7 @@ from mofa_nvdr.apply.result_files import image_paths
 from mofa_nvdr.cli import main
 from mofa_nvdr.data.crops.framing import FRAMING
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder, build_encoder
 from mofa_nvdr.networks.onnx_encoder import FORMAT, OUTPUTS, OnnxEncoder
 from mofa_nvdr.runs.build import encoder_spec, make_encoder

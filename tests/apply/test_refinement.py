@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mofa_nvdr.apply.face_search import BY_DETECTOR, Candidate
-from mofa_nvdr.apply.photographs import FIT_SIZE
+from mofa_nvdr.apply.largest_face import FIT_SIZE
 from mofa_nvdr.apply.refinement import Refiner
 from mofa_nvdr.data.crops.framing import Crop
 from mofa_nvdr.data.decoding import Excerpt

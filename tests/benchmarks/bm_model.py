@@ -31,12 +31,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr import FaceModel
+from mofa_nvdr.apply.color_solver import ColorSolver
 from mofa_nvdr.apply.fit_files import QUICK_STAGES
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed
 from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.landmarks import PAPER_46
-from mofa_nvdr.losses.landmarks import openings
+from mofa_nvdr.losses.landmark_terms import openings
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.render.pictures import to_uint8
@@ -62,18 +63,22 @@ class Contender:
 
 
 def contender(name: str) -> Contender:
-    """A face model that is fitted; `encoder:RUN` predicts, `refined:RUN` fits from there, with landmarks.
+    """A face model that is fitted, or an encoder.
+
+    `encoder:RUN` predicts; `solved:RUN` takes light and albedo from the photograph, as `reconstruct` does;
+    `refined:RUN` fits from there, with landmarks.
 
     RUN is a run folder or a checkpoint; empty: the encoder that ships with the package.
     """
     how, _, run = name.partition(":")
-    if how not in ("encoder", "refined"):
+    if how not in ("encoder", "solved", "refined"):
         fitter = FaceFitter(FaceModel.load(name))
         return Contender(fitter.model, lambda photo, points: fitted(fitter, photo, points))
     encoder = Reconstructor.load(run, device="cpu")
     model, size = encoder.decoder.model, encoder.decoder.camera.size
     fitter = FaceFitter(model, FitOptions(stages=QUICK_STAGES))
     decoder = fitter.decoder_of(SIZE)
+    solver = ColorSolver(decoder)
 
     @torch.no_grad()
     def faces(photo: Tensor, points: Tensor) -> list[FittedFaces]:
@@ -81,6 +86,8 @@ def contender(name: str) -> Contender:
         for some, marks in zip(photo.nan_to_num(GREY).split(BATCH), points.split(BATCH)):
             small = F.interpolate(some, size, mode="bilinear", align_corners=False, antialias=True)
             code = encoder(small)
+            if how != "encoder":
+                code = solver(some, code)
             if how == "refined":
                 out.append(fitter(Observed(some, marks), code))
                 continue

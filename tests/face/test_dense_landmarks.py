@@ -8,18 +8,18 @@ import torch
 
 from mofa_nvdr.face import ibug_points
 from mofa_nvdr.face.dense_landmarks import (
+    DENSE_INNER_LIPS,
     DENSE_MIRROR,
+    DENSE_OPENINGS,
     EYELIDS,
-    INNER_LIPS,
     MIDDLE,
     NUM_DENSE,
-    OPENINGS,
     OVAL,
     DenseLandmarks,
     closest_points,
 )
 from mofa_nvdr.face.landmarks import MIRROR as MIRROR_68
-from mofa_nvdr.face.landmarks import OPENINGS as OPENINGS_68
+from mofa_nvdr.face.landmarks import OPENINGS
 from mofa_nvdr.face.model import FaceModel
 
 _TRIANGLE = np.array([[0.0, 0, 0], [4, 0, 0], [0, 3, 0]])
@@ -79,8 +79,8 @@ def places(face_model: FaceModel) -> DenseLandmarks:
 
 
 def test_openings_are_where_those_of_68_are():
-    assert len(OPENINGS) == len(OPENINGS_68) == 7
-    for pair, pair_68 in zip(OPENINGS, OPENINGS_68):
+    assert len(DENSE_OPENINGS) == len(OPENINGS) == 7
+    for pair, pair_68 in zip(DENSE_OPENINGS, OPENINGS):
         assert pair == tuple(ibug_points._POINTS[k][0] for k in pair_68)
 
 
@@ -122,11 +122,11 @@ class TestDenseLandmarks:
     def test_lids_and_lips(self, face_model, places):
         """Upper above lower, the subject's right eye first, which lies at smaller x."""
         points = places.of(face_model.mean_shape[None])[0]
-        for pairs in (EYELIDS, INNER_LIPS):
+        for pairs in (EYELIDS, DENSE_INNER_LIPS):
             for upper, lower in pairs:
                 if places.known[upper] and places.known[lower]:
                     assert points[upper, 1] > points[lower, 1]
-        assert all(places.known[upper] for upper, _ in (*EYELIDS, *INNER_LIPS))
+        assert all(places.known[upper] for upper, _ in (*EYELIDS, *DENSE_INNER_LIPS))
         assert all(points[upper, 0] < 0 for upper, _ in EYELIDS[:3])
         assert all(points[upper, 0] > 0 for upper, _ in EYELIDS[3:])
 
@@ -139,7 +139,7 @@ class TestDenseLandmarks:
             assert (points[dense] - theirs[ibug]).norm() < 12  # mm
 
     def test_numbers(self):
-        used = [*OVAL, *np.ravel(EYELIDS), *np.ravel(INNER_LIPS)]
+        used = [*OVAL, *np.ravel(EYELIDS), *np.ravel(DENSE_INNER_LIPS)]
         assert len(set(used)) == len(used) and max(used) < NUM_DENSE
 
 
@@ -155,5 +155,5 @@ class TestDenseMirror:
 
     def test_sets_are_symmetric(self):
         assert {DENSE_MIRROR[k] for k in OVAL} == set(OVAL)
-        for pairs in (EYELIDS, INNER_LIPS):
+        for pairs in (EYELIDS, DENSE_INNER_LIPS):
             assert {(DENSE_MIRROR[a], DENSE_MIRROR[b]) for a, b in pairs} == set(pairs)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mofa_nvdr.face.levels import combinations, learn_level, principal, products
+from mofa_nvdr.face.levels import combinations, learn_level, principal_axes, products
 
 PAIRS = 30
 MIRROR = torch.arange(2 * PAIRS).view(2, PAIRS).flip(0).flatten()  # vertex k and k + PAIRS
@@ -140,6 +140,6 @@ class TestCombinations:
 
 class TestPrincipal:
     def test_largest_first(self):
-        values, vectors = principal(torch.diag(torch.tensor([1.0, 3.0, -1e-9])))
+        values, vectors = principal_axes(torch.diag(torch.tensor([1.0, 3.0, -1e-9])))
         assert values.tolist() == [3.0, 1.0, 0.0]
         torch.testing.assert_close(vectors.abs()[:, 0], torch.tensor([0.0, 1.0, 0.0]))

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.face.portraits import PORTRAITS_FILE, load_portraits, write_portraits
 from mofa_nvdr.face.recipe import load_product
-from mofa_nvdr.face.reference import ModelReference
 
 SAME = ("triangles", "landmarks", "mirror_index", "frontal_mask", "expression_basis", "regions")
 

@@ -19,10 +19,10 @@ from PIL import Image
 
 import mofa_nvdr
 from mofa_nvdr.apply.parameters import load_parameters
+from mofa_nvdr.data.crop_tables import npz_bytes
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.shards import open_corpus
-from mofa_nvdr.data.tables import npz_bytes
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks import trunks
 from mofa_nvdr.networks.onnx_encoder import FORMAT, INPUT, OUTPUTS, OnnxEncoder, dump_facts
@@ -216,7 +216,7 @@ def _exported(folder: Path) -> Kind:
     from onnx import TensorProto, helper
 
     from mofa_nvdr.face.code import CodeLayout
-    from mofa_nvdr.face.reference import ModelReference
+    from mofa_nvdr.face.model_reference import ModelReference
     from mofa_nvdr.networks.encoder import HEAD_PARTS
     from mofa_nvdr.networks.spec import EncoderSpec
     from mofa_nvdr.scene.camera import Camera

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.helpers.ict import similarity
+
 INNER_LANDMARKS = slice(17, 68)  # the outline's are not places on the skin
 NOT_MOTION = ("PupilDilate_L", "PupilDilate_R")  # inside the eyeball
 FARTHEST_MATCH = 6.0  # mm, between the two average faces after the landmarks are brought together
@@ -70,7 +72,7 @@ def load_correspondence(data: Path, face: dict[str, np.ndarray]) -> Corresponden
 
     ours = face["mean_shape"].astype(np.float64)
     targets = ours[face["landmarks"][INNER_LANDMARKS]]
-    size, turn, shift = _similarity(mean[landmarks], targets)
+    size, turn, shift = similarity(mean[landmarks], targets)
     mean = size * mean @ turn.T + shift
     motions = {name: size * motion @ turn.T for name, motion in motions.items()}
     warp = RBFInterpolator(
@@ -111,16 +113,6 @@ def explained(match: Correspondence, basis: np.ndarray) -> dict[str, float]:
     orthonormal, _ = np.linalg.qr(ours.T)
     kept = ((theirs @ orthonormal) ** 2).sum(1)
     return dict(zip(match.motions, kept / (theirs**2).sum(1)))
-
-
-def _similarity(a: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Size, rotation and shift with b ~ size a R^T + shift, least squares (Umeyama 1991)."""
-    ca, cb = a - a.mean(0), b - b.mean(0)
-    u, s, vt = np.linalg.svd(cb.T @ ca)
-    sign = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-    turn = (u * sign) @ vt
-    size = (s * sign).sum() / (ca**2).sum()
-    return size, turn, b.mean(0) - size * turn @ a.mean(0)
 
 
 def _triangle_normals(corners: np.ndarray) -> np.ndarray:

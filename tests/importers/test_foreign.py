@@ -11,7 +11,7 @@ from mofa_nvdr.importers.foreign import (
     ModelFileError,
     check_apart,
     check_indices,
-    check_modes,
+    check_mode_count,
 )
 from mofa_nvdr.system import budget
 from tests.helpers import foreign_files as ff
@@ -96,9 +96,9 @@ class TestCheckIndices:
 
 class TestCheckModes:
     def test_limit(self):
-        check_modes(Path("a"), "identity", 4096)
+        check_mode_count(Path("a"), "identity", 4096)
         with pytest.raises(ModelFileError, match="a: 4097 identity modes, expected at most 4096"):
-            check_modes(Path("a"), "identity", 4097)
+            check_mode_count(Path("a"), "identity", 4097)
 
 
 class TestCheckApart:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mofa_nvdr.importers.foreign import ModelFileError
-from mofa_nvdr.importers.landmark_points import known_landmarks, read_landmarks
+from mofa_nvdr.importers.landmark_points import known_landmarks, read_landmark_vertices
 from tests.helpers.foreign_files import refused
 
 
@@ -85,14 +85,14 @@ class TestWrongFiles:
         path = tmp_path / name
         path.write_text(text)
         with pytest.raises(ModelFileError, match=re.escape(f"--landmarks {path}: {message}")):
-            read_landmarks(path, 100)
+            read_landmark_vertices(path, 100)
 
     def test_numbers_that_are_no_indices(self, tmp_path):
         np.save(tmp_path / "l.npy", np.zeros(68))
         with pytest.raises(ModelFileError, match=r"\(it holds float64, expected integers\)"):
-            read_landmarks(tmp_path / "l.npy", 100)
+            read_landmark_vertices(tmp_path / "l.npy", 100)
         np.save(tmp_path / "l.npy", np.arange(68)[None])
-        assert read_landmarks(tmp_path / "l.npy", 100) == {k: k for k in range(68)}
+        assert read_landmark_vertices(tmp_path / "l.npy", 100) == {k: k for k in range(68)}
 
     def test_missing(self, tmp_path):
         with pytest.raises(ModelFileError, match=r"--landmarks .*none\.txt: no such file"):

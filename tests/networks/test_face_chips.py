@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mofa_nvdr.networks.face_chips import INDEX, SIZE, cut_chips, similarity
+from mofa_nvdr.networks.face_chips import INDEX, SIZE, chip_similarity, cut_chips
 
 
 def landmarks(scale: float = 1.0, turn: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)):
@@ -29,7 +29,7 @@ class TestSimilarity:
     @pytest.mark.parametrize("scale", [0.5, 1.0, 2.5])
     @pytest.mark.parametrize("turn", [0.0, 0.4, math.pi / 2, -2.5])
     def test_of_an_exact_face(self, scale, turn):
-        found = similarity(landmarks(scale, turn, (30.0, -7.0)))[0]
+        found = chip_similarity(landmarks(scale, turn, (30.0, -7.0)))[0]
         cos, sin = scale * math.cos(turn), scale * math.sin(turn)
         wanted = torch.tensor([[cos, -sin, 30], [sin, cos, -7]], dtype=torch.float64)
         assert torch.allclose(found, wanted, atol=1e-9)
@@ -38,7 +38,7 @@ class TestSimilarity:
         """No other turn, scale and shift is nearer: the derivatives are 0."""
         generator = torch.Generator().manual_seed(0)
         points = landmarks() + 8 * torch.randn(1, 68, 2, generator=generator, dtype=torch.float64)
-        found = similarity(points)[0]
+        found = chip_similarity(points)[0]
         chip = torch.cat([landmarks()[0, list(INDEX)], torch.ones(33, 1, dtype=torch.float64)], 1)
         numbers = torch.stack([found[0, 0], found[1, 0], found[0, 2], found[1, 2]])
         numbers = numbers.detach().requires_grad_()
@@ -53,11 +53,11 @@ class TestSimilarity:
         others = sorted(set(range(68)) - set(INDEX))
         assert {0, 8, 16, 17, 26, 57, 66} <= set(others)
         points[:, others] += 50
-        assert torch.equal(similarity(points), similarity(landmarks()))
+        assert torch.equal(chip_similarity(points), chip_similarity(landmarks()))
 
     def test_shape(self):
         with pytest.raises(ValueError, match=r"landmarks are \[1, 5, 2\], expected \[B, 68, 2\]"):
-            similarity(torch.zeros(1, 5, 2))
+            chip_similarity(torch.zeros(1, 5, 2))
 
 
 class TestCutChips:
@@ -68,7 +68,7 @@ class TestCutChips:
         (chip,) = cut_chips(ramps(300, 320), points, samples)
         axis = torch.arange(SIZE) + 0.5
         y, x = torch.meshgrid(axis, axis, indexing="ij")
-        places = torch.stack([x, y, torch.ones_like(x)], -1) @ similarity(points.float())[0].T
+        places = torch.stack([x, y, torch.ones_like(x)], -1) @ chip_similarity(points.float())[0].T
         inside = ((places > 1) & (places < torch.tensor([319.0, 299.0]))).all(-1)
         assert inside.float().mean() > 0.9 and chip.shape == (3, SIZE, SIZE)
         assert (chip[:2].permute(1, 2, 0) - places)[inside].abs().max() < 1e-3

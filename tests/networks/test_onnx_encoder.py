@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.onnx_encoder import (
     FORMAT,
     INPUT,

@@ -12,7 +12,7 @@ import torch
 
 from mofa_nvdr.apply.onnx_export import export_encoder
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.spec import SCHEMA, EncoderSpec, NewerVersionError
 from mofa_nvdr.runs.checkpoint import read_checkpoint, save_checkpoint
 from mofa_nvdr.runs.trained import Reconstructor
@@ -98,6 +98,20 @@ class TestEncoderSpec:
         assert facts["schema"] == SCHEMA
         again = EncoderSpec.from_json(facts)
         assert again.to_json() == SPEC.to_json()
+
+    def test_what_schema_1_wrote_is_read_for_good(self):
+        """The text itself: checkpoints hold it, whatever `to_json` writes later."""
+        text = """{"schema": 1, "trunk": "compact", "input_size": 48,
+            "output_scale": {"shape": 0.3, "expression": 1.0, "albedo": 1.0, "rotation": 1.0,
+                "translation_xy": 12.0, "translation_z": 60.0, "light": 1.0},
+            "code": {"num_shape": 4, "num_expression": 3, "num_albedo": 5},
+            "face_model":
+                {"name": "cap", "hash": "9bea08a20c42f71b", "file": "/tmp/fixture/run/cap.safetensors"},
+            "camera": {"image_size": 48, "focal": null, "near": 100.0, "far": 10000.0,
+                "position": [0.0, 3.9, -857.9]}}"""
+        spec = EncoderSpec.from_json(json.loads(text))
+        assert dataclasses.replace(spec, camera=SPEC.camera) == SPEC
+        assert tuple(spec.camera.position) == SPEC.camera.position
 
     def test_keys_of_a_later_version_are_passed_over(self):
         assert EncoderSpec.from_json({**SPEC.to_json(), "tint": 3}).to_json() == SPEC.to_json()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.runs.build import encoder_spec, make_decoder, make_encoder
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.options import replace_options

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.encoder import build_encoder
 from mofa_nvdr.networks.spec import EncoderSpec
 from mofa_nvdr.runs import shipped, trained

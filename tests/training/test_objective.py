@@ -11,7 +11,7 @@ import torch
 from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, SyntheticFaces
 from mofa_nvdr.face.dense_landmarks import DenseLandmarks
 from mofa_nvdr.losses.known_faces import known_face_distance
-from mofa_nvdr.losses.landmarks import openings
+from mofa_nvdr.losses.landmark_terms import openings
 from mofa_nvdr.networks.face_recognition import FaceRecognition
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.runs.build import make_decoder, make_encoder

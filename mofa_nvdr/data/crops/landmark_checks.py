@@ -13,7 +13,7 @@ from mofa_nvdr.data.crops.point_sets import as_landmarks
 from mofa_nvdr.data.decoding import Picture
 
 # Boxes (left, top, side, certainty) of the faces in a picture [H, W, 3]; None where no detector is at hand.
-Detect = Callable[[np.ndarray], Sequence[tuple[float, ...]] | None]
+DetectBoxes = Callable[[np.ndarray], Sequence[tuple[float, ...]] | None]
 _PATCH = 192  # px: what is around a face when it is looked at alone
 _AROUND = 1.6  # sides of the crop
 _NEAR = 0.35  # sides of a crop that a box's centre may be away
@@ -25,7 +25,7 @@ def wrong_frame(
     points: Sequence[np.ndarray],
     image: np.ndarray,
     orientation: int,
-    detect: Detect = lambda image: None,
+    detect: DetectBoxes = lambda image: None,
     factor: float = 1.0,
 ) -> str:
     """Why the points of the faces of a photograph are not in its frame; empty: they can be.
@@ -59,7 +59,7 @@ def wrong_frame_of(
     points: Sequence[np.ndarray],
     picture: Picture,
     longest: int,
-    detect: Detect = lambda image: None,
+    detect: DetectBoxes = lambda image: None,
 ) -> str:
     """`wrong_frame` for a photograph of any size, looked at in a copy.
 
@@ -93,7 +93,7 @@ def shown_points(points: np.ndarray, orientation: int, height: int, width: int) 
     return np.stack([x, y], -1)
 
 
-def certainty(points: np.ndarray, image: np.ndarray, detect: Detect) -> float | None:
+def certainty(points: np.ndarray, image: np.ndarray, detect: DetectBoxes) -> float | None:
     """How sure the detector is of a face where points are, turned upright; 0: it finds none.
 
     0 is no proof: heads that are turned away or half hidden are often missed. None: it is not at hand.
@@ -138,7 +138,7 @@ def _cut(image: np.ndarray, box: tuple[float, float, float, float], size: int) -
 
 
 def _stored(
-    marks: np.ndarray, shown: np.ndarray, reason: str, image: np.ndarray, detect: Detect
+    marks: np.ndarray, shown: np.ndarray, reason: str, image: np.ndarray, detect: DetectBoxes
 ) -> bool:
     """Whether points fit the stored pixels of a picture that is shown turned, better than the shown ones."""
     height, width = image.shape[:2]
@@ -156,7 +156,7 @@ def _stored(
 
 
 def _elsewhere(
-    points: Sequence[np.ndarray], image: np.ndarray, detect: Detect, factor: float
+    points: Sequence[np.ndarray], image: np.ndarray, detect: DetectBoxes, factor: float
 ) -> str:
     """Whether frontal faces are nowhere where the points are, and where these are of another size is one."""
     frontal = [marks for marks in points if turned_away(marks) < 0.5]
@@ -183,7 +183,7 @@ def _elsewhere(
     return ""
 
 
-def _sure_boxes(image: np.ndarray, detect: Detect) -> list[tuple[float, float, float]]:
+def _sure_boxes(image: np.ndarray, detect: DetectBoxes) -> list[tuple[float, float, float]]:
     """Boxes of the faces of a picture that are beyond doubt, looked for at a size that takes little time."""
     picture = Image.fromarray(image)
     picture.thumbnail((_SEARCHED, _SEARCHED), Image.Resampling.BOX)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mofa_nvdr.data.crop_tables import DataError
 from mofa_nvdr.data.crops.point_sets import POINT_SETS, READ, READ_WORDS, as_landmarks
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.listing import LANDMARK_FOLDERS, LANDMARK_SUFFIXES, is_parameter_file
 from mofa_nvdr.data.picture_formats import IMAGE_SUFFIXES
-from mofa_nvdr.data.tables import DataError
 from mofa_nvdr.face.dense_landmarks import NUM_DENSE, NUM_MESH
 from mofa_nvdr.system.array_files import NotArrays, read_npz
 from mofa_nvdr.system.budget import MOST_TEXT

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from mofa_nvdr.data.crop_tables import DataError
 from mofa_nvdr.data.crops.detection import LandmarkModel
 from mofa_nvdr.data.crops.finder import FaceFinder, FoundFace, Networks, cut_crop
 from mofa_nvdr.data.crops.framing import Crop, sharpness, turned_away
@@ -35,11 +36,10 @@ from mofa_nvdr.data.crops.landmark_files import (
     read_tables,
     reason_of,
 )
-from mofa_nvdr.data.crops.records import LOG_FILE, place_of, read_log, summary, write_tables
+from mofa_nvdr.data.crops.records import LOG_FILE, place_of, read_records, summary, write_tables
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, MIN_SIDE, ImageError, Picture
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.data.packing import write_shards
-from mofa_nvdr.data.tables import DataError
 from mofa_nvdr.face.landmarks import NUM_LANDMARKS
 from mofa_nvdr.system.files import (
     check_out,
@@ -156,7 +156,7 @@ def preprocess_files(
         locked(folder, "mofa-nvdr preprocess"),
         named_errors(folder, lambda: "the crops that are done are whole"),
     ):
-        done = read_log(folder, asdict(o), asdict(PreprocessOptions()))
+        done = read_records(folder, asdict(o), asdict(PreprocessOptions()))
         finder = FaceFinder(o.smallest, o.score, o.detection_size, model, networks)
         folders = Folders()
         budget = MemoryBudget(_MEMORY)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from mofa_nvdr.data.crop_tables import DENSE_FILE, INDEX_FILE, LANDMARK_FILE, npz_bytes
 from mofa_nvdr.data.photographs import split_by_name
-from mofa_nvdr.data.tables import DENSE_FILE, INDEX_FILE, LANDMARK_FILE, npz_bytes
 from mofa_nvdr.system.files import read_json_lines, write_files, write_text
 
 LOG_FILE = "preprocess.jsonl"
@@ -25,7 +25,7 @@ def place_of(path: Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
-def read_log(
+def read_records(
     folder: Path, options: dict[str, Any], defaults: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Place -> the record of each photograph that is done; makes a log to which lines can be appended.

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mofa_nvdr.data.crop_tables import DataError
 from mofa_nvdr.data.synthetic.habits import ExpressionHabits
-from mofa_nvdr.data.tables import DataError
 from mofa_nvdr.face.code import CodeLayout, FaceCode
 from mofa_nvdr.scene.light_sources import load_light
 from mofa_nvdr.scene.lighting import AMBIENT_OFFSET, directional_light, rotate_sh, total_light

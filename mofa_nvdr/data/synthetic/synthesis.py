@@ -27,11 +27,11 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from mofa_nvdr.data.crop_tables import code_table, npz_bytes
 from mofa_nvdr.data.packing import write_shards
 from mofa_nvdr.data.photographs import Photographs, split_by_name
 from mofa_nvdr.data.synthetic.codes import load_lights
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
-from mofa_nvdr.data.tables import code_table, npz_bytes
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import png_bytes, to_uint8
@@ -241,7 +241,7 @@ def _rendering(
 
 
 def _check_inputs(o: SynthesisOptions) -> dict[str, Any]:
-    """What the faces depend on besides the options; mistakes show before any worker starts."""
+    """What the faces depend on apart from the options; mistakes show before any worker starts."""
     facts: dict[str, Any] = {"model_hash": FaceModel.load(o.face_model).hash}
     if o.backgrounds:
         backgrounds = Photographs(o.backgrounds, "train", o.size)

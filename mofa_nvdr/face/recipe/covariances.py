@@ -7,6 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 
 
+def gaussians(a: np.ndarray, b: np.ndarray, scales: Sequence[tuple[float, float]]) -> np.ndarray:
+    """A sum of Gaussians of the distances between points [A, D] and [B, D]: [A, B].
+
+    Args:
+        a: the first points.
+        b: the others.
+        scales: (length, factor) of each Gaussian.
+    """
+    squared = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
+    total = np.zeros_like(squared)
+    for length, factor in scales:
+        total += factor * np.exp(-0.5 * squared / length**2)
+    return total
+
+
 def scalar_process(
     points: np.ndarray,
     amplitude: np.ndarray,
@@ -38,15 +53,9 @@ def scalar_process(
     inducing = points[chosen]
     mirrored = inducing * np.where(np.arange(points.shape[1]) == 0, -1, 1)
 
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        squared = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
-        total = np.zeros_like(squared)
-        for length, sd in scales:
-            total += sd**2 * np.exp(-0.5 * squared / length**2)
-        return total
-
-    among = kernel(inducing, inducing), kernel(inducing, mirrored)
-    across = kernel(points, inducing), kernel(points, mirrored)
+    variances = [(length, sd**2) for length, sd in scales]
+    among = [gaussians(inducing, others, variances) for others in (inducing, mirrored)]
+    across = [gaussians(points, others, variances) for others in (inducing, mirrored)]
     result = []
     for sign in (1, -1):
         a = (among[0] + sign * among[1]) * 0.5 * amplitude[chosen][:, None] * amplitude[chosen]

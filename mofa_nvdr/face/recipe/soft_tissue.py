@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mofa_nvdr.face.recipe import tables as t
+from mofa_nvdr.face.recipe.covariances import gaussians
 from mofa_nvdr.face.recipe.grid import Grid, gauss, smooth_step
 from mofa_nvdr.face.recipe.mean import (
     Lids,
@@ -164,11 +165,11 @@ class Tissue:
                 moved.append(motion)
         x, y, z, upper, lid = np.array(rows, float).T
         anchors = self._sheets(x, y, z, upper > 0.5, lid > 0.5)
-        among = _kernel(anchors, anchors) + 1e-3 * np.eye(len(anchors))
+        among = gaussians(anchors, anchors, DRAG) + 1e-3 * np.eye(len(anchors))
         solved = np.linalg.solve(among, np.array(moved))
         n = self.grid.num_skin
         field = np.zeros_like(self.mean)
-        field[:n] = _kernel(self.sheeted[:n], anchors) @ solved
+        field[:n] = gaussians(self.sheeted[:n], anchors, DRAG) @ solved
         # Nothing drags the back of the jaw, the ears' line and the hairline.
         field[:n] *= self.calm[:n, None]
         return self.line_mouth(field)
@@ -336,11 +337,3 @@ def slit_side(along: np.ndarray, across: np.ndarray, upper: np.ndarray) -> np.nd
     height = np.where((np.abs(along) < 1) & (np.abs(across) < 0.15), told, across + 1e-12)
     p = along + 1j * height
     return (np.sqrt(p - 1) * np.sqrt(p + 1) - p).imag * np.exp(-0.5 * height**2)
-
-
-def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    squared = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
-    total = np.zeros_like(squared)
-    for length, share in DRAG:
-        total += share * np.exp(-0.5 * squared / length**2)
-    return total

@@ -16,7 +16,7 @@ from mofa_nvdr.importers.files.containers import (
     read_npz,
     triangle_table,
 )
-from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, check_modes
+from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, check_mode_count
 from mofa_nvdr.importers.landmark_points import known_landmarks
 from mofa_nvdr.importers.modes import principal_modes
 from mofa_nvdr.system.budget import printable
@@ -43,7 +43,7 @@ def read(path: Path, options: ImportOptions) -> ForeignModel:
     identity = numbers(path, _WANTED[1], data[_WANTED[1]], (None, len(mean), 3))
     expression = numbers(path, _WANTED[2], data[_WANTED[2]], (None, len(mean), 3))
     for name, modes in (("identity", identity), ("expression", expression)):
-        check_modes(path, name, len(modes))
+        check_mode_count(path, name, len(modes))
     triangles = triangle_table(path, "triangles", data["triangles"])
     gone = _left_behind(path, data, len(mean))
     if triangles.size and 0 <= triangles.min() and triangles.max() < len(mean):

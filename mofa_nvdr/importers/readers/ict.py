@@ -17,7 +17,12 @@ from scipy import sparse
 from mofa_nvdr.face.landmarks import EYES
 from mofa_nvdr.importers.eye_caps import eye_cap, eyeballs, loop_around
 from mofa_nvdr.importers.files.obj_files import ObjMesh, read_obj, read_vertices
-from mofa_nvdr.importers.foreign import ForeignModel, ImportOptions, ModelFileError, check_modes
+from mofa_nvdr.importers.foreign import (
+    ForeignModel,
+    ImportOptions,
+    ModelFileError,
+    check_mode_count,
+)
 from mofa_nvdr.importers.landmark_points import known_landmarks
 from mofa_nvdr.importers.modes import blendshape_modes, principal_modes
 from mofa_nvdr.importers.polygons import boundary_loops, catmull_clark, keep_vertices
@@ -98,7 +103,7 @@ def _morphs(path: Path, mesh: ObjMesh) -> tuple[list[np.ndarray], dict[str, np.n
     """Motions [V, 3] in file units: identities in their order, expressions by name."""
     identities, expressions = {}, {}
     files = sorted(path.glob("*.obj"))
-    check_modes(path, "identity and expression", len(files))
+    check_mode_count(path, "identity and expression", len(files))
     budget = Budget(path, sum(file.stat().st_size for file in files), ModelFileError)
     budget.take_array("all its .obj files together", (len(files), *mesh.vertices.shape), 4)
     for file in files:

@@ -8,14 +8,14 @@ import os
 import numpy as np
 import pytest
 
-from mofa_nvdr.data.crops.records import LOG_FILE, place_of, read_log, summary, write_tables
-from mofa_nvdr.data.tables import (
+from mofa_nvdr.data.crop_tables import (
     DENSE_FILE,
     LANDMARK_FILE,
     read_dense_landmarks,
     read_index,
     read_landmarks,
 )
+from mofa_nvdr.data.crops.records import LOG_FILE, place_of, read_records, summary, write_tables
 from tests.helpers.landmarked_photographs import frontal_68, mesh_of
 
 OPTIONS = {"size": 240, "score": 2.0}
@@ -38,7 +38,7 @@ def write_log(folder, *lines):
 
 class TestReadLog:
     def test_new_folder(self, folder):
-        assert read_log(folder, OPTIONS, OPTIONS) == {}
+        assert read_records(folder, OPTIONS, OPTIONS) == {}
         assert json.loads((folder / LOG_FILE).read_text()) == {"options": OPTIONS}
 
     def test_later_line_counts_and_half_a_line_does_not(self, folder):
@@ -46,27 +46,27 @@ class TestReadLog:
         write_log(folder, {"options": OPTIONS}, first, second)
         with open(folder / LOG_FILE, "a") as log:
             log.write('{"source": "b.p')
-        assert read_log(folder, OPTIONS, OPTIONS) == {"/in/a.png": second}
+        assert read_records(folder, OPTIONS, OPTIONS) == {"/in/a.png": second}
         lines = (folder / LOG_FILE).read_text().splitlines()
         assert [json.loads(line) for line in lines] == [{"options": OPTIONS}, second]
 
     def test_one_file_of_two_photographs(self, folder):
         write_log(folder, {"options": OPTIONS}, record("a.png", "a"), record("b.png", "a"))
-        assert read_log(folder, OPTIONS, OPTIONS) == {}
+        assert read_records(folder, OPTIONS, OPTIONS) == {}
 
     def test_options_of_an_earlier_version(self, folder):
         write_log(folder, {"options": {"size": 240}}, record("a.png", "a"))
-        assert list(read_log(folder, OPTIONS, OPTIONS)) == ["/in/a.png"]
+        assert list(read_records(folder, OPTIONS, OPTIONS)) == ["/in/a.png"]
         with pytest.raises(ValueError, match="was made with other options .*another --out"):
-            read_log(folder, {**OPTIONS, "score": 3.0}, OPTIONS)
+            read_records(folder, {**OPTIONS, "score": 3.0}, OPTIONS)
 
     def test_folder_of_something_else(self, folder):
         (folder / LANDMARK_FILE).write_bytes(b"of photographs")
         with pytest.raises(ValueError, match="holds landmarks68.npz, and no preprocess.jsonl says"):
-            read_log(folder, OPTIONS, OPTIONS)
+            read_records(folder, OPTIONS, OPTIONS)
         (folder / "images" / "x.jpg").write_bytes(b"")
         with pytest.raises(ValueError, match="its images/ holds files, and no preprocess.jsonl"):
-            read_log(folder, OPTIONS, OPTIONS)
+            read_records(folder, OPTIONS, OPTIONS)
 
 
 def test_place_of_links(tmp_path):

@@ -41,15 +41,6 @@ class TestCorrespondence:
         assert near.sum() > 100
         assert (upper[match.corners[near]].all(1) != falls).mean() > 0.97
 
-    def test_finds_a_known_similarity(self):
-        rng = np.random.default_rng(0)
-        a = rng.normal(size=(20, 3))
-        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-        turn *= np.sign(np.linalg.det(turn))
-        size, found, shift = ict_expressions._similarity(a, 2.5 * a @ turn.T + [1, 2, 3])
-        assert size == pytest.approx(2.5) and np.allclose(found, turn)
-        assert np.allclose(shift, [1, 2, 3])
-
 
 class TestExplained:
     def test_named_motion_of_ours_is_explained_fully(self, face, match):

@@ -54,7 +54,8 @@ class TestClosestPoints:
     def test_similarity(self):
         rng = np.random.default_rng(0)
         a = rng.normal(size=(20, 3))
-        turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        turn *= np.sign(np.linalg.det(turn))
         scale, rotation, shift = similarity(a, 3 * a @ turn.T + [1, 2, 3])
         assert scale == pytest.approx(3) and rotation == pytest.approx(turn)
         assert shift == pytest.approx(np.array([1, 2, 3]))

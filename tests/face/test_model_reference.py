@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.face.reference import ModelReference
+from mofa_nvdr.face.model_reference import ModelReference
 from tests.helpers.small_face import small_face
 
 

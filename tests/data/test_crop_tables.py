@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mofa_nvdr.data import Photographs
-from mofa_nvdr.data.tables import (
+from mofa_nvdr.data.crop_tables import (
     DataError,
     code_table,
     npz_bytes,

@@ -9,9 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mofa_nvdr.face.dense_landmarks import NUM_DENSE, OPENINGS, OVAL
-from mofa_nvdr.face.landmarks import OPENINGS as OPENINGS_68
-from mofa_nvdr.face.landmarks import PAPER_46
+from mofa_nvdr.face.dense_landmarks import DENSE_OPENINGS, NUM_DENSE, OVAL
+from mofa_nvdr.face.landmarks import OPENINGS, PAPER_46
 
 # mm: about the median spread; points that scatter less are not counted for much more, as the detector errs
 # by as much in photographs.
@@ -57,7 +56,7 @@ def openings(points: Tensor) -> Tensor:
     Args:
         points: [B, 68, 2] or [B, 478, 2], whose seven pairs are at the same places.
     """
-    pairs = OPENINGS if points.shape[1] == NUM_DENSE else OPENINGS_68
+    pairs = DENSE_OPENINGS if points.shape[1] == NUM_DENSE else OPENINGS
     upper, lower = torch.tensor(pairs, device=points.device).T
     return points[:, lower] - points[:, upper]
 
@@ -71,7 +70,7 @@ def opening_alignment(projected: Tensor, target: Tensor, confidence: Tensor, uni
         confidence: [B, 68] in [0, 1] of the target; the less sure point of a pair counts.
         unit: pixels that count as 1.
     """
-    upper, lower = torch.tensor(OPENINGS_68, device=target.device).T
+    upper, lower = torch.tensor(OPENINGS, device=target.device).T
     weight = torch.minimum(confidence[:, upper], confidence[:, lower])
     return aligned(openings(projected), openings(target), weight, unit)
 
@@ -91,6 +90,6 @@ def dense_opening_alignment(
         target: [B, 478, 2] pixels; NaN where there is none.
         unit: pixels that count as 1.
     """
-    has_both = known[torch.tensor(OPENINGS, device=known.device)].all(1)
+    has_both = known[torch.tensor(DENSE_OPENINGS, device=known.device)].all(1)
     own = torch.where(has_both[:, None], openings(dense), openings(projected))
     return aligned(own, openings(target), torch.ones_like(own[0, :, 0]), unit)

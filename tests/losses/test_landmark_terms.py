@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mofa_nvdr.face.dense_landmarks import OVAL
-from mofa_nvdr.losses.landmarks import (
+from mofa_nvdr.losses.landmark_terms import (
     aligned,
     dense_opening_alignment,
     dense_weights,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mofa_nvdr.dr import reference
+from mofa_nvdr.render.mesh_texture import Texture
 from mofa_nvdr.render.renderer import FaceRenderer
-from mofa_nvdr.render.texture import Texture
 from mofa_nvdr.scene.orthographic_camera import OrthographicCamera
 from mofa_nvdr.shaders.phong import Phong
 from mofa_nvdr.shaders.unlit import Unlit

@@ -8,8 +8,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from mofa_nvdr.apply import photographs as module
-from mofa_nvdr.apply.photographs import largest_face
+from mofa_nvdr.apply import largest_face as module
+from mofa_nvdr.apply.largest_face import largest_face
 from mofa_nvdr.data.decoding import Picture
 from mofa_nvdr.data.images import ImageError
 from tests.helpers.fake_landmarks import FakeDetector, KnownLandmarks

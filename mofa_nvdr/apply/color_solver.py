@@ -1,0 +1,168 @@
+"""Light and albedo of faces whose pose and form are known, in closed form.
+
+An encoder says well where a face is and how it is formed, and badly what makes one skin another's: the colours
+themselves are in the photograph. With pose and form held, a pixel is a product of two things that are linear
+in the code (Eqs. 3 and 4), light and albedo, so each is a least-squares problem given the other: a few
+alternations at some thousand vertices take milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mofa_nvdr.apply.fit_prior import FitPrior, fit_prior
+from mofa_nvdr.apply.region_scatter import region_scatter
+from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.render.blur import blurred
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.scene.lighting import sh_basis, total_light
+
+_SATURATED = 0.985  # a channel from which a photograph does not say how bright it was
+_GRAZING = (
+    0.15,
+    0.5,
+)  # cosines to the line of sight between which a vertex begins to count in full
+
+
+@dataclass(frozen=True)
+class ColorOptions:
+    """How colours are solved for.
+
+    Attributes:
+        vertices: about how many are looked at.
+        rounds: of light, then albedo.
+        independent: how many of the vertices tell something of their own; neighbours err alike.
+        deviation: of a channel about the rendering, where the face model is right.
+        light: how much the predicted light counts, of the prior's own weight.
+        albedo: the same of the predicted albedo.
+    """
+
+    vertices: int = 2000
+    rounds: int = 3
+    independent: float = 300.0
+    deviation: float = 0.05
+    light: float = 1.0
+    albedo: float = 0.0
+
+
+class ColorSolver:
+    """Replaces the light and albedo of codes by those that photographs show.
+
+    Args:
+        decoder: of the codes.
+        options: None: the defaults.
+    """
+
+    def __init__(self, decoder: FaceDecoder, options: ColorOptions | None = None) -> None:
+        self.options = o = options or ColorOptions()
+        self._decoder, model = decoder, decoder.model
+        frontal = model.frontal_triangles.unique().long()
+        self._index = index = frontal[:: max(1, round(len(frontal) / o.vertices))]
+        prior: FitPrior = fit_prior(model)
+        parts = model.layout.slices
+        self._priors = {
+            name: (prior.mean[where], prior.precision[where, where])
+            for name, where in ((name, parts[name]) for name in ("light", "albedo"))
+        }
+        self._mean = model.mean_albedo[index]  # [N, 3]
+        self._basis = model.albedo_basis[:, index].permute(1, 2, 0).flatten(0, 1)  # [3 N, K]
+        self._trust = _trust(model, index)
+
+    @torch.no_grad()
+    def __call__(self, photo: Tensor, code: FaceCode) -> FaceCode:
+        """Codes with the photographs' colours.
+
+        Args:
+            photo: crops [B, 3, S, S] in [0, 1], of any size; NaN: no photograph there.
+            code: of B faces.
+
+        Returns:
+            The same poses and forms, with other light and albedo.
+        """
+        o, decoder, index = self.options, self._decoder, self._index
+        geometry = decoder.geometry(code)
+        points, normals = geometry.vertices[:, index], geometry.normals[:, index]
+        pixels = decoder.camera.project(points) * (photo.shape[-1] / decoder.camera.size[1])
+        color, known = _sampled(photo, pixels)  # [B, N, 3], [B, N]
+        towards = F.normalize(decoder.camera.view_directions(points), dim=-1)
+        facing = (normals * towards).sum(-1)
+        low, high = _GRAZING
+        weight = known * self._trust * ((facing - low) / (high - low)).clamp(0, 1)
+        weight = weight * (o.independent / weight.sum(1, keepdim=True).clamp(min=1.0))
+        harmonics = sh_basis(normals)  # [B, N, 9]
+        light, albedo = total_light(code.light), geometry.albedo[:, index]
+        beta = code.albedo
+        robust = weight / o.deviation**2
+        for number in range(o.rounds):
+            light = self._light(color, albedo, harmonics, robust, code.light)
+            shading = harmonics @ light  # [B, N, 3]
+            beta = self._albedo(color, shading, robust, code.albedo)
+            albedo = self._mean + (beta @ self._basis.T).unflatten(1, self._mean.shape)
+            if number + 1 < o.rounds:
+                away = (color - albedo * shading).square().mean(-1)
+                # Student's t of few degrees of freedom: what no face has, glasses and hands, hardly counts.
+                robust = weight / (o.deviation**2 + away)
+        offset = total_light(torch.zeros_like(light))
+        return replace(code, light=light - offset, albedo=beta)
+
+    def _light(
+        self, color: Tensor, albedo: Tensor, harmonics: Tensor, weight: Tensor, predicted: Tensor
+    ) -> Tensor:
+        """Complete lights [B, 9, 3]: least squares of color = albedo * (harmonics @ light)."""
+        mean, precision = self._priors["light"]
+        batch = len(color)
+        rows = albedo[..., None] * harmonics[:, :, None]  # [B, N, 3, 9]
+        weighted = rows * weight[..., None, None]
+        normal = torch.einsum("bnci,bncj->bcij", weighted, rows)
+        right = torch.einsum("bnci,bnc->bci", weighted, color)
+        # The prior is of numbers in the code's order, coefficient by coefficient, three channels each.
+        offset = total_light(torch.zeros(9, 3, dtype=color.dtype, device=color.device))
+        whole = precision.expand(batch, 27, 27).clone().unflatten(2, (9, 3)).unflatten(1, (9, 3))
+        for channel in range(3):
+            whole[:, :, channel, :, channel] += normal[:, channel]
+        center = self._center(mean, predicted.flatten(1), self.options.light) + offset.flatten()
+        right = right.transpose(1, 2).flatten(1) + center @ precision
+        return _solved(whole.flatten(3).flatten(1, 2), right).unflatten(1, (9, 3))
+
+    def _albedo(self, color: Tensor, shading: Tensor, weight: Tensor, predicted: Tensor) -> Tensor:
+        """Coefficients [B, K]: least squares of color = (mean + basis @ coefficients) * shading."""
+        mean, precision = self._priors["albedo"]
+        scale = (shading.square() * weight[..., None]).flatten(1)  # [B, 3 N]
+        target = ((color - self._mean * shading) * shading * weight[..., None]).flatten(1)
+        normal = (self._basis.T * scale[:, None]) @ self._basis
+        center = self._center(mean, predicted, self.options.albedo)
+        return _solved(normal + precision, target @ self._basis + center @ precision)
+
+    @staticmethod
+    def _center(mean: Tensor, predicted: Tensor, share: float) -> Tensor:
+        return torch.lerp(mean.expand_as(predicted), predicted, share)
+
+
+def _sampled(photo: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Colours [B, N, 3] at places [B, N, 2] px, and 1 where they are known, else 0, [B, N]."""
+    known = photo.isfinite().all(1, keepdim=True)
+    known = known & (photo.nan_to_num(0.0).amax(1, keepdim=True) < _SATURATED)
+    side = photo.shape[-1]
+    # The model is as fine as its vertices are apart: finer detail would be noise.
+    smooth = blurred(photo.nan_to_num(0.5), side / 240)
+    grid = (pixels * (2 / side) - 1)[:, None]
+    both = torch.cat([smooth, known.to(smooth)], 1)
+    found = F.grid_sample(both, grid, "bilinear", "zeros", align_corners=False)[:, :, 0]
+    return found[:, :3].mT, (found[:, 3] > 0.99).to(smooth)
+
+
+def _trust(model: FaceModel, index: Tensor) -> Tensor:
+    """[N] one over the factor of the variance of what the model draws badly."""
+    if model.regions is None:
+        return torch.ones(len(index), device=model.mean_albedo.device)
+    return 1 / region_scatter(model)[model.regions[index].long()]
+
+
+def _solved(normal: Tensor, right: Tensor) -> Tensor:
+    """X of normal x = right, for positive definite matrices [B, K, K] and [B, K]."""
+    return torch.cholesky_solve(right[..., None], torch.linalg.cholesky(normal))[..., 0]
