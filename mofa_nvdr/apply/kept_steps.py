@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mofa_nvdr.data.tables import npz_bytes
+from mofa_nvdr.data.crop_tables import npz_bytes
 from mofa_nvdr.system.array_files import NotArrays, read_npz
 from mofa_nvdr.system.budget import ALLOWANCE, RATIO
 from mofa_nvdr.system.files import write_bytes, write_text

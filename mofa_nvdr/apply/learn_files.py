@@ -23,7 +23,6 @@ from mofa_nvdr.apply.largest_face import FIT_SIZE, largest_face
 from mofa_nvdr.apply.learning import Arrays, Faces, LearnOptions, ModelLearner
 from mofa_nvdr.apply.result_files import image_paths
 from mofa_nvdr.apply.sources import Source, name_sources
-from mofa_nvdr.data.crop_tables import npz_bytes
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
