@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import shutil
 import sys
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,19 +17,19 @@ from typing import NoReturn
 import numpy as np
 from tqdm import tqdm
 
+from mofa_nvdr.apply.kept_steps import KeptSteps, kept_steps
 from mofa_nvdr.apply.landmark_places import place_dense_landmarks
 from mofa_nvdr.apply.largest_face import FIT_SIZE, largest_face
 from mofa_nvdr.apply.learning import Arrays, Faces, LearnOptions, ModelLearner
 from mofa_nvdr.apply.result_files import image_paths
 from mofa_nvdr.apply.sources import Source, name_sources
-from mofa_nvdr.data.crop_tables import npz_bytes
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
 from mofa_nvdr.face.dense_landmarks import NUM_DENSE
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
-from mofa_nvdr.system.files import write_bytes, write_text
+from mofa_nvdr.system.budget import TooMuch, read_text
 from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import KEY, check_free, content_hash, origin
 
@@ -96,6 +94,7 @@ def learn_model(
 
     Raises:
         NetworkMissingError: the landmark networks are not here.
+        FolderInUse: another process learns the same file.
         ValueError: a mistake in the inputs or options, too few usable photographs, or `out` is another's.
     """
     o, path = options or LearnFileOptions(), Path(out)
@@ -106,6 +105,8 @@ def learn_model(
     detector = LandmarkDetector.load()
     inventory = Inventory()
     sources = name_sources([(g, image_paths([g], inventory, "model learn")) for g in inputs])
+    if str(inventory):
+        say(f"note: {inventory}", sys.stderr)
     people = _people(o.people, sources)
     facts = {key: value for key, value in asdict(o).items() if key != "overwrite"}
     hashes = [f"{s.name} {_hash(s.path)}" for s in sources]
@@ -113,23 +114,26 @@ def learn_model(
         "model learn", model.hash, json.dumps(facts, sort_keys=True), *hashes,
         *(f"{name} {person}" for name, person in sorted(people.items())),
     )  # fmt: skip
-    check_free(out, [path], made_from, o.overwrite)
-    work = _Work(path, made_from)
-    if model.dense_landmarks is None:
-        say(f"measuring where the 478 landmarks lie on {model.name}", sys.stderr)
-        places = place_dense_landmarks(
-            model, lambda some: [[f.points for f in faces] for faces in detector.detect(some)]
-        )
-        model.place_dense_landmarks(places)
-    faces = _faces(sources, people, detector, o, work)
-    learned = _learned(model, faces, o, work)
-    learned.metadata.update(_metadata(o, path, model, faces))
-    learned.metadata[KEY] = made_from
-    try:
-        learned.save(path)
-    except OSError as error:
-        raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
-    work.remove()
+    with kept_steps(path, "mofa-nvdr model learn") as steps:
+        check_free(out, [path], made_from, o.overwrite)  # here, where no other process can write it
+        steps.begin(made_from)
+        if model.dense_landmarks is None:
+            say(f"measuring where the 478 landmarks lie on {model.name}", sys.stderr)
+            places = place_dense_landmarks(
+                model, lambda some: [[f.points for f in faces] for faces in detector.detect(some)]
+            )
+            model.place_dense_landmarks(places)
+        faces = _faces(sources, people, detector, o, steps)
+        learned = _learned(model, faces, o, steps)
+        learned.metadata.update(_metadata(o, path, model, faces))
+        learned.metadata[KEY] = made_from
+        try:
+            learned.save(path)
+        except OSError as error:
+            raise ValueError(
+                f"--out {out}: cannot write there ({error.strerror or error})"
+            ) from None
+        steps.remove()
     size = path.stat().st_size / 1e6
     say(
         f"{learned.name} {learned.hash}: {path} ({size:.0f} MB), learned from {len(faces)} photographs"
@@ -158,62 +162,17 @@ def _check(o: LearnFileOptions, path: Path) -> None:
             )
 
 
-class _Work:
-    """The folder next to a model in which steps are kept until it is written."""
-
-    def __init__(self, out: Path, made_from: str) -> None:
-        self.folder = out.with_name(out.name + ".learning")
-        note = self.folder / "origin.txt"
-        try:
-            if self.folder.exists():
-                known = note.read_text().strip() if note.is_file() else ""
-                if known != made_from:
-                    raise ValueError(
-                        f"{self.folder}: begun with other photographs or options; remove it, or give another "
-                        "--out"
-                    )
-                say(f"going on with {self.folder}", sys.stderr)
-            else:
-                self.folder.mkdir()
-                write_text(note, made_from + "\n")
-        except OSError as error:
-            raise ValueError(
-                f"--out {out}: cannot write next to it ({error.strerror or error})"
-            ) from None
-
-    def keep(self, name: str, make: Callable[[], Arrays]) -> Arrays:
-        """The arrays of a step: as they were kept, or made now."""
-        path = self.folder / f"{name.replace(' ', '-')}.npz"
-        if path.is_file():
-            try:
-                # Opened here: NumPy leaves a damaged archive open.
-                with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                    return {key: file[key] for key in file.files}
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise ValueError(
-                    f"{path}: damaged ({error}); remove it, and it is made again"
-                ) from None
-        arrays = make()
-        try:
-            write_bytes(path, npz_bytes(**arrays))
-        except OSError as error:
-            raise ValueError(f"{path}: cannot write it ({error.strerror or error})") from None
-        return arrays
-
-    def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
 def _people(table: str, sources: Sequence[Source]) -> dict[str, str]:
     """Name of a photograph -> its person, from a table; those without a person are left out."""
     if not table:
         return {}
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"--people {table}: cannot read it ({error})") from None
+        rows = list(csv.DictReader(io.StringIO(read_text(table), newline="")))
+    except TooMuch as error:  # names the file
+        raise ValueError(f"--people {error}") from None
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"--people {table}: cannot read it ({reason})") from None
     if not rows or not {"file", "person"} <= set(rows[0]):
         raise ValueError(f"--people {table}: expected a table with the columns file and person")
     known = {source.name for source in sources}
@@ -233,7 +192,7 @@ def _faces(
     people: Mapping[str, str],
     detector: LandmarkDetector,
     o: LearnFileOptions,
-    work: _Work,
+    steps: KeptSteps,
 ) -> Faces:
     """The usable faces; those of a person next to each other."""
     # Sorted by person, so that batches of fits hold a person's photographs together.
@@ -251,10 +210,13 @@ def _faces(
     with tqdm(total=len(ordered), unit="photograph", disable=not sys.stderr.isatty()) as bar:
         for k in range(0, len(ordered), _FACES):
             some = ordered[k : k + _FACES]
-            parts.append(work.keep(f"faces {k // _FACES}", partial(_read, some, detector, o)))
+            parts.append(steps.keep(f"faces {k // _FACES}", partial(_read, some, detector, o)))
             bar.update(len(some))
-    left_out = Counter(str(reason) for part in parts for reason in part["left_out"])
-    for reason, count in sorted(left_out.items()):
+    paths = {source.name: source.path for source in sources}
+    rows = [row for part in parts for row in part["left_out"].tolist()]
+    for name, reason in rows:
+        say(f"skipped: {paths[name]}: {reason}", sys.stderr)
+    for reason, count in sorted(Counter(reason for _, reason in rows).items()):
         say(f"note: {count} left out: {reason}", sys.stderr)
     photo, known, points, names = (
         np.concatenate([part[key] for part in parts])
@@ -283,13 +245,13 @@ def _read(sources: Sequence[Source], detector: LandmarkDetector, o: LearnFileOpt
             with Picture(source.path, max_megapixels=o.max_megapixels) as picture:
                 face = largest_face(picture, source.path, detector)
         except ImageError as error:
-            left_out.append(str(error).rpartition(": ")[2])
+            left_out.append((source.name, str(error).removeprefix(f"{source.path}: ")))
             continue
         assert face.points is not None
         seen = face.photo.isfinite().all(0).numpy()
         photo = (face.photo.nan_to_num(0.0) * 255).round().byte().permute(1, 2, 0).numpy()
         if reason := _unusable(photo, face.crop.side, face.score, o):
-            left_out.append(reason)
+            left_out.append((source.name, reason))
             continue
         photos.append(photo)
         known.append(seen)
@@ -300,7 +262,7 @@ def _read(sources: Sequence[Source], detector: LandmarkDetector, o: LearnFileOpt
         "known": np.array(known, bool).reshape(-1, FIT_SIZE, FIT_SIZE),
         "points": np.array(points, np.float32).reshape(-1, NUM_DENSE, 2),
         "name": np.array(names, str),
-        "left_out": np.array(left_out, str),
+        "left_out": np.array(left_out, str).reshape(-1, 2),
     }
 
 
@@ -348,7 +310,7 @@ class _Bars:
             self.bar.close()
 
 
-def _learned(model: FaceModel, faces: Faces, o: LearnFileOptions, work: _Work) -> FaceModel:
+def _learned(model: FaceModel, faces: Faces, o: LearnFileOptions, steps: KeptSteps) -> FaceModel:
     # Pigments of the procedural face stay modes: they reach tones that few of those who are seen have.
     pigments = model.has_codes_of(FaceModel.load("procedural").hash)
     options = LearnOptions(
@@ -358,7 +320,7 @@ def _learned(model: FaceModel, faces: Faces, o: LearnFileOptions, work: _Work) -
     )
     with closing(_Bars()) as bars:
         learner = ModelLearner(
-            model, faces, options, work.keep, lambda line: say(line, sys.stderr), bars
+            model, faces, options, steps.keep, lambda line: say(line, sys.stderr), bars
         )
         return learner()
 

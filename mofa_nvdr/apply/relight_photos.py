@@ -17,6 +17,7 @@ from mofa_nvdr.apply.photo_relighting import PhotoRelighter
 from mofa_nvdr.apply.provenance import origin_of
 from mofa_nvdr.apply.relighting import write_pictures
 from mofa_nvdr.data.decoding import ImageError, Picture
+from mofa_nvdr.data.listing import not_a_photograph
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.scene.hdr import read_hdr
@@ -109,7 +110,8 @@ def relight_photo(
     try:
         relighter = PhotoRelighter(pixels, face, model, o.shadows, o.color, o.balanced)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        by = "" if Path(source) == path else f" (the face is that of {source})"
+        raise ValueError(f"{path}: {error}{by}") from None
     if o.rotate:
         angles = [2 * math.pi * k / o.frames for k in range(o.frames)]
         pictures = list(relighter.turn(illumination, angles, stops))
@@ -196,6 +198,8 @@ def _is_parameters(path: str | Path) -> bool:
 def _photograph(npz: Path, face: FaceParameters, given: str) -> Path:
     """The photograph of a parameter file: the given one, or the one that it names, near it or near here."""
     if given:
+        if other := not_a_photograph(Path(given)):
+            raise ValueError(f"--photo {other}")
         if (
             face.source_hash
             and Path(given).is_file()

@@ -99,7 +99,10 @@ class Picture:
         self._denominator = 0  # of the decoded pixels
         self._held = contextlib.ExitStack()
         if isinstance(self._source, Path) and not self._source.is_file():
-            raise ImageError(f"{self._name}: no such file")
+            is_folder = self._source.is_dir()
+            raise ImageError(
+                f"{self._name}: {'a folder, expected a picture' if is_folder else 'no such file'}"
+            )
         with self._named_errors(), self._opened() as image:
             self._coarse = image.format == "JPEG" or image.format == "MPO"
             self._size = image.size  # stored: width, height

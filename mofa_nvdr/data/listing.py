@@ -73,6 +73,10 @@ def _kind_by_name(path: Path) -> str:
     return ""
 
 
+def _several(kind: str) -> str:
+    return kind if kind.endswith("s") else f"{kind}s"  # "occluders" are several already
+
+
 class Inventory:
     """The files of folders, by what becomes of them.
 
@@ -162,7 +166,10 @@ class Inventory:
         rest = self.unread[_OTHERS] + sum(count for _, count in order[_MOST_ENDINGS:])
         words += [f"{rest} other{'s' * (rest > 1)}"] if rest else []
         if self.results:
-            kinds = [f"{n} {kind}{'s' * (n > 1)}" for kind, n in sorted(self.results.items())]
+            kinds = [
+                f"{n} {_several(kind) if n > 1 else kind}"
+                for kind, n in sorted(self.results.items())
+            ]
             words.append(f"what mofa-nvdr wrote: {', '.join(kinds)}")
         total = self.unread.total() + self.results.total()
         return f"{total} file{'s' * (total != 1)} not read: {', '.join(words)}" if total else ""

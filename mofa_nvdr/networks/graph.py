@@ -19,6 +19,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mofa_nvdr.system.budget import MOST_SIDE, printable, words_of
+
 FORMAT = "mofa-nvdr network 1"
 WEIGHTS = "weights_sha256"  # in the metadata
 KINDS = {
@@ -36,6 +38,12 @@ KINDS = {
     "rows": {"columns"},
 }
 """Kind of operation -> its settings; `GraphNetwork` says what each computes."""
+# Smallest and largest of each: a few edited digits must not take the machine.
+_RANGES = {
+    "stride": (1, 64), "pads": (0, 256), "groups": (1, 4096), "dilation": (1, 64), "before": (0, 4096),
+    "after": (0, 4096), "kernel": (1, 256), "factor": (1, 8), "columns": (0, 65_536),
+}  # fmt: skip
+_MOST_ENLARGED = 64  # times, of all "upsample" together
 
 
 @dataclass(frozen=True)
@@ -88,12 +96,29 @@ class Graph:
                 for o in facts["operations"]
             )
             graph = Graph((height, width), operations, tuple(facts["outputs"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"not the description of a network ({error!r})") from None
-        known = {"image"}
+        except (
+            AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError
+        ) as error:  # fmt: skip
+            raise ValueError(f"not the description of a network ({words_of(error)})") from None
+        if not all(1 <= side <= MOST_SIDE for side in graph.size):
+            raise ValueError(f"images of {height} x {width} px, expected 1 to {MOST_SIDE}")
+        known, enlarged = {"image"}, 1
         for operation in operations:
             if set(operation.settings) != KINDS.get(operation.kind):
                 raise ValueError(f"an operation {operation.kind!r} that this version does not know")
+            for name, value in operation.settings.items():
+                values = value if isinstance(value, list) else [value]
+                least, most = _RANGES[name]
+                if not all(type(v) is int and least <= v <= most for v in values):
+                    raise ValueError(
+                        f"{operation.output} has {name} {printable(value, 60)}, expected whole numbers from "
+                        f"{least} to {most}"
+                    )
+            enlarged *= operation.settings.get("factor", 1)
+            if enlarged > _MOST_ENLARGED:
+                raise ValueError(
+                    f"maps enlarged {enlarged} times, expected {_MOST_ENLARGED} at most"
+                )
             if not known.issuperset(operation.inputs):
                 raise ValueError(f"{operation.output} takes a value that nothing makes")
             known.add(operation.output)
@@ -339,7 +364,7 @@ def load_network(path: Path) -> GraphNetwork:
     try:
         network = GraphNetwork(Graph.from_json(facts["graph"]), tensors)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {printable(error, 300)}") from None
     if facts.get(WEIGHTS, digest := _digest(tensors)) != digest:  # earlier files have none
         raise ValueError(f"{path}: damaged (its weights are not those that were written)")
     return network
@@ -355,8 +380,7 @@ def _read(path: Path, names: Sequence[str] | None) -> tuple[dict[str, str], dict
             wanted = file.keys() if names is None else names
             tensors = {name: file.get_tensor(name) for name in wanted}
     except (SafetensorError, OSError) as error:
-        first = (str(error).splitlines() or ["unreadable"])[0]
-        raise ValueError(f"{path}: damaged ({first})") from None
+        raise ValueError(f"{path}: damaged ({words_of(error)})") from None
     if facts.get("format") != FORMAT or "graph" not in facts:
         raise ValueError(
             f"{path}: its metadata does not say {FORMAT!r}: not a network of this version"

@@ -140,7 +140,12 @@ def get_set(name: str, sources: Sequence[str | Path] = ()) -> list[Path]:
                 "source": f"{member.file} of {networks.requirement}",
                 "licence": networks.licence,
             }
-            contents[network_path(name, member.name)] = networks.convert(found[member.name], facts)
+            try:
+                contents[network_path(name, member.name)] = networks.convert(
+                    found[member.name], facts
+                )
+            except ValueError as error:
+                raise ValueError(f"{member.file} of {networks.requirement}: {error}") from None
     try:
         write_files(contents)
     except OSError as error:

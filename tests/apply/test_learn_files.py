@@ -10,13 +10,14 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from mofa_nvdr.apply import kept_steps, learning
 from mofa_nvdr.apply import learn_files as module
-from mofa_nvdr.apply import learning
 from mofa_nvdr.apply.fitting import FitOptions
 from mofa_nvdr.apply.learn_files import LearnFileOptions, learn_model
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.render.pictures import write_png
+from mofa_nvdr.system.locks import FolderInUse
 from tests.helpers.fake_landmarks import (
     FakeDetector,
     KnownLandmarks,
@@ -126,7 +127,7 @@ class TestLearnModel:
         quick = partial(FitOptions, size=SIZE, points=150)
         monkeypatch.setattr(learning, "FitOptions", quick)
         whole = learn_model([folder], tmp_path / "a.safetensors", options)
-        write, left = module.write_bytes, [3]
+        write, left = kept_steps.write_bytes, [3]
 
         def stop(path, data):
             if not left[0]:
@@ -135,12 +136,12 @@ class TestLearnModel:
             write(path, data)
 
         out = tmp_path / "b.safetensors"
-        monkeypatch.setattr(module, "write_bytes", stop)
+        monkeypatch.setattr(kept_steps, "write_bytes", stop)
         with pytest.raises(KeyboardInterrupt):
             learn_model([folder], out, options)
         work = tmp_path / "b.safetensors.learning"
         assert not out.exists() and len(list(work.glob("*.npz"))) == 3
-        monkeypatch.setattr(module, "write_bytes", write)
+        monkeypatch.setattr(kept_steps, "write_bytes", write)
         model = learn_model([folder], out, options)
         assert model.hash == whole.hash and not work.exists()
         assert f"going on with {work}" in capsys.readouterr().err
@@ -168,8 +169,8 @@ class TestLearnModel:
         cap = FaceModel.load(model_file)
         monkeypatch.setattr(module.FaceModel, "load", lambda name: {"procedural": cap}[name])
         for modes in (80, 4):
-            work = module._Work(tmp_path / str(modes), "words")
-            module._learned(cap, None, LearnFileOptions(albedo_modes=modes), work)
+            with kept_steps.kept_steps(tmp_path / str(modes), "words") as steps:
+                module._learned(cap, None, LearnFileOptions(albedo_modes=modes), steps)
         assert asked == [(0, 1, 10, 11), ()]
 
     def test_bars_are_closed(self, folder, options, learner, tmp_path, monkeypatch):
@@ -231,8 +232,16 @@ class TestLeftOut:
         if what != "wall":
             detector.know(picture, [face])
         learn_model([folder, path], tmp_path / "m.safetensors", options)
-        assert f"note: 1 left out: {reason}\n" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"skipped: {path}: {reason}\n" in said and f"note: 1 left out: {reason}\n" in said
         assert len(learner.given[0][0]) == COUNT
+
+    def test_what_is_no_photograph_is_counted(self, folder, options, learner, tmp_path, capsys):
+        write_png(folder / "0_panel.png", np.zeros((4, 4, 3), np.uint8), kind="panel")
+        (folder / "notes.docx").write_text("x")
+        learn_model([folder], tmp_path / "m.safetensors", options)
+        said = capsys.readouterr().err
+        assert "note: 2 files not read: 1 .docx, what mofa-nvdr wrote: 1 panel\n" in said
 
     def test_too_few(self, folder, options, learner, tmp_path):
         some = [folder / f"{k}.png" for k in range(7)]
@@ -298,14 +307,16 @@ class TestRefused:
 
     def test_a_folder_that_cannot_be_written(self, folder, options, learner, tmp_path):
         (tmp_path / "m.safetensors.learning").write_text("")
-        with pytest.raises(ValueError, match=r"^.*m\.safetensors\.learning: begun with other"):
+        with pytest.raises(
+            ValueError, match=r"^.*m\.safetensors\.learning: a file, where the steps"
+        ):
             learn_model([folder], tmp_path / "m.safetensors", options)
 
     def test_a_full_disk(self, folder, options, learner, tmp_path, monkeypatch):
         def full(path, data) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(module, "write_bytes", full)
+        monkeypatch.setattr(kept_steps, "write_bytes", full)
         with pytest.raises(
             ValueError, match=r"faces-0\.npz: cannot write it \(No space left on device\)$"
         ):
@@ -333,6 +344,31 @@ class TestRefused:
         step.write_bytes(step.read_bytes()[:300])
         with pytest.raises(ValueError, match=f"^{step}: damaged .*; remove it, and it is made"):
             learn_model([folder], out, options)
+
+    def test_a_table_that_is_no_text(self, folder, options, learner, tmp_path):
+        table = tmp_path / "p.csv"
+        for data, words in (
+            (b"file,person\n\xff,a\n", r"not a text in UTF-8 \(byte 12 is 0xff\)"),
+            (b"file,person\n" + b"x" * 200_000, r"cannot read it \(field larger than"),
+            (b"file,person\n" + b"x,y\n" * 5_000_000, "more than the 16.8 MB that such a text may"),
+        ):
+            table.write_bytes(data)
+            with pytest.raises(ValueError, match=f"^--people {table}: {words}"):
+                learn_model(
+                    [folder], tmp_path / "m.safetensors", replace(options, people=str(table))
+                )
+
+    def test_two_at_once(self, folder, options, learner, tmp_path):
+        """The second one ends at once, and the first one's steps stay."""
+        out = tmp_path / "m.safetensors"
+        with kept_steps.kept_steps(out, "mofa-nvdr model learn") as steps:
+            steps.begin("the first")
+            with pytest.raises(
+                FolderInUse, match=r"m\.safetensors\.learning: process .*is writing"
+            ):
+                learn_model([folder], out, options)
+            assert (steps.folder / "origin.txt").read_text() == "the first\n"
+        assert not out.exists()
 
     def test_no_input(self, options, learner, tmp_path):
         with pytest.raises(ValueError, match="^model learn: no input; give image files"):

@@ -177,6 +177,15 @@ class TestWhereThePhotographIs:
         relight("top", photo=str(files / "face.png"))
         assert "is not the file that" in capsys.readouterr().err
 
+    def test_a_result_is_no_photograph(self, relight, files):
+        relit = relight("key_left")
+        with pytest.raises(
+            ValueError, match=f"^--photo {relit}: a relit photograph that mofa-nvdr"
+        ):
+            relight("top", "y.png", photo=str(relit))
+        with pytest.raises(ValueError, match=f"^{files}: a folder, expected a picture$"):
+            relight("top", "y.png", photo=str(files))
+
     def test_that_does_not_hold_the_face(self, relight, files):
         iio.imwrite(files / "small.png", np.full((40, 40, 3), 9, np.uint8))
         face = load_parameters(files / "face.npz")

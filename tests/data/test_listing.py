@@ -95,6 +95,8 @@ class TestInventory:
             parameters(folder / "below" / f"{name}.npz")
             write_png(folder / "below" / f"{name}_panel.png", PIXELS, kind="panel")
         write_png(folder / "relit.png", PIXELS, kind="relit picture")
+        for k in range(2):
+            write_png(folder / f"{k}.png", PIXELS, kind="occluders")
         inventory = Inventory()
         try:
             found = inventory.photographs(folder)
@@ -102,8 +104,8 @@ class TestInventory:
             readable_formats.cache_clear()
         assert [path.name for path in found] == ["face_000.png", "face_001.png"]
         assert str(inventory) == (
-            "11 files not read: 2 .heic, 1 .heif (pip install 'mofa-nvdr[heic]'), 1 .mov, 1 .txt, 1 other, "
-            "what mofa-nvdr wrote: 2 panels, 2 parameter files, 1 relit picture"
+            "13 files not read: 2 .heic, 1 .heif (pip install 'mofa-nvdr[heic]'), 1 .mov, 1 .txt, 1 other, "
+            "what mofa-nvdr wrote: 2 occluders, 2 panels, 2 parameter files, 1 relit picture"
         )
 
     def test_landmarks_that_are_read_are_not_counted(self, folder):

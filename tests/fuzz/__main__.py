@@ -1,7 +1,7 @@
 """python -m tests.fuzz --cases 10000 --seed 0: mutated and hand-made files of every kind; prints a table.
 
 The last columns must be zero: status 1 where they are not. --keep FOLDER keeps the files that failed;
---only KIND runs one kind.
+--only KIND,KIND runs some kinds; Ctrl-C ends it with the table of what is done.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def make_cases(
     from tests.fuzz.handmade import write_handmade
     from tests.fuzz.mutations import mutate
 
-    chosen = [name for name in kinds if only in name]
+    chosen = [name for name in kinds if any(part in name for part in only.split(","))]
     if handmade:
         for kind, name, path in write_handmade(folder / "seeds", folder / "handmade"):
             if kind in chosen:
@@ -71,10 +71,14 @@ def main() -> int:
         kinds = write_seeds(folder / "seeds")
         cases = make_cases(folder, kinds, args.cases, args.seed, args.only, args.handmade)
         outcomes = []
-        for outcome in run_cases(cases, kinds, folder, args.workers):
-            if outcome.what not in ("clean", "accepted"):
-                _tell(outcome, args.keep)
-            outcomes.append(replace(outcome, case=replace(outcome.case, data=b""), said=""))
+        try:
+            for outcome in run_cases(cases, kinds, folder, args.workers):
+                if outcome.what not in ("clean", "accepted"):
+                    _tell(outcome, args.keep)
+                outcomes.append(replace(outcome, case=replace(outcome.case, data=b""), said=""))
+        except KeyboardInterrupt:
+            if not outcomes:
+                raise
     print(table(outcomes))
     slow = max(outcomes, key=lambda o: o.seconds)
     large = max(outcomes, key=lambda o: o.memory)

@@ -47,7 +47,36 @@ def write_handmade(seeds: Path, folder: Path) -> list[tuple[str, str, Path]]:
     _shards(add, seeds)
     _onnx(add, seeds)
     _tars(add)
+    _networks(add, seeds)
+    people = b"file,person\n" + b"a.png,ann\n" * 5_000_000
+    add("people", "people.csv", "many.csv", people)
+    add("people", "people.csv", "wide.csv", b"file,person\n" + b"," * 10_000_000)
     return found
+
+
+def _networks(add, seeds: Path) -> None:  # noqa: ANN001
+    """Counts of 2^32 in a flatbuffer and in dlib's integers, and settings that take gigabytes."""
+    tflite = (seeds / "small.tflite").read_bytes()
+    for at in range(8, 88, 4):
+        data = tflite[:at] + b"\xff\xff\xff\x7f" + tflite[at + 4 :]
+        if at % 16 == 8:
+            add("network .tflite", "small.tflite", f"count {at}.tflite", data)
+    dat = (seeds / "small.dat").read_bytes()
+    for at in range(0, len(dat), len(dat) // 4):
+        data = dat[:at] + b"\x08" + b"\xff" * 8 + dat[at + 9 :]
+        add("network .dat", "small.dat", f"count {at}.dat", data)
+    kept = (seeds / "kept_tflite.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", kept[:8])
+    for name, value in (("pads", [0, 2**30, 0, 2**30]), ("factor", 10**6), ("columns", 2**62)):
+        header = json.loads(kept[8 : 8 + length])
+        graph = json.loads(header["__metadata__"]["graph"])
+        for operation in graph["operations"]:
+            if name in operation["settings"]:
+                operation["settings"][name] = value
+        header["__metadata__"]["graph"] = json.dumps(graph)
+        text = json.dumps(header).encode()
+        data = struct.pack("<Q", len(text)) + text + kept[8 + length :]
+        add("kept network", "kept_tflite.safetensors", f"{name}.safetensors", data)
 
 
 def _pickles(add) -> None:  # noqa: ANN001
@@ -70,6 +99,8 @@ def _archives(add, seeds: Path) -> None:  # noqa: ANN001
         ("flame.npz", "shapedirs.npy", "import flame npz"),
         ("photos/a.npz", "lm68.npy", "landmark file"),
         ("corpus/codes.npz", "codes.npy", "corpus table"),
+        ("learned.learning/light-0.npz", "code.npy", "learning"),
+        ("of_p.npz", "light.npy", "relit photograph"),
     ):
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mofa_nvdr.cli import MISTAKE, NOTHING_DONE, SOME_LEFT_OUT, main
 from mofa_nvdr.system.notes import one_line, plain_warnings
-from tests.fuzz.seeds import Action, Kind
+from tests.fuzz.kinds import Action, Kind
 
 MOST_SECONDS = 20.0  # of processor time, and
 _WAITING = 8.0  # times that by the clock
@@ -202,7 +202,9 @@ def _is_clean(said: str, case: Case) -> bool:
     others = [
         line
         for line in lines
-        if not line.startswith(("mofa-nvdr: ", "warning: ", "note: ", "WARNING: "))
+        if not line.startswith(
+            ("mofa-nvdr: ", "warning: ", "note: ", "WARNING: ", "going on with ")
+        )
     ]
     name = Path(case.seed).name
     names = [name, str(Path(case.seed).parent / "")] if "/" in case.seed else [name]

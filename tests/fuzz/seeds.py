@@ -8,8 +8,6 @@ import json
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +27,17 @@ from mofa_nvdr.networks.onnx_encoder import FORMAT, INPUT, OUTPUTS, OnnxEncoder,
 from mofa_nvdr.networks.weights import load_trunk_weights
 from mofa_nvdr.runs.config import check_loaded, load_config
 from mofa_nvdr.scene.hdr import write_hdr
+from tests.fuzz.kinds import Kind
+from tests.fuzz.newer_seeds import (
+    write_learning_seeds,
+    write_network_seeds,
+    write_relighting_seeds,
+)
 from tests.helpers import foreign_files as ff
 from tests.helpers.exported_faces import some_face
 from tests.helpers.small_encoder import SmallTrunk
 from tests.helpers.small_face import small_face, textured_face
 from tests.helpers.small_networks import install_small_set, write_wheel
-
-Action = Callable[[], object]
 
 
 class LayeredTrunk(SmallTrunk):
@@ -48,21 +50,6 @@ class LayeredTrunk(SmallTrunk):
     def __init__(self, dropout: float = 0.5) -> None:
         super().__init__()
         self[-1].p = dropout
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of input.
-
-    Attributes:
-        files: names below the seeds' folder that are mutated.
-        act: the mutated file and the folder of the case -> arguments of the command line, or a call.
-        around: what lies next to the file: it is copied with it, the file in its place.
-    """
-
-    files: tuple[str, ...]
-    act: Callable[[Path, Path], list[str] | Action]
-    around: str = ""
 
 
 def use_small_trunk() -> None:
@@ -138,6 +125,9 @@ def write_seeds(folder: Path) -> dict[str, Kind]:
         around="run",
     )
     load_parameters(folder / "face.npz")
+    kinds.update(write_network_seeds(folder))
+    kinds.update(write_learning_seeds(folder))
+    kinds.update(write_relighting_seeds(folder))
     return kinds
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.__main__ import table
+from tests.fuzz.kinds import Kind
 from tests.fuzz.mutations import mutate
 from tests.fuzz.pool import OUTCOMES, Case, Outcome, run_cases
-from tests.fuzz.seeds import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -63,6 +63,9 @@ class TestFile:
         load_network(file)
 
 
+ENLARGE = {"kind": "upsample", "inputs": ["image"], "output": "large", "settings": {"factor": 8}}
+
+
 class TestGraph:
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -78,6 +81,23 @@ class TestGraph:
             ),
             (lambda f: f.update(outputs=["nothing"]), "an output that nothing makes"),
             (lambda f: f.pop("size"), "not the description of a network"),
+            (lambda f: f["operations"][0].update(settings=[1]), "not the description of a network"),
+            (lambda f: f.update(size=[1e999, 8]), "not the description of a network"),
+            (lambda f: f.update(size=[8, 0]), "images of 8 x 0 px, expected 1 to 2048"),
+            (lambda f: f.update(size=[20_000, 8]), "images of 20000 x 8 px, expected 1 to 2048"),
+            (
+                lambda f: f["operations"][0]["settings"].update(pads=[0, 2**40, 0, 0]),
+                r"has pads \[0, 1099511627776, 0, 0\], expected whole numbers from 0 to 256$",
+            ),
+            (
+                lambda f: f["operations"][0]["settings"].update(stride=[1, 0]),
+                "numbers from 1 to 64$",
+            ),
+            (
+                lambda f: f["operations"][0]["settings"].update(groups="\x1b[31m"),
+                r"has groups \\x1b",
+            ),
+            (lambda f: f["operations"].extend(3 * [ENLARGE]), "enlarged 128 times, expected 64 at"),
         ],
     )
     def test_damaged_descriptions(self, change, words):

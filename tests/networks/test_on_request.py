@@ -206,6 +206,17 @@ class TestNothingChanges:
         wheel.write_bytes(data)
         self.refused(cache, [wheel], "damaged or cut off")
 
+    def test_what_cannot_be_converted_is_named(self, cache, tmp_path, monkeypatch):
+        def convert(data: bytes, facts: dict[str, str]) -> bytes:
+            raise ValueError("a .tflite file with operation 77, which is not read here")
+
+        small = replace(on_request.NETWORK_SETS["small"], convert=convert)
+        monkeypatch.setitem(on_request.NETWORK_SETS, "small", small)
+        with pytest.raises(
+            ValueError, match=r"^one\.tflite of small-networks==1\.0: a \.tflite file"
+        ):
+            get_set("small", [write_wheel(tmp_path)])
+
     def test_no_such_file(self, cache, tmp_path):
         self.refused(cache, [tmp_path / "none.whl"], r"--from \S+none\.whl: no such file")
 

@@ -23,6 +23,7 @@ Networks = Callable[[np.ndarray], Sequence[tuple[np.ndarray, float]]]
 
 # Crops by landmarks and by the detector's box differ by 8 % in size and 5 % in place (one deviation).
 _MOST_APART = 0.35
+_SURE_NETWORKS = 0.8  # of 1: they see a face, and its landmarks are on it
 _CHECKED = 40  # px, smallest face by which known landmarks are checked
 _LEAST_BOX = 20  # px of the copy; the cascade's own window is 24, scaled
 _LANDMARK_SIZE = 128  # px; a landmark model sees faces no smaller if the photograph has them so
@@ -113,6 +114,21 @@ class FaceFinder:
             marks = points * copy.factor + [copy.left, copy.top]
             faces.append(FoundFace.of(marks, score, "networks"))
         return faces
+
+    def sure(self, picture: Picture) -> list[np.ndarray]:
+        """Landmarks [68, 2] of the faces of which the networks are sure, by which known ones are checked.
+
+        Raises:
+            ImageError: the photograph cannot be decoded.
+        """
+        if self._networks is None:
+            return []
+        found = self._by_networks(picture.copy(self._longest))
+        return [
+            face.landmarks
+            for face in found
+            if face.landmarks is not None and (face.score or 0.0) >= _SURE_NETWORKS
+        ]
 
     def check(self, image: np.ndarray) -> list[tuple[float, float, float, float]] | None:
         """The faces by which known landmarks are checked; None: OpenCV is missing, and they need none."""

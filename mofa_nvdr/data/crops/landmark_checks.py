@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,9 @@ _AROUND = 1.6  # sides of the crop
 _NEAR = 0.35  # sides of a crop that a box's centre may be away
 _SEARCHED = 640  # px, longer side of a picture that is searched
 _SURE = 2.0  # certainty of the detector
+# Of known landmarks and those of networks that see the same face: the most that their crops are apart, in
+# sides, that one is larger, and that the heads are turned in the picture. From _BESIDE on it is another face.
+_SHIFTED, _LARGER, _TURNED, _BESIDE = 0.2, 1.5, np.pi / 3, 0.5
 
 
 def wrong_frame(
@@ -60,18 +64,27 @@ def wrong_frame_of(
     picture: Picture,
     longest: int,
     detect: DetectBoxes = lambda image: None,
+    seen: Sequence[np.ndarray] = (),
 ) -> str:
-    """`wrong_frame` for a photograph of any size, looked at in a copy.
+    """`wrong_frame` for a photograph of any size, looked at in a copy; and against faces that are seen there.
 
     Args:
         points: of each face [N, 2], of a number that is read, px of the photograph.
         picture: the photograph.
         longest: longer side of the copy, px.
         detect: the detector.
+        seen: landmarks [68, 2] of faces of which networks are sure, px of the photograph.
     """
     copy = picture.copy(longest)
     placed = [(marks - [copy.left, copy.top]) / copy.factor for marks in points]
-    return wrong_frame(placed, copy.pixels, picture.orientation, detect, copy.factor)
+    return wrong_frame(
+        placed, copy.pixels, picture.orientation, detect, copy.factor
+    ) or _off_the_seen(
+        [as_landmarks(marks) for marks in placed],
+        [(marks - [copy.left, copy.top]) / copy.factor for marks in seen],
+        copy.pixels,
+        detect,
+    )
 
 
 def shown_points(points: np.ndarray, orientation: int, height: int, width: int) -> np.ndarray:
@@ -153,6 +166,61 @@ def _stored(
     # that do are rare, points of stored pixels are not: the pixels must speak for the first.
     as_given, turned = (certainty(p, image, detect) or 0.0 for p in (marks, shown))
     return turned >= as_given
+
+
+def _off_the_seen(
+    points: Sequence[np.ndarray], seen: Sequence[np.ndarray], image: np.ndarray, detect: DetectBoxes
+) -> str:
+    """Whether points lie on a face that networks see, but not as it does; or where nothing sees a face."""
+    for marks in points:
+        views = [_View.of(marks, other) for other in seen]
+        if not views or any(view.agrees for view in views):
+            continue
+        nearest = min(views, key=lambda view: view.shift)
+        if nearest.shift < _BESIDE:
+            if nearest.turn > _TURNED:
+                return (
+                    f"are turned by {np.degrees(nearest.turn):.0f} degrees against the face that is found "
+                    "there; expected the picture as a viewer shows it"
+                )
+            return (
+                f"are off the face that is found there, by {nearest.shift:.0%} of its crop, and "
+                f"{nearest.scale:.2f} times as large; expected pixels of the picture as it is"
+            )
+        if turned_away(marks) < 0.5 and certainty(marks, image, detect) == 0:
+            return "are where no face is found, and one is elsewhere; expected pixels of the picture as it is"
+    return ""
+
+
+@dataclass(frozen=True)
+class _View:
+    """How landmarks lie to those of a face that is seen.
+
+    Attributes:
+        shift: of the centres of their crops, in sides of the seen one.
+        scale: side over side of the seen one.
+        turn: of the heads in the picture, radians, 0 to pi.
+    """
+
+    shift: float
+    scale: float
+    turn: float
+
+    @staticmethod
+    def of(marks: np.ndarray, other: np.ndarray) -> _View:
+        crop, its = crop_from_landmarks(marks), crop_from_landmarks(other)
+        middle = [c.side / 2 + np.array([c.left, c.top]) for c in (crop, its)]
+        turn = float(fit_face(marks).roll) - float(fit_face(other).roll)
+        return _View(
+            float(np.linalg.norm(middle[0] - middle[1]) / its.side),
+            float(crop.side / its.side),
+            abs(float(np.angle(np.exp(1j * turn)))),
+        )
+
+    @property
+    def agrees(self) -> bool:
+        """Whether they are of the same face."""
+        return self.shift < _SHIFTED and 1 / _LARGER < self.scale < _LARGER and self.turn < _TURNED
 
 
 def _elsewhere(

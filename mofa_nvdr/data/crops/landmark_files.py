@@ -238,20 +238,27 @@ def _assign(
     new: dict[Path, KnownFaces] = {}
     lost: list[str] = []
     unclear: list[str] = []
+    several: list[str] = []
+    meant: dict[Path, dict[str, list[np.ndarray]]] = {}  # by each photograph: rows by their name
     for name, marks in rows:
-        text = name.replace("\\", "/").removeprefix("./")
+        text = _plain(name)
         there = os.path.exists(folder / text)  # the picture itself, which need not be asked for
         found = {exact[text]} if text in exact else set() if there else _loosely(loose, text)
         if len(found) > 1:
             unclear.append(name)
         elif found:
-            photograph = next(iter(found))
-            if photograph not in tables.known:
-                faces = new.setdefault(photograph, KnownFaces([], path))
-                assert faces.points is not None
-                faces.points.append(marks)
+            meant.setdefault(next(iter(found)), {}).setdefault(name, []).append(marks)
         elif own and not there:
             lost.append(name)
+    for photograph, by_name in meant.items():
+        right = [name for name in by_name if exact.get(_plain(name)) == photograph]
+        if not right and len(by_name) > 1:  # x/1.jpg and y/1.jpg, and one 1.jpg: which of them?
+            several += [name for name, every in by_name.items() for _ in every]
+            continue
+        points = [marks for name in right or by_name for marks in by_name[name]]
+        several += [name for name in by_name if right and name not in right for _ in by_name[name]]
+        if photograph not in tables.known:
+            new[photograph] = KnownFaces(points, path)
     tables.known.update(new)
     for names, what in (
         (lost, "name no picture there; they are not used"),
@@ -259,11 +266,21 @@ def _assign(
             unclear,
             "may mean several photographs; they are not used: give names with folder and suffix",
         ),
+        (
+            several,
+            "may mean a photograph that others mean too; they are not used: give names with folder and "
+            "suffix",
+        ),
     ):
         if names:
             tables.notes.append(
                 f"{path}: {len(names)} of {len(rows)} rows, first {names[0]!r}, {what}"
             )
+
+
+def _plain(name: str) -> str:
+    """A row's name as a path below the table's folder."""
+    return name.replace("\\", "/").removeprefix("./")
 
 
 def _loosely(loose: dict[str, set[Path]], text: str) -> set[Path]:

@@ -42,6 +42,7 @@ _DLIB_FIVE = ((45,), (42,), (36,), (39,), (33,))
 _YAWS, _PITCHES = range(-90, 91, 15), (-30, 0, 30)  # degrees
 # Of faces that fit as they are at most 0.28 is left over (measured: docs/data.md).
 _SURE = 0.28
+_MOST_PX = 1e7  # of any coordinate; no picture is that large
 _LEAST_KNOWN = 34  # points of 68 by which a face can be told from something else
 
 
@@ -73,7 +74,7 @@ def fit_face(points: np.ndarray, parts: tuple[Sequence[int], ...] = ()) -> Fit:
     if not parts:
         parts, points = POINT_SETS[points.shape[-2]].parts, as_landmarks(points)
     views = _views(tuple(tuple(p) for p in parts))  # [V, N]
-    finite = np.isfinite(points).all((-1, -2))
+    finite = (np.abs(points) < _MOST_PX).all((-1, -2))
     points = np.where(finite[..., None, None], points, 0.0)
     z = points[..., 0] + 1j * points[..., 1]
     z = z - z.mean(-1, keepdims=True)
@@ -107,6 +108,10 @@ def wrong_points(points: np.ndarray, height: int = 0, width: int = 0) -> str:
     low, high = points.min(0), points.max(0)
     if (low == high).all():
         return "are all at one place"
+    if max(-low.min(), high.max()) >= _MOST_PX:
+        return (
+            f"are up to {max(-low.min(), high.max()):.3g} px away, expected pixels of the picture"
+        )
     # A face of 2 px is none; whoever counts in shares of the picture has all points in such a square.
     if (high - low).max() <= 2 and low.min() >= -1.5 and high.max() <= 2:
         share = "[-1, 1]" if low.min() < -0.1 else "[0, 1]"

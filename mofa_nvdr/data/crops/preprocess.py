@@ -270,7 +270,9 @@ def _process(
             if known.notes:
                 record["notes"] = [_utf8(note) for note in known.notes]
             if known.points is not None:
-                reason = wrong_frame_of(known.points, picture, o.detection_size, finder.check)
+                reason = wrong_frame_of(
+                    known.points, picture, o.detection_size, finder.check, finder.sure(picture)
+                )
                 if reason:
                     raise LandmarkError(f"{known.file}: the points of {path.name} {reason}")
                 faces, astray = [FoundFace.of(points) for points in known.points], 0

@@ -12,6 +12,7 @@ from mofa_nvdr.data.crops.detection import FaceDetector
 from mofa_nvdr.data.crops.finder import FaceFinder, cut_crop
 from mofa_nvdr.data.crops.framing import Crop, crop_from_box
 from mofa_nvdr.data.decoding import Picture
+from tests.helpers.landmarked_photographs import frontal_68
 
 
 def file_of(width: int, height: int, kind: str, **options) -> bytes:
@@ -93,3 +94,16 @@ class TestFaceFinder:
         assert astray == 0 and side == pytest.approx(400)  # of 800: a half is fine enough
         assert max(shape) < 1400
         assert face.landmarks[:2] == pytest.approx(np.array([[480, 480], [1280, 1200]]))
+
+
+class TestSure:
+    def test_of_which_the_networks_are_sure(self, tmp_path):
+        """Known landmarks are checked by these alone, in px of the photograph; without networks by none."""
+        path = tmp_path / "a.png"
+        Image.new("RGB", (400, 200)).save(path)
+        points = frontal_68() * 20 + 30
+        seen = lambda image: [(points, 0.9), (points + 50, 0.7)]  # noqa: E731
+        with Picture(path) as picture:
+            (sure,) = FaceFinder(20, 2.0, 200, networks=seen).sure(picture)
+            np.testing.assert_allclose(sure, points * 2)  # found in a copy of half the size
+            assert FaceFinder(20, 2.0, 200).sure(picture) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from mofa_nvdr.data.crops.landmark_checks import (
     certainty,
     shown_points,
     wrong_frame,
+    wrong_frame_of,
 )
 from mofa_nvdr.data.decoding import Picture
 from mofa_nvdr.data.images import read_image
@@ -121,6 +123,50 @@ class TestWrongFrame:
     def test_one_of_several(self):
         reason = wrong_frame([FACE, FACE[:, ::-1]], IMAGE, 1, nothing)
         assert "rows of y and x" in reason
+
+
+class TestWrongFrameOf:
+    """Known landmarks against those of networks that see a face."""
+
+    @pytest.fixture
+    def picture(self, tmp_path):
+        path = tmp_path / "a.png"
+        Image.fromarray(IMAGE).save(path)
+        with Picture(path) as picture:
+            yield picture
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda p: p + [5, -3], "^$"),
+            (lambda p: (p - p.mean(0)) * 1.2 + p.mean(0), "^$"),
+            (
+                lambda p: p + [40, 0],
+                r"^are off the face that is found there, by \d\d% of its crop, and 1\.0",
+            ),
+            (
+                lambda p: (p - p.mean(0)) * 0.5 + p.mean(0),
+                r"^are off the face that is found there, by \d+% of its crop, and 0\.50 times as large",
+            ),
+            (
+                lambda p: 2 * p.mean(0) - p,
+                "^are turned by 180 degrees against the face that is found",
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("detect", [nothing, missing])
+    def test_a_face_that_is_seen(self, picture, change, words, detect):
+        reason = wrong_frame_of([change(FACE)], picture, 1280, detect, [FACE])
+        assert re.search(words, reason), reason
+        assert wrong_frame_of([change(FACE)], picture, 1280, detect) == ""  # nobody sees one
+
+    def test_a_face_elsewhere(self, picture):
+        """Another person's, unless no detector sees one where the points are."""
+        small = (FACE - FACE.mean(0)) * 0.3
+        here, there = small + [330, 230], small + [60, 60]
+        assert "where no face is found" in wrong_frame_of([here], picture, 1280, nothing, [there])
+        assert wrong_frame_of([here], picture, 1280, missing, [there]) == ""
+        assert wrong_frame_of([here, there], picture, 1280, missing, [there, here]) == ""
 
 
 class TestCertainty:

@@ -289,6 +289,20 @@ class TestReadTables:
         tables = read_tables([path])
         assert np.array_equal(tables.known[path].points, POINTS_5[None]) and not tables.notes
 
+    def test_several_names_of_one_photograph(self, tmp_path):
+        """x/a.png and y/a.png are two pictures, and a.png is one of them at best."""
+        one, two = (photograph(tmp_path, name) for name in ("a.png", "b.png"))
+        files = ["x/a.png", "y/a.png", "b.png", "z/b.png", "b.png"]
+        points = np.stack([POINTS_5 + k for k in range(5)])
+        np.savez(tmp_path / "landmarks5.npz", files=files, lm5=points)
+        tables = read_tables([one, two])
+        assert list(tables.known) == [two]
+        assert np.array_equal(tables.known[two].points, points[[2, 4]])
+        assert tables.notes == [
+            f"{tmp_path / 'landmarks5.npz'}: 3 of 5 rows, first 'x/a.png', may mean a photograph that others "
+            "mean too; they are not used: give names with folder and suffix"
+        ]
+
     def test_names_that_are_unclear_or_of_nothing(self, tmp_path):
         paths = [photograph(tmp_path, name) for name in ("a.png", "a.jpg", "b.png")]
         photograph(tmp_path, "not_asked_for.png")

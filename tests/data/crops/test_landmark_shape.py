@@ -106,6 +106,7 @@ MISTAKES = {
         lambda p: p * 4,
         "lie outside the picture of 256x256 px .*: are they of another",
     ),
+    "overflow": (lambda p: p * 1e300, r"are up to [0-9.]+e\+302 px away, expected pixels"),
     "one place": (lambda p: p * 0 + 7, "are all at one place"),
     "noise": (
         lambda p: p[np.random.default_rng(0).permutation(len(p))] @ [[1, 0.4], [-0.2, 1]],
