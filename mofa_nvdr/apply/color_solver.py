@@ -1,9 +1,9 @@
 """Light and albedo of faces whose pose and form are known, in closed form.
 
-An encoder says well where a face is and how it is formed, and badly what makes one skin another's: the colours
-themselves are in the photograph. With pose and form held, a pixel is a product of two things that are linear
-in the code (Eqs. 3 and 4), light and albedo, so each is a least-squares problem given the other: a few
-alternations at some thousand vertices take milliseconds.
+An encoder says well where a face is and how it is formed, and badly what tells one skin from another, while
+the colours themselves are in the photograph. With pose and form held, a pixel is the product of two things
+that are linear in the code (Eqs. 3 and 4), light and albedo, so each is a least-squares problem given the
+other: a few alternations at some thousand vertices take milliseconds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr.apply.fit_prior import FitPrior, fit_prior
+from mofa_nvdr.apply.fit_problem import SATURATED
 from mofa_nvdr.apply.region_scatter import region_scatter
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
@@ -22,7 +23,6 @@ from mofa_nvdr.render.blur import blurred
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.lighting import sh_basis, total_light
 
-_SATURATED = 0.985  # a channel from which a photograph does not say how bright it was
 _GRAZING = (
     0.15,
     0.5,
@@ -44,7 +44,7 @@ class ColorOptions:
 
     vertices: int = 2000
     rounds: int = 3
-    independent: float = 300.0
+    independent: float = 1000.0
     deviation: float = 0.05
     light: float = 1.0
     albedo: float = 0.0
@@ -146,7 +146,7 @@ class ColorSolver:
 def _sampled(photo: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Colours [B, N, 3] at places [B, N, 2] px, and 1 where they are known, else 0, [B, N]."""
     known = photo.isfinite().all(1, keepdim=True)
-    known = known & (photo.nan_to_num(0.0).amax(1, keepdim=True) < _SATURATED)
+    known = known & (photo.nan_to_num(0.0).amax(1, keepdim=True) < SATURATED)
     side = photo.shape[-1]
     # The model is as fine as its vertices are apart: finer detail would be noise.
     smooth = blurred(photo.nan_to_num(0.5), side / 240)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.apply.certainty import face_certainty
+from mofa_nvdr.apply.color_solver import ColorSolver
 from mofa_nvdr.apply.face_search import BY_DETECTOR, Candidate
+from mofa_nvdr.apply.largest_face import known_pixels
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.photo_camera import (
     PhotoFrame,
@@ -29,6 +31,8 @@ from mofa_nvdr.scene.pose import axis_angle_to_matrix
 # A second framing beyond these is of a face that was not understood: the first one stays.
 _MOST_SHIFT, _MOST_SCALE = 0.4, 1.6
 _POINTS = 64  # every how many vertices the full frame's pose is fitted to
+
+COLORS = ("encoder", "photograph")
 
 Refine = Callable[[Sequence[Candidate], Sequence[Crop], FaceCode], FaceCode]
 """Candidates, their crops and the predicted codes, to better codes."""
@@ -59,10 +63,20 @@ class Predictor:
     Args:
         reconstructor: the encoder and its decoder.
         refine: what improves codes; None: the encoder's are taken.
+        colors: where light and albedo are from, of COLORS: the encoder, or the photograph, solved for with
+            the encoder's pose and form (color_solver.py).
+
+    Raises:
+        ValueError: other colours.
     """
 
-    def __init__(self, reconstructor: Reconstructor, refine: Refine | None = None) -> None:
+    def __init__(
+        self, reconstructor: Reconstructor, refine: Refine | None = None, colors: str = "encoder"
+    ) -> None:
+        if colors not in COLORS:
+            raise ValueError(f"--colors is {colors!r}, expected one of {', '.join(COLORS)}")
         self._run, self._refine = reconstructor, refine
+        self._solve = ColorSolver(reconstructor.decoder) if colors == "photograph" else None
         self._decoder = reconstructor.decoder
         self.size = self._decoder.camera.size[0]
         model = self._decoder.model
@@ -86,6 +100,8 @@ class Predictor:
                 pixels[k] = candidates[k].cut(crops[k], self.size)
             photo = self._tensor(pixels)
             code = self._run(photo)
+        if self._solve is not None:
+            code = self._solve(self._within(photo, candidates, crops), code)
         if self._refine is not None:
             refined = self._refine(candidates, crops, code.map(lambda part: part.cpu()))
             code = refined.map(lambda part: part.to(self._run.device))
@@ -118,6 +134,15 @@ class Predictor:
     def _tensor(self, pixels: Sequence[np.ndarray]) -> Tensor:
         squares = torch.from_numpy(np.stack(pixels)).to(self._run.device)
         return squares.permute(0, 3, 1, 2).float().div(255)
+
+    def _within(
+        self, photo: Tensor, candidates: Sequence[Candidate], crops: Sequence[Crop]
+    ) -> Tensor:
+        """Crops with NaN beyond the edges of their photographs."""
+        inside = np.stack(
+            [known_pixels(crop, self.size, *c.size) for c, crop in zip(candidates, crops)]
+        )
+        return torch.where(torch.from_numpy(inside)[:, None].to(photo.device), photo, torch.nan)
 
     def _landmarks(self, code: FaceCode) -> np.ndarray:
         """[B, 68, 2] px of the crops."""

@@ -49,6 +49,8 @@ class ReconstructOptions:
         face: "all", "largest", or a number: the so-many-th largest.
         crops: the pictures are face crops, framed as in training: they are taken whole.
         refine: fit from the prediction, a few steps.
+        colors: of prediction.COLORS; empty: the photographs' with the encoder that comes with the package,
+            the encoder's own with another.
         focal_px: focal length of the photographs, px; 0: of EXIF, or the stated default (photo_camera.py).
         principal_point: (x, y) px; None: the photographs' centres.
         pictures: write pictures.
@@ -61,6 +63,7 @@ class ReconstructOptions:
     face: str = "all"
     crops: bool = False
     refine: bool = False
+    colors: str = ""
     focal_px: float = 0.0
     principal_point: tuple[float, float] | None = None
     pictures: bool = True
@@ -125,6 +128,7 @@ def reconstruct_files(
         image_paths([])  # raises
     inventory = Inventory()
     sources = name_sources([(given, image_paths([given], inventory)) for given in inputs])
+    o = replace(o, colors=o.colors or ("encoder" if str(checkpoint) else "photograph"))
     work = _Work(Reconstructor.load(checkpoint, face_model, device, runtime), folder, o)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,7 +172,7 @@ class _Work:
         self._o, self._folder = options, folder
         decoder = run.decoder
         refine = Refiner(decoder.model.cpu(), decoder.pinhole) if options.refine else None
-        self._predict = Predictor(run, refine)
+        self._predict = Predictor(run, refine, options.colors)
         self._search = None if options.crops else FaceSearch.load(self._predict.size)
         self._painter = PhotoPainter(decoder.model)
         self._cells: list[np.ndarray] = []

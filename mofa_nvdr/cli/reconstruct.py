@@ -21,6 +21,7 @@ def reconstruct(
     face: str = "all",
     crops: bool = False,
     refine: bool = False,
+    colors: str = "",
     focal_px: float = 0.0,
     principal_point: tuple[float, float] | None = None,
     pictures: bool = True,
@@ -51,6 +52,9 @@ def reconstruct(
         crops: the pictures are face crops, as preprocess makes them: they are taken whole, and no face is
             looked for
         refine: fit each face further from the prediction, some 12 steps
+        colors: where light and albedo are from: encoder, or photograph (solved for in closed form, where the
+            encoder says the face is); empty: photograph with the encoder that comes with the package,
+            encoder with a checkpoint
         focal_px: focal length of the photographs in pixels; 0: from EXIF, or else the one at which the
             largest face is as far away as in training
         principal_point: where the camera's axis meets the photographs, x y in pixels from the top left
@@ -71,8 +75,8 @@ def reconstruct(
         from mofa_nvdr.apply.reconstruction import ReconstructOptions, reconstruct_files
 
         options = ReconstructOptions(
-            face, crops, refine, focal_px, principal_point, pictures, batch, max_megapixels, overwrite,
-            least_certainty,
+            face, crops, refine, colors, focal_px, principal_point, pictures, batch, max_megapixels,
+            overwrite, least_certainty,
         )  # fmt: skip
         written = reconstruct_files(
             list(input), checkpoint, out, face_model, device, runtime, options

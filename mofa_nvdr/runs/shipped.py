@@ -7,6 +7,7 @@ encoder takes as float32, and what is a number a channel as it was. assets/encod
 from __future__ import annotations
 
 import importlib.resources
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ SHIPPED_FILE = "encoder.safetensors"
 SHIPPED_FACE = "portraits"
 """The face model of its codes."""
 _MOST_BYTES = 12_000_000
+_SIZE = 240  # px of the crops that its codes are of, as the paper's
 _PREFIX = "encoder/"
 
 
@@ -67,6 +69,11 @@ def write_encoder(run: str | Path, path: str | Path) -> int:
             f"{source}: its encoder takes {size / 1e6:.1f} MB, expected at most "
             f"{_MOST_BYTES / 1e6:.0f} MB; train a lighter network"
         )
+    # Pictures are as large as its user expects them; the encoder shrinks what it sees itself.
+    camera = replace(
+        spec.camera, image_size=_SIZE, focal=spec.camera.focal_px * _SIZE / spec.camera.size[0]
+    )
+    spec = replace(spec, camera=camera)
     write_checkpoint(Path(path), kept, {"step": metadata["step"], "encoder": spec.to_json()})
     return Path(path).stat().st_size
 
