@@ -237,9 +237,21 @@ class TestOptions:
         more = ["--checkpoint", "runs/a", "--out", "o", "--face-model", "m.safetensors"]
         more += ["--device", "cpu", "--runtime", "onnx", "--max-megapixels", "30", "--overwrite"]
         more += ["--least-certainty", "0.5", "--face", "2", "--crops", "--refine", "--no-pictures"]
-        more += ["--focal-px", "900", "--principal-point", "3", "4", "--batch", "5"]
+        more += [
+            "--colors",
+            "encoder",
+            "--focal-px",
+            "900",
+            "--principal-point",
+            "3",
+            "4",
+            "--batch",
+            "5",
+        ]
         assert main(["reconstruct", "a", *more]) == 0
-        options = ReconstructOptions("2", True, True, 900.0, (3.0, 4.0), False, 5, 30.0, True, 0.5)
+        options = ReconstructOptions(
+            "2", True, True, "encoder", 900.0, (3.0, 4.0), False, 5, 30.0, True, 0.5
+        )
         assert calls == [
             (["a", "b.png"], "", "faces", "", "auto", "torch", ReconstructOptions()),
             (["a"], "runs/a", "o", "m.safetensors", "cpu", "onnx", options),
