@@ -19,7 +19,7 @@ _FINE = 0.1
 _MIDDLE, _SPREAD = 0.15, 0.06
 DOUBTFUL = 0.5
 """Below it a crop is named in a warning, and a picture in which nothing was found is taken for no face."""
-LEAST_FOUND = 0.05
+LEAST_FOUND = 0.02
 """Below it what OpenCV's cascades found is no face: cloth, hair, walls (docs/howto_photographs.md)."""
 _LEAST_DISTANCE = 1e-3  # of a picture from its own flat colour
 

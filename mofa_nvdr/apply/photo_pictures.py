@@ -118,8 +118,8 @@ class PhotoPainter:
 def sheet_cells(photo: Tensor, rendering: Rendering) -> np.ndarray:
     """Of each face its crop, the overlay and the bare surface side by side, bytes [B, 128, 384, 3]."""
     drawn = soft_overlay(photo, rendering)
-    empty = torch.full_like(drawn, _PAPER)
-    clay = torch.where(rendering.mask > 0, geometry_picture(rendering), empty)
+    alpha = soft_mask(rendering.mask, _SOFT * drawn.shape[-1])
+    clay = _PAPER + alpha * (geometry_picture(rendering) - _PAPER)
     large = F.interpolate(photo, drawn.shape[2:], mode="bilinear", align_corners=False)
     row = torch.cat([large, drawn, clay], 3)
     size = (_CELL, 3 * _CELL)
