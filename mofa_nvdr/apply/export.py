@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr import __version__
+from mofa_nvdr.apply.clip_parameters import load_named_face, names_face
 from mofa_nvdr.apply.mesh_files import Mesh, glb_bytes, mtl_bytes, obj_bytes, ply_bytes
-from mofa_nvdr.apply.parameters import load_face
 from mofa_nvdr.apply.provenance import origin_of
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
@@ -109,7 +109,8 @@ def export_file(
     .obj and .ply as they are, vertex colours of a .glb linear, as its specification asks.
 
     Args:
-        source: parameter file (.npz) of reconstruct; or 'default' or a .safetensors file: its average face.
+        source: parameter file (.npz) of reconstruct, CLIP.npz#120 for a frame of a clip; or 'default' or a
+            .safetensors file: its average face.
         out: .obj, .ply or .glb; its folder must exist.
         face_model: the model that the parameters are for; empty: the one that the file names.
         options: None: the defaults.
@@ -127,9 +128,9 @@ def export_file(
         raise ValueError(f"--out {out}: expected a file ending in {', '.join(MESH_FORMATS)}")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: no such folder {out.parent}")
-    if str(source).lower().endswith(".npz"):
+    if names_face(source):
         models: dict[str, FaceModel] = {}
-        face = load_face(source, str(face_model), models)
+        face = load_named_face(source, str(face_model), models)
         model = models[face.face_model[1]]
         code, camera, subject = face.code, face.camera, f"the face of {Path(source).name}"
         origin = origin_of(face)

@@ -34,6 +34,8 @@ _FRAME: dict[str, tuple[int, ...]] = {
     "camera_error": (),
 }
 _FOCAL_FROM = "focal_from"
+CLIP_KEY = "row_track"
+"""Name of an array that only files of clips have (clip_parameters.py)."""
 # Numbers next to the code, and their shapes.
 _NUMBERS: dict[str, tuple[int, ...]] = {
     "image_size": (2,),
@@ -145,6 +147,11 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
     """
     path = Path(path)
     arrays = _read_arrays(path)
+    if CLIP_KEY in arrays:
+        raise ValueError(
+            f"{path}: the parameters of a clip; export and relight --parameters-only take its frame 120 as "
+            f"{path.name}#120"
+        )
     missing = [key for key in (*_PARTS, *_NUMBERS, *_TEXTS) if key not in arrays]
     if missing:
         raise ValueError(f"{path}: missing {', '.join(missing)}; expected a file of reconstruct")

@@ -22,7 +22,7 @@ from mofa_nvdr.scene.intrinsics_camera import IntrinsicsCamera
 
 _FINE = 2  # rendered pixels across one of the photograph: their mean has no steps
 _MOST = 1536  # rendered pixels across a crop; those of larger faces are enlarged
-_SOFT = 0.014  # deviation of the outline's softening, sides of the crop: the mesh ends in teeth of this size
+SOFT = 0.014  # deviation of the outline's softening, sides of the crop: the mesh ends in teeth of this size
 _CELL = 128  # px of a picture of the sheet
 _MOST_CELLS = 300  # faces of a sheet
 _PAPER = 0.13
@@ -43,7 +43,7 @@ def soft_overlay(photo: Tensor, rendering: Rendering) -> Tensor:
     """The rendered faces over their crops [B, 3, S, S] at the rendering's size, with a soft outline."""
     size = rendering.mask.shape[2:]
     photo = F.interpolate(photo, size, mode="bilinear", align_corners=False).clamp(0, 1)
-    alpha = soft_mask(rendering.mask, _SOFT * photo.shape[-1])
+    alpha = soft_mask(rendering.mask, SOFT * photo.shape[-1])
     return photo + alpha * (rendering.image.clamp(0, 1) - photo)
 
 
@@ -112,13 +112,13 @@ class PhotoPainter:
         mask = both[:, 3:]
         # The rendering has no colour beyond its outline, and takes none from there.
         color = both[:, :3] / mask.clamp(min=1e-3)
-        return color, soft_mask(mask, _SOFT * crop.side)
+        return color, soft_mask(mask, SOFT * crop.side)
 
 
 def sheet_cells(photo: Tensor, rendering: Rendering) -> np.ndarray:
     """Of each face its crop, the overlay and the bare surface side by side, bytes [B, 128, 384, 3]."""
     drawn = soft_overlay(photo, rendering)
-    alpha = soft_mask(rendering.mask, _SOFT * drawn.shape[-1])
+    alpha = soft_mask(rendering.mask, SOFT * drawn.shape[-1])
     clay = _PAPER + alpha * (geometry_picture(rendering) - _PAPER)
     large = F.interpolate(photo, drawn.shape[2:], mode="bilinear", align_corners=False)
     row = torch.cat([large, drawn, clay], 3)

@@ -105,6 +105,21 @@ class Predictor:
         if self._refine is not None:
             refined = self._refine(candidates, crops, code.map(lambda part: part.cpu()))
             code = refined.map(lambda part: part.to(self._run.device))
+        return self._measured(photo, crops, code)
+
+    @torch.no_grad()
+    def measured(
+        self, candidates: Sequence[Candidate], crops: Sequence[Crop], code: FaceCode
+    ) -> Predicted:
+        """The same of codes that are known already, on any device."""
+        pixels = [
+            one.pixels if crop == one.crop else one.cut(crop, self.size)
+            for one, crop in zip(candidates, crops)
+        ]
+        here = code.map(lambda part: part.to(self._run.device))
+        return self._measured(self._tensor(pixels), crops, here)
+
+    def _measured(self, photo: Tensor, crops: Sequence[Crop], code: FaceCode) -> Predicted:
         geometry = self._decoder.geometry(code)
         face = self._decoder.rasterize(geometry)
         certainty = face_certainty(photo, face).tolist()

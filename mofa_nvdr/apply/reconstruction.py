@@ -15,7 +15,7 @@ from mofa_nvdr.apply.face_search import BY_DETECTOR, WHOLE, Candidate, FaceSearc
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.photo_camera import check_camera, crop_camera, photo_focal, photo_intrinsics
 from mofa_nvdr.apply.photo_pictures import PhotoPainter, contact_sheet, sheet_cells
-from mofa_nvdr.apply.prediction import Predictor, with_frames
+from mofa_nvdr.apply.prediction import Predicted, Predictor, with_frames
 from mofa_nvdr.apply.provenance import photo_origin
 from mofa_nvdr.apply.refinement import Refiner
 from mofa_nvdr.apply.result_files import (
@@ -27,6 +27,7 @@ from mofa_nvdr.apply.result_files import (
     write_result,
     write_sheet,
 )
+from mofa_nvdr.apply.same_person import join_codes, model_on_cpu, share_faces
 from mofa_nvdr.apply.sources import Source, name_sources
 from mofa_nvdr.data.crops.framing import Crop
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
@@ -58,6 +59,8 @@ class ReconstructOptions:
         max_megapixels: larger images are not read.
         overwrite: replace what is in the place of a result, whatever it was made from.
         least_certainty: leave faces out that are less certain (certainty.py).
+        same_person: all photographs show one person, whose shape and albedo they share; of each the largest
+            face is taken, or that of `face`.
     """
 
     face: str = "all"
@@ -71,6 +74,7 @@ class ReconstructOptions:
     max_megapixels: float = MAX_MEGAPIXELS
     overwrite: bool = False
     least_certainty: float = 0.0
+    same_person: bool = False
 
     def check(self) -> None:
         """Refuse options that are none.
@@ -158,7 +162,7 @@ class _Face:
     """A reconstructed face, with what its pictures and its place in the photograph need."""
 
     parameters: FaceParameters
-    found_by: str
+    candidate: Candidate
     points: np.ndarray
     panel: np.ndarray | None
     crop: np.ndarray
@@ -172,7 +176,10 @@ class _Work:
         self._o, self._folder = options, folder
         decoder = run.decoder
         refine = Refiner(decoder.model.cpu(), decoder.pinhole) if options.refine else None
-        self._predict = Predictor(run, refine, options.colors)
+        self._refine = refine
+        # Of one person all are fitted together, once it is known which of the faces are that one's.
+        self._predict = Predictor(run, None if options.same_person else refine, options.colors)
+        self._model = decoder.model
         self._search = None if options.crops else FaceSearch.load(self._predict.size)
         self._painter = PhotoPainter(decoder.model)
         self._cells: list[np.ndarray] = []
@@ -187,7 +194,8 @@ class _Work:
                 group.append(self._read(source))
             except ImageError as error:
                 self.written.left_out.append(str(error))
-            if sum(len(photo.candidates) for photo in group) >= self._o.batch:
+            count = sum(len(photo.candidates) for photo in group)
+            if count >= self._o.batch and not self._o.same_person:
                 yield group
                 group = []
         if group:
@@ -199,12 +207,45 @@ class _Work:
         faces: list[_Face] = []
         for first in range(0, len(candidates), self._o.batch):
             faces += self._faces(candidates[first : first + self._o.batch])
+        chosen: list[tuple[_Photo, list[tuple[int, _Face]]]] = []
         for photo in photos:
             own, faces = faces[: len(photo.candidates)], faces[len(photo.candidates) :]
             try:
-                self._write(photo, self._chosen(photo, own))
+                chosen.append((photo, self._chosen(photo, own)))
             except ImageError as error:
                 self.written.left_out.append(str(error))
+        if self._o.same_person and chosen:
+            shared = self._shared([face for _, ((_, face),) in chosen])
+            chosen = [(p, [(n, face)]) for (p, ((n, _),)), face in zip(chosen, shared)]
+        for photo, numbered in chosen:
+            try:
+                self._write(photo, numbered)
+            except ImageError as error:
+                self.written.left_out.append(str(error))
+
+    def _shared(self, faces: Sequence[_Face]) -> list[_Face]:
+        """One person's faces with one shape and albedo: fitted together, or their mean (same_person.py)."""
+        candidates = [face.candidate for face in faces]
+        crops = [Crop(*map(float, face.parameters.crop)) for face in faces]
+        if self._refine is not None:
+            code = join_codes([face.parameters.code for face in faces])
+            code = self._refine(candidates, crops, code, same_person=True)
+        else:
+            model = model_on_cpu(self._model)
+            code = join_codes([f.code for f in share_faces(model, [f.parameters for f in faces])])
+        batches = [slice(k, k + self._o.batch) for k in range(0, len(faces), self._o.batch)]
+        return [
+            face
+            for b in batches
+            for face in self._drawn(
+                self._predict.measured(
+                    candidates[b],
+                    crops[b],
+                    code.map(lambda part, b=b: part[b]),  # type: ignore[misc]
+                ),
+                candidates[b],
+            )
+        ]
 
     def write_sheet(self) -> None:
         """Write the sheet of all faces, where there are several; and say what was taken whole."""
@@ -226,7 +267,10 @@ class _Work:
             return _Photo(source, file_hash, candidates, picture.focal_35mm)
 
     def _faces(self, candidates: Sequence[Candidate]) -> list[_Face]:
-        found = self._predict(candidates)
+        return self._drawn(self._predict(candidates), candidates)
+
+    def _drawn(self, found: Predicted, candidates: Sequence[Candidate]) -> list[_Face]:
+        """Faces with their pictures, if these are wanted."""
         drawn: np.ndarray | list[None] = [None] * len(candidates)
         cells: np.ndarray | list[None] = drawn
         if self._o.pictures:
@@ -235,7 +279,7 @@ class _Work:
         side = self._predict.size
         return [
             _Face(
-                found.parameters[k], candidate.found_by, found.points[k], drawn[k],
+                found.parameters[k], candidate, found.points[k], drawn[k],
                 candidate.pixels if drawn[k] is None else drawn[k][:, :side], cells[k],
             )
             for k, candidate in enumerate(candidates)
@@ -245,8 +289,8 @@ class _Work:
         """The faces that are kept, the largest first, each with its number from 1 on."""
         path, o = photo.source.path, self._o
         best = max(face.parameters.certainty for face in faces)
-        if o.crops or faces[0].found_by != WHOLE:
-            least = LEAST_FOUND if faces[0].found_by == BY_DETECTOR else 0.0
+        if o.crops or faces[0].candidate.found_by != WHOLE:
+            least = LEAST_FOUND if faces[0].candidate.found_by == BY_DETECTOR else 0.0
             kept = [f for f in faces if f.parameters.certainty >= max(least, o.least_certainty)]
         else:
             least = max(DOUBTFUL, o.least_certainty)
@@ -260,9 +304,9 @@ class _Work:
             raise ImageError(f"{path}: no face found; --crops takes a tight crop of a face whole")
         kept.sort(key=lambda face: -float(face.parameters.crop[2]))
         numbered = list(enumerate(kept, 1))
-        if o.face == "all":
+        if o.face == "all" and not o.same_person:
             return numbered
-        number = 1 if o.face == "largest" else int(o.face)
+        number = int(o.face) if o.face.isdecimal() else 1
         if number > len(numbered):
             faces_ = "face" if len(numbered) == 1 else "faces"
             raise ImageError(f"{path}: --face {number}, but it shows {len(numbered)} {faces_}")

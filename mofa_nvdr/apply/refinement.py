@@ -44,14 +44,19 @@ class Refiner:
         self._fitter = FaceFitter(model, FitOptions(stages=REFINE_STAGES), camera=camera)
 
     def __call__(
-        self, candidates: Sequence[Candidate], crops: Sequence[Crop], code: FaceCode
+        self,
+        candidates: Sequence[Candidate],
+        crops: Sequence[Crop],
+        code: FaceCode,
+        same_person: bool = False,
     ) -> FaceCode:
-        """Codes that are closer to the photographs, on the CPU."""
+        """Codes that are closer to the photographs, on the CPU; of one person they share shape and albedo."""
         photo = torch.stack([c.known(crop, FIT_SIZE) for c, crop in zip(candidates, crops)])
         landmarks: Tensor | None = None
         if all(candidate.points is not None for candidate in candidates):
             landmarks = torch.stack([self._marks(c, crop) for c, crop in zip(candidates, crops)])
-        return self._fitter(Observed(photo, landmarks), code).code
+        person = torch.zeros(len(photo), dtype=torch.long) if same_person else None
+        return self._fitter(Observed(photo, landmarks, person), code).code
 
     def _marks(self, candidate: Candidate, crop: Crop) -> Tensor:
         assert candidate.points is not None

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mofa_nvdr.apply.parameters import FaceParameters, load_face, load_parameters
+from mofa_nvdr.apply.clip_parameters import load_named_face
+from mofa_nvdr.apply.parameters import FaceParameters, load_parameters
 from mofa_nvdr.apply.provenance import origin_of
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
@@ -82,7 +83,7 @@ def relight_files(
     """Relight parameter files, side by side, into one PNG, or one GIF with `rotate`.
 
     Args:
-        files: .npz files of reconstruct.
+        files: .npz files of reconstruct; CLIP.npz#120 for a frame of a clip.
         light: a preset's name, an .hdr light probe, or a parameter file whose light to take.
         out: .png, or .gif with `rotate`.
         rotate: turn the light once around the face (`relight` says which way).
@@ -101,7 +102,7 @@ def relight_files(
     _check_options(files, out, rotate, frames, image_size)
     where = resolve_device(device)
     models: dict[str, FaceModel] = {}
-    faces = [load_face(name, face_model, models) for name in files]
+    faces = [load_named_face(name, face_model, models) for name in files]
     origin = origin_of(*faces)
     check_free(out, [out], origin, overwrite)
     coefficients = _light(light)

@@ -30,8 +30,8 @@ def export(
     """Write a face as a mesh for other programs: .obj with .mtl and texture, .ply, or .glb.
 
     Args:
-        face: parameter file (.npz) of mofa-nvdr reconstruct; or a face model ('default' or a
-            .safetensors file): its average face
+        face: parameter file (.npz) of mofa-nvdr reconstruct, CLIP.npz#120 for a frame of a clip; or a face
+            model ('default' or a .safetensors file): its average face
         out: file to write: .obj, .ply or .glb
         face_model: the face model that the parameters are for: 'default' or a .safetensors file;
             empty: the one that the file names

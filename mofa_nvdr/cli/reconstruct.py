@@ -32,6 +32,9 @@ def reconstruct(
     max_megapixels: float = 250.0,
     overwrite: bool = False,
     least_certainty: float = 0.0,
+    same_person: bool = False,
+    clip: bool = False,
+    fps: float = 25.0,
 ) -> object:
     """Reconstruct the faces of photographs: NAME.npz for each, and pictures.
 
@@ -40,15 +43,22 @@ def reconstruct(
     NAME_mask.png white where; sheet.jpg shows all faces. Of one folder the results lie in OUT as its pictures
     do: PEOPLE/alice/1.jpg gives OUT/alice/1.npz. With several inputs each folder keeps its name (alice and
     bob give OUT/alice/1.npz and OUT/bob/1.npz), and a file gives OUT/NAME.npz. Pictures that differ in their
-    ending alone keep it (x.png.npz). What is in OUT is replaced only by a result of the same file. Exit
-    status: 0 all done, 2 a mistake, 3 nothing reconstructed, 4 some pictures left out.
+    ending alone keep it (x.png.npz).
+
+    A video (.mp4, .mov, .webm and others; pip install 'mofa-nvdr[video]') or, with --clip, a folder of frames
+    gives OUT/NAME.npz, the parameters of everybody in all frames, and OUT/NAME_overlay.mp4, with its sound.
+    Everybody keeps one shape and albedo; pose, expression and light are smoothed without lag.
+
+    What is in OUT is replaced only by a result of the same file. Exit status: 0 all done, 2 a mistake, 3
+    nothing reconstructed, 4 some pictures left out.
 
     Args:
-        input: photographs, or folders of photographs
+        input: photographs, or folders of photographs; or clips
         checkpoint: run folder, or a checkpoint file; with --runtime onnx a run folder with encoder.onnx
             in it, or an .onnx file; empty: the encoder that comes with the package
         out: folder for the results; made if missing
-        face: which faces of a photograph: all, largest, or a number (2: the second largest)
+        face: which faces of a photograph: all, largest, or a number (2: the second largest); of a clip: who
+            fills most of it, or the second most
         crops: the pictures are face crops, as preprocess makes them: they are taken whole, and no face is
             looked for
         refine: fit each face further from the prediction, some 12 steps
@@ -69,14 +79,38 @@ def reconstruct(
         overwrite: replace what is in the place of a result, whatever it was made from
         least_certainty: leave out faces that are less certain, 0 to 1; with --crops a warning names those
             below 0.5 in any case
+        same_person: all photographs show one person, the largest face or that of --face: shape and albedo are
+            shared
+        clip: the folders are clips, their pictures frames; videos are clips in any case
+        fps: frames a second of folders with --clip
     """
 
     def call() -> int:
+        from mofa_nvdr.data.video_files import clips_among
+
+        if clips_among(input, clip):
+            for_photographs = {
+                "--crops": crops, "--refine": refine, "--principal-point": principal_point is not None,
+                "--same-person": same_person,
+            }  # fmt: skip
+            for flag, given in for_photographs.items():
+                if given:
+                    raise ValueError(f"{flag} is for photographs; leave it out for clips")
+            from mofa_nvdr.apply.clip_files import reconstruct_clips
+            from mofa_nvdr.apply.clips import ClipOptions
+            from mofa_nvdr.runs.trained import Reconstructor
+
+            how = ClipOptions(
+                face, fps, focal_px, overlay=pictures, max_megapixels=max_megapixels,
+                overwrite=overwrite, least_certainty=least_certainty,
+            )  # fmt: skip
+            run = Reconstructor.load(checkpoint, face_model, device, runtime)
+            return SOME_LEFT_OUT if reconstruct_clips(list(input), run, out, how).left_out else 0
         from mofa_nvdr.apply.reconstruction import ReconstructOptions, reconstruct_files
 
         options = ReconstructOptions(
             face, crops, refine, colors, focal_px, principal_point, pictures, batch, max_megapixels,
-            overwrite, least_certainty,
+            overwrite, least_certainty, same_person,
         )  # fmt: skip
         written = reconstruct_files(
             list(input), checkpoint, out, face_model, device, runtime, options

@@ -254,6 +254,45 @@ class TestWholePhotographs:
         assert (tmp_path / "out" / "sheet.jpg").read_bytes() == before
 
 
+class TestSamePerson:
+    """Several photographs of one person."""
+
+    @pytest.fixture
+    def call(self, run, cap, photos, tmp_path):
+        def function(**options):
+            made = ReconstructOptions(crops=True, batch=2, **options)
+            written = reconstruct_files([photos], run, tmp_path / "out", cap, "cpu", options=made)
+            return [load_parameters(path) for path in written]
+
+        return function
+
+    def test_shape_and_albedo_are_shared(self, call):
+        each, one = call(pictures=False), call(same_person=True)
+        assert len(one) == 3  # more than a batch
+        shapes = torch.cat([face.code.shape for face in each])
+        assert (shapes[0] - shapes[1]).norm() > 1e-4
+        for name in ("shape", "albedo"):
+            shared = torch.cat([getattr(face.code, name) for face in one])
+            assert (shared == shared[:1]).all()
+        # Of pictures as sure and as large as each other nearly their mean.
+        assert (one[0].code.shape - shapes.mean(0)).norm() < (shapes - shapes.mean(0)).norm()
+        for ours, theirs in zip(one, each, strict=True):
+            assert torch.equal(ours.code.expression, theirs.code.expression)
+            # The face stays where it was, and what is measured is of the shared one.
+            away = np.linalg.norm(ours.landmarks68 - theirs.landmarks68, axis=1)
+            assert away.mean() < 0.02 * ours.crop[2]
+            assert ours.photometric != theirs.photometric
+
+    def test_of_the_largest_faces(self, run, cap, tmp_path):
+        picture = photograph(300, 420, TestWholePhotographs.TWO)
+        for name in ("a", "b"):
+            Image.fromarray(picture).save(tmp_path / f"{name}.png")
+        options = ReconstructOptions(same_person=True, pictures=False)
+        inputs = [tmp_path / "a.png", tmp_path / "b.png"]
+        written = reconstruct_files(inputs, run, tmp_path / "out", cap, "cpu", options=options)
+        assert [path.name for path in written] == ["a.npz", "b.npz"]
+
+
 class TestNothingIsReplacedButOnesOwn:
     """Two people, a picture of the same name in the folder of each."""
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mofa_nvdr.apply.clips import ClipOptions
 from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.apply.reconstruction import ReconstructOptions
 from mofa_nvdr.apply.result_files import NothingWrittenError, Written
@@ -276,6 +277,44 @@ class TestOptions:
     )
     def test_numbers_that_are_none(self, capsys, flags, message):
         assert message in error_line(capsys, "reconstruct", "a", *flags)
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["x.mp4", "--crops"], "--crops is for photographs; leave it out for clips"),
+            (["x.mp4", "--refine"], "--refine is for photographs"),
+            (["x.mp4", "--same-person"], "--same-person is for photographs"),
+            (["x.mp4", "y.jpg"], "x.mp4 is a video and y.jpg is not"),
+        ],
+    )
+    def test_clips_and_photographs(self, capsys, words, message):
+        assert message in error_line(capsys, "reconstruct", *words)
+
+    def test_clips(self, monkeypatch):
+        from mofa_nvdr.apply import clip_files
+
+        monkeypatch.setattr(Reconstructor, "load", lambda *words: words)
+        calls = []
+
+        def reconstruct_clips(*words):
+            calls.append(words)
+            return Written()
+
+        monkeypatch.setattr(clip_files, "reconstruct_clips", reconstruct_clips)
+        words = [
+            "a.mov",
+            "b.webm",
+            "--checkpoint",
+            "r",
+            "--out",
+            "o",
+            "--face",
+            "2",
+            "--no-pictures",
+        ]
+        assert main(["reconstruct", *words, "--focal-px", "900"]) == 0
+        options = ClipOptions(face="2", focal_px=900.0, overlay=False)
+        assert calls == [(["a.mov", "b.webm"], ("r", "", "auto", "torch"), "o", options)]
 
     def test_help(self, capsys):
         words = help_words(capsys, "reconstruct")
