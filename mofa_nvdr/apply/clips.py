@@ -19,6 +19,7 @@ from mofa_nvdr.apply.certainty import face_certainty
 from mofa_nvdr.apply.clip_parameters import Clip
 from mofa_nvdr.apply.clip_people import finish_track
 from mofa_nvdr.apply.clip_tracks import Find, Sighting, Track, Tracker
+from mofa_nvdr.apply.color_solver import color_solver
 from mofa_nvdr.apply.same_person import model_on_cpu
 from mofa_nvdr.data.crops.finder import FaceFinder
 from mofa_nvdr.data.crops.framing import Crop
@@ -49,6 +50,7 @@ class ClipOptions:
         fps: frames a second of a folder of frames.
         focal_px: focal length in px of the frames; 0: that which makes the faces of the clip look as the
             encoder knows faces.
+        colors: of color_solver.COLORS.
         smoothed: pose, expression and light are smoothed.
         overlay: write the video.
         max_megapixels: larger frames are not read.
@@ -59,6 +61,7 @@ class ClipOptions:
     face: str = "all"
     fps: float = 25.0
     focal_px: float = 0.0
+    colors: str = "encoder"
     smoothed: bool = True
     overlay: bool = True
     max_megapixels: float = MAX_MEGAPIXELS
@@ -86,7 +89,7 @@ def reconstruct_clip(
         RuntimeError: neither the landmark networks nor OpenCV are here to find faces.
     """
     o = options or ClipOptions()
-    reader = FaceReader(reconstructor)
+    reader = FaceReader(reconstructor, o.colors)
     parts = reconstructor.decoder.model.layout.slices
     tracker = Tracker(face_finder(), reader, [parts["shape"], parts["albedo"]])
     if o.least_certainty:
@@ -132,8 +135,9 @@ class FaceReader:
         camera: of the codes.
     """
 
-    def __init__(self, reconstructor: Reconstructor) -> None:
+    def __init__(self, reconstructor: Reconstructor, colors: str = "encoder") -> None:
         self._reconstructor = reconstructor
+        self._solve = color_solver(reconstructor.decoder, colors)
         self.model = model_on_cpu(reconstructor.decoder.model)
         self.camera = reconstructor.decoder.pinhole
 
@@ -145,6 +149,8 @@ class FaceReader:
         images = torch.from_numpy(cut).permute(0, 3, 1, 2).float().div(255)
         images = images.to(self._reconstructor.device)
         code = self._reconstructor(images)
+        if self._solve is not None:
+            code = self._solve(images, code)
         face = decoder.rasterize(decoder.geometry(code))
         certainty = face_certainty(images, face).cpu().tolist()
         assert face.landmarks is not None

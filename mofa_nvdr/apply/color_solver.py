@@ -29,6 +29,10 @@ _GRAZING = (
 )  # cosines to the line of sight between which a vertex begins to count in full
 
 
+COLORS = ("encoder", "photograph")
+"""Where light and albedo of reconstructed faces may be from."""
+
+
 @dataclass(frozen=True)
 class ColorOptions:
     """How colours are solved for.
@@ -141,6 +145,22 @@ class ColorSolver:
     @staticmethod
     def _center(mean: Tensor, predicted: Tensor, share: float) -> Tensor:
         return torch.lerp(mean.expand_as(predicted), predicted, share)
+
+
+def color_solver(decoder: FaceDecoder, colors: str) -> ColorSolver | None:
+    """The solver for colours from photographs; None where they are to stay the encoder's.
+
+    Raises:
+        ValueError: `colors` is none of COLORS.
+    """
+    if colors not in COLORS:
+        raise ValueError(f"--colors is {colors!r}, expected one of {', '.join(COLORS)}")
+    return ColorSolver(decoder) if colors == "photograph" else None
+
+
+def colors_of(colors: str, checkpoint: object) -> str:
+    """What a command's `--colors` means: if empty, the encoder's own with a checkpoint, else photographs'."""
+    return colors or ("encoder" if str(checkpoint) else "photograph")
 
 
 def _sampled(photo: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:

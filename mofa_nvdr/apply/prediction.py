@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.apply.certainty import face_certainty
-from mofa_nvdr.apply.color_solver import ColorSolver
+from mofa_nvdr.apply.color_solver import color_solver
 from mofa_nvdr.apply.face_search import BY_DETECTOR, Candidate
 from mofa_nvdr.apply.largest_face import known_pixels
 from mofa_nvdr.apply.parameters import FaceParameters
@@ -31,8 +31,6 @@ from mofa_nvdr.scene.pose import axis_angle_to_matrix
 # A second framing beyond these is of a face that was not understood: the first one stays.
 _MOST_SHIFT, _MOST_SCALE = 0.4, 1.6
 _POINTS = 64  # every how many vertices the full frame's pose is fitted to
-
-COLORS = ("encoder", "photograph")
 
 Refine = Callable[[Sequence[Candidate], Sequence[Crop], FaceCode], FaceCode]
 """Candidates, their crops and the predicted codes, to better codes."""
@@ -63,7 +61,7 @@ class Predictor:
     Args:
         reconstructor: the encoder and its decoder.
         refine: what improves codes; None: the encoder's are taken.
-        colors: where light and albedo are from, of COLORS: the encoder, or the photograph, solved for with
+        colors: where light and albedo are from, of color_solver.COLORS: the encoder, or the photograph, solved for with
             the encoder's pose and form (color_solver.py).
 
     Raises:
@@ -73,10 +71,8 @@ class Predictor:
     def __init__(
         self, reconstructor: Reconstructor, refine: Refine | None = None, colors: str = "encoder"
     ) -> None:
-        if colors not in COLORS:
-            raise ValueError(f"--colors is {colors!r}, expected one of {', '.join(COLORS)}")
         self._run, self._refine = reconstructor, refine
-        self._solve = ColorSolver(reconstructor.decoder) if colors == "photograph" else None
+        self._solve = color_solver(reconstructor.decoder, colors)
         self._decoder = reconstructor.decoder
         self.size = self._decoder.camera.size[0]
         model = self._decoder.model

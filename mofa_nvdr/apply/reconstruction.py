@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mofa_nvdr.apply.certainty import DOUBTFUL, LEAST_FOUND
+from mofa_nvdr.apply.color_solver import colors_of
 from mofa_nvdr.apply.face_search import BY_DETECTOR, WHOLE, Candidate, FaceSearch, whole
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.photo_camera import check_camera, crop_camera, photo_focal, photo_intrinsics
@@ -50,7 +51,7 @@ class ReconstructOptions:
         face: "all", "largest", or a number: the so-many-th largest.
         crops: the pictures are face crops, framed as in training: they are taken whole.
         refine: fit from the prediction, a few steps.
-        colors: of prediction.COLORS; empty: the photographs' with the encoder that comes with the package,
+        colors: of color_solver.COLORS; empty: the photographs' with the encoder that comes with the package,
             the encoder's own with another.
         focal_px: focal length of the photographs, px; 0: of EXIF, or the stated default (photo_camera.py).
         principal_point: (x, y) px; None: the photographs' centres.
@@ -132,7 +133,7 @@ def reconstruct_files(
         image_paths([])  # raises
     inventory = Inventory()
     sources = name_sources([(given, image_paths([given], inventory)) for given in inputs])
-    o = replace(o, colors=o.colors or ("encoder" if str(checkpoint) else "photograph"))
+    o = replace(o, colors=colors_of(o.colors, checkpoint))
     work = _Work(Reconstructor.load(checkpoint, face_model, device, runtime), folder, o)
     try:
         folder.mkdir(parents=True, exist_ok=True)

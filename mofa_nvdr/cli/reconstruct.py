@@ -98,11 +98,12 @@ def reconstruct(
                     raise ValueError(f"{flag} is for photographs; leave it out for clips")
             from mofa_nvdr.apply.clip_files import reconstruct_clips
             from mofa_nvdr.apply.clips import ClipOptions
+            from mofa_nvdr.apply.color_solver import colors_of
             from mofa_nvdr.runs.trained import Reconstructor
 
             how = ClipOptions(
-                face, fps, focal_px, overlay=pictures, max_megapixels=max_megapixels,
-                overwrite=overwrite, least_certainty=least_certainty,
+                face, fps, focal_px, colors_of(colors, checkpoint), overlay=pictures,
+                max_megapixels=max_megapixels, overwrite=overwrite, least_certainty=least_certainty,
             )  # fmt: skip
             run = Reconstructor.load(checkpoint, face_model, device, runtime)
             return SOME_LEFT_OUT if reconstruct_clips(list(input), run, out, how).left_out else 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mofa_nvdr.apply.color_solver import ColorOptions, ColorSolver
+from mofa_nvdr.apply.color_solver import ColorOptions, ColorSolver, color_solver, colors_of
 from mofa_nvdr.render.decoder import FaceDecoder
 from tests.helpers.fitted_faces import color_distance, known_faces, landmarked_face
 from tests.helpers.symmetric_face import symmetric_face
@@ -101,3 +101,17 @@ class TestColorSolver:
     def test_regions_that_are_drawn_badly_count_less(self):
         solver = ColorSolver(FaceDecoder(symmetric_face(regions=True), SIZE))
         assert sorted(set(solver._trust.tolist())) == [pytest.approx(1 / 9), 1.0]
+
+
+class TestColorsOf:
+    def test_of_whom_they_are(self, decoder):
+        assert color_solver(decoder, "encoder") is None
+        assert isinstance(color_solver(decoder, "photograph"), ColorSolver)
+        with pytest.raises(
+            ValueError, match="--colors is 'x', expected one of encoder, photograph"
+        ):
+            color_solver(decoder, "x")
+
+    def test_default(self):
+        assert colors_of("", "") == "photograph" and colors_of("", "runs/a") == "encoder"
+        assert colors_of("photograph", "runs/a") == "photograph"
