@@ -61,8 +61,8 @@ class Predictor:
     Args:
         reconstructor: the encoder and its decoder.
         refine: what improves codes; None: the encoder's are taken.
-        colors: where light and albedo are from, of color_solver.COLORS: the encoder, or the photograph, solved for with
-            the encoder's pose and form (color_solver.py).
+        colors: where light and albedo are from, of color_solver.COLORS: the encoder; or the photograph, with
+            the encoder's pose and form.
 
     Raises:
         ValueError: other colours.
