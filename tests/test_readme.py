@@ -73,7 +73,7 @@ def test_takes_two_minutes():
 
 def test_first_two_blocks_install_and_run():
     first, second = _blocks("bash")[:2]
-    assert first.strip() == 'pip install -e ".[train]" && mofa-nvdr train --config quickstart'
+    assert first.strip() == "pip install -e . && mofa-nvdr reconstruct assets/portrait.jpg"
     install, tests = second.strip().split(" && ")
     assert install == 'pip install -e ".[dev]" -c constraints/ci.txt'
     assert tests == "pytest -n auto --dist loadfile"

@@ -3,7 +3,7 @@
 An encoder says well where a face is and how it is formed, and badly what tells one skin from another, while
 the colours themselves are in the photograph. With pose and form held, a pixel is the product of two things
 that are linear in the code (Eqs. 3 and 4), light and albedo, so each is a least-squares problem given the
-other: a few alternations at some thousand vertices take milliseconds.
+other: a few alternations at a thousand vertices take milliseconds.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class ColorOptions:
         albedo: the same of the predicted albedo.
     """
 
-    vertices: int = 2000
-    rounds: int = 3
+    vertices: int = 1000
+    rounds: int = 2
     independent: float = 1000.0
     deviation: float = 0.05
     light: float = 1.0
