@@ -121,7 +121,7 @@ def _read(path: Path, model: FaceModel) -> dict[str, tuple[np.ndarray, float]]:
         raise DataError(
             f"{path}: is there, and not of `mofa-nvdr fit --codes`; remove it or give another folder"
         ) from None
-    if whose != model.hash:
+    if not model.has_codes_of(whose):
         raise DataError(
             f"{path}: codes of another face model than {model.name}; give that one, or remove the file"
         )

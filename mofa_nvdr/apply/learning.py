@@ -61,7 +61,8 @@ _WORST = 0.97  # quantile of the photometric error beyond which a photograph tea
 _LEAST_VISIBLE = (
     0.7  # of what is visible of a face in the middle photograph, that one teaches colours
 )
-_STILL = ("mouth",)  # regions whose colours photographs do not show
+# Regions whose colours photographs do not show, or lips that are fitted over them.
+_STILL = ("mouth", "teeth")
 _FITTED = ("code", "visible", "error")  # what is kept of a fit
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # of sRGB's channels (ITU-R BT.709)
 

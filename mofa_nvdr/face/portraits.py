@@ -24,7 +24,7 @@ _STEPS = {
     "shape_basis": 0.01,
     "albedo_basis": 0.001,
 }
-_KEPT = ("name", "version", "licence", "source", "origin")
+_KEPT = ("name", "version", "licence", "source", "origin", "same_codes")
 
 
 def write_portraits(

@@ -36,7 +36,7 @@ class TestColorSolver:
     def test_brings_back_the_colours(self, model, decoder):
         known = known_faces(model, count=3)
         start = _without_colors(known, model)
-        found = ColorSolver(decoder)(known.photo, start)
+        found = ColorSolver(decoder, ColorOptions(rounds=4))(known.photo, start)
         before = color_distance(known.photo, decoder.rasterize(decoder.geometry(start)))
         after = color_distance(known.photo, decoder.rasterize(decoder.geometry(found)))
         assert (after < 0.3 * before).all() and after.max() < 0.03
