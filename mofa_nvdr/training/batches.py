@@ -164,8 +164,8 @@ class TrainingData:
         if self._rendered is None:
             return self.faces.batches(count, seed, start_step, rank, world_size, stream)
         return batches(
-            self._rendered, count, seed + stream, start_step, rank=rank, world_size=world_size,
-            signs=self._signs,
+            self._rendered, count, seed + stream, start_step, flip=self._signs is not None, rank=rank,
+            world_size=world_size, signs=self._signs,
         )  # fmt: skip
 
     def val(

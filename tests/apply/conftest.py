@@ -43,7 +43,9 @@ def filming(film: FilmedPeople, monkeypatch: pytest.MonkeyPatch) -> SimpleNamesp
         def __call__(self, pixels: np.ndarray, crops: list[Crop]) -> list[Sighting]:
             return film.read(pixels, crops)
 
-    monkeypatch.setattr(clips, "FaceReader", lambda run, colors: Reader(model=film.model, camera=film.own))
+    monkeypatch.setattr(
+        clips, "FaceReader", lambda run, colors: Reader(model=film.model, camera=film.own)
+    )
     decoder = SimpleNamespace(model=film.model, pinhole=film.own)
     return SimpleNamespace(decoder=decoder, face_model=SimpleNamespace(file="procedural"))
 

@@ -186,7 +186,9 @@ class TestKnownCodes:
         warm, _, after = (next(stream) for _ in range(3))
         stream.close()
         names = {path.name for path in (renders / "images").iterdir()}
-        assert {p.name for p in warm.paths} <= names and warm.codes.isfinite().all(1).sum() >= 1
+        assert (
+            {p.name for p in warm.paths} <= names and warm.codes.isfinite().all()
+        )  # of a face without mirror images none is mirrored
         assert after.rendered.images.shape == (2, 3, 64, 64)
         assert {p.name for p in after.rendered.paths} <= names
         again = self._data(cap, tmp_path, **options).train(2)
