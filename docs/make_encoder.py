@@ -3,8 +3,8 @@
     python docs/make_encoder.py PORTRAITS WORK [OUT]    # everything: two hours on two cores; resumable
     python docs/make_encoder.py RUN_FOLDER [OUT]        # of a run that is finished
 
-PORTRAITS is the folder of public-domain portraits, of which those in docs/portraits/left_out.txt are left out;
-WORK is made if missing. It needs `mofa-nvdr networks get landmarks` and `identity`. assets/encoder.md has the
+PORTRAITS is the folder of public-domain portraits, of which those in docs/portraits/left_out.txt are left
+out; WORK is made if missing. It needs `mofa-nvdr networks get landmarks` and `identity`. assets/encoder.md has the
 figures that are to come out.
 """
 

@@ -177,7 +177,7 @@ class TestKnownCodes:
         return TrainingData(config, FaceDecoder(FaceModel.load(cap), image_size=64))
 
     def test_rendered_faces_of_a_folder(self, cap, tmp_path, renders):
-        """In the warm start and next to photographs, each time in another order."""
+        """In the warm start and next to photographs, in another order; mirrored where codes can be."""
         options = {
             "data.path": str(renders), "synthetic.path": str(renders), "data.batch_size": 4,
             "schedule.warm_start_steps": 2, "loss.synthetic": 1.0, "data.memory": 1.0,
