@@ -342,7 +342,7 @@ def _read_ppm(stream: IO[bytes]) -> np.ndarray | None:
         return None
     stream.readline()  # 255
     pixels = np.empty((height, width, 3), np.uint8)
-    left = memoryview(pixels).cast("B")
+    left = pixels.data.cast("B")
     while left:
         count = stream.readinto(left)  # type: ignore[attr-defined]
         if not count:
