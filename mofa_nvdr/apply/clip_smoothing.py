@@ -21,6 +21,7 @@ _FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 _QUIET = 0.6  # share of the frames, the stillest, of which noise is measured
 _LEAST_FRAMES = 9  # of a series in which noise can be told from motion
 _RIDGE = 1e-4
+_AT_ENDS = 0.5  # of the ridge on curvature, by how one-sided the neighbours are
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,11 @@ def local_parabola(
     # At the ends and in gaps few rows tell slope and curvature: the ridge then holds them back. Where nothing
     # is seen at all, the nearest known rows step in.
     scale = np.maximum(sums[:, 0, 0], 1e-12)
+    lopsided = (
+        np.abs(sums[:, 0, 1]) / scale
+    )  # 0 within, 0.3 at the ends, where curvature would shake
     sums[:, 1, 1] += _RIDGE * scale
-    sums[:, 2, 2] += _RIDGE * scale
+    sums[:, 2, 2] += (_RIDGE + _AT_ENDS * lopsided**2) * scale
     empty = sums[:, 0, 0] <= 0
     sums[empty] = np.eye(3)
     result = np.linalg.solve(sums, right)[:, 0]
