@@ -22,7 +22,7 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.pose import axis_angle_to_matrix, matrix_to_axis_angle
 
-POSE = Smoothing(0.25)
+POSE = Smoothing(0.25, quick=0.16)
 EXPRESSION = Smoothing(0.20)
 LIGHT = Smoothing(0.50, quick=0.20)
 LONGEST_GAP = 0.35
