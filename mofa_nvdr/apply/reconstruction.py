@@ -176,7 +176,7 @@ class _Work:
     def __init__(self, run: Reconstructor, folder: Path, options: ReconstructOptions) -> None:
         self._o, self._folder = options, folder
         decoder = run.decoder
-        refine = Refiner(decoder.model.cpu(), decoder.pinhole) if options.refine else None
+        refine = Refiner(model_on_cpu(decoder.model), decoder.pinhole) if options.refine else None
         self._refine = refine
         # Of one person all are fitted together, once it is known which of the faces are that one's.
         self._predict = Predictor(run, None if options.same_person else refine, options.colors)
