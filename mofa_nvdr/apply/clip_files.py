@@ -86,8 +86,9 @@ def _reconstruct(
     """Write the results of one clip; returns the .npz."""
     target, video = folder / f"{source.result}.npz", folder / f"{source.result}_overlay.mp4"
     if source.path.is_dir():
-        clip: VideoFile | FrameFolder = FrameFolder(source.path, o.fps, o.max_megapixels)
-        file_hash = _hash_of(clip.files)
+        stills = FrameFolder(source.path, o.fps, o.max_megapixels)
+        clip: VideoFile | FrameFolder = stills
+        file_hash = _hash_of(stills.files)
     else:
         clip, file_hash = VideoFile(source.path, o.max_megapixels), content_hash(source.path)
     mine = origin(f"clip {file_hash}")

@@ -108,8 +108,8 @@ def reconstruct_clip(
     if o.face != "all":
         number = 1 if o.face == "largest" else int(o.face)
         if number > len(tracks):
-            people = "1 person" if len(tracks) == 1 else f"{len(tracks)} people"
-            raise ImageError(f"{clip.path}: --face {number}, but it shows {people}")
+            shown = "1 person" if len(tracks) == 1 else f"{len(tracks)} people"
+            raise ImageError(f"{clip.path}: --face {number}, but it shows {shown}")
         tracks = tracks[number - 1 : number]
     at = dict(zip(numbers, times))
     model = reader.model

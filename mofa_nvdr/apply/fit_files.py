@@ -196,10 +196,10 @@ class _FileFitter:
         command: str = "fit",
     ) -> None:
         self.options = o
+        self.detector: LandmarkDetector | None = None
         try:
             self.detector = LandmarkDetector.load()
         except NetworkMissingError as error:
-            self.detector = None
             if not o.checkpoint:
                 self._check_face(o.face_model, f"{command}: {error}")
         predicted = o.checkpoint or self.detector is None

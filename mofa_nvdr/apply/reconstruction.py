@@ -272,19 +272,15 @@ class _Work:
 
     def _drawn(self, found: Predicted, candidates: Sequence[Candidate]) -> list[_Face]:
         """Faces with their pictures, if these are wanted."""
-        drawn: np.ndarray | list[None] = [None] * len(candidates)
-        cells: np.ndarray | list[None] = drawn
-        if self._o.pictures:
-            fine = self._predict.finer(found)
-            drawn, cells = panels(found.photo, fine), sheet_cells(found.photo, fine)
-        side = self._predict.size
+        side, faces = self._predict.size, zip(found.parameters, candidates, found.points)
+        if not self._o.pictures:
+            return [_Face(one, c, points, None, c.pixels, None) for one, c, points in faces]
+        fine = self._predict.finer(found)
+        drawn, cells = panels(found.photo, fine), sheet_cells(found.photo, fine)
         return [
-            _Face(
-                found.parameters[k], candidate, found.points[k], drawn[k],
-                candidate.pixels if drawn[k] is None else drawn[k][:, :side], cells[k],
-            )
-            for k, candidate in enumerate(candidates)
-        ]  # fmt: skip
+            _Face(one, c, points, drawn[k], drawn[k][:, :side], cells[k])
+            for k, (one, c, points) in enumerate(faces)
+        ]
 
     def _chosen(self, photo: _Photo, faces: Sequence[_Face]) -> list[tuple[int, _Face]]:
         """The faces that are kept, the largest first, each with its number from 1 on."""

@@ -59,8 +59,7 @@ class Refiner:
         return self._fitter(Observed(photo, landmarks, person), code).code
 
     def _marks(self, candidate: Candidate, crop: Crop) -> Tensor:
-        assert candidate.points is not None
-        points = candidate.points
-        if self._model.dense_landmarks is None:
-            points = candidate.points68
+        dense = self._model.dense_landmarks is not None
+        points = candidate.points if dense else candidate.points68
+        assert points is not None
         return torch.from_numpy(crop.to_crop(points, FIT_SIZE)).float()

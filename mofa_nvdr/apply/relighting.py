@@ -114,7 +114,7 @@ def relight_files(
         decoder = FaceDecoder(model, camera=_resized(name, face.camera, height), frontal_only=False)
         strips.append(relight(decoder.to(where), face, coefficients, turns))
     try:
-        write_pictures(out, np.concatenate(strips, axis=2), _KIND, origin)
+        write_pictures(out, list(np.concatenate(strips, axis=2)), _KIND, origin)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     say(f"{len(faces)} {'face' if len(faces) == 1 else 'faces'} under {light}: {out}")
