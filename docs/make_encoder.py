@@ -4,8 +4,8 @@
     python docs/make_encoder.py RUN_FOLDER [OUT]        # of a run that is finished
 
 PORTRAITS is the folder of public-domain portraits, of which those in docs/portraits/left_out.txt are left
-out; WORK is made if missing. It needs `mofa-nvdr networks get landmarks` and `identity`. assets/encoder.md has the
-figures that are to come out.
+out; WORK is made if missing. It needs `mofa-nvdr networks get landmarks` and `identity`. assets/encoder.md
+has the figures that are to come out.
 """
 
 from __future__ import annotations

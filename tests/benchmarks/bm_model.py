@@ -32,8 +32,8 @@ from torch import Tensor
 
 from mofa_nvdr import FaceModel
 from mofa_nvdr.apply.color_solver import ColorSolver
-from mofa_nvdr.apply.fit_files import QUICK_STAGES
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed
+from mofa_nvdr.apply.refinement import REFINE_STAGES
 from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.landmarks import PAPER_46
@@ -66,7 +66,7 @@ def contender(name: str) -> Contender:
     """A face model that is fitted, or an encoder.
 
     `encoder:RUN` predicts; `solved:RUN` takes light and albedo from the photograph, as `reconstruct` does;
-    `refined:RUN` fits from there, with landmarks.
+    `refined:RUN` fits from there, as `--refine` does with the landmark networks.
 
     RUN is a run folder or a checkpoint; empty: the encoder that ships with the package.
     """
@@ -76,7 +76,7 @@ def contender(name: str) -> Contender:
         return Contender(fitter.model, lambda photo, points: fitted(fitter, photo, points))
     encoder = Reconstructor.load(run, device="cpu")
     model, size = encoder.decoder.model, encoder.decoder.camera.size
-    fitter = FaceFitter(model, FitOptions(stages=QUICK_STAGES))
+    fitter = FaceFitter(model, FitOptions(stages=REFINE_STAGES))
     decoder = fitter.decoder_of(SIZE)
     solver = ColorSolver(decoder)
 
