@@ -96,29 +96,44 @@ class Predictor:
                 pixels[k] = candidates[k].cut(crops[k], self.size)
             photo = self._tensor(pixels)
             code = self._run(photo)
+        if self._solve is None and self._refine is None:
+            return self._measured(photo, crops, code)
+        # How sure the encoder is shows in its own colours: the photograph's explain what is no face too.
+        certainty = face_certainty(photo, self._decoder.rasterize(self._decoder.geometry(code)))
         if self._solve is not None:
             code = self._solve(self._within(photo, candidates, crops), code)
         if self._refine is not None:
             refined = self._refine(candidates, crops, code.map(lambda part: part.cpu()))
             code = refined.map(lambda part: part.to(self._run.device))
-        return self._measured(photo, crops, code)
+        return self._measured(photo, crops, code, certainty.tolist())
 
     @torch.no_grad()
     def measured(
-        self, candidates: Sequence[Candidate], crops: Sequence[Crop], code: FaceCode
+        self,
+        candidates: Sequence[Candidate],
+        crops: Sequence[Crop],
+        code: FaceCode,
+        certainty: Sequence[float] | None = None,
     ) -> Predicted:
-        """The same of codes that are known already, on any device."""
+        """The same of codes that are known already, on any device, and of their certainty if it is known."""
         pixels = [
             one.pixels if crop == one.crop else one.cut(crop, self.size)
             for one, crop in zip(candidates, crops)
         ]
         here = code.map(lambda part: part.to(self._run.device))
-        return self._measured(self._tensor(pixels), crops, here)
+        known = None if certainty is None else list(certainty)
+        return self._measured(self._tensor(pixels), crops, here, known)
 
-    def _measured(self, photo: Tensor, crops: Sequence[Crop], code: FaceCode) -> Predicted:
+    def _measured(
+        self,
+        photo: Tensor,
+        crops: Sequence[Crop],
+        code: FaceCode,
+        certainty: list[float] | None = None,
+    ) -> Predicted:
         geometry = self._decoder.geometry(code)
         face = self._decoder.rasterize(geometry)
-        certainty = face_certainty(photo, face).tolist()
+        certainty = face_certainty(photo, face).tolist() if certainty is None else certainty
         parameters = [
             FaceParameters(
                 code=_one(code, k),

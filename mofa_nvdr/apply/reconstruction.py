@@ -243,6 +243,7 @@ class _Work:
                     candidates[b],
                     crops[b],
                     code.map(lambda part, b=b: part[b]),  # type: ignore[misc]
+                    [face.parameters.certainty for face in faces[b]],
                 ),
                 candidates[b],
             )
@@ -335,10 +336,11 @@ class _Work:
             )
             if face.cells is not None:
                 self._cells.append(face.cells)
-            if o.crops and parameters.certainty < DOUBTFUL:
+            if parameters.certainty < DOUBTFUL:
+                what = "face crop" if o.crops else "face"
                 say(
-                    f"WARNING: {path}: this hardly looks like a face crop (certainty "
-                    f"{parameters.certainty:.2f}); look at its panel",
+                    f"WARNING: {path}: this hardly looks like a {what} (certainty "
+                    f"{parameters.certainty:.2f}); look at {source.result}_panel.png",
                     sys.stderr,
                 )
         if o.pictures:

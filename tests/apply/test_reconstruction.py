@@ -394,7 +394,7 @@ class TestNothingIsReplacedButOnesOwn:
         assert call(people / "alice", crops=True) == (["0001.npz"], [])
         assert capsys.readouterr().err == (
             f"WARNING: {people / 'alice' / '0001.png'}: this hardly looks like a face crop "
-            "(certainty 0.20); look at its panel\n"
+            "(certainty 0.20); look at 0001_panel.png\n"
         )
 
 
