@@ -151,7 +151,9 @@ def full_frame_poses(
         jacobian = np.concatenate([by_turn, rows], -1).reshape(len(p), -1, 6)
         normal = jacobian.transpose(0, 2, 1) @ jacobian
         gradient = jacobian.transpose(0, 2, 1) @ residual.reshape(len(p), -1, 1)
-        step = -np.linalg.solve(normal, gradient)[..., 0]
+        # A flat or tiny mesh leaves a turn open: then it stays as it is.
+        damping = 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(6)
+        step = -np.linalg.solve(normal + damping, gradient)[..., 0]
         turn = _rotations(step[:, :3]) @ turn
         shift = shift + step[:, 3:]
         if np.abs(step[:, :3]).max() < 1e-7 and np.abs(step[:, 3:]).max() < 1e-5:

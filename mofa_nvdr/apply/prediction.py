@@ -31,6 +31,7 @@ from mofa_nvdr.scene.pose import axis_angle_to_matrix
 # A second framing beyond these is of a face that was not understood: the first one stays.
 _MOST_SHIFT, _MOST_SCALE = 0.4, 1.6
 _POINTS = 64  # every how many vertices the full frame's pose is fitted to
+_LEAST_POINTS = 60  # of a small mesh
 
 Refine = Callable[[Sequence[Candidate], Sequence[Crop], FaceCode], FaceCode]
 """Candidates, their crops and the predicted codes, to better codes."""
@@ -76,7 +77,8 @@ class Predictor:
         self._decoder = reconstructor.decoder
         self.size = self._decoder.camera.size[0]
         model = self._decoder.model
-        self._index = model.frontal_triangles.unique()[::_POINTS]
+        frontal = model.frontal_triangles.unique()
+        self._index = frontal[:: max(1, min(_POINTS, len(frontal) // _LEAST_POINTS))]
         self._model = (model.name, model.hash)
         self._finer: FaceDecoder | None = None
 

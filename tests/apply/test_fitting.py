@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mofa_nvdr.apply.fit_prior import fit_prior
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Stage
+from mofa_nvdr.apply.region_scatter import region_scatter
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
@@ -231,7 +232,7 @@ class TestFaceFitter:
 
         factors = fitting._scatter(face_model)
         assert factors is not None and len(factors) == len(face_model.frontal_triangles)
-        assert set(factors.unique().tolist()) == {1.0, *fitting._SCATTER.values()}
+        assert set(factors.unique().tolist()) == set(region_scatter(face_model).tolist())
         assert (factors == 1).float().mean() > 0.5
         assert fitting._scatter(landmarked_face()) is None
 

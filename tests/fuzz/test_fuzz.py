@@ -66,7 +66,8 @@ class TestMemory:
         (outcome,) = run_cases([case], kinds, tmp_path, 1)
         assert outcome.what == what and len(held) == 300_000_000
         # Its own and the imports'; what of files it touches comes on top, 0.2 GB at most.
-        assert 0 <= outcome.memory - 3e8 - megabytes * 1e6 < 2e8
+        # Pages that the kernel has not counted yet are missing: some MB.
+        assert -2e7 <= outcome.memory - 3e8 - megabytes * 1e6 < 2e8
 
 
 class TestTable:

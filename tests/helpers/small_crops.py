@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mofa_nvdr.apply import fit_files, learn_files, photographs
+from mofa_nvdr.apply import fit_files, largest_face, learn_files
 
 
 def use_small_crops(patch: pytest.MonkeyPatch, size: int) -> None:
     """Cut crops of `size` px wherever faces of photographs are fitted."""
-    for module in (photographs, fit_files, learn_files):
+    for module in (largest_face, fit_files, learn_files):
         patch.setattr(module, "FIT_SIZE", size)

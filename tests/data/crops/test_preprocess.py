@@ -656,7 +656,7 @@ class TestMistakes:
         monkeypatch.setitem(sys.modules, "cv2", None)
         path = photograph(tmp_path)
         with pytest.raises(
-            RuntimeError, match=r"needs OpenCV 4; pip install 'mofa-nvdr\[preprocess\]'"
+            RuntimeError, match=r"needs OpenCV 4; pip install 'opencv-python-headless"
         ):
             preprocess_files([str(path)], str(tmp_path / "out"))
         np.savetxt(path.with_suffix(".txt"), POINTS_5)  # landmarks need none
