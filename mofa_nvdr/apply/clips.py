@@ -149,10 +149,11 @@ class FaceReader:
         images = torch.from_numpy(cut).permute(0, 3, 1, 2).float().div(255)
         images = images.to(self._reconstructor.device)
         code = self._reconstructor(images)
-        face = decoder.rasterize(decoder.geometry(code))
+        geometry = decoder.geometry(code)
+        face = decoder.rasterize(geometry)
         certainty = face_certainty(images, face).cpu().tolist()
         if self._solve is not None:  # after the certainty, which the encoder's own colours tell
-            code = self._solve(images, code)
+            code = self._solve(images, code, geometry)
         assert face.landmarks is not None
         marks, packed = face.landmarks.cpu().double().numpy(), code.pack().cpu()
         return [

@@ -20,14 +20,11 @@ from mofa_nvdr.apply.region_scatter import region_scatter
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.blur import blurred
-from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.render.decoder import FaceDecoder, Geometry
 from mofa_nvdr.scene.lighting import sh_basis, total_light
 
-_GRAZING = (
-    0.15,
-    0.5,
-)  # cosines to the line of sight between which a vertex begins to count in full
-
+# Cosines to the line of sight between which a vertex begins to count in full.
+_GRAZING = (0.15, 0.5)
 
 COLORS = ("encoder", "photograph")
 """Where light and albedo of reconstructed faces may be from."""
@@ -78,18 +75,19 @@ class ColorSolver:
         self._trust = _trust(model, index)
 
     @torch.no_grad()
-    def __call__(self, photo: Tensor, code: FaceCode) -> FaceCode:
+    def __call__(self, photo: Tensor, code: FaceCode, geometry: Geometry | None = None) -> FaceCode:
         """Codes with the photographs' colours.
 
         Args:
             photo: crops [B, 3, S, S] in [0, 1], of any size; NaN: no photograph there.
             code: of B faces.
+            geometry: the decoder's of these codes, if it is there already.
 
         Returns:
             The same poses and forms, with other light and albedo.
         """
         o, decoder, index = self.options, self._decoder, self._index
-        geometry = decoder.geometry(code)
+        geometry = geometry or decoder.geometry(code)
         points, normals = geometry.vertices[:, index], geometry.normals[:, index]
         pixels = decoder.camera.project(points) * (photo.shape[-1] / decoder.camera.size[1])
         color, known = _sampled(photo, pixels)  # [B, N, 3], [B, N]
@@ -184,5 +182,5 @@ def _trust(model: FaceModel, index: Tensor) -> Tensor:
 
 
 def _solved(normal: Tensor, right: Tensor) -> Tensor:
-    """X of normal x = right, for positive definite matrices [B, K, K] and [B, K]."""
+    """The x of normal x = right, for positive definite matrices [B, K, K] and [B, K]."""
     return torch.cholesky_solve(right[..., None], torch.linalg.cholesky(normal))[..., 0]

@@ -101,9 +101,10 @@ class Predictor:
         if self._solve is None and self._refine is None:
             return self._measured(photo, crops, code)
         # How sure the encoder is shows in its own colours: the photograph's explain what is no face too.
-        certainty = face_certainty(photo, self._decoder.rasterize(self._decoder.geometry(code)))
+        geometry = self._decoder.geometry(code)
+        certainty = face_certainty(photo, self._decoder.rasterize(geometry))
         if self._solve is not None:
-            code = self._solve(self._within(photo, candidates, crops), code)
+            code = self._solve(self._within(photo, candidates, crops), code, geometry)
         if self._refine is not None:
             refined = self._refine(candidates, crops, code.map(lambda part: part.cpu()))
             code = refined.map(lambda part: part.to(self._run.device))

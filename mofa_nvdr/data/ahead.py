@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import repeat
 from typing import TypeVar
+
+from mofa_nvdr.system.threads import map_ahead
 
 _Item = TypeVar("_Item")
 
@@ -15,13 +18,9 @@ def one_ahead(stream: Generator[_Item, None, None]) -> Generator[_Item, None, No
     Items and their order are those of the generator, which runs in no other thread; what it raises comes at
     its place. Closing waits for the item that is being made, and closes the generator.
     """
-    pool = ThreadPoolExecutor(1, thread_name_prefix="mofa-nvdr-ahead")
     end = object()
-    try:
-        ahead = pool.submit(next, stream, end)
-        while (item := ahead.result()) is not end:
-            ahead = pool.submit(next, stream, end)
+    with closing(stream), closing(map_ahead(lambda s: next(s, end), repeat(stream), 2, 1)) as items:
+        for item in items:
+            if item is end:
+                return
             yield item  # type: ignore[misc]
-    finally:
-        pool.shutdown(wait=True)
-        stream.close()

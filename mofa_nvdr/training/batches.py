@@ -40,7 +40,7 @@ def _rendered_corpus(config: TrainConfig, model: FaceModel) -> Corpus | None:
     size = config.synthetic.size or config.data.image_size
     corpus = Photographs(path, "train", size)
     _check_codes(corpus, model, "--synthetic.path", "mofa-nvdr synthesize")
-    return KeptCorpus(corpus, config.data.memory) if config.data.memory else corpus
+    return KeptCorpus(corpus, config.data.memory)
 
 
 def _check_codes(corpus: Corpus, model: FaceModel, option: str, command: str) -> None:
@@ -82,8 +82,7 @@ class TrainingData:
             raise DataError("--data is empty; give a folder of face crops, or 'synthetic'")
         what = config.data.path, config.data.image_size, config.data.max_megapixels
         self.train_set = open_corpus(what[0], "train", *what[1:])
-        kept = KeptCorpus(self.train_set, config.data.memory)
-        self._kept = kept if config.data.memory else self.train_set
+        self._kept = KeptCorpus(self.train_set, config.data.memory)
         self.val_set = open_corpus(what[0], "val", *what[1:])
         if self.train_set.left_out and distributed.rank() == 0:
             logger.info("%s: %s", config.data.path, self.train_set.left_out)
