@@ -1,6 +1,6 @@
 """Make assets/encoder.safetensors.
 
-    python docs/make_encoder.py PORTRAITS WORK [OUT]    # everything: two hours on two cores; resumable
+    python docs/make_encoder.py PORTRAITS WORK [OUT]    # everything: five hours of one core; resumable
     python docs/make_encoder.py RUN_FOLDER [OUT]        # of a run that is finished
 
 PORTRAITS is the folder of public-domain portraits, of which those in docs/portraits/left_out.txt are left
@@ -17,7 +17,7 @@ from pathlib import Path
 from mofa_nvdr.runs.shipped import SHIPPED_FACE, SHIPPED_FILE, write_encoder
 
 DOCS = Path(__file__).parent
-RENDERS, SEED, SIZE = 10_000, 11, 160
+RENDERS, SEED, SIZE = 16_000, 11, 160
 
 
 def train(portraits: Path, work: Path) -> Path:
@@ -28,7 +28,8 @@ def train(portraits: Path, work: Path) -> Path:
     for path in sorted(portraits.iterdir()):
         if path.name not in left_out and not (photographs / path.name).exists():
             (photographs / path.name).symlink_to(path.resolve())
-    crops, renders, run = (str(work / name) for name in ("crops", "renders", "run"))
+    crops, renders, start, run = (str(work / name) for name in ("crops", "renders", "start", "run"))
+    given = ["--data", crops, "--synthetic.path", renders, "--threads", "1"]
     for command in (
         ["preprocess", str(photographs), "--out", crops],
         ["fit", crops, "--codes", "--face-model", SHIPPED_FACE],
@@ -36,10 +37,8 @@ def train(portraits: Path, work: Path) -> Path:
             "synthesize", "--count", str(RENDERS), "--seed", str(SEED), "--size", str(SIZE),
             "--face-model", SHIPPED_FACE, "--out", renders,
         ],
-        [
-            "train", "--config", "shipped", "--data", crops, "--synthetic.path", renders, "--out", run,
-            "--threads", "1",
-        ],
+        ["train", "--config", "shipped_start", "--out", start, *given],
+        ["train", "--config", "shipped", "--init", start, "--out", run, *given],
     ):  # fmt: skip
         print("mofa-nvdr", *command, flush=True)
         status = subprocess.run([sys.executable, "-m", "mofa_nvdr", *command]).returncode

@@ -88,16 +88,15 @@ class Predictor:
         pixels = [candidate.pixels for candidate in candidates]
         crops = [candidate.crop for candidate in candidates]
         photo = self._tensor(pixels)
-        code = self._run(photo)
         # The networks' own landmarks frame a face better than predicted ones.
         again = [k for k, c in enumerate(candidates) if c.found_by == BY_DETECTOR]
         if again:
-            marks = self._landmarks(code.map(lambda part: part[again]))
+            marks = self._landmarks(self._run(photo[again]))
             for k, points in zip(again, marks):
                 crops[k] = _framed(candidates[k], points, self.size)
                 pixels[k] = candidates[k].cut(crops[k], self.size)
             photo = self._tensor(pixels)
-            code = self._run(photo)
+        code = self._run(photo, both_ways=True)
         if self._solve is None and self._refine is None:
             return self._measured(photo, crops, code)
         # How sure the encoder is shows in its own colours: the photograph's explain what is no face too.

@@ -23,6 +23,7 @@ from mofa_nvdr.scene.lighting import total_light
 _BLUR = (0.4, 1.8)  # px at 240, standard deviation
 _BLUR_KERNEL = 11
 _QUALITY = (20.0, 85.0)  # of JPEG
+_COARSE = (0.3, 0.8)  # of the picture's side
 _PATCH = (0.08, 0.28)  # half a patch's sides, in sides of the picture
 STREAM = 2  # of the seed: 0 draws the order, 1 the mirrors, 3 to 5 rendered faces
 
@@ -40,6 +41,10 @@ class Augmentation:
         jpeg: share of the inputs that are compressed, at qualities from 20 to 85.
         occlude: share of the inputs in which a patch covers a part, of a plain colour with some
             texture or of the picture's own pixels from elsewhere.
+        camera: largest relative change of gain, gamma, contrast and (twice it) saturation in the input alone:
+            another camera's picture of the same face. Known codes stay: what they say of form holds for any.
+        gray: share of the inputs without colours.
+        coarse: share of the inputs with the details of a picture of 0.3 to 0.8 of their size.
         frame: largest relative change of size, and in proportion of place and turn (reframing.py).
     """
 
@@ -48,6 +53,9 @@ class Augmentation:
     noise: float = 0.0
     jpeg: float = 0.0
     occlude: float = 0.0
+    camera: float = 0.0
+    gray: float = 0.0
+    coarse: float = 0.0
     frame: float = 0.0
 
 
@@ -83,8 +91,10 @@ def augment(batch: Batch, options: Augmentation, seed: int) -> Batch:
             codes = _relit(codes, _factors(color))
         images = _recolor(images, color)
         target = images if batch.clean is None else _recolor(target, color)
-    images = _occlude(images, options.occlude, d)
-    return replace(batch, images=degrade(images, options, d), clean=target, codes=codes)
+    images = degrade(_occlude(images, options.occlude, d), options, d)
+    # Drawn last: older options draw as they did.
+    images = _by_another_camera(images, options, d)
+    return replace(batch, images=images, clean=target, codes=codes)
 
 
 def degrade(images: Tensor, options: Augmentation, d: Draws) -> Tensor:
@@ -113,6 +123,32 @@ def _recolor(images: Tensor, change: Tensor) -> Tensor:
     images = enhance.adjust_contrast_with_mean_subtraction(images, 1 + change[:, 1])
     images = enhance.adjust_saturation_with_gray_subtraction(images, 1 + change[:, 2])
     return (images * _factors(change)[:, :, None, None]).clamp(0, 1)
+
+
+def _by_another_camera(images: Tensor, options: Augmentation, d: Draws) -> Tensor:
+    from kornia.color import rgb_to_grayscale
+
+    change = torch.stack([d.uniform(-options.camera, options.camera) for _ in range(7)], dim=1)
+    is_gray, is_coarse = d.chance(options.gray), d.chance(options.coarse)
+    share = d.uniform(*_COARSE)
+    if options.camera:
+        change[:, 2] *= 2  # saturation
+        images = _recolor(images, change)
+    if options.gray:
+        gray = rgb_to_grayscale(images).expand_as(images)
+        images = torch.where(is_gray.view(-1, 1, 1, 1) > 0, gray, images)
+    which = is_coarse.nonzero()[:, 0]
+    if len(which):
+        side = images.shape[-1]
+        coarse = [_coarse(images[k, None], max(1, round(side * share[k].item()))) for k in which]
+        images = images.index_copy(0, which, torch.cat(coarse).clamp(0, 1))
+    return images
+
+
+def _coarse(images: Tensor, side: int) -> Tensor:
+    size = images.shape[-2:]
+    small = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+    return F.interpolate(small, size=size, mode="bicubic")
 
 
 def _factors(change: Tensor) -> Tensor:

@@ -202,14 +202,15 @@ def build_encoder(
 
     Args:
         name: of trunks.TRUNKS: "alexnet" and "vgg_face" (the paper's), "resnet18", "resnet50",
-            "mobilenet_v3_large" (light, for CPUs), or "compact" (lighter, learns the pose from scratch).
+            "mobilenet_v3_large" (light, for CPUs), "compact" (lighter, learns the pose from scratch), or
+            "compact_deep" (that, deeper).
         layout: the code's parts; the built-in face model's by default.
         weights: file with torchvision's keys, .safetensors or .pth (no pickled code is run). Its
             classification layer is left out. None: random (He et al.), from torch's global
             generator.
         output_scale: see `CodeHead`.
         input_size: side in pixels at which the trunk sees the image; None the image's own;
-            "default" the encoder's (MobileNetV3-Large and compact 128, the others None).
+            "default" the encoder's (MobileNetV3-Large, compact and compact_deep 128, the others None).
         dropout: probability; None the encoder's (AlexNet and VGG-Face 0.5, the others 0).
 
     Raises:

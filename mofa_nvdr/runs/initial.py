@@ -8,10 +8,13 @@ from torch import Tensor
 
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.encoder import Encoder
+from mofa_nvdr.networks.trunks import TRUNKS
 from mofa_nvdr.networks.weights import first_names
 from mofa_nvdr.runs.checkpoint import find_checkpoint, read_checkpoint, spec_of
 from mofa_nvdr.runs.options import ConfigError, TrainConfig
 from mofa_nvdr.scene.camera import Camera
+
+_MORE = "encoder/trunk.refinements."  # of CompactDeep
 
 
 def read_initial(
@@ -38,7 +41,9 @@ def read_initial(
     tensors, metadata = read_checkpoint(path)
     spec = spec_of(path, metadata, tensors)
     size, own_size = spec.input_size or spec.camera.size[0], encoder.input_size or camera.size[0]
-    if (spec.trunk, size) != (config.encoder.network, own_size):
+    trunk = TRUNKS[config.encoder.network]
+    begins_as = getattr(trunk, "BEGINS_AS", config.encoder.network)
+    if spec.trunk not in (config.encoder.network, begins_as) or size != own_size:
         way_out = f"--encoder.network {spec.trunk} " + (
             f"--encoder.size {size}" if spec.input_size else f"--data.image-size {size}"
         )
@@ -57,6 +62,9 @@ def read_initial(
         )
     spec.face_model.check(model, f"--init {given}: its codes are of")
     found = {name: value for name, value in tensors.items() if name.startswith("encoder/")}
+    if spec.trunk != config.encoder.network:  # what the other network lacks begins as the identity
+        own = {f"encoder/{name}": value for name, value in encoder.state_dict().items()}
+        found = {**{k: v for k, v in own.items() if k.startswith(_MORE)}, **found}
     differences = _differences(encoder, found)
     if differences:
         raise ConfigError(

@@ -89,6 +89,13 @@ class AugmentOptions:
     """share of the encoder's inputs that are compressed as JPEG"""
     occlude: float = 0.0
     """share of the encoder's inputs with an occluding patch"""
+    camera: float = 0.0
+    """largest relative change of gain, gamma, contrast and saturation (twice that), in the encoder's input
+    alone, codes or not: another camera's picture of the same face; 0: off"""
+    gray: float = 0.0
+    """share of the encoder's inputs without colours"""
+    coarse: float = 0.0
+    """share of the encoder's inputs with the details of a picture of 0.3 to 0.8 of their size"""
     frame: float = 0.0
     """largest relative change of the face's size, and in proportion of its place (half of it, in sides) and
     its turn (1.5 rad times it), in input, target, landmarks and known codes; 0: off"""
@@ -136,7 +143,13 @@ class EncoderOptions:
     """The network from image to code."""
 
     network: Literal[
-        "alexnet", "vgg_face", "resnet18", "resnet50", "mobilenet_v3_large", "compact"
+        "alexnet",
+        "vgg_face",
+        "resnet18",
+        "resnet50",
+        "mobilenet_v3_large",
+        "compact",
+        "compact_deep",
     ] = "alexnet"
     """the convolutional trunk"""
     weights: str = ""

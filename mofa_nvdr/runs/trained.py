@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.face.code import CodeLayout, FaceCode
+from mofa_nvdr.face.mirror import mirror_signs
 from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.networks.onnx_encoder import OnnxEncoder, find_onnx_encoder
@@ -111,9 +113,24 @@ class Reconstructor:
         return Reconstructor(encoder, decoder, where, reference, spec, path, metadata)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> FaceCode:
-        """Codes of face crops [B, 3, S, S] in [0, 1] at the training's image size."""
-        return self.decoder.model.layout.unpack(self.encoder(images.to(self.device)))
+    def __call__(self, images: Tensor, both_ways: bool = False) -> FaceCode:
+        """Codes of face crops.
+
+        Args:
+            images: [B, 3, S, S] in [0, 1] at the training's image size.
+            both_ways: the mean of what the encoder says of each picture and of its mirror image, mirrored
+                back; of a face model that knows its mirror image.
+        """
+        images = images.to(self.device)
+        code = self.encoder(images)
+        if both_ways and self._signs is not None:
+            code = (code + self._signs * self.encoder(images.flip(3))) / 2
+        return self.decoder.model.layout.unpack(code)
+
+    @cached_property
+    def _signs(self) -> Tensor | None:
+        signs = mirror_signs(self.decoder.model)
+        return None if signs is None else signs.to(self.device)
 
 
 _Make = Callable[[CodeLayout], Encoder | OnnxEncoder]

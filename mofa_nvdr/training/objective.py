@@ -56,7 +56,7 @@ class Term:
 
     Attributes:
         name: in log.jsonl and in messages.
-        weight: factor in the loss; 0: computed for the log alone, without a gradient.
+        weight: factor in the loss; 0: computed in reported steps, for the log alone.
         compute: from the step's context to a scalar.
         with_mirror: it looks at the codes of the mirrored photographs, `codes["mirror"]`.
     """
@@ -295,7 +295,12 @@ class Objective:
         self.warm_start = warm_start_terms(config)
 
     def __call__(
-        self, encoder: nn.Module, batch: Batch, step: int, clock: StageClock | None = None
+        self,
+        encoder: nn.Module,
+        batch: Batch,
+        step: int,
+        clock: StageClock | None = None,
+        reported: bool = True,
     ) -> dict[str, Tensor]:
         """One forward pass: "loss", a scalar, and the terms by their names.
 
@@ -306,9 +311,11 @@ class Objective:
             batch: this process's share of the step's batch; for loss.anchor of teacher.with_teacher.
             step: from 1.
             clock: times the encoder, and gets the codes to time their gradient.
+            reported: also the terms that have no weight, which may need a rendering of their own.
         """
         warm = step <= self.config.schedule.warm_start_steps
         terms = self.warm_start if warm else self.terms
+        terms = [term for term in terms if reported or term.weight > 0]
         context = self._encode(encoder, batch, terms)
         if clock is not None:
             clock.lap("encoder_forward")

@@ -82,7 +82,7 @@ def train_step(trainer: Trainer, batch: Batch, step: int, reported: bool = False
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 layer.eval()  # each time: a validation puts all layers back into training
     buffers = [buffer.clone() for buffer in own.buffers()]  # BatchNorm's averages
-    terms = trainer.objective(trainer.encoder, batch, step, clock)
+    terms = trainer.objective(trainer.encoder, batch, step, clock, reported)
     clock.lap("decoder_forward")
     optimizer.zero_grad(set_to_none=True)
     terms["loss"].backward()

@@ -85,7 +85,7 @@ def contender(name: str) -> Contender:
         out = []
         for some, marks in zip(photo.nan_to_num(GREY).split(BATCH), points.split(BATCH)):
             small = F.interpolate(some, size, mode="bilinear", align_corners=False, antialias=True)
-            code = encoder(small)
+            code = encoder(small, both_ways=how != "encoder")
             if how != "encoder":
                 code = solver(some, code)
             if how == "refined":

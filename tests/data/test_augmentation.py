@@ -16,8 +16,10 @@ from mofa_nvdr.scene.lighting import total_light
 from tests.helpers.objective import loss_terms
 
 FULL = Augmentation(color=0.3, blur=0.5, noise=0.05, jpeg=0.5, occlude=0.5)
+MORE = replace(FULL, camera=0.3, gray=0.3, coarse=0.5)
 ALONE = {
-    name: Augmentation(**{name: 0.5}) for name in ("color", "blur", "noise", "jpeg", "occlude")
+    name: Augmentation(**{name: 0.5})
+    for name in ("color", "blur", "noise", "jpeg", "occlude", "camera", "gray", "coarse")
 }
 
 
@@ -45,18 +47,18 @@ class TestAugment:
         assert augment(batch, Augmentation(), 0) is batch
 
     def test_depends_on_seed_and_place_alone(self):
-        whole = augment(batch_of(8, size=160), FULL, 3)
+        whole = augment(batch_of(8, size=160), MORE, 3)
         torch.manual_seed(5)
         state = torch.get_rng_state()
-        parts = [augment(batch_of(4, first, 160), FULL, 3) for first in (0, 4)]
+        parts = [augment(batch_of(4, first, 160), MORE, 3) for first in (0, 4)]
         assert torch.equal(torch.get_rng_state(), state)
         for name in ("images", "target"):
             joined = torch.cat([getattr(part, name) for part in parts])
             assert torch.equal(getattr(whole, name), joined)  # to the last bit
-        again = augment(batch_of(8, size=160), FULL, 3)
+        again = augment(batch_of(8, size=160), MORE, 3)
         assert again.images.equal(whole.images) and again.target.equal(whole.target)
-        assert not augment(batch_of(8, size=160), FULL, 4).images.equal(whole.images)
-        other = augment(replace(batch_of(8, size=160), places=tuple(range(8, 16))), FULL, 3)
+        assert not augment(batch_of(8, size=160), MORE, 4).images.equal(whole.images)
+        other = augment(replace(batch_of(8, size=160), places=tuple(range(8, 16))), MORE, 3)
         assert not other.images.equal(whole.images)
 
     @pytest.mark.parametrize("name", ALONE)
@@ -71,7 +73,8 @@ class TestAugment:
             assert out.images.equal(out.target) and num_changed == 64
         else:
             assert out.target.equal(batch.images)
-            expected = (64, 64) if name == "noise" else (20, 44)  # share 0.5: 32, deviation 4
+            every = name in ("noise", "camera")
+            expected = (64, 64) if every else (20, 44)  # share 0.5: 32, deviation 4
             assert expected[0] <= num_changed <= expected[1]
         assert out.landmarks is batch.landmarks and out.places == batch.places
 
@@ -101,6 +104,22 @@ class TestAugment:
         share = ((out.images - batch.images).abs().amax(1) > 1e-4).float().mean((1, 2))
         assert 0 < share.min() and share.max() < 0.35  # (2 x 0.28)^2 at most
         assert 0.04 < share.mean() < 0.2
+
+    def test_another_camera(self):
+        """Gray has no colours; coarse keeps the mean and loses details; codes are what they were."""
+        noise = torch.rand(16, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+        codes = torch.randn(16, 30)
+        batch = replace(batch_of(16), images=noise, codes=codes)
+        gray = augment(batch, Augmentation(gray=1), 0)
+        assert (gray.images - gray.images[:, :1]).abs().max() == 0 and gray.codes is codes
+        coarse = augment(batch, Augmentation(coarse=1), 0).images
+        lost = noise.std((1, 2, 3)) / coarse.std((1, 2, 3))
+        assert lost.min() > 1.2 and lost.max() < 6
+        torch.testing.assert_close(coarse.mean((1, 2, 3)), noise.mean((1, 2, 3)), atol=0.01, rtol=0)
+        camera = augment(batch, Augmentation(camera=0.3), 0)
+        assert camera.codes is codes and camera.target is batch.images
+        gain = camera.images.mean((1, 2, 3)) / 0.5
+        assert gain.min() > 0.4 and gain.max() < 1.7 and gain.std() > 0.1
 
     def test_known_codes_follow_the_brightness(self):
         """Pictures with known codes get a gain and a balance, and their light the same; nothing else."""

@@ -16,6 +16,7 @@ from mofa_nvdr.networks.trunks import (
     TRUNKS,
     AlexNet,
     Compact,
+    CompactDeep,
     MobileNetV3Large,
     ResNet18,
     ResNet50,
@@ -212,6 +213,26 @@ class TestValues:
         assert x.shape == (2, 256, 4, 4)
         x = F.linear(x.flatten(1), w["classifier.0.weight"], w["classifier.0.bias"])
         self.check(trunk, F.relu(x), image)
+
+    def test_compact_deep(self):
+        trunk, image = CompactDeep(), torch.rand(2, 3, 128, 128)
+        w, x = shaken(trunk), image
+        for index in range(5):
+            names = (f"features.{index}.0", f"features.{index}.1")
+            x = F.relu(conv_norm(x, w, *names, 1e-3, stride=2, padding=1))
+            if index >= 2:
+                block = f"refinements.{index}"
+                y = F.relu(conv_norm(x, w, f"{block}.conv1.0", f"{block}.conv1.1", 1e-3, padding=1))
+                y = conv_norm(y, w, f"{block}.conv2.0", f"{block}.conv2.1", 1e-3, padding=1)
+                x = F.relu(x + y)
+        x = F.linear(x.flatten(1), w["classifier.0.weight"], w["classifier.0.bias"])
+        self.check(trunk, F.relu(x), image)
+
+    def test_compact_deep_begins_as_compact(self):
+        deep, compact, image = CompactDeep().eval(), Compact().eval(), torch.rand(2, 3, 128, 128)
+        missing, unexpected = deep.load_state_dict(compact.state_dict(), strict=False)
+        assert not unexpected and all(name.startswith("refinements.") for name in missing)
+        assert torch.equal(deep(image), compact(image))
 
     def test_alexnet(self, narrow):
         trunk, image = AlexNet(), torch.rand(1, 3, 240, 240)

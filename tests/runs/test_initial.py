@@ -6,14 +6,17 @@ import pytest
 import torch
 
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.runs.build import make_encoder
+from mofa_nvdr.face.model_reference import ModelReference
+from mofa_nvdr.runs.build import encoder_spec, make_encoder
 from mofa_nvdr.runs.checkpoint import (
     list_checkpoints,
     read_checkpoint,
     restore_encoder,
     save_checkpoint,
+    write_checkpoint,
 )
 from mofa_nvdr.runs.initial import read_initial
+from mofa_nvdr.runs.options import replace_options
 from mofa_nvdr.scene.camera import Camera
 from tests.helpers.small_face import small_face
 from tests.helpers.training import small_config
@@ -66,6 +69,39 @@ class TestReadInitial:
         with pytest.raises(ValueError) as error:
             read(**changes)
         assert str(error.value) == f"--init {smoke_run[0]}: its encoder is {words}"
+
+    def test_a_deeper_network_begins_as_the_other(self, smoke_run, tmp_path):
+        """`compact_deep` takes a `compact`, and is that network then; not the other way round."""
+        _, cap = smoke_run
+        model = FaceModel.load(cap)
+        layout, camera = model.layout, Camera(64)
+        options = {"encoder.network": "compact", "encoder.size": 64}
+        config = small_config(cap, tmp_path / "first", **options)
+        first = make_encoder(config, layout).eval()
+        for part in first.head.parts.values():
+            torch.nn.init.normal_(part.weight)
+        spec = encoder_spec(config, first, ModelReference.of(model, cap), camera)
+        path = tmp_path / "checkpoint-00000003.safetensors"
+        write_checkpoint(
+            path,
+            {f"encoder/{name}": value for name, value in first.state_dict().items()},
+            {"step": 3, "encoder": spec.to_json()},
+        )
+        options |= {"encoder.network": "compact_deep", "encoder.init": str(path)}
+        config = small_config(cap, tmp_path / "second", **options)
+        deep = make_encoder(config, layout).eval()
+        _, step, tensors = read_initial(config, deep, model, camera)
+        restore_encoder(deep, tensors)
+        images = torch.rand(2, 3, 64, 64)
+        assert step == 3 and torch.equal(deep(images), first(images))
+
+        spec = encoder_spec(config, deep, ModelReference.of(model, cap), camera)
+        write_checkpoint(path, tensors, {"step": 3, "encoder": spec.to_json()})
+        config = replace_options(config, {"encoder.network": "compact"})
+        with pytest.raises(
+            ValueError, match="its encoder is compact_deep at 64 px, this run's comp"
+        ):
+            read_initial(config, first, model, camera)
 
     def test_another_face_model(self, read, smoke_run):
         with pytest.raises(

@@ -11,6 +11,7 @@ import torch
 from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.apply.reconstruction import ReconstructOptions, reconstruct_files
 from mofa_nvdr.data.images import resize_square
+from mofa_nvdr.face.mirror import mirror_signs
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from mofa_nvdr.runs.trained import Reconstructor
@@ -46,6 +47,17 @@ class TestReconstructor:
         torch.testing.assert_close(
             load_parameters(written).code.pack(), vector, atol=1e-4, rtol=1e-4
         )
+
+    def test_both_ways_knows_no_left_and_right(self):
+        """The mirrored picture has the mirrored code."""
+        trained = Reconstructor.load(device="cpu")
+        images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+        signs = mirror_signs(trained.decoder.model)
+        one, other = (trained(x, both_ways=True).pack() for x in (images, images.flip(3)))
+        torch.testing.assert_close(one, signs * other, rtol=1e-4, atol=1e-4)  # measured 1e-5
+        plain = (trained(x).pack() for x in (images, images.flip(3)))
+        torch.testing.assert_close(one, sum(c * s for c, s in zip(plain, (0.5, 0.5 * signs))))
+        assert (one - trained(images).pack()).abs().max() > 0.01
 
     def test_newest_checkpoint_or_the_one_named(self, run, cap):
         images = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))

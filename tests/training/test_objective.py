@@ -94,6 +94,17 @@ class TestModes:
             assert terms["landmark"].item() > 0.1
             assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
 
+    def test_nothing_is_drawn_for_a_log_that_is_not_written(self, monkeypatch):
+        model = small_face(16)
+        config = replace_options(load_config("smoke"), {"loss.photometric": 0.0})
+        encoder = small_encoder(config, model.layout).eval()
+        decoder = make_decoder(config, model)
+        whole = Objective(config, decoder)(encoder, random_batch(), 1)
+        monkeypatch.setattr(FaceDecoder, "rasterize", None)
+        terms = Objective(config, decoder)(encoder, random_batch(), 1, reported=False)
+        assert set(terms) == {"loss", "regularizer"}
+        assert terms["loss"].equal(whole["loss"]) and whole["photometric"] > 0
+
     def test_a_loss_without_weights_is_zero(self):
         config = replace_options(
             load_config("smoke"), {"loss.photometric": 0.0, "loss.regularizer": 0.0}
