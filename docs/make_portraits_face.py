@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from mofa_nvdr import FaceModel
-from mofa_nvdr.face.portraits import load_portraits, write_portraits
+from mofa_nvdr.face.portraits import load_portraits, with_teeth, write_portraits
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     default = Path(__file__).parents[1] / "assets" / "portraits_face.npz"
     out = Path(sys.argv[2]) if len(sys.argv) > 2 else default
     arrays = {name: value.numpy() for name, value in model.named_buffers()}
-    write_portraits(out, arrays, model.metadata)
+    write_portraits(out, with_teeth(arrays), model.metadata)
     kept, _ = load_portraits(out)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {len(kept['albedo_basis'])} modes of albedo")
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from mofa_nvdr.face.compact import pack, read_packed, unpack, write_packed
 from mofa_nvdr.face.recipe import load_product
+from mofa_nvdr.face.recipe.layout import REGION_NAMES
 from mofa_nvdr.system.budget import printable
 
 PORTRAITS_FILE = "portraits_face.npz"
@@ -24,6 +25,20 @@ _STEPS = {
     "shape_basis": 0.01,
     "albedo_basis": 0.001,
 }
+# Upper teeth of the mean face, top to bottom: their height in mm. The procedural face's are short and follow
+# the lips' line, and a smile showed a dark gap below them.
+_UPPER_TEETH = (-31.0, -35.5, -40.6)
+_SMILE_ARC = 1.0 / 16**2  # the row rises to the sides: mm a mm^2
+_FLAT, _AT_LIPS = (
+    13.0,
+    17.5,
+)  # mm from the middle: within, the heights above; from there on, as they were
+# Of the procedural colours: light falls on teeth between two lips, and the throat is not black.
+_TEETH_SHADE, _GAP_SHADE, _GUM_SHADE = 0.80, 0.92, 0.75
+_GAPS = (0.0, 8.6, 15.2)  # mm from the middle, between two teeth
+_THROAT = np.array([0.20, 0.08, 0.07], np.float32)
+_DARK = 0.35  # the mouth's inside: the throat below this sum of channels, the gums above
+
 _KEPT = ("name", "version", "licence", "source", "origin", "same_codes")
 
 
@@ -48,6 +63,35 @@ def write_portraits(
     facts = {key: metadata[key] for key in _KEPT if key in metadata}
     stored["metadata"] = np.array(json.dumps(facts))
     write_packed(path, stored)
+
+
+def with_teeth(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A face of the built-in mesh, whose teeth are the procedural face's, with longer and darker ones.
+
+    Photographs say nothing of them: lips were fitted over teeth. Set by eye, on smiles of the portraits.
+
+    Args:
+        arrays: of a face model; `mean_shape` and `mean_albedo` of the result are others.
+    """
+    shape, albedo = arrays["mean_shape"].copy(), arrays["mean_albedo"].copy()
+    regions = arrays["regions"]
+    teeth = np.flatnonzero(regions == REGION_NAMES.index("teeth"))
+    rows = teeth.reshape(5, -1)  # three of the upper jaw, two of the lower
+    for row, height in zip(rows, _UPPER_TEETH):
+        x = shape[row, 0]
+        share = np.clip((_AT_LIPS - np.abs(x)) / (_AT_LIPS - _FLAT), 0, 1)
+        share = share * share * (3 - 2 * share)
+        shape[row, 1] += share * (height + _SMILE_ARC * x**2 - shape[row, 1])
+    albedo[teeth] *= _TEETH_SHADE
+    spacing = np.abs(np.diff(np.sort(shape[rows[0], 0]))).max()
+    for gap in _GAPS:
+        near = np.abs(np.abs(shape[teeth, 0]) - gap) < spacing / 2
+        albedo[teeth[near]] *= _GAP_SHADE
+    inside = np.flatnonzero(regions == REGION_NAMES.index("mouth"))
+    dark = albedo[inside].sum(1) < _DARK
+    albedo[inside[dark]] = _THROAT
+    albedo[inside[~dark]] *= _GUM_SHADE
+    return arrays | {"mean_shape": shape, "mean_albedo": albedo}
 
 
 def load_portraits(path: str | Path | None = None) -> tuple[dict[str, np.ndarray], dict[str, str]]:

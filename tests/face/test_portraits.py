@@ -10,7 +10,7 @@ import torch
 
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.model_reference import ModelReference
-from mofa_nvdr.face.portraits import PORTRAITS_FILE, load_portraits, write_portraits
+from mofa_nvdr.face.portraits import PORTRAITS_FILE, load_portraits, with_teeth, write_portraits
 from mofa_nvdr.face.recipe import load_product
 
 SAME = ("triangles", "landmarks", "mirror_index", "frontal_mask", "expression_basis", "regions")
@@ -88,6 +88,24 @@ class TestWritePortraits:
         assert np.abs(back["mean_albedo"] - arrays["mean_albedo"]).max() < 0.00051
         assert np.abs(back["shape_basis"] - arrays["shape_basis"]).max() < 0.0051
         assert np.array_equal(back["expression_basis"], arrays["expression_basis"])
+
+    def test_teeth_of_smiles(self, arrays, procedural):
+        """The upper row is longer, flat and no darker than lips; nothing but mouth and teeth changes."""
+        changed = with_teeth(arrays)
+        names = procedural.region_names
+        inside = np.isin(arrays["regions"], [names.index("teeth"), names.index("mouth")])
+        for name in ("mean_shape", "mean_albedo"):
+            assert np.array_equal(changed[name][~inside], arrays[name][~inside])
+            assert not np.array_equal(changed[name], arrays[name])
+        teeth = arrays["regions"] == names.index("teeth")
+        middle = teeth & (np.abs(arrays["mean_shape"][:, 0]) < 12)
+        y, before = changed["mean_shape"][middle, 1], arrays["mean_shape"][middle, 1]
+        upper = before != y
+        assert np.ptp(y[upper]) > np.ptp(before[upper]) + 1  # mm
+        albedo = changed["mean_albedo"]
+        assert 0.4 < albedo[teeth].mean() < 0.65
+        mirrored = albedo[procedural.mirror_index.numpy()]
+        assert np.abs(mirrored - albedo)[inside].max() < 0.02
 
     @pytest.mark.parametrize("name", ["triangles", "landmarks", "expression_basis"])
     def test_another_mesh(self, arrays, tmp_path, name):
