@@ -37,8 +37,8 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.networks.on_request import NetworkMissingError
-from mofa_nvdr.render.decoder import RENDER_MODES
-from mofa_nvdr.render.pictures import panels
+from mofa_nvdr.render.decoder import RENDER_MODES, FaceDecoder, RasterFace
+from mofa_nvdr.render.pictures import FINER, panels
 from mofa_nvdr.runs.checkpoint import CheckpointError
 from mofa_nvdr.runs.shipped import SHIPPED_FACE, shipped_encoder
 from mofa_nvdr.runs.trained import Reconstructor
@@ -220,6 +220,7 @@ class _FileFitter:
         options = FitOptions(render_mode=o.render_mode)
         options = options if stages is None else replace(options, stages=stages)
         self.fitter = FaceFitter(self.model, options, camera=camera)
+        self._finer: FaceDecoder | None = None
         self._finding: tuple[FaceSearch, Predictor] | None = None
 
     @staticmethod
@@ -298,6 +299,13 @@ class _FileFitter:
 
         return self.fitter(observed, self._start(photo), after)
 
+    @torch.no_grad()
+    def finer(self, code: FaceCode) -> RasterFace:
+        """Fitted faces, drawn for pictures without steps."""
+        if self._finer is None:
+            self._finer = self.fitter.decoder_of(FIT_SIZE).finer(FINER)
+        return self._finer.rasterize(self._finer.geometry(code))
+
     def _start(self, photo: Tensor) -> FaceCode | None:
         if self.run is None:
             return None
@@ -317,7 +325,7 @@ def _write(
     written: Written,
 ) -> None:
     photo = torch.stack([p.face.photo for p in photographs])
-    pictures = panels(photo, fits.face, fits.visible)
+    pictures = panels(photo, fitter.finer(fits.code), fits.visible)
     known = photo.isfinite().all(1)
     hidden = fits.face.mask[:, 0] * known * (1 - fits.visible[:, 0])  # [B, S, S]
     occluders = (hidden * 255).round().to(torch.uint8).numpy()
