@@ -20,6 +20,7 @@ COMMANDS = {
     "reconstruct": "reconstruct the faces in photographs, with pictures of each",
     "fit": "fit the face model to photographs, with a panel of pictures each",
     "relight": "show the person in a photograph under another light",
+    "evaluate": "measure an encoder as the papers do, next to their numbers",
     "export": "write a face as .obj, .ply or .glb for other programs",
     "export-encoder": "write a trained encoder as an ONNX file",
     "model": "face models: describe, draw, build, import from other projects",

@@ -8,6 +8,7 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
 from mofa_nvdr.importers.polygons import vertex_normals
+from mofa_nvdr.scene.similarity import similarity
 
 # How far a turn of the normal by one radian counts as a distance in mm, when points are matched: lids,
 # lips and nostrils have two sides close together.
@@ -45,17 +46,6 @@ class Warp:
 
     def _similar(self, points: np.ndarray) -> np.ndarray:
         return self._scale * points @ self._rotation.T + self._shift
-
-
-def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale, rotation and shift with target = scale R source + shift (Umeyama 1991), least squares."""
-    middle_s, middle_t = source.mean(0), target.mean(0)
-    s, t = source - middle_s, target - middle_t
-    u, d, vt = np.linalg.svd(t.T @ s)
-    flip = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * flip) @ vt
-    scale = float((d * flip).sum() / (s * s).sum())
-    return scale, rotation, middle_t - scale * rotation @ middle_s
 
 
 class SurfaceMatch:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.scene.similarity import similarity
 from tests.conftest import DATA_DIR
 
 NUM_POINTS = 1000  # on each face, spread evenly over its area
@@ -92,16 +93,6 @@ class Fit:
     distance: float
     distance_of_mean: float
     coefficients: np.ndarray
-
-
-def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale s, rotation R and shift t that bring s R a + t closest to b (Umeyama 1991)."""
-    a, b = source - source.mean(0), target - target.mean(0)
-    u, d, vt = np.linalg.svd(b.T @ a)
-    sign = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * sign) @ vt
-    scale = float((d * sign).sum() / (a**2).sum())
-    return scale, rotation, target.mean(0) - scale * rotation @ source.mean(0)
 
 
 def closest_points(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.helpers.ict import similarity
+from mofa_nvdr.scene.similarity import similarity
 
 INNER_LANDMARKS = slice(17, 68)  # the outline's are not places on the skin
 NOT_MOTION = ("PupilDilate_L", "PupilDilate_R")  # inside the eyeball

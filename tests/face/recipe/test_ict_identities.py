@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.ict import IctFace, closest_points, fit, similarity
+from mofa_nvdr.scene.similarity import similarity
+from tests.helpers.ict import IctFace, closest_points, fit
 
 SEED = 20_261_125
 
