@@ -22,6 +22,17 @@ def _has_nvdiffrast() -> bool:
     return True
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest -n take the files in our order: its own is by their number of tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: one that began last would keep a single core busy in the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The same test body on the CPU and on a CUDA GPU."""

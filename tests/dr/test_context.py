@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
-import subprocess
 import sys
 import types
-from pathlib import Path
 
 import pytest
 import torch
 
 from mofa_nvdr import dr
 from mofa_nvdr.dr.context import check_tensor, common_device
+from tests.helpers.programs import run_program
 from tests.helpers.triangles import RIGHT_TRIANGLE, random_scene, triangles_of
 
-ROOT = Path(__file__).resolve().parents[2]
 POS = torch.tensor([RIGHT_TRIANGLE], dtype=torch.float32)
 TRI = triangles_of((0, 1, 2))
 INSTALL = "pip install --no-build-isolation git\\+https://github.com/NVlabs/nvdiffrast.git@v0.4.0"
@@ -120,8 +117,7 @@ class TestCuda:
 
     def test_import_leaves_nvdiffrast_alone(self):
         program = "import sys, mofa_nvdr.dr; sys.exit('nvdiffrast' in sys.modules)"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env=environment)
+        run_program(program).check_returncode()
 
 
 class TestDevices:

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from mofa_nvdr.dr.cuda_on_cpu import CudaOnCpu, is_cuda
-from tests.helpers.programs import HIDE
+from tests.helpers.programs import HIDE, ROOT, run_program
 
-ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys
 import torch
@@ -29,20 +28,9 @@ print(__name__, sys.argv[1:], beside.VALUE, round(dr.antialias(color, rast, pos,
 """
 
 
-def run(source: str, folder: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", source],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
 def command(arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
     """`python -m mofa_nvdr.dr` as it is where nvdiffrast is not installed."""
-    return run(f"{HIDE}from mofa_nvdr.dr.__main__ import main\nmain({arguments!r})", folder)
+    return run_program(f"{HIDE}from mofa_nvdr.dr.__main__ import main\nmain({arguments!r})", folder)
 
 
 @pytest.fixture
@@ -88,7 +76,7 @@ class TestCommand:
             f"import runpy, sys; sys.path.insert(0, {str(program.parent)!r})\n"
             f"runpy.run_path({str(program)!r})"
         )
-        done = run(source, tmp_path)
+        done = run_program(source, tmp_path)
         assert done.returncode == 1 and "CUDA" in done.stderr
 
     def test_as_a_module(self, tmp_path):
@@ -109,7 +97,7 @@ class TestCommand:
             "from mofa_nvdr import dr; assert dr.install(cuda_to_cpu=True) is False\n"
             "from mofa_nvdr.dr import cuda_on_cpu; assert not cuda_on_cpu.enabled()"
         )
-        done = run(source, tmp_path)
+        done = run_program(source, tmp_path)
         assert done.returncode == 0, done.stderr
         assert "stays in use" in done.stderr
 
@@ -214,12 +202,12 @@ for device in (None, "cuda", 0, torch.device("cuda")):
         assert make(device=device).device is None
 print("all", "well")
 """
-        done = run(HIDE + source, tmp_path)
+        done = run_program(HIDE + source, tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.strip() == "all well"
 
     def run(self, source: str, folder: Path, before: str = "dr.install(cuda_to_cpu=True)") -> None:
-        done = run(
+        done = run_program(
             f"{HIDE}import torch\nfrom mofa_nvdr import dr\n{before}\n{source}\nprint('well')",
             folder,
         )

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.programs import HIDE
-
-ROOT = Path(__file__).resolve().parents[2]
-
+from tests.helpers.programs import HIDE, run_program
 
 PROGRAM = """
 import torch
@@ -28,16 +22,6 @@ print(nvdiffrast.__version__, round(dr.antialias(color, rast, pos, tri).sum().it
 
 
 class TestInstall:
-    def run(self, program: str, *folders: Path) -> subprocess.CompletedProcess:
-        path = os.pathsep.join(map(str, (*folders, ROOT)))
-        return subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-
     @pytest.fixture
     def real(self, tmp_path) -> Path:
         """A folder with something that is installed as nvdiffrast."""
@@ -47,13 +31,15 @@ class TestInstall:
         return tmp_path
 
     def test_programs_run_unchanged(self):
-        done = self.run(f"{HIDE}from mofa_nvdr import dr\nassert dr.install() is True\n{PROGRAM}")
+        done = run_program(
+            f"{HIDE}from mofa_nvdr import dr\nassert dr.install() is True\n{PROGRAM}"
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == ["0.4.0", "27"]  # half of the square, three channels
         assert done.stderr == ""
 
     def test_twice_is_once(self):
-        done = self.run(f"{HIDE}from mofa_nvdr import dr\nassert dr.install() and dr.install()")
+        done = run_program(f"{HIDE}from mofa_nvdr import dr\nassert dr.install() and dr.install()")
         assert done.returncode == 0, done.stderr
 
     def test_the_real_one_stays(self, real):
@@ -61,7 +47,7 @@ class TestInstall:
             "from mofa_nvdr import dr\nassert dr.install() is False\n"
             "import nvdiffrast\nprint(nvdiffrast.__version__)"
         )
-        done = self.run(program, real)
+        done = run_program(program, None, real)
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == "real"
         assert "nvdiffrast is installed and stays in use; install(force=True)" in done.stderr
@@ -71,8 +57,8 @@ class TestInstall:
     def test_a_folder_of_its_name_is_not_it(self, tmp_path, first):
         """Who cloned nvdiffrast to read it has a folder of that name, perhaps the current one."""
         (tmp_path / "nvdiffrast" / "samples").mkdir(parents=True)
-        done = self.run(
-            f"{first}from mofa_nvdr import dr\nassert dr.install()\n{PROGRAM}", tmp_path
+        done = run_program(
+            f"{first}from mofa_nvdr import dr\nassert dr.install()\n{PROGRAM}", None, tmp_path
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == ["0.4.0", "27"]
@@ -81,15 +67,15 @@ class TestInstall:
         (real / "nvdiffrast" / "__init__.py").write_text(
             "from importlib.metadata import version\nversion('nvdiffrast')\n"
         )
-        done = self.run(f"from mofa_nvdr import dr\nassert dr.install()\n{PROGRAM}", real)
+        done = run_program(f"from mofa_nvdr import dr\nassert dr.install()\n{PROGRAM}", None, real)
         if "nvdiffrast is installed" in done.stderr:
             pytest.skip("nvdiffrast is installed here")
         assert done.returncode == 0, done.stderr
 
     @pytest.mark.parametrize("first", ["", "import nvdiffrast.torch\n"])
     def test_force(self, real, first):
-        done = self.run(
-            f"{first}from mofa_nvdr import dr\nassert dr.install(force=True)\n{PROGRAM}", real
+        done = run_program(
+            f"{first}from mofa_nvdr import dr\nassert dr.install(force=True)\n{PROGRAM}", None, real
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == ["0.4.0", "27"]
@@ -99,7 +85,7 @@ class TestInstall:
             f"{HIDE}from mofa_nvdr import dr\nfrom mofa_nvdr.dr.context import load_nvdiffrast\n"
             "dr.install()\nload_nvdiffrast('rasterize')"
         )
-        done = self.run(program)
+        done = run_program(program)
         assert "RuntimeError: rasterize: the tensors are on CUDA" in done.stderr
         assert "mofa_nvdr.dr.install put this package in its place" in done.stderr
 
@@ -115,5 +101,5 @@ from nvdiffrast.torch.ops import rasterize, RasterizeCudaContext
 assert rasterize is dr.rasterize and nvdiffrast.torch.ops.texture is dr.texture
 assert nvdiffrast.__spec__.name == "nvdiffrast"
 """
-        done = self.run(program)
+        done = run_program(program)
         assert done.returncode == 0, done.stderr

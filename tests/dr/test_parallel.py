@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
 
 from mofa_nvdr import dr
 from mofa_nvdr.dr import parallel
+from tests.helpers.programs import run_program
 from tests.helpers.triangles import random_scene
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class TestParallel:
@@ -88,5 +84,4 @@ if child == 0:
     os._exit(draw())
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 6
 """
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env=environment)
+        run_program(program).check_returncode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ import pytest
 
 from mofa_nvdr.dr import vertex_sums
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
+from tests.helpers.programs import run_program
 
 
 class TestSumByVertex:
@@ -92,5 +92,4 @@ if child == 0:
 vertex_sums._lock.release()
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-        done = subprocess.run([sys.executable, "-c", source], timeout=120)
-        assert done.returncode == 0
+        run_program(source).check_returncode()

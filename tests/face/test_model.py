@@ -2,8 +2,6 @@
 
 import json
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import torch
 from safetensors.numpy import save_file
 
 from mofa_nvdr.face.model import FORMAT, FaceModel
+from tests.helpers.programs import run_program
 from tests.helpers.small_face import small_face
 
 
@@ -235,8 +234,7 @@ def test_loads_quickly():
         "    start = time.process_time(); FaceModel.load('default')\n"
         "    print(time.process_time() - start)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = run_program(program)
+    done.check_returncode()
     cold, warm = (float(line) for line in done.stdout.split())
     assert cold < 5 and warm < 1  # measured: 0.17 and 0.16
