@@ -38,6 +38,7 @@ def on_stand_in(out: Path, files: str, **environment: str) -> subprocess.Complet
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
 class TestGpuCheck:
     def test_fails_loudly_without_a_gpu(self, tmp_path):

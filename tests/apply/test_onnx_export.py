@@ -129,6 +129,7 @@ def allowed(values: torch.Tensor) -> float:
     return onnx_export.ABSOLUTE + onnx_export.RELATIVE * values.abs().max().item()
 
 
+@pytest.mark.slow
 class TestFile:
     def test_names_sizes_and_opset(self, exported):
         model = onnx.load(exported)

@@ -348,6 +348,7 @@ class TestModes:
             rast.sum().backward()
 
 
+@pytest.mark.slow
 class TestBounds:
     def test_no_read_outside_of_an_array(self, tmp_path):
         """The same scenes with Numba's bounds checking: an index out of range would raise IndexError."""

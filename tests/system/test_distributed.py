@@ -69,6 +69,7 @@ def assert_same_curve(a: Path, b: Path, tolerance: float = TOLERANCE) -> None:
         assert ours == pytest.approx(theirs, rel=tolerance, abs=tolerance / 50)
 
 
+@pytest.mark.slow
 class TestTwoProcesses:
     def test_are_one(self, folder, alone, monkeypatch):
         """Losses, validations, skipped steps; a signal to one of them stops both, and resumes on one."""
