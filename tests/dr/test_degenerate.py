@@ -403,6 +403,7 @@ except IndexError:
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "NUMBA_BOUNDSCHECK": "1",
+            "NUMBA_OPT": "0",  # compiles in two thirds of the time
             "NUMBA_CACHE_DIR": str(tmp_path),  # compiled anew, and not mixed up with the others
         }
         done = subprocess.run(
