@@ -9,7 +9,8 @@ looked for among the second ones of all. Tone: luminance of the albedo on the ch
 photograph's.
 groups: crops of UTKFace and LFW by the labels of the first (sex, age), by thirds of the photographs' cheek
 luminance, and by the turn that the data set gives: photometric error over the pixels of all models' masks,
-and tone.
+tone, landmarks (the paper's 46, px at 240) and how far lids and mouths are open, against the landmark
+networks' points, which are in the training too: agreement, not accuracy.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from torch import Tensor
 from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.crops.framing import crop_from_landmarks
 from mofa_nvdr.data.images import read_image
+from mofa_nvdr.face.landmarks import PAPER_46
+from mofa_nvdr.losses.landmark_terms import openings
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.render.decoder import face_image
 from tests.benchmarks.bm_identity import embed, recall
@@ -114,7 +117,7 @@ def groups(models: dict[str, Contender], data: Path, count: int) -> None:
     """Photometric error and tone by group."""
     rows = [row for row in rows_of(data) if row["split"] == "val" and row["dataset"] != "ytf"]
     rows = rows[:: max(1, len(rows) // count)][:count]
-    kept, photo, points, _ = crops(data, rows)
+    kept, photo, points, marks = crops(data, rows)
     rows = [rows[k] for k in kept]
     tone = cheek(photo, points)
     fits = {name: c.faces(photo, points) for name, c in models.items()}
@@ -135,8 +138,9 @@ def groups(models: dict[str, Contender], data: Path, count: int) -> None:
         "lightest third": tone > third[1], "turned 0 to 15 degrees": turned <= 15,
         "15 to 35": (turned > 15) & (turned <= 35), "over 35": turned > 35,
     }  # fmt: skip
-    print("| group | faces |" + "".join(f" {n}: photometric | mask | tone |" for n in models))
-    print("|---|---|" + "---|---|---|" * len(models))
+    columns = ("photometric", "mask", "tone", "landmarks", "lids", "mouths")
+    print("| group | faces |" + "".join(f" {n}: {' | '.join(columns)} |" for n in models))
+    print("|---|---|" + "---|" * len(columns) * len(models))
     for group, who in of.items():
         if who.sum() < 3:
             continue
@@ -145,6 +149,14 @@ def groups(models: dict[str, Contender], data: Path, count: int) -> None:
             mask = joined(f, "mask")[who].flatten(1).mean()
             agree = correlation(tone_of(f, points)[who], tone[who])
             cells += f" {float(colors[name][who].mean()):.4f} | {float(mask):.3f} | {agree:.2f} |"
+            drawn, there = joined(f, "landmarks")[who], marks[who]
+            away = (drawn - there).norm(dim=2)[:, list(PAPER_46)].mean()
+            own, known = (openings(x).norm(dim=2) for x in (drawn, there))
+            lids, mouths = (
+                correlation(own[:, part].mean(1), known[:, part].mean(1))
+                for part in (slice(4), slice(4, None))
+            )
+            cells += f" {float(away):.2f} | {lids:.2f} | {mouths:.2f} |"
         print(f"| {group} | {int(who.sum())} |{cells}")
 
 
