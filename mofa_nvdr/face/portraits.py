@@ -27,7 +27,7 @@ _STEPS = {
 }
 # Upper teeth of the mean face, top to bottom: their height in mm. The procedural face's are short and follow
 # the lips' line, and a smile showed a dark gap below them.
-_UPPER_TEETH = (-31.0, -35.5, -40.6)
+_UPPER_TEETH = (-31.0, -36.5, -42.6)
 _SMILE_ARC = 1.0 / 16**2  # the row rises to the sides: mm a mm^2
 _FLAT, _AT_LIPS = (
     13.0,
