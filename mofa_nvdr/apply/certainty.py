@@ -39,8 +39,11 @@ def face_certainty(photo: Tensor, rendering: Rendering) -> Tensor:
         [B] in 0 to 1; 0 where the mask is empty.
     """
     masks = rendering.mask[:, 0] > 0
-    fine = _fine(torch.stack([rendering.image.mean(1), photo.mean(1)], 1), masks[:, None])
-    values = [_score(photo[k], rendering.image[k], fine[k], masks[k]) for k in range(len(photo))]
+    # What lies outside of all masks counts nowhere.
+    part = (..., _extent(masks.any(0).any(1)), _extent(masks.any(0).any(0)))
+    photo, image, inside = photo[part], rendering.image[part], masks[part]
+    fine = _fine(torch.stack([image.mean(1), photo.mean(1)], 1), inside[:, None], masks.shape[1])
+    values = [_score(*one) for one in zip(photo, image, fine, inside)]
     return torch.sigmoid((torch.stack(values) - _MIDDLE) / _SPREAD)
 
 
@@ -50,26 +53,38 @@ def _score(photo: Tensor, image: Tensor, fine: Tensor, mask: Tensor) -> Tensor:
 
     `fine`: the rendering's and the picture's fine structure [2, H, W].
     """
-    if not mask.any():
+    where = mask.flatten().nonzero()[:, 0]
+    if not len(where):
         return photo.new_tensor(-torch.inf)
-    ours, theirs = image[:, mask], photo[:, mask]  # [3, N]
+    ours, theirs, (a, b) = (
+        planes.flatten(1).index_select(1, where) for planes in (image, photo, fine)
+    )  # [3, N], [3, N], [2, N]
     flat = theirs.median(dim=1, keepdim=True).values
-    distance, least = ((theirs - other).norm(dim=0).mean() for other in (ours, flat))
+    # Not norm(dim=0), which takes ten times as long.
+    distance, least = ((theirs - other).square().sum(0).sqrt().mean() for other in (ours, flat))
     gain = (1 - distance / least.clamp(min=_LEAST_DISTANCE)).clamp(-1, 1)
-    a, b = fine[:, mask]
     return _correlation(a, b) + gain / 2
 
 
 @torch.no_grad()
-def _fine(luminance: Tensor, mask: Tensor) -> Tensor:
-    """What is left of pictures [B, N, H, W] without their Gaussian average within the mask [B, 1, H, W]."""
+def _fine(luminance: Tensor, mask: Tensor, side: int) -> Tensor:
+    """What is left of pictures [B, N, H, W] without their Gaussian average within the mask [B, 1, H, W].
+
+    They are parts of pictures of this height, which hold all of the mask.
+    """
     inside = mask.to(luminance)
-    sigma = _FINE * luminance.shape[2]
+    sigma = _FINE * side
     down, across = (
         blur_matrix(size, sigma).to(luminance) for size in (luminance.shape[2], luminance.shape[3])
     )
     total = down @ (luminance * inside) @ across.mT
     return luminance - total / (down @ inside @ across.mT).clamp(min=1e-6)
+
+
+def _extent(line: Tensor) -> slice:
+    """From the first to the last that is true of [N]; the first one where none is."""
+    found = line.nonzero()
+    return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 1)
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

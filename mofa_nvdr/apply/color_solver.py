@@ -64,7 +64,7 @@ class ColorSolver:
         self._decoder, model = decoder, decoder.model
         frontal = model.frontal_triangles.unique().long()
         self._index = index = frontal[:: max(1, round(len(frontal) / o.vertices))]
-        prior: FitPrior = fit_prior(model)
+        prior: FitPrior = fit_prior(model, with_expression=False)
         parts = model.layout.slices
         self._priors = {
             name: (prior.mean[where], prior.precision[where, where])
@@ -163,8 +163,7 @@ def colors_of(colors: str, checkpoint: object) -> str:
 
 def _sampled(photo: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Colours [B, N, 3] at places [B, N, 2] px, and 1 where they are known, else 0, [B, N]."""
-    known = photo.isfinite().all(1, keepdim=True)
-    known = known & (photo.nan_to_num(0.0).amax(1, keepdim=True) < SATURATED)
+    known = photo.amax(1, keepdim=True) < SATURATED  # of NaN it is none
     side = photo.shape[-1]
     # The model is as fine as its vertices are apart: finer detail would be noise.
     smooth = blurred(photo.nan_to_num(0.5), side / 240)

@@ -43,11 +43,18 @@ class FitPrior:
         return 0.5 * ((away @ self.precision) * away).sum(1)
 
 
-def fit_prior(model: FaceModel, prior: CodePrior | None = None) -> FitPrior:
+def fit_prior(
+    model: FaceModel, prior: CodePrior | None = None, with_expression: bool = True
+) -> FitPrior:
     """The distribution of a face model's codes, float32 on the model's device.
 
     Expressions are those of `ExpressionHabits` where the model names its blendshapes: their mean and
     covariance, which lets a mouth open wide and keeps a neutral face neutral.
+
+    Args:
+        model: whose codes.
+        prior: of the people; None: the defaults.
+        with_expression: False saves the time to draw some thousand; nothing is known of expressions then.
     """
     p = prior or CodePrior()
     layout = model.layout
@@ -59,7 +66,9 @@ def fit_prior(model: FaceModel, prior: CodePrior | None = None) -> FitPrior:
     _fill(precision, parts["rotation"], _TURN)
     _fill(precision, parts["translation"], _SHIFT)
     habits = ExpressionHabits.of(model.named_expressions)
-    if habits is None:
+    if not with_expression:
+        pass
+    elif habits is None:
         _fill(precision, parts["expression"], p.expression)
     else:
         generator = np.random.default_rng(0)

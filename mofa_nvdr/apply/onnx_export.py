@@ -23,10 +23,12 @@ from mofa_nvdr.apply.result_files import image_paths
 from mofa_nvdr.data.crops.framing import FRAMING
 from mofa_nvdr.data.images import ImageError, read_square
 from mofa_nvdr.networks.encoder import Encoder
+from mofa_nvdr.networks.on_request import cache_error
 from mofa_nvdr.networks.onnx_encoder import FILE, INPUT, OUTPUTS, OnnxEncoder, dump_facts, require
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.checkpoint import CheckpointError
 from mofa_nvdr.runs.config import RESUME_MAY_CHANGE
+from mofa_nvdr.runs.shipped import shipped_onnx
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import write_files
 from mofa_nvdr.system.notes import say
@@ -83,14 +85,61 @@ def export_encoder(
         trained = Reconstructor.load(run, face_model, "cpu")
     except CheckpointError as error:  # there it is an option, here the command's argument
         raise ValueError(str(error).removeprefix("--checkpoint ")) from None
+    target = _target(out or (trained.path.parent / FILE if str(run) else FILE))
+    made_from = _origin(trained.metadata, trained.face_model.hash)
+    check_free(target, [target], made_from, overwrite)
+    data, checked = _exported(trained, made_from, photographs)
+    try:
+        write_files({target: data})
+    except OSError as error:
+        raise _unwritable(target, error) from None
+    name = f"{trained.spec.trunk} of {trained.path.name}"
+    say(f"{target}: {name}, opset {OPSET}, {len(data) / 1e6:.1f} MB")
+    say(checked)
+    return target
+
+
+def export_shipped() -> Path:
+    """The .onnx file of the package's encoder, in the cache: exported at the first use, which one line says.
+
+    Raises:
+        OSError: the cache cannot be written.
+        RuntimeError: as `export_encoder`.
+    """
+    target = shipped_onnx()
+    if target.is_file():
+        return target
+    require("onnx", "onnxscript", "onnxruntime")
+    say(f"note: {target}: exporting the package's encoder for ONNX Runtime, once", sys.stderr)
+    trained = Reconstructor.load(device="cpu")
+    data, _ = _exported(trained, _origin(trained.metadata, trained.face_model.hash))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_files({target: data})
+    except OSError as error:
+        raise cache_error(target.parent, error) from None
+    return target
+
+
+def load_run(checkpoint: str | Path, face_model: str, device: str, runtime: str) -> Reconstructor:
+    """`Reconstructor.load`, which finds the package's encoder exported where ONNX Runtime is to run it.
+
+    Raises:
+        OSError, RuntimeError, ValueError: as `export_shipped` and `Reconstructor.load`.
+    """
+    if runtime == "onnx" and not str(checkpoint):
+        export_shipped()
+    return Reconstructor.load(checkpoint, face_model, device, runtime)
+
+
+def _exported(
+    trained: Reconstructor, made_from: str, photographs: Sequence[str | Path] = ()
+) -> tuple[bytes, str]:
+    """The file's bytes, and a line that says how they were compared with torch."""
     encoder, decoder, metadata = trained.encoder, trained.decoder, trained.metadata
     assert isinstance(encoder, Encoder)
-    target = _target(out or (trained.path.parent / FILE if str(run) else FILE))
-    made_from = _origin(metadata, trained.face_model.hash)
-    check_free(target, [target], made_from, overwrite)
     size = decoder.camera.size[0]
     sets = _check_sets(decoder, photographs or _training_photographs(metadata), size)
-
     spec = dataclasses.replace(
         trained.spec,
         # Not where it was on this machine: it is looked for next to the file, by its name.
@@ -111,16 +160,10 @@ def export_encoder(
     }
     data = encoder_to_onnx(encoder, size, facts)
     worst = compare_with_torch(encoder, OnnxEncoder(data), size, sets)
-    try:
-        write_files({target: data})
-    except OSError as error:
-        raise _unwritable(target, error) from None
-    say(f"{target}: {spec.trunk} of {trained.path.name}, opset {OPSET}, {len(data) / 1e6:.1f} MB")
     figures = ", ".join(f"{part} {difference:.1e}" for part, difference in worst.items())
     names = ", ".join(f"{len(images)} {name}" for name, images in sets.items())
     names = names.replace(" 1 photographs", " 1 photograph")
-    say(f"checked against torch on {names}: largest difference: {figures}")
-    return target
+    return data, f"checked against torch on {names}: largest difference: {figures}"
 
 
 def encoder_to_onnx(encoder: Encoder, image_size: int, facts: Mapping[str, Any]) -> bytes:

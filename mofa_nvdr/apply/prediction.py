@@ -26,6 +26,7 @@ from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
 from mofa_nvdr.render.pictures import FINER
 from mofa_nvdr.runs.trained import Reconstructor
+from mofa_nvdr.scene.lighting import total_light
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 
 # A second framing beyond these is of a face that was not understood: the first one stays.
@@ -101,13 +102,21 @@ class Predictor:
             return self._measured(photo, crops, code)
         # How sure the encoder is shows in its own colours: the photograph's explain what is no face too.
         geometry = self._decoder.geometry(code)
-        certainty = face_certainty(photo, self._decoder.rasterize(geometry))
+        face = self._decoder.rasterize(geometry)
+        certainty = face_certainty(photo, face).tolist()
         if self._solve is not None:
             code = self._solve(self._within(photo, candidates, crops), code, geometry)
         if self._refine is not None:
             refined = self._refine(candidates, crops, code.map(lambda part: part.cpu()))
             code = refined.map(lambda part: part.to(self._run.device))
-        return self._measured(photo, crops, code, certainty.tolist())
+            return self._measured(photo, crops, code, certainty)
+        # Pose and form are as they were.
+        geometry = replace(
+            geometry, albedo=self._decoder.model.albedo(code.albedo), light=total_light(code.light)
+        )
+        return self._described(
+            photo, crops, code, geometry, self._decoder.recolored(face, geometry), certainty
+        )
 
     @torch.no_grad()
     def measured(
@@ -136,6 +145,17 @@ class Predictor:
         geometry = self._decoder.geometry(code)
         face = self._decoder.rasterize(geometry)
         certainty = face_certainty(photo, face).tolist() if certainty is None else certainty
+        return self._described(photo, crops, code, geometry, face, certainty)
+
+    def _described(
+        self,
+        photo: Tensor,
+        crops: Sequence[Crop],
+        code: FaceCode,
+        geometry: Geometry,
+        face: RasterFace,
+        certainty: Sequence[float],
+    ) -> Predicted:
         parameters = [
             FaceParameters(
                 code=_one(code, k),

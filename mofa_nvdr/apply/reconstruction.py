@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from mofa_nvdr.apply.certainty import DOUBTFUL, LEAST_FOUND
 from mofa_nvdr.apply.color_solver import colors_of
 from mofa_nvdr.apply.face_search import BY_DETECTOR, WHOLE, Candidate, FaceSearch, whole
+from mofa_nvdr.apply.onnx_export import load_run
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.photo_camera import check_camera, crop_camera, photo_focal, photo_intrinsics
 from mofa_nvdr.apply.photo_pictures import PhotoPainter, contact_sheet, sheet_cells
@@ -38,6 +40,7 @@ from mofa_nvdr.render.pictures import panels, write_jpeg, write_png
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import check_out
 from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.threads import map_ahead
 
 OUT = "faces"
 SHEET = "sheet.jpg"
@@ -113,7 +116,8 @@ def reconstruct_files(
     Args:
         inputs: image files or folders of images.
         checkpoint: run folder or checkpoint file; with runtime "onnx" a run folder with an exported
-            encoder, or an .onnx file; empty: the encoder that comes with the package.
+            encoder, or an .onnx file; empty: the encoder that comes with the package, which is exported
+            for "onnx" at the first use.
         out: folder, made if missing.
         face_model: the model that the run was trained with; empty: found by the run.
         device: of system.device.resolve_device.
@@ -134,7 +138,7 @@ def reconstruct_files(
     inventory = Inventory()
     sources = name_sources([(given, image_paths([given], inventory)) for given in inputs])
     o = replace(o, colors=colors_of(o.colors, checkpoint))
-    work = _Work(Reconstructor.load(checkpoint, face_model, device, runtime), folder, o)
+    work = _Work(load_run(checkpoint, face_model, device, runtime), folder, o)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tqdm(total=len(sources), unit="photo", disable=not sys.stderr.isatty()) as bar:
@@ -190,15 +194,17 @@ class _Work:
     def groups(self, sources: Sequence[Source]) -> Iterator[list[_Photo]]:
         """Photographs with as many faces together as a batch holds; what can't be read is named."""
         group: list[_Photo] = []
-        for source in sources:
-            try:
-                group.append(self._read(source))
-            except ImageError as error:
-                self.written.left_out.append(str(error))
-            count = sum(len(photo.candidates) for photo in group)
-            if count >= self._o.batch and not self._o.same_person:
-                yield group
-                group = []
+        # A thread reads the next ones while those before are reconstructed and written.
+        with closing(map_ahead(self._try_to_read, sources, self._o.batch, 1)) as photos:
+            for photo in photos:
+                if isinstance(photo, ImageError):
+                    self.written.left_out.append(str(photo))
+                    continue
+                group.append(photo)
+                count = sum(len(photo.candidates) for photo in group)
+                if count >= self._o.batch and not self._o.same_person:
+                    yield group
+                    group = []
         if group:
             yield group
 
@@ -258,6 +264,12 @@ class _Work:
             )
         if len(self._cells) > 1:
             write_sheet(self._folder / SHEET, contact_sheet(self._cells), self._o.overwrite)
+
+    def _try_to_read(self, source: Source) -> _Photo | ImageError:
+        try:
+            return self._read(source)
+        except ImageError as error:
+            return error
 
     def _read(self, source: Source) -> _Photo:
         file_hash = check_source(source, self._folder, self._o.overwrite)

@@ -73,7 +73,8 @@ def reconstruct(
         face_model: the face model that the run was trained with, 'default' or a .safetensors file; empty: the
             one that the run names
         device: auto, cpu, cuda or cuda:N
-        runtime: what the encoder runs in: torch, or onnx (ONNX Runtime, on the CPU)
+        runtime: what the encoder runs in: torch, or onnx (ONNX Runtime, on the CPU; the package's encoder is
+            exported at the first use)
         batch: faces that go through the encoder together
         max_megapixels: photographs with more megapixels are not read
         overwrite: replace what is in the place of a result, whatever it was made from
@@ -99,13 +100,13 @@ def reconstruct(
             from mofa_nvdr.apply.clip_files import reconstruct_clips
             from mofa_nvdr.apply.clips import ClipOptions
             from mofa_nvdr.apply.color_solver import colors_of
-            from mofa_nvdr.runs.trained import Reconstructor
+            from mofa_nvdr.apply.onnx_export import load_run
 
             how = ClipOptions(
                 face, fps, focal_px, colors_of(colors, checkpoint), overlay=pictures,
                 max_megapixels=max_megapixels, overwrite=overwrite, least_certainty=least_certainty,
             )  # fmt: skip
-            run = Reconstructor.load(checkpoint, face_model, device, runtime)
+            run = load_run(checkpoint, face_model, device, runtime)
             return SOME_LEFT_OUT if reconstruct_clips(list(input), run, out, how).left_out else 0
         from mofa_nvdr.apply.reconstruction import ReconstructOptions, reconstruct_files
 

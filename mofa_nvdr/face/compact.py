@@ -6,7 +6,7 @@ A mode is its own mirror image, or the negative of it, so half of it is stored a
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,10 @@ def write_packed(path: str | Path, stored: Mapping[str, np.ndarray]) -> None:
         temporary.write_bytes(buffer.getvalue())
 
 
-def read_packed(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file's bytes."""
+def read_packed(data: bytes, without: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file's bytes, but for those named in `without`."""
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
+        return {key: file[key] for key in file.files if key not in without}
 
 
 def half_of(mirror: np.ndarray) -> np.ndarray:

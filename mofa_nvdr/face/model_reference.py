@@ -60,20 +60,26 @@ class ModelReference:
         Raises:
             ValueError: it is not there, or what is there has another content.
         """
-        place = given or self._place(near, who)
-        model = FaceModel.load(place)
+        if not given and self.file in ("", *BUILT_IN):
+            model, place = self._built_in(who)
+        else:
+            place = given or self._place(near, who)
+            model = FaceModel.load(place)
         self.check(model, who)
         return model, ModelReference.of(model, place)
 
+    def _built_in(self, who: str) -> tuple[FaceModel, str]:
+        """The built-in face with this content and its name, or one of the same name."""
+        # "default" was another face in earlier versions, and yet earlier ones named no file.
+        for name in sorted(BUILT_IN[1:], key=lambda name: name != self.file):
+            model = FaceModel.load(name)
+            if model.has_codes_of(self.hash):
+                return model, name
+        if self.file:
+            return FaceModel.load(self.file), self.file
+        raise ValueError(f"{who} face model {self}; give it as --face-model")
+
     def _place(self, near: Path, who: str) -> str:
-        if not self.file or self.file in BUILT_IN:
-            # "default" was another face in earlier versions, and yet earlier ones named no file.
-            for built_in in BUILT_IN[1:]:
-                if FaceModel.load(built_in).has_codes_of(self.hash):
-                    return built_in
-            if self.file:
-                return self.file
-            raise ValueError(f"{who} face model {self}; give it as --face-model")
         name = Path(self.file).name
         for place in (Path(self.file), near / name, near.parent / name):
             if place.is_file():

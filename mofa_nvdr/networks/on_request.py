@@ -149,7 +149,7 @@ def get_set(name: str, sources: Sequence[str | Path] = ()) -> list[Path]:
     try:
         write_files(contents)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise cache_error(folder, error) from None
     return [network_path(name, m.name) for m in networks.members]
 
 
@@ -160,7 +160,7 @@ def _make(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise cache_error(folder, error) from None
 
 
 def _licence(networks: NetworkSet) -> bytes:
@@ -302,7 +302,8 @@ def _files_of(source: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, by
         ) from None
 
 
-def _unwritable(folder: Path, error: OSError) -> OSError:
+def cache_error(folder: Path, error: OSError) -> OSError:
+    """What to say where the cache, or a folder of it, cannot be written."""
     return OSError(
         f"{folder}: cannot write there ({error.strerror or error}); set MOFA_NVDR_CACHE to a folder that "
         "can be written"

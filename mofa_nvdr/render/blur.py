@@ -5,26 +5,32 @@ from __future__ import annotations
 import functools
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 def blurred(picture: Tensor, sigma: float, border: str = "replicate") -> Tensor:
-    """A picture under a Gaussian, by kornia.
+    """A picture under a Gaussian, cut off at three deviations.
+
+    Not kornia's, which is the same and takes a second to import: every reconstruction blurs.
 
     Args:
         picture: [B, C, H, W].
         sigma: deviation, px; 0: the picture as it is.
-        border: what is beyond the edges, of kornia.filters: "replicate" or "constant" (zeros).
+        border: what is beyond the edges, of F.pad: "replicate" or "constant" (zeros).
 
     Returns:
         [B, C, H, W].
     """
     if sigma <= 0:
         return picture
-    from kornia.filters import gaussian_blur2d  # here: importing kornia takes a second
-
-    side = 2 * max(1, round(3 * sigma)) + 1
-    return gaussian_blur2d(picture, side, (sigma, sigma), border_type=border)
+    kernel = _gaussian(sigma).to(picture)
+    reach = len(kernel) // 2
+    # All planes as channels of one picture: several times as fast as [B, C] with C groups.
+    planes = F.pad(picture, [reach] * 4, border).flatten(0, 1)[None]
+    weights = kernel.expand(planes.shape[1], 1, 1, -1)
+    across = F.conv2d(planes, weights, groups=len(weights))
+    return F.conv2d(across, weights.mT, groups=len(weights)).view(picture.shape)
 
 
 @functools.lru_cache(maxsize=8)
@@ -37,9 +43,15 @@ def blur_matrix(size: int, sigma: float) -> Tensor:
     Returns:
         float32 [size, size], on the CPU.
     """
-    reach = max(1, round(3 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma) ** 2)
-    kernel = kernel / kernel.sum()
+    kernel = _gaussian(sigma)
+    reach = len(kernel) // 2
     offset = torch.arange(size)[None] - torch.arange(size)[:, None] + reach
     inside = (offset >= 0) & (offset <= 2 * reach)
     return torch.where(inside, kernel[offset.clamp(0, 2 * reach)], 0.0).float()
+
+
+def _gaussian(sigma: float) -> Tensor:
+    """Weights [2 R + 1] of the pixels around one, float64."""
+    reach = max(1, round(3 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma) ** 2)
+    return kernel / kernel.sum()

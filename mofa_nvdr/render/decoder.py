@@ -8,6 +8,7 @@ code -> face model -> vertices, albedo -> rigid pose, camera
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +23,7 @@ from mofa_nvdr.scene.camera import BaseCamera, Camera
 from mofa_nvdr.scene.lighting import total_light
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
+from mofa_nvdr.shaders.gbuffer import make_gbuffer, shade_mesh
 from mofa_nvdr.shaders.shader import Shader
 from mofa_nvdr.system.device import in_full_precision
 
@@ -197,6 +199,31 @@ class FaceDecoder(nn.Module):
         )
         parts = {field.name: getattr(rendering, field.name) for field in fields(rendering)}
         return RasterFace(**parts, landmarks=self.landmarks(geometry))
+
+    @torch.no_grad()
+    @in_full_precision
+    def recolored(self, face: RasterFace, geometry: Geometry) -> RasterFace:
+        """A face that is drawn already, in other albedo and light: nothing is rasterized again.
+
+        Args:
+            face: of `rasterize`.
+            geometry: of the same vertices and normals.
+
+        Returns:
+            What `rasterize` makes of `geometry`, without gradients.
+        """
+        assert face.pixels is not None
+        own, pixels = self.renderer, face.pixels
+        values = own.shader.check("FaceDecoder", geometry.light, geometry.vertices)
+        rest = (pixels.triangles, values, own.dr, own.shader)
+        image, mask = shade_mesh(
+            geometry.normals, geometry.albedo, pixels.rast, *rest, geometry.vertices
+        )
+        buffers = (geometry.normals, geometry.albedo, geometry.vertices, pixels.rast, *rest)
+        return RasterFace(
+            image, mask, partial(torch.no_grad()(make_gbuffer), *buffers), pixels,
+            landmarks=face.landmarks,
+        )  # fmt: skip
 
     @in_full_precision
     def shade_vertices(self, geometry: Geometry) -> VertexFace:

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mofa_nvdr import __version__
+from mofa_nvdr.networks.on_request import cache_folder
 from mofa_nvdr.runs.checkpoint import (
     CheckpointError,
     find_checkpoint,
@@ -20,6 +22,7 @@ from mofa_nvdr.runs.checkpoint import (
     spec_of,
     write_checkpoint,
 )
+from mofa_nvdr.system.origins import content_hash
 
 SHIPPED_FILE = "encoder.safetensors"
 SHIPPED_FACE = "portraits"
@@ -42,6 +45,12 @@ def shipped_encoder() -> Path:
             "--checkpoint RUN"
         )
     return path
+
+
+def shipped_onnx() -> Path:
+    """Where the shipped encoder is for ONNX Runtime, once apply.onnx_export has exported it."""
+    name = f"encoder-{__version__}-{content_hash(shipped_encoder())[:16]}.onnx"
+    return cache_folder() / "encoders" / name
 
 
 def write_encoder(run: str | Path, path: str | Path) -> int:

@@ -29,7 +29,7 @@ from mofa_nvdr.runs.checkpoint import (
     restore_encoder,
     spec_of,
 )
-from mofa_nvdr.runs.shipped import shipped_encoder
+from mofa_nvdr.runs.shipped import shipped_encoder, shipped_onnx
 from mofa_nvdr.system.budget import words_of
 from mofa_nvdr.system.device import resolve_device
 
@@ -69,7 +69,8 @@ class Reconstructor:
 
         Args:
             run: run folder, checkpoint, or, with runtime "onnx", an .onnx file. Empty: the encoder that
-                comes with the package (shipped.py).
+                comes with the package (shipped.py); for "onnx" it must have been exported, as `mofa-nvdr
+                reconstruct --runtime onnx` does.
             face_model: the model that the run was trained with; empty: see below.
             device: auto, cpu, cuda or cuda:N.
             runtime: "torch", or "onnx": the encoder runs in ONNX Runtime, on the CPU.
@@ -85,12 +86,12 @@ class Reconstructor:
             raise ValueError(f"--runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
         where = resolve_device(device)
         if not str(run):
-            if runtime == "onnx":
+            run = shipped_onnx() if runtime == "onnx" else shipped_encoder()
+            if not run.is_file():
                 raise ValueError(
                     "--runtime onnx: export the shipped encoder first (mofa-nvdr export-encoder --out "
                     "encoder.onnx) and give it as --checkpoint encoder.onnx"
                 )
-            run = shipped_encoder()
         load = _load_exported if runtime == "onnx" else _load_trained
         path, metadata, spec, make = load(run)
         trained = spec.face_model

@@ -100,3 +100,13 @@ class TestOfAModel:
     def test_the_same_every_time(self, face_model):
         one, other = fit_prior(face_model), fit_prior(face_model)
         assert torch.equal(one.mean, other.mean) and torch.equal(one.precision, other.precision)
+
+    def test_without_expressions(self, face_model):
+        """The rest is the same, and nothing is known of them."""
+        whole, part = fit_prior(face_model), fit_prior(face_model, with_expression=False)
+        where = face_model.layout.slices["expression"]
+        others = torch.ones(len(whole.mean), dtype=torch.bool)
+        others[where] = False
+        assert torch.equal(whole.mean[others], part.mean[others])
+        assert torch.equal(whole.precision[others], part.precision[others])
+        assert (part.precision[where] == 0).all() and (part.mean[where] == 0).all()

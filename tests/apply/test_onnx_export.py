@@ -30,6 +30,7 @@ from mofa_nvdr.runs.build import encoder_spec, make_encoder
 from mofa_nvdr.runs.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.options import replace_options
+from mofa_nvdr.runs.shipped import shipped_encoder, shipped_onnx
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.scene.camera import Camera
 from tests.helpers.small_face import small_face
@@ -415,6 +416,37 @@ class TestReconstruct:
         ]
         # one grey level, but for pixels that an outline crosses
         assert (np.abs(panels[0] - panels[1]).max(-1) > 1).mean() < 1e-3
+
+    def test_the_packages_own_is_exported_once(
+        self, cap, exported, photo, tmp_path, monkeypatch, capsys
+    ):
+        """Into the cache; here another one stands in for it, whose export is done."""
+        monkeypatch.setenv("MOFA_NVDR_CACHE", str(tmp_path / "cache"))
+        given = []
+        monkeypatch.setattr(
+            onnx_export, "_exported",
+            lambda trained, *_: given.append(trained.path) or (exported.read_bytes(), ""),
+        )  # fmt: skip
+        command = ["reconstruct", str(photo), "--crops", "--runtime", "onnx", "--device", "cpu",
+                   "--face-model", str(cap), "--no-pictures", "--out", str(tmp_path / "out")]  # fmt: skip
+        assert main(command) == 0
+        assert capsys.readouterr().err.splitlines() == [
+            f"note: {shipped_onnx()}: exporting the package's encoder for ONNX Runtime, once"
+        ]
+        assert main(command) == 0 and capsys.readouterr().err == ""
+        assert given == [shipped_encoder()]
+        assert [path.name for path in shipped_onnx().parent.iterdir()] == [shipped_onnx().name]
+
+    def test_a_cache_that_cannot_be_written(self, exported, photo, tmp_path, monkeypatch, capsys):
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("MOFA_NVDR_CACHE", str(tmp_path / "file"))
+        monkeypatch.setattr(onnx_export, "_exported", lambda *_: (exported.read_bytes(), ""))
+        command = ["reconstruct", str(photo), "--runtime", "onnx", "--out", str(tmp_path / "out")]
+        assert main(command) == 2
+        assert capsys.readouterr().err.splitlines()[1:] == [
+            f"mofa-nvdr: {tmp_path / 'file' / 'encoders'}: cannot write there (Not a directory); set "
+            "MOFA_NVDR_CACHE to a folder that can be written"
+        ]
 
     def test_the_face_model_is_found_beside_the_file(
         self, reconstruct, cap, exported, photo, tmp_path

@@ -76,3 +76,4 @@ class TestPackedFile:
         back = read_packed((tmp_path / "a.npz").read_bytes())
         assert back["faces"].tolist() == [0, 1, 2] and str(back["name"]) == "cap"
         assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+        assert list(read_packed((tmp_path / "a.npz").read_bytes(), ["name"])) == ["faces"]

@@ -53,6 +53,13 @@ class TestModelReference:
         assert reference.file == reference.name == "procedural"
         assert reference.load("", tmp_path, "x: of")[1] == reference
 
+    def test_a_built_in_face_is_loaded_once(self, tmp_path, monkeypatch):
+        asked, load = [], FaceModel.load
+        monkeypatch.setattr(FaceModel, "load", lambda name: asked.append(name) or load(name))
+        reference = ModelReference.of(FaceModel.load("portraits"), "portraits")
+        asked.clear()
+        assert reference.load("", tmp_path, "x: of")[1] == reference and asked == ["portraits"]
+
     @pytest.mark.parametrize("place", ["models", "run/checkpoints", "run"])
     def test_looks_where_it_was_beside_and_above(self, saved, tmp_path, place):
         near = tmp_path / "run" / "checkpoints"

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
+from mofa_nvdr import dr as default_dr
 from mofa_nvdr.data.photographs import Photographs
 from mofa_nvdr.dr import reference
 from mofa_nvdr.face.code import CodeLayout
@@ -810,6 +811,25 @@ def test_points_are_vertices_of_the_geometry():
     index = torch.tensor([0, 7, 3, 7])
     expected = decoder.geometry(code).vertices[:, index]
     torch.testing.assert_close(decoder.points(code, index), expected, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("dr", [default_dr, reference])
+def test_recolored_is_what_is_drawn_anew(dr):
+    """Bit by bit, and the buffers too; of the same shape in other colours."""
+    model = small_face(12)
+    decoder = FaceDecoder(model, 48, dr=dr)
+    generator = torch.Generator().manual_seed(0)
+    codes = [
+        model.layout.unpack(0.3 * torch.randn(2, model.layout.size, generator=generator))
+        for _ in range(2)
+    ]
+    first = decoder.geometry(codes[0])
+    other = decoder.geometry(codes[0].replace(albedo=codes[1].albedo, light=codes[1].light))
+    face = decoder.recolored(decoder.rasterize(first), other)
+    expected = decoder.rasterize(other)
+    for name in ("image", "mask", "albedo", "normal", "shading", "depth", "landmarks"):
+        assert torch.equal(getattr(face, name), getattr(expected, name)), name
+    assert not torch.equal(face.image, decoder.rasterize(first).image)
 
 
 class TestOtherCameras:

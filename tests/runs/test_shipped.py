@@ -16,7 +16,7 @@ from mofa_nvdr.networks.spec import EncoderSpec
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs import shipped, trained
 from mofa_nvdr.runs.checkpoint import read_checkpoint, save_checkpoint
-from mofa_nvdr.runs.shipped import shipped_encoder, write_encoder
+from mofa_nvdr.runs.shipped import shipped_encoder, shipped_onnx, write_encoder
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.scene.camera import Camera
 
@@ -92,7 +92,10 @@ class TestShippedEncoder:
         ):
             shipped_encoder()
 
-    def test_onnx_asks_for_its_export(self):
+    def test_onnx_asks_for_its_export(self, tmp_path, monkeypatch):
+        """In a program; the command exports it (tests/apply/test_onnx_export.py)."""
+        monkeypatch.setenv("MOFA_NVDR_CACHE", str(tmp_path))
+        assert shipped_onnx().parent == tmp_path / "encoders"
         with pytest.raises(ValueError, match="--runtime onnx: export the shipped encoder first"):
             Reconstructor.load(runtime="onnx")
 

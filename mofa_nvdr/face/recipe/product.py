@@ -104,10 +104,11 @@ def load_product(
 
     Args:
         path: None: the shipped one.
-        without: names of means and bases that are not wanted, which saves the time to unpack them.
+        without: names of means and bases that are not wanted, which saves the time to read them.
     """
     committed = importlib.resources.files("mofa_nvdr.assets") / PRODUCT_FILE
-    stored = read_packed(committed.read_bytes() if path is None else Path(path).read_bytes())
+    data = committed.read_bytes() if path is None else Path(path).read_bytes()
+    stored = read_packed(data, without)
     arrays = {name: stored[name] for name in _PLAIN}
     mirror = arrays["mirror_index"]
     half = half_of(mirror)
