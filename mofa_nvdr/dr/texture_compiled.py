@@ -17,8 +17,8 @@ from torch.autograd.function import once_differentiable
 from mofa_nvdr.dr.bands import forward_bands
 from mofa_nvdr.dr.parallel import run_on_threads
 from mofa_nvdr.dr.rasterize import as_array
-from mofa_nvdr.dr.texture_backward_kernels import coordinate_rows_backward, double_rows, spread
-from mofa_nvdr.dr.texture_kernels import NEAREST, halve_rows, sample_rows
+from mofa_nvdr.dr.texture_backward_kernels import backward_rows, double_rows
+from mofa_nvdr.dr.texture_kernels import NEAREST, halve_rows, level_rows, sample_rows
 
 FILTERS = ("nearest", "linear", "linear-mipmap-nearest", "linear-mipmap-linear")
 BOUNDARIES = ("wrap", "clamp", "zero", "cube")
@@ -66,8 +66,9 @@ def build_levels(tex: Tensor, sizes: list[tuple[int, int]]) -> BuiltLevels:
     """
     channels, faces = tex.shape[-1], tex.shape[1] if tex.ndim == 5 else 1
     counts = [faces * height * width for height, width in sizes]
-    # One buffer, so that the kernels can take all levels without a copy.
-    flat = tex.new_empty(len(tex), sum(counts), channels)
+    # One buffer, so that the kernels can take all levels without a copy. NumPy's: it asks for large memory
+    # pages, without which the first write to 50 MB took 30 ms instead of 7.
+    flat = torch.from_numpy(np.empty((len(tex), sum(counts), channels), np.float32))
     levels: list[Tensor] = []
     for part, (height, width) in zip(flat.split(counts, dim=1), sizes):
         fine, coarse = (
@@ -105,39 +106,29 @@ class _Texture(torch.autograd.Function):
         flat: Tensor | None,
         *levels: Tensor,
     ) -> Tensor:
-        out = tex.new_empty(*uv.shape[:3], tex.shape[-1])
         if flat is None and levels:
             flat = torch.cat([level.detach().flatten(1, -2) for level in levels], 1)
-        ctx.save_for_backward(tex, uv, uv_da, bias, flat)
         ctx.modes, ctx.tied = modes, tied
         ctx.sizes = [tex.shape[-3:-1], *(level.shape[-3:-1] for level in levels)]
-        arrays = _Arrays((tex, uv, uv_da, bias, flat), ctx)
-        items = [
-            (*arrays.of(image), *modes, start, stop, out.numpy()[image])
-            for image, start, stop in forward_bands(*uv.shape[:2])
-        ]
-        run_on_threads(sample_rows, items)
-        return out
+        level = tex.new_empty(*uv.shape[:3]) if levels else tex.new_empty(len(uv), 0, 0)
+        ctx.save_for_backward(tex, uv, uv_da, bias, flat, level)
+        return _Arrays((tex, uv, uv_da, bias, flat, level), ctx).sample()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        arrays, grads = _Arrays(ctx.saved_tensors, ctx), as_array(grad)
-        to_texture, *to_place = ctx.needs_input_grad[:4]
-        of_place: tuple[Tensor | None, ...] = (None, None, None)
-        if any(to_place) and ctx.modes[0] != NEAREST:
-            of_place = arrays.move(grads)
-        of_tex, of_levels = None, [None] * (len(ctx.sizes) - 1)
-        if to_texture or any(ctx.needs_input_grad[7:]):
-            of_tex, of_levels = arrays.spread(grads)
-        return of_tex, *of_place, None, None, None, *of_levels
+        arrays = _Arrays(ctx.saved_tensors, ctx)
+        places = any(ctx.needs_input_grad[1:4]) and ctx.modes[0] != NEAREST
+        texels = ctx.needs_input_grad[0] or any(ctx.needs_input_grad[7:])
+        of_places, of_tex, of_levels = arrays.backward(as_array(grad), places, texels)
+        return of_tex, *of_places, None, None, None, *of_levels
 
 
 class _Arrays:
     """What a call saved, as the kernels take it."""
 
     def __init__(self, tensors: tuple[Any, ...], ctx: Any) -> None:
-        tex, uv, uv_da, bias, more = tensors
+        tex, uv, uv_da, bias, more, level = tensors
         self.tex, self.modes, self.tied, self.sizes = tex, ctx.modes, ctx.tied, ctx.sizes
         self.faces = 6 if tex.ndim == 5 else 1
         self.channels = tex.shape[-1]
@@ -149,78 +140,107 @@ class _Arrays:
         # A dummy where there is none: kernels take arrays.
         none = np.zeros((len(tex), 1, self.channels), np.float32)
         self.more = none if more is None else more.numpy()
-        self.uv, self.has_da, self.has_bias = (
-            uv.detach().numpy(),
-            uv_da is not None,
-            bias is not None,
-        )
+        self.uv, self.level = uv.detach().numpy(), level.numpy()
+        self.has_da, self.has_bias = uv_da is not None, bias is not None
         few = (*uv.shape[:3], 0)
         self.uv_da = np.zeros(few, np.float32) if uv_da is None else uv_da.detach().numpy()
         self.bias = np.zeros(few[:2] + (0,), np.float32) if bias is None else bias.detach().numpy()
 
     def of(self, image: int) -> tuple[Any, ...]:
         own = image if len(self.base) > 1 else 0
-        return (self.base[own], self.more[own], *self.place(image))
-
-    def place(self, image: int) -> tuple[Any, ...]:
         return (
-            self.shapes, self.uv[image], self.uv_da[image], self.bias[image], self.has_da,
-            self.has_bias,
+            self.base[own], self.more[own], self.shapes, self.uv[image], self.level[image],
+            *self.modes,
         )  # fmt: skip
 
-    def move(self, grads: np.ndarray) -> tuple[Tensor | None, ...]:
-        """Gradients of uv, uv_da and bias."""
-        found = [torch.empty(a.shape) for a in (self.uv, self.uv_da, self.bias)]
-        outs = [t.numpy() for t in found]
-        items = [
-            (*self.of(image), *self.modes, grads[image], start, stop, *(o[image] for o in outs))
-            for image, start, stop in forward_bands(*self.uv.shape[:2])
-        ]
-        run_on_threads(coordinate_rows_backward, items)
-        given = (True, self.has_da, self.has_bias)
-        return tuple(part if there else None for part, there in zip(found, given))
+    def sample(self) -> Tensor:
+        """The samples [N, H, W, C]; fills `level` on the way."""
+        out = torch.empty(*self.uv.shape[:3], self.channels)
+        out_array = out.numpy()
 
-    def spread(self, grads: np.ndarray) -> tuple[Tensor, list[Any]]:
-        """Gradients of the texture, and of levels that have their own."""
+        def draw(image: int, start: int, stop: int) -> None:
+            if len(self.sizes) > 1:
+                level_rows(
+                    self.shapes, self.uv[image], self.uv_da[image], self.bias[image], self.has_da,
+                    self.has_bias, self.modes[1], start, stop, self.level[image],
+                )  # fmt: skip
+            sample_rows(*self.of(image), start, stop, out_array[image])
+
+        run_on_threads(draw, forward_bands(*self.uv.shape[:2]))
+        return out
+
+    def backward(
+        self, grads: np.ndarray, places: bool, texels: bool
+    ) -> tuple[list[Tensor | None], Tensor | None, list[Any]]:
+        """Gradients of [uv, uv_da, bias], of the texture, and of levels that have their own.
+
+        Args:
+            grads: of the samples.
+            places: whether the first are wanted.
+            texels: whether the others are.
+        """
+        num_images, height = self.uv.shape[:2]
+        shared, parts = len(self.base) == 1, torch.get_num_threads()
+        if texels and not shared and num_images >= parts:
+            parts = 1  # a texture of its own for every thread
+        of_places = [
+            torch.empty(a.shape if places else (num_images, *[0] * (a.ndim - 1)))
+            for a in (self.uv, self.uv_da, self.bias)
+        ]
+        outs = [t.numpy() for t in of_places]
         dtype = np.float64 if self.tex.numel() <= _FEW else np.float32
-        sums, more = np.zeros(self.base.shape, dtype), np.zeros(self.more.shape, dtype)
-        shared = len(self.base) == 1
-        parts = torch.get_num_threads()
+        sums = np.zeros(self.base.shape if texels else (len(self.base), 1, 1), dtype)
+        more = np.zeros(self.more.shape if texels else sums.shape, dtype)
+        touched = np.zeros((len(sums), len(self.sizes)), np.bool_)
+        counts = self.faces * self.shapes[:, 0] * self.shapes[:, 1]
+        edges = np.array([counts * part // parts for part in range(parts + 1)])
 
         def add(own: int, images: list[int], part: int) -> None:
+            shares = np.stack([edges[part], edges[part + 1]], 1)[: len(counts) if texels else 0]
+            rows = [height * edge // parts if places else 0 for edge in (part, part + 1)]
             for image in images:
-                spread(
-                    *self.place(image), *self.modes, grads[image], part, parts, sums[own], more[own]
-                )
+                backward_rows(
+                    *self.of(image), self.uv_da[image], self.has_da, self.has_bias, grads[image],
+                    *rows, *(o[image] for o in outs), shares, sums[own], more[own], touched[own],
+                )  # fmt: skip
 
-        images = list(range(len(self.uv)))
+        images = list(range(num_images))
         groups = [(0, images)] if shared else [(image, [image]) for image in images]
         run_on_threads(add, [(*group, part) for group in groups for part in range(parts)])
-        places = list(zip(self.offsets[1:], self.offsets[2:]))
+        given = (places, places and self.has_da, places and self.has_bias)
+        found = [part if there else None for part, there in zip(of_places, given)]
+        of_levels: list[Any] = [None] * (len(self.sizes) - 1)
+        if not texels:
+            return found, None, of_levels
         if self.tied:
-            self._join(sums, more)
-            of_levels: list[Any] = [None] * len(places)
+            self._join(sums, more, touched)
         else:
             of_levels = [
                 torch.from_numpy(more[:, a:b])
                 .float()
                 .view(*self.tex.shape[:-3], *size, self.channels)
-                for (a, b), size in zip(places, self.sizes[1:])
+                for a, b, size in zip(self.offsets[1:], self.offsets[2:], self.sizes[1:])
             ]
-        return torch.from_numpy(sums).float().view(self.tex.shape), of_levels
+        return found, torch.from_numpy(sums).float().view(self.tex.shape), of_levels
 
-    def _join(self, sums: np.ndarray, more: np.ndarray) -> None:
+    def _join(self, sums: np.ndarray, more: np.ndarray, touched: np.ndarray) -> None:
         """Add the gradients of the levels to those of what they are means of, from the coarsest on."""
-        for n in range(len(self.sizes) - 1, 0, -1):
-            (height, width), (fine_height, fine_width) = self.sizes[n], self.sizes[n - 1]
-            steps = (fine_height // height, fine_width // width)
-            bands = forward_bands(1, self.faces * height)
-            for image in range(len(sums)):
-                coarse = more[image, self.offsets[n] : self.offsets[n + 1]]
-                fine = sums[image] if n == 1 else more[image, self.offsets[n - 1] : self.offsets[n]]
-                arrays = (
-                    coarse.reshape(-1, width, self.channels),
-                    fine.reshape(-1, fine_width, self.channels),
-                )
-                items = [(*arrays, *steps, start, stop) for _, start, stop in bands]
-                run_on_threads(double_rows, items)
+        for image, levels in enumerate(touched):
+            held = [0, *(n for n in range(1, len(levels)) if levels[n])]
+            for lower, upper in zip(held[-2::-1], held[:0:-1]):
+                self._pass_on(upper, lower, sums[image], more[image], bool(levels[lower]))
+
+    def _pass_on(
+        self, upper: int, lower: int, sums: np.ndarray, more: np.ndarray, add: bool
+    ) -> None:
+        """Pass the gradient of one level on to a lower one, which holds something already if `add`."""
+        (height, width), (fine_height, fine_width) = self.sizes[upper], self.sizes[lower]
+        fine = more[self.offsets[lower] : self.offsets[lower + 1]] if lower else sums
+        arrays = (
+            more[self.offsets[upper] : self.offsets[upper + 1]].reshape(-1, width * self.channels),
+            fine.reshape(-1, fine_width * self.channels),
+        )
+        steps = (fine_height // height, fine_width // width)
+        bands = forward_bands(1, self.faces * height)
+        items = [(*arrays, self.channels, *steps, add, *band[1:]) for band in bands]
+        run_on_threads(double_rows, items)

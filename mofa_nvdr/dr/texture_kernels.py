@@ -85,33 +85,38 @@ def footprint(u_x, u_y, v_x, v_y, height, width):
     return a, b, c, (math.sqrt(half) if half > 0 else 0.0)
 
 
+@jit
+def level_rows(shapes, uv, uv_da, bias, has_da, has_bias, boundary, start, stop, level):
+    """Fill rows of level [H, W]: each pixel's mip level, of any size; -inf where a pixel covers nothing."""
+    height, width = shapes[0, 0], shapes[0, 1]
+    for j in range(start, stop):
+        for i in range(uv.shape[1]):
+            found = 0.0
+            if has_da:
+                _, _, _, u_x, u_y, v_x, v_y = locate(uv, uv_da, j, i, has_da, boundary)
+                a, b, _, root = footprint(u_x, u_y, v_x, v_y, height, width)
+                major = 0.5 * (a + b) + root
+                found = 0.5 * math.log2(major) if major > 0 else -math.inf
+            if has_bias:
+                found += bias[j, i]
+            level[j, i] = found
+
+
 @jit(inline=True)
-def levels_at(u_x, u_y, v_x, v_y, bias, j, i, has_da, has_bias, filter_mode, shapes):
-    """The mip levels of a pixel.
+def levels_at(level, j, i, filter_mode, highest):
+    """The mip levels of a pixel, of its level in [H, W], which is read for mipmaps only.
 
     Returns:
-        the lower level; how much of the one above is in it; whether that part moves with the footprint.
+        the lower level; how much of the one above is in it; whether that part moves with the level.
     """
     if filter_mode < MIPMAP_NEAREST:
-        return 0, 0.0, False
-    highest = shapes.shape[0] - 1
-    level = 0.0
-    if has_da:
-        a, b, _, root = footprint(u_x, u_y, v_x, v_y, shapes[0, 0], shapes[0, 1])
-        major = 0.5 * (a + b) + root
-        if major > 0 and math.isfinite(major):
-            level = 0.5 * math.log2(major)
-        elif major == math.inf:
-            level = math.inf
-        else:
-            level = -math.inf
-    if has_bias:
-        level += bias[j, i]
-    clamped = min(level, float(highest)) if level > 0 else 0.0
+        return 0, _NOTHING, False
+    wanted = level[j, i]
+    clamped = min(wanted, np.float32(highest)) if wanted > 0 else _NOTHING
     low = int(clamped)
     if filter_mode == MIPMAP_LINEAR and low < highest:
-        return low, clamped - low, 0 <= level <= highest
-    return low, 0.0, False
+        return low, clamped - np.float32(low), 0 <= wanted <= highest
+    return low, _NOTHING, False
 
 
 @jit(inline=True)
@@ -227,24 +232,28 @@ def nearest_texel(u, v, face, boundary, height, width):
 
 
 @jit(inline=True)
+def row_of(first, texel):
+    """A texel's row in an array of texels; unsigned, for Numba to leave out the case of negative ones."""
+    return np.uint64(first + max(texel, 0))
+
+
+@jit(inline=True)
 def blend(texels, first, a, b, c, d, p, q, r, s, out, j, i):
     """Add four weighted texels to a pixel; those below 0 have the weight 0."""
-    a, b, c, d = first + max(a, 0), first + max(b, 0), first + max(c, 0), first + max(d, 0)
-    for k in range(out.shape[2]):
+    a, b, c, d = row_of(first, a), row_of(first, b), row_of(first, c), row_of(first, d)
+    for k in range(np.uint64(out.shape[2])):
         out[j, i, k] += p * texels[a, k] + q * texels[b, k] + r * texels[c, k] + s * texels[d, k]
 
 
 @jit
-def sample_rows(
-    base, more, shapes, uv, uv_da, bias, has_da, has_bias, filter_mode, boundary, start, stop, out
-):
-    """Fill rows of out [H, W, C] of one image; base and more are [texels, C]."""
-    channels = out.shape[2]
+def sample_rows(base, more, shapes, uv, level, filter_mode, boundary, start, stop, out):
+    """Fill rows of out [H, W, C] of one image; base and more are [texels, C], level is of `level_rows`."""
+    channels, highest = out.shape[2], shapes.shape[0] - 1
     for j in range(start, stop):
         for i in range(out.shape[1]):
             for k in range(channels):
                 out[j, i, k] = _NOTHING
-            face, u, v, u_x, u_y, v_x, v_y = locate(uv, uv_da, j, i, has_da, boundary)
+            face, u, v, _, _, _, _ = locate(uv, uv, j, i, False, boundary)
             if face < 0:
                 continue
             if filter_mode == NEAREST:
@@ -253,11 +262,9 @@ def sample_rows(
                     for k in range(channels):
                         out[j, i, k] = base[texel, k]
                 continue
-            low, fraction, _ = levels_at(
-                u_x, u_y, v_x, v_y, bias, j, i, has_da, has_bias, filter_mode, shapes
-            )
+            low, fraction, _ = levels_at(level, j, i, filter_mode, highest)
             for n in range(low, low + (2 if fraction > 0 else 1)):
-                share = np.float32(1.0 - fraction if n == low else fraction)
+                share = _ONE - fraction if n == low else fraction
                 a, b, c, d, fx, fy, _, _ = bilinear(
                     u, v, face, boundary, shapes[n, 0], shapes[n, 1]
                 )

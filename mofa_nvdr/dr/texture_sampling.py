@@ -44,9 +44,6 @@ class _Gather(torch.autograd.Function):
         if grad.device.type != "cpu":
             total = grad.new_zeros(ctx.num_rows, grad.shape[1])
             return total.index_add(0, index.clamp(min=0), grad * (index >= 0)[:, None]), None
-        if grad.device.type != "cpu":
-            total = grad.new_zeros(ctx.num_rows, grad.shape[1])
-            return total.index_add(0, index.clamp(min=0), grad * (index >= 0)[:, None]), None
         sums = np.zeros((ctx.num_rows, grad.shape[1]), np.float64)
         _add_rows(sums, index.numpy(), grad.contiguous().numpy())
         return torch.from_numpy(sums).to(grad.dtype), None

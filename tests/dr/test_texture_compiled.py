@@ -97,6 +97,33 @@ class TestAgainstTheReference:
         out.backward(random(*out.shape, seed=9))
         assert torch.equal(out, found[0]) and torch.allclose(leaf.grad, found[1][0], atol=1e-6)
 
+    @pytest.mark.parametrize("texels", [0.5, 4.0, 6.0, 11.0])
+    @pytest.mark.parametrize("boundary", ["wrap", "cube"])
+    def test_levels_that_no_pixel_meets_pass_gradients_on(self, boundary, texels):
+        tex, uv, uv_da, _ = scene(boundary)
+        side = uv_da.shape[-1] // 2
+        uv_da = torch.eye(side, 2).flatten().expand(uv_da.shape) * texels / tex.shape[-2]
+        if boundary == "cube":
+            uv = torch.tensor([0.1, 0.2, 1.0]) + 0.3 * uv
+        check(*both([tex, uv.contiguous(), uv_da.contiguous(), None], boundary_mode=boundary), 3e-4)
+
+    @pytest.mark.parametrize("filter_mode", FILTERS)
+    def test_gradients_of_places_or_of_texels_alone(self, filter_mode):
+        grads = []
+        for wanted in (slice(0, 1), slice(1, 4), slice(0, 4)):
+            leaves = [t.clone() for t in scene("clamp")]
+            for leaf in leaves[wanted]:
+                leaf.requires_grad_()
+            dr.texture(
+                *leaves, filter_mode=filter_mode, boundary_mode="clamp"
+            ).square().sum().backward()
+            grads.append([leaf.grad for leaf in leaves])
+        of_texels, of_places, of_both = grads
+        assert of_texels[1:] == [None] * 3 and of_places[0] is None
+        assert torch.equal(of_texels[0], of_both[0])
+        for alone, other in zip(of_places[1:], of_both[1:]):
+            assert torch.equal(alone, other) if other is not None else alone is None
+
     def test_large_textures_sum_in_float32(self):
         tex = random(1, 512, 1024, 3)  # more than 2^20 numbers
         uv, uv_da = random(1, 64, 64, 2, seed=1), (random(1, 64, 64, 4, seed=2) - 0.5) / 50
@@ -120,6 +147,20 @@ class TestBits:
             torch.set_num_threads(before)
         for other in results[1:]:
             assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+    def test_threads_share_out_the_texels_of_a_large_texture(self):
+        tex, uv = random(1, 512, 1024, 3), random(2, 64, 64, 2, seed=1)
+        uv_da = (random(2, 64, 64, 4, seed=2) - 0.5) / 10
+        grads, before = [], torch.get_num_threads()
+        try:
+            for num_threads in (1, 3):
+                torch.set_num_threads(num_threads)
+                leaf = tex.clone().requires_grad_()
+                dr.texture(leaf, uv, uv_da).square().sum().backward()
+                grads.append(leaf.grad)
+        finally:
+            torch.set_num_threads(before)
+        assert torch.equal(*grads)
 
 
 class TestBuildLevels:
