@@ -8,14 +8,17 @@ Tensors say that they are on "cpu:0": a device of type "cpu" with an index, as e
 `torch.device("cuda")`, `torch.device("cuda:1")` and `torch.device("cpu")` give the same, so that comparisons
 hold. `is_cuda` and `torch.cuda.is_available()` say no: programs that choose their device choose the CPU by
 themselves. The mode is on in all threads that begin later, and inside of backward passes, hooks and
-recomputation. Streams and events are there and do nothing (`cuda_stand_ins`); CUDA graphs, half precision
-under autocast and libraries with CUDA code of their own are beyond this.
+recomputation. `torch.jit.script` leaves functions as they are, because the mode is off in TorchScript; it
+scripts modules and classes, in which "cuda" stays "cuda". Streams and events are there and do nothing
+(`cuda_stand_ins`); CUDA graphs, half precision under autocast and libraries with CUDA code of their own are
+beyond this.
 """
 
 from __future__ import annotations
 
 import copyreg
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -111,6 +114,7 @@ def enable() -> None:
     _replace_argument(torch, "set_default_tensor_type", 0, "t", _cpu_type)
     _replace_argument(torch.nn.Module, "to", 1, "device", _on_cpu)
     _replace_argument(torch, "load", 1, "map_location", _place_to_load)
+    _replace_argument(torch.jit, "load", 1, "map_location", _place_to_load)
     # For all tensors, whether or not the mode is on: torch compares devices between its own functions.
     own: Any = Tensor.device
     start = threading.Thread.start
@@ -126,6 +130,7 @@ def enable() -> None:
         (Tensor, "record_stream", lambda tensor, stream: None),
         (torch, "device", _stand_in(_Device, lambda *a, **k: _indexed(_Device(*a, **k)))),
         (torch, "Generator", _stand_in(torch.Generator, _make_generator)),
+        (torch.jit, "script", _but_functions(torch.jit.script)),
         (torch.autograd, "_engine_run_backward", run_backward),
         (torch.autograd.graph, "_engine_run_backward", run_backward),
         (threading.Thread, "start", functools.wraps(start)(start_in_mode)),
@@ -147,6 +152,22 @@ def _in_mode(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
 
     return call
+
+
+def _but_functions(script: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.jit.script` for all but functions, which stay Python, where the mode sees what they call."""
+
+    @functools.wraps(script)
+    def wrapped(obj: Any, *args: Any, **kwargs: Any) -> Any:
+        if inspect.isfunction(obj):
+            return obj
+        if (
+            len(args) < 2
+        ):  # the names in a class are looked up in its caller's frame, one further up
+            kwargs["_frames_up"] = kwargs.get("_frames_up", 0) + 1
+        return script(obj, *args, **kwargs)
+
+    return wrapped
 
 
 def _stand_in(real: type, make: Callable[..., Any]) -> type:

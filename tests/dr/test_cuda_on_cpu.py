@@ -50,6 +50,40 @@ class TestCommand:
         assert done.stdout.strip() == "__main__ ['--size', '3'] 7 27"
         assert done.stderr == ""
 
+    def test_runs_a_module_as_python_does(self, program):
+        done = command(["-m", "program", "--size", "3"], program.parent)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == "__main__ ['--size', '3'] 7 27"
+
+    def test_runs_a_package_by_its_main(self, tmp_path):
+        (tmp_path / "own").mkdir()
+        (tmp_path / "own" / "__init__.py").write_text("")
+        (tmp_path / "own" / "__main__.py").write_text(
+            "import torch\nfrom own.part import n\nprint(torch.ones(n).cuda().device)"
+        )
+        (tmp_path / "own" / "part.py").write_text("n = 2")
+        done = command(["-m", "own"], tmp_path)
+        assert (done.returncode, done.stdout.strip()) == (0, "cpu:0"), done.stderr
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["-m"], "-m needs the name of a module; usage: python -m mofa_nvdr.dr"),
+            (["-m", "nothing_here"], "there is no module nothing_here; install what has it"),
+            (["-m", "nothing_here.main"], "there is no module nothing_here.main; install what"),
+        ],
+    )
+    def test_no_module(self, arguments, message, tmp_path):
+        done = command(arguments, tmp_path)
+        assert done.returncode == 1 and done.stderr.startswith(f"mofa_nvdr.dr: {message}")
+        assert len(done.stderr.splitlines()) == 1
+
+    def test_what_a_modules_package_misses_is_said(self, tmp_path):
+        (tmp_path / "own").mkdir()
+        (tmp_path / "own" / "__init__.py").write_text("import nothing_here")
+        done = command(["-m", "own.main"], tmp_path)
+        assert "ModuleNotFoundError: No module named 'nothing_here'" in done.stderr
+
     def test_a_program_that_is_not_there(self, tmp_path):
         done = command(["nothing.py"], tmp_path)
         assert done.returncode == 1
@@ -61,7 +95,7 @@ class TestCommand:
     def test_usage(self, arguments, code, tmp_path):
         done = command(arguments, tmp_path)
         assert done.returncode == code
-        assert "usage: python -m mofa_nvdr.dr program.py" in done.stdout
+        assert "usage: python -m mofa_nvdr.dr (program.py | -m module)" in done.stdout
 
     def test_the_programs_own_errors_come_through(self, tmp_path):
         (tmp_path / "fails.py").write_text("raise KeyError('its own')")
@@ -87,7 +121,10 @@ class TestCommand:
             timeout=120,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
-        assert done.returncode == 0 and "usage: python -m mofa_nvdr.dr program.py" in done.stdout
+        assert (
+            done.returncode == 0
+            and "usage: python -m mofa_nvdr.dr (program.py | -m module)" in done.stdout
+        )
 
     def test_the_real_nvdiffrast_stays_in_charge(self, tmp_path):
         (tmp_path / "nvdiffrast").mkdir()
@@ -294,6 +331,45 @@ assert found == [0, 1, 0]
 """,
             tmp_path,
         )
+
+    def test_scripted_functions_modules_and_classes(self, tmp_path):
+        """diffrp scripts functions that make tensors on a device which they are given, or name."""
+        (tmp_path / "scripted.py").write_text(
+            """
+import io
+from typing import Optional
+import torch
+
+@torch.jit.script
+def made(n: int, device: Optional[torch.device]):
+    return torch.arange(n, device=device) + torch.ones(n, device="cuda")
+
+assert made(2, torch.device("cuda")).tolist() == made(2, "cuda").tolist() == [1, 2]
+
+class Doubled(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+module = torch.jit.script(Doubled())
+assert isinstance(module, torch.jit.ScriptModule) and module(torch.ones(1).cuda()).item() == 2
+
+@torch.jit.script
+class Pair:
+    def __init__(self, a: int):
+        self.a = a
+
+assert Pair(3).a == 3
+file = io.BytesIO()
+torch.jit.save(module, file)
+for place in ({"map_location": "cuda"}, {"map_location": torch.device("cuda")}, {}):
+    file.seek(0)
+    assert torch.jit.load(file, **place)(torch.ones(1)).item() == 2
+print("well")
+"""
+        )
+        done = command(["scripted.py"], tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.strip() == "well"
 
     def test_generators_streams_and_names(self, tmp_path):
         self.run(
