@@ -28,7 +28,9 @@ def train(portraits: Path, work: Path) -> Path:
     for path in sorted(portraits.iterdir()):
         if path.name not in left_out and not (photographs / path.name).exists():
             (photographs / path.name).symlink_to(path.resolve())
-    crops, renders, start, run = (str(work / name) for name in ("crops", "renders", "start", "run"))
+    crops, renders, start, form, run = (
+        str(work / name) for name in ("crops", "renders", "start", "form", "run")
+    )
     given = ["--data", crops, "--synthetic.path", renders, "--threads", "1"]
     for command in (
         ["preprocess", str(photographs), "--out", crops],
@@ -38,7 +40,8 @@ def train(portraits: Path, work: Path) -> Path:
             "--face-model", SHIPPED_FACE, "--out", renders,
         ],
         ["train", "--config", "shipped_start", "--out", start, *given],
-        ["train", "--config", "shipped", "--init", start, "--out", run, *given],
+        ["train", "--config", "shipped", "--init", start, "--out", form, *given],
+        ["train", "--config", "shipped_colors", "--init", form, "--out", run, *given],
     ):  # fmt: skip
         print("mofa-nvdr", *command, flush=True)
         status = subprocess.run([sys.executable, "-m", "mofa_nvdr", *command]).returncode

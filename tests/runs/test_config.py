@@ -35,8 +35,8 @@ class TestShipped:
     def test_parses_against_the_options(self, name):
         config = load_config(name)
         begins = (
-            {"encoder.init": "RUN"} if name == "shipped" else {}
-        )  # it goes on from shipped_start
+            {"encoder.init": "RUN"} if name in ("shipped", "shipped_colors") else {}
+        )  # they go on from another run
         check_config(replace_options(config, begins))
         assert load_config(name) == config != TrainConfig()
 

@@ -117,10 +117,10 @@ class TestShippedEncoder:
         faces = SyntheticFaces(decoder).render(2026, range(16))
         photo = faces.picture.image
         with torch.no_grad():
-            code = ColorSolver(decoder)(photo, run(photo))
+            code = ColorSolver(decoder)(photo, run(photo, both_ways=True))
             face = decoder.rasterize(decoder.geometry(code))
         assert face.landmarks is not None
         away = (face.landmarks - faces.landmarks).norm(dim=2).mean(1)
         photometric = photometric_raster(face, faces.picture.clean)
-        assert away.median() < 5.0  # px; measured 4.0
+        assert away.median() < 4.0  # px; measured 3.1
         assert photometric.median() < 0.115  # measured 0.091
