@@ -131,16 +131,7 @@ def _centred(points: Tensor) -> Tensor:
     return points - points.mean(1, keepdim=True)
 
 
-def known_face_distance(
-    decoder: FaceDecoder, code: FaceCode, true: FaceCode, decoded_weight: float
-) -> Tensor:
-    """Distance of predicted to known codes of rendered faces, [B].
-
-    `code_distance`, and `decoded_weight` times `decoded_distance` of the landmarks and of vertices evenly
-    spaced over the mesh.
-    """
-    distance = code_distance(code, true)
-    if decoded_weight == 0:
-        return distance
+def decoded_face_distance(decoder: FaceDecoder, code: FaceCode, true: FaceCode) -> Tensor:
+    """`decoded_distance` of the landmarks, and of vertices evenly spaced over the mesh, [B]."""
     predicted, there = FacePoints.of(decoder, code), FacePoints.of(decoder, true)
-    return distance + decoded_weight * decoded_distance(predicted, there, decoder.camera.size[0])
+    return decoded_distance(predicted, there, decoder.camera.size[0])

@@ -139,6 +139,30 @@ def check_config(config: TrainConfig) -> None:
             f"{say('encoder.init')} and {say('encoder.weights')}: both are what the encoder begins with; "
             "give one"
         )
+    loss = config.loss
+    if loss.loopback > 0 and loss.views == 0:
+        raise ConfigError(
+            f"{say('loss.loopback')}, but --loss.views is 0: nothing is rendered that could be predicted "
+            "again; give --loss.views 1, or --loss.loopback 0"
+        )
+    if loss.loopback > 0 and loss.parameter_shape == loss.parameter_albedo == 0:
+        raise ConfigError(
+            f"{say('loss.loopback')}, but --loss.parameter-shape and --loss.parameter-albedo are 0: nothing "
+            "is compared; give them, or --loss.loopback 0"
+        )
+    compared = (
+        loss.codes,
+        loss.decoded,
+        loss.parameter_shape,
+        loss.parameter_albedo,
+        loss.model_space,
+    )
+    for name in ("schedule.warm_start_steps", "loss.synthetic", "loss.fitted"):
+        if values[name] > 0 and not any(compared):
+            raise ConfigError(
+                f"{say(name)}, but --loss.codes is 0 and no other distance of known codes is asked for; "
+                "give --loss.codes 1"
+            )
     begun = schedule.warm_start_steps > 0 or config.encoder.init != ""
     if config.loss.anchor > 0 and not begun:
         raise ConfigError(

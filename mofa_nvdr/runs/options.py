@@ -229,14 +229,34 @@ class LossOptions:
     fitted: float = 0.0
     """photographs with a code in codes.npz (`fit --codes`): the distance to it as of known faces; not in the
     paper"""
+    codes: float = 1.0
+    """how known codes are compared (warm start, loss.synthetic, loss.fitted), as the next four: robust
+    distance of all parts, each in units of its own; not in the paper"""
     decoded: float = 0.0
-    """for rendered faces: the decoded faces' distance next to the codes'; not in the paper"""
+    """known codes: distance of the decoded faces; not in the paper"""
+    parameter_shape: float = 0.0
+    """known codes, and loss.loopback: mean squared difference of shapes (Genova et al. 2018: 0.4)"""
+    parameter_albedo: float = 0.0
+    """the same of albedos (Genova et al. 2018: 0.002)"""
+    model_space: float = 0.0
+    """known codes: squared difference of codes by what each number moves in the face (InverseFaceNet 2018)"""
     identity: float = 0.0
     """rendered faces are recognised as the people in their photographs, by the frozen network of `networks
     get identity`; photographs need landmarks"""
+    identity_measure: Literal["euclidean", "cosine"] = "euclidean"
+    """of embeddings in loss.identity: squared distance, or one less the cosine about their common mean"""
     identity_photographs: int = 4
-    """how many photographs of each step and process loss.identity looks at: the network costs more than the
-    renderer"""
+    """how many photographs of each step and process loss.identity and loss.loopback look at: the network
+    costs more than the renderer"""
+    views: int = 0
+    """pictures of each person for loss.identity and loss.loopback: without expression, in random poses, under
+    two random lamps (Genova et al. 2018: 3); 0: loss.identity takes the face as it is in its photograph"""
+    batch_distribution: float = 0.0
+    """means and variances of the batch's shapes and albedos are those of the face model's people (Genova et
+    al. 2018: 10)"""
+    loopback: float = 0.0
+    """people are predicted again from the first of their loss.views, and compared as loss.parameter_shape and
+    loss.parameter_albedo say (Genova et al. 2018: 0.07)"""
     occlusion: Literal["none", "robust"] = "none"
     """what counts in the photometric term in raster mode: every pixel, or each by how likely it shows the
     face and nothing in front of it, by its distance from the rendering; for encoders that fit faces already

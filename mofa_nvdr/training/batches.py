@@ -102,6 +102,11 @@ class TrainingData:
                     f"{config.data.path}: --loss.{name} is {weight:g}, but there is no "
                     f"{DENSE_FILE if is_dense else LANDMARK_FILE}; bring it, or give --loss.{name} 0"
                 )
+        if config.loss.identity > 0 and not self.train_set.has_landmarks:
+            raise DataError(
+                f"{config.data.path}: --loss.identity is {config.loss.identity:g}, but there is no "
+                f"{LANDMARK_FILE}, by which faces are cut out; bring it, or give --loss.identity 0"
+            )
         if config.loss.fitted > 0:
             _check_codes(self.train_set, decoder.model, "--loss.fitted", "mofa-nvdr fit --codes")
         if config.synthetic.size not in (0, config.data.image_size):

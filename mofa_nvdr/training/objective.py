@@ -11,43 +11,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import cast
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mofa_nvdr.data.sampling import Batch
-from mofa_nvdr.face.code import CodeLayout, FaceCode
-from mofa_nvdr.face.dense_landmarks import NUM_DENSE, DenseLandmarks
-from mofa_nvdr.losses.consistency import Placement, mean_placement_anchor, mirror_consistency
-from mofa_nvdr.losses.identity import identity_distance
-from mofa_nvdr.losses.known_faces import known_face_distance
-from mofa_nvdr.losses.landmark_terms import (
-    aligned,
-    dense_opening_alignment,
-    dense_weights,
-    opening_alignment,
-)
-from mofa_nvdr.losses.mofa import (
-    LANDMARK_UNIT,
-    batch_pose_prior,
-    landmark_alignment,
-    photometric_raster,
-    photometric_vertex,
-    statistical_regularizer,
-)
-from mofa_nvdr.losses.occlusion import visible_weight
-from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.networks.face_recognition import FaceRecognition
-from mofa_nvdr.networks.on_request import NetworkMissingError
-from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace, face_image
-from mofa_nvdr.runs.options import ConfigError, LossOptions, TrainConfig
-from mofa_nvdr.system import distributed
+from mofa_nvdr.losses.batch_distribution import batch_distribution
+from mofa_nvdr.losses.consistency import mean_placement_anchor, mirror_consistency
+from mofa_nvdr.losses.mofa import batch_pose_prior
+from mofa_nvdr.render.decoder import FaceDecoder
+from mofa_nvdr.runs.options import ConfigError, TrainConfig
+from mofa_nvdr.training.encoding import encode_together
+from mofa_nvdr.training.step_context import StepContext, Tools
 from mofa_nvdr.training.timing import StageClock
-
-_BEHIND = 0.5  # grey behind rendered faces that are to be recognised
 
 
 @dataclass(frozen=True)
@@ -82,20 +59,21 @@ def photograph_terms(config: TrainConfig) -> list[Term]:
         Term("mirror", w.mirror, lambda c: mirror_consistency(
             c.placement("photo"), c.placement("mirror"), size).mean(), with_mirror=True),
         Term("lid", w.lid, lambda c: c.opening_alignment()),
-        Term("synthetic", w.synthetic, lambda c: known_face_distance(
-            c.decoder, c.unpack("rendered"), c.unpack("known"), w.decoded).mean()),
-        Term("fitted", w.fitted, lambda c: c.fitted_distance(w.decoded)),
-        Term("identity", w.identity, lambda c: c.identity_distance(w.identity_photographs)),
+        Term("synthetic", w.synthetic, lambda c: c.known_distance(
+            c.unpack("rendered"), c.unpack("known")).mean()),
+        Term("fitted", w.fitted, lambda c: c.fitted_distance()),
+        Term("identity", w.identity, lambda c: c.identity_distance()),
+        Term("batch_distribution", w.batch_distribution, lambda c: batch_distribution(c.unpack("photo"))),
+        Term("loopback", w.loopback, lambda c: c.loopback_distance()),
     ]  # fmt: skip
     return terms + [term for term in more if term.weight > 0]
 
 
 def warm_start_terms(config: TrainConfig) -> list[Term]:
     """The terms of a step of the warm start: rendered faces, whose codes are known."""
-    decoded = config.loss.decoded
     return [
-        Term("known_faces", 1.0, lambda c: known_face_distance(
-            c.decoder, c.unpack("photo"), c.unpack("known"), decoded).mean()),
+        Term("known_faces", 1.0, lambda c: c.known_distance(
+            c.unpack("photo"), c.unpack("known")).mean()),
     ]  # fmt: skip
 
 
@@ -115,157 +93,6 @@ def _photometric_terms(config: TrainConfig) -> list[Term]:
     return [raster, vertex, Term("photometric", weight, both)]
 
 
-@dataclass
-class StepContext:
-    """What terms may look at. What is decoded or rendered is made when a term first asks for it.
-
-    Attributes:
-        decoder: codes to faces.
-        batch: this process's share of the step's batch.
-        target: [B, 3, H, W] photographs, on the decoder's device.
-        codes: name -> [N, size]: "photo"; "mirror" of the mirrored photographs; "rendered" of the rendered
-            faces next to them, "known" their true codes; "teacher" of the frozen encoder.
-        loss: gains of the photographs' gradients (gain_shape, gain_expression).
-        recognition: of loss.identity.
-    """
-
-    decoder: FaceDecoder
-    batch: Batch
-    target: Tensor
-    codes: dict[str, Tensor]
-    loss: LossOptions
-    recognition: FaceRecognition | None = None
-    _placements: dict[str, Placement] = field(default_factory=dict)
-
-    def unpack(self, name: str) -> FaceCode:
-        """Codes by their parts."""
-        return self.layout.unpack(self.codes[name])
-
-    @property
-    def layout(self) -> CodeLayout:
-        """The code's parts."""
-        return self.decoder.model.layout
-
-    @cached_property
-    def code(self) -> FaceCode:
-        """The photographs' codes, through which the terms of Eq. 7 pull; with the gains' gradient."""
-        code = self.unpack("photo")
-        return dataclasses.replace(
-            code,
-            shape=_gain(code.shape, self.loss.gain_shape),
-            expression=_gain(code.expression, self.loss.gain_expression),
-        )
-
-    @cached_property
-    def geometry(self) -> Geometry:
-        """The photographs' faces in camera space."""
-        return self.decoder.geometry(self.code)
-
-    @cached_property
-    def rendering(self) -> RasterFace:
-        """The photographs' faces, rasterized."""
-        return self.decoder.rasterize(self.geometry)
-
-    @cached_property
-    def photometric_raster(self) -> Tensor:
-        """[B] losses.mofa.photometric_raster."""
-        weight = None
-        if self.loss.occlusion == "robust":
-            weight = visible_weight(self.rendering.image, self.target, self.rendering.mask)
-        return photometric_raster(self.rendering, self.target, weight=weight)
-
-    @cached_property
-    def photometric_vertex(self) -> Tensor:
-        """[B] losses.mofa.photometric_vertex."""
-        v = self.decoder.shade_vertices(self.geometry)
-        return photometric_vertex(v.positions, v.colors, v.front_facing, self.target)
-
-    def landmark_alignment(self) -> Tensor:
-        """Eq. 9, or losses.landmark_terms.aligned over dense landmarks; the mean over the batch."""
-        if self.loss.landmark_set == "dense":
-            projected = self.decoder.dense_landmarks(self.geometry)
-            weight = dense_weights(self._places.spread)
-            return aligned(projected, self._dense(), weight, self._landmark_unit).mean()
-        landmarks, confidence = self.batch.landmarks, self.batch.confidence
-        return landmark_alignment(
-            self.decoder.landmarks(self.geometry),
-            landmarks.to(self.target.device),
-            confidence.to(self.target.device),
-            self._landmark_unit,
-        ).mean()
-
-    def opening_alignment(self) -> Tensor:
-        """losses.landmark_terms.opening_alignment or its dense twin, the mean over the batch."""
-        projected = self.decoder.landmarks(self.geometry)
-        if self.loss.landmark_set == "dense":
-            dense = self.decoder.dense_landmarks(self.geometry)
-            known = self._places.known
-            return dense_opening_alignment(
-                projected, dense, known, self._dense(), self._landmark_unit
-            ).mean()
-        landmarks, confidence = self.batch.landmarks, self.batch.confidence
-        return opening_alignment(
-            projected,
-            landmarks.to(self.target.device),
-            confidence.to(self.target.device),
-            self._landmark_unit,
-        ).mean()
-
-    @property
-    def _places(self) -> DenseLandmarks:
-        places = self.decoder.model.dense_landmarks
-        assert places is not None  # Objective has looked
-        return places
-
-    @property
-    def _landmark_unit(self) -> float:
-        return LANDMARK_UNIT * self.decoder.camera.size[0] / 240
-
-    def _dense(self) -> Tensor:
-        """The batch's dense landmarks [B, 478, 2]; NaN where there are none."""
-        if self.batch.dense is None:
-            return self.target.new_full((len(self.target), NUM_DENSE, 2), math.nan)
-        return self.batch.dense.to(self.target.device)
-
-    def fitted_distance(self, decoded: float) -> Tensor:
-        """losses.known_faces.known_face_distance to fitted codes; photographs without one count as 0."""
-        fitted = self.batch.codes
-        if fitted is None:
-            return self.codes["photo"].new_zeros(())
-        fitted = fitted.to(self.target.device)
-        rows = fitted.isfinite().all(1)
-        if not rows.any():
-            return self.codes["photo"].new_zeros(())
-        code, true = (self.layout.unpack(x[rows]) for x in (self.codes["photo"], fitted))
-        return known_face_distance(self.decoder, code, true, decoded).sum() / len(rows)
-
-    def identity_distance(self, most: int) -> Tensor:
-        """losses.identity.identity_distance of the first photographs with landmarks; their mean."""
-        network, landmarks = self.recognition, self.batch.landmarks
-        assert network is not None  # Objective has loaded it
-        rows = landmarks.isfinite().all(2).all(1).nonzero()[:most, 0].to(self.target.device)
-        if not len(rows):
-            return self.codes["photo"].new_zeros(())
-        marks = landmarks.to(self.target.device)[rows]
-        with torch.no_grad():
-            people = network.embed(self.target[rows], marks, samples=1)
-        face = self.rendering
-        assert face.landmarks is not None
-        # One sample a px: training pictures are smaller than chips.
-        drawn = network.embed(face_image(face, _BEHIND)[rows], face.landmarks[rows], samples=1)
-        return identity_distance(drawn, people).mean()
-
-    def regularizer(self, weights: LossOptions) -> Tensor:
-        """Eq. 10, the mean over the batch."""
-        return statistical_regularizer(self.code, weights.albedo, weights.expression).mean()
-
-    def placement(self, name: str) -> Placement:
-        """Where the faces of some codes are."""
-        if name not in self._placements:
-            self._placements[name] = Placement.of(self.decoder, self.unpack(name))
-        return self._placements[name]
-
-
 class Objective:
     """The loss of a training step and its terms.
 
@@ -283,14 +110,9 @@ class Objective:
                 f"--loss.landmark-set is dense, but face model {decoder.model.name} has no places for dense "
                 "landmarks; import it again with the landmark networks at hand, or give ibug"
             )
-        self.recognition = None
-        if config.loss.identity > 0:
-            try:
-                self.recognition = FaceRecognition.load(decoder.triangles.device)
-            except NetworkMissingError as error:
-                raise ConfigError(f"--loss.identity is {config.loss.identity:g}: {error}") from None
         self.config = config
         self.decoder = decoder
+        self.tools = Tools.of(config, decoder)
         self.terms = photograph_terms(config)
         self.warm_start = warm_start_terms(config)
 
@@ -338,12 +160,14 @@ class Objective:
         if batch.rendered is not None:
             groups["rendered"] = batch.rendered.images.to(device)
             known = batch.rendered.codes
-        codes = _encode_together(encoder, groups)
+        codes = encode_together(encoder, groups)
         if known is not None:
             codes["known"] = known.to(device)
         if batch.teacher_codes is not None:
             codes["teacher"] = batch.teacher_codes.to(device)
-        return StepContext(self.decoder, batch, target, codes, self.config.loss, self.recognition)
+        return StepContext(
+            self.decoder, batch, target, codes, encoder, self.config.loss, self.tools
+        )
 
 
 def not_finite(terms: dict[str, Tensor], gradient_norm: Tensor) -> str:
@@ -356,35 +180,3 @@ def not_finite(terms: dict[str, Tensor], gradient_norm: Tensor) -> str:
     known = [name for name in terms if name != "loss" and not torch.isfinite(terms[name])]
     name = known[0] if 0 < len(known) < len(terms) - 1 else "loss"
     return f"the {name} is {terms[name].item()}"
-
-
-def _encode_together(encoder: nn.Module, groups: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One pass of the encoder over several groups of images [N, 3, S, S].
-
-    One, so that BatchNorm has the same statistics for a photograph and its mirror image, and that
-    DistributedDataParallel exchanges gradients once. The groups are interleaved evenly: then the images of
-    several processes, one process after the other, are in the order in which one process has them,
-    which Dropout's masks are drawn in.
-    """
-    if len(groups) == 1:
-        return {name: encoder(images) for name, images in groups.items()}
-    own = cast(Encoder, getattr(encoder, "module", encoder))  # without DistributedDataParallel
-    groups = {name: own.resize(images) for name, images in groups.items()}
-    counts = [len(images) for images in groups.values()]
-    common = math.lcm(*counts)
-    places = [(2 * k + 1) * (common // n) for n in counts for k in range(n)]
-    order = sorted(range(len(places)), key=places.__getitem__)
-    images = torch.cat(list(groups.values()))[order]
-    back = sorted(range(len(order)), key=order.__getitem__)
-    return dict(zip(groups, encoder(images)[back].split(counts)))
-
-
-def _gain(x: Tensor, gain: float) -> Tensor:
-    """The same values; what sets an image's gradient [B, N] apart from the batch's mean is multiplied.
-
-    The mean keeps its length: with it, all faces would soon have one expression, and smaller, nearer heads.
-    """
-    if gain == 1:
-        return x
-    apart = x - distributed.batch_mean(x.mean(0))
-    return x + (gain - 1) * (apart - apart.detach())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 RIGHT_TRIANGLE = [(-1, -1, -0.5, 1), (1, -1, 0.5, 1), (-1, 1, 0, 1)]  # half of a 4 x 4 image
 
@@ -27,3 +28,19 @@ def random_scene(seed: int, crosses_planes: bool = False) -> tuple[torch.Tensor,
 
 def triangles_of(*rows: tuple[int, int, int]) -> torch.Tensor:
     return torch.tensor(rows, dtype=torch.int32)
+
+
+def interior(mask: torch.Tensor) -> torch.Tensor:
+    """Pixels of a mask [B, 1, H, W] whose eight neighbours are in it too."""
+    return F.max_pool2d((~mask).double(), 3, 1, 1) == 0
+
+
+def smooth_pixels(rast: torch.Tensor) -> torch.Tensor:
+    """Interior pixels [B, 1, H, W] whose value moves with the vertices; rast [B, H, W, 4].
+
+    Coverage is decided on a grid of 1/16 px, so a pixel's centre can lie a trifle outside its triangle.
+    Its barycentrics are clamped then, and the gradient passes straight through: no derivative there.
+    """
+    u, v = rast[..., 0], rast[..., 1]
+    inside = (torch.stack([u, v, 1 - u - v]) > 1e-6).all(0)
+    return interior(rast[:, None, ..., 3] > 0) & inside[:, None]

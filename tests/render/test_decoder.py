@@ -27,6 +27,7 @@ from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.phong import Phong, PhongLight, phong
 from mofa_nvdr.shaders.sh_lambert import sh_lambert, sh_lambert_ref
 from tests.helpers.small_face import small_face
+from tests.helpers.triangles import interior, smooth_pixels
 
 # The head's centre 1 m in front of the camera at code zero, on its axis: numbers for hands.
 HEAD = torch.tensor([0.0, 0.0, -1000.0])
@@ -334,22 +335,6 @@ class TestGradcheck:
                 face.surface_position[0, k, row, column], code, retain_graph=True
             )
             torch.testing.assert_close(grad, expected[k])
-
-
-def interior(mask):
-    """Pixels of a mask [B, 1, H, W] whose eight neighbours are in it too."""
-    return F.max_pool2d((~mask).double(), 3, 1, 1) == 0
-
-
-def smooth_pixels(rast):
-    """Interior pixels [B, 1, H, W] whose value moves with the vertices; rast [B, H, W, 4].
-
-    Coverage is decided on a grid of 1/16 px, so a pixel's centre can lie a trifle outside its triangle.
-    Its barycentrics are clamped then, and the gradient passes straight through: no derivative there.
-    """
-    u, v = rast[..., 0], rast[..., 1]
-    inside = (torch.stack([u, v, 1 - u - v]) > 1e-6).all(0)
-    return interior(rast[:, None, ..., 3] > 0) & inside[:, None]
 
 
 class TestVertexMode:

@@ -186,6 +186,22 @@ class TestCheck:
             ),
             ({"render.outline": True, "render.mode": "vertex"}, "got vertex and rendering"),
             (
+                {"loss.loopback": 0.07, "loss.parameter_shape": 0.4},
+                "--loss.loopback is 0.07, but --loss.views is 0: nothing is rendered .* --loss.views 1",
+            ),
+            (
+                {"loss.loopback": 0.07, "loss.views": 3},
+                "--loss.loopback is 0.07, but --loss.parameter-shape and .* are 0: nothing is compared",
+            ),
+            (
+                {"loss.codes": 0.0, "schedule.warm_start_steps": 3},
+                "--schedule.warm-start-steps is 3, but --loss.codes is 0 and no other .* --loss.codes 1",
+            ),
+            (
+                {"loss.codes": 0.0, "loss.fitted": 0.5},
+                "--loss.fitted is 0.5, but --loss.codes is 0",
+            ),
+            (
                 {"loss.anchor": 0.1},
                 "--loss.anchor is 0.1, but --schedule.warm-start-steps is 0 .* give a warm start",
             ),

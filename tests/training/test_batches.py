@@ -128,6 +128,10 @@ class TestMistakes:
                 {"loss.lid": 2.0, "loss.landmark_set": "dense", "run.face_model": "default"},
                 "--loss.lid is 2, but there is no landmarks478.npz",
             ),
+            (
+                {"loss.identity": 2.0},
+                "--loss.identity is 2, but there is no landmarks68.npz, by .* --loss.identity 0",
+            ),
         ],
     )
     def test_landmarks_that_are_not_there(self, cap, tmp_path, options, message):

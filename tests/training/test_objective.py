@@ -10,19 +10,17 @@ import torch
 
 from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, SyntheticFaces
 from mofa_nvdr.face.dense_landmarks import DenseLandmarks
-from mofa_nvdr.losses.known_faces import known_face_distance
+from mofa_nvdr.losses.known_faces import code_distance, decoded_face_distance
 from mofa_nvdr.losses.landmark_terms import openings
-from mofa_nvdr.networks.face_recognition import FaceRecognition
-from mofa_nvdr.render.decoder import FaceDecoder, face_image
+from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_decoder, make_encoder
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
-from mofa_nvdr.training.objective import Objective, _encode_together
+from mofa_nvdr.training.objective import Objective
 from mofa_nvdr.training.teacher import Teacher, with_teacher
 from tests.helpers.objective import loss_terms
-from tests.helpers.small_dlib import SmallResnet
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
 from tests.helpers.training import HELD, curve, random_batch, small_config
@@ -274,17 +272,6 @@ class TestMoreTerms:
         assert encoder.head.parts["rotation"].weight.grad.abs().sum() > 0
         assert all(p.grad is None for p in teacher.parameters())
 
-    def test_interleaved_pass_gives_each_group_its_own_codes(self):
-        """Rendered faces may be of another size than photographs: all are as the trunk sees them."""
-        encoder = small_encoder(load_config("smoke"), small_face(16).layout).eval()
-        encoder.input_size = 64
-        groups = {
-            name: torch.rand(n, 3, size, size)
-            for name, n, size in (("photo", 4, 80), ("mirror", 4, 80), ("rendered", 3, 64))
-        }
-        for name, codes in _encode_together(encoder, groups).items():
-            torch.testing.assert_close(codes, encoder(groups[name]))
-
 
 class TestFittedCodes:
     def test_distance_to_the_codes_of_photographs(self):
@@ -298,8 +285,8 @@ class TestFittedCodes:
         codes = 0.3 * torch.randn(2, model.layout.size)
         batch = dataclasses.replace(random_batch(), codes=codes)
         both = loss_terms(config, encoder, decoder, batch, 1)
-        unpack = model.layout.unpack
-        distance = known_face_distance(decoder, unpack(encoder(batch.images)), unpack(codes), 1.0)
+        pair = model.layout.unpack(encoder(batch.images)), model.layout.unpack(codes)
+        distance = code_distance(*pair) + decoded_face_distance(decoder, *pair)
         assert both["fitted"].item() == pytest.approx(distance.mean().item(), rel=1e-5)
         codes[1] = math.nan
         one = loss_terms(config, encoder, decoder, dataclasses.replace(batch, codes=codes), 1)
@@ -310,37 +297,3 @@ class TestFittedCodes:
             none = loss_terms(config, encoder, decoder, dataclasses.replace(batch, codes=nobody), 1)
             assert none["fitted"].item() == 0
         assert "fitted" not in loss_terms(load_config("smoke"), encoder, decoder, batch, 1)
-
-
-class TestIdentity:
-    @pytest.fixture
-    def objective(self, monkeypatch):
-        network = FaceRecognition(SmallResnet(size=150).network())
-        monkeypatch.setattr(FaceRecognition, "load", staticmethod(lambda *args: network))
-        config = replace_options(
-            load_config("smoke"), {"loss.identity": 0.5, "loss.identity_photographs": 1}
-        )
-        return Objective(config, make_decoder(config, small_face(16)))
-
-    def test_of_the_first_photographs_with_landmarks(self, objective):
-        torch.manual_seed(0)
-        encoder = small_encoder(objective.config, objective.decoder.model.layout).eval()
-        batch = random_batch()
-        marks = objective.decoder(torch.zeros(2, objective.decoder.model.layout.size)).landmarks
-        known = marks.clone()
-        known[0] = math.nan
-        terms = objective(encoder, dataclasses.replace(batch, landmarks=known), 1)
-        face = objective.decoder(encoder(batch.images))
-        person = objective.recognition.embed(batch.images[1:], marks[1:], samples=1)
-        own = objective.recognition.embed(face_image(face, 0.5)[1:], face.landmarks[1:], samples=1)
-        expected = (own - person).square().sum()
-        assert terms["identity"].item() == pytest.approx(expected.item(), rel=1e-4)
-        terms["loss"].backward()
-        assert encoder.head.parts["albedo"].weight.grad.abs().max() > 0
-        assert objective(encoder, batch, 1)["identity"].item() == 0  # nobody has landmarks
-
-    def test_without_the_network(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("MOFA_NVDR_CACHE", str(tmp_path))
-        config = replace_options(load_config("smoke"), {"loss.identity": 0.5})
-        with pytest.raises(ConfigError, match="--loss.identity is 0.5: .*networks get identity"):
-            Objective(config, make_decoder(config, small_face(16)))
