@@ -23,6 +23,7 @@ from mofa_nvdr.apply.photo_camera import (
 from mofa_nvdr.apply.result_files import with_measures
 from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks
 from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
 from mofa_nvdr.render.pictures import FINER
 from mofa_nvdr.runs.trained import Reconstructor
@@ -127,13 +128,31 @@ class Predictor:
         certainty: Sequence[float] | None = None,
     ) -> Predicted:
         """The same of codes that are known already, on any device, and of their certainty if it is known."""
-        pixels = [
+        photo = self._tensor(self._cut(candidates, crops))
+        here = code.map(lambda part: part.to(self._run.device))
+        known = None if certainty is None else list(certainty)
+        return self._measured(photo, crops, here, known)
+
+    @torch.no_grad()
+    def person(
+        self, candidates: Sequence[Candidate], crops: Sequence[Crop], weights: np.ndarray
+    ) -> tuple[Tensor, Tensor] | None:
+        """Shape [1, S] and albedo [1, A] of one person's faces, on the CPU, by what all of them show.
+
+        None of an encoder that recognises nobody (Encoder.person), or where colours are the photographs'.
+        """
+        encoder = self._run.encoder
+        if self._solve is not None or not isinstance(encoder, Encoder) or encoder.identity is None:
+            return None
+        photo = self._tensor(self._cut(candidates, crops))
+        shape, albedo = encoder.person(photo, torch.from_numpy(weights).to(photo))
+        return shape.cpu(), albedo.cpu()
+
+    def _cut(self, candidates: Sequence[Candidate], crops: Sequence[Crop]) -> list[np.ndarray]:
+        return [
             one.pixels if crop == one.crop else one.cut(crop, self.size)
             for one, crop in zip(candidates, crops)
         ]
-        here = code.map(lambda part: part.to(self._run.device))
-        known = None if certainty is None else list(certainty)
-        return self._measured(self._tensor(pixels), crops, here, known)
 
     def _measured(
         self,

@@ -239,7 +239,12 @@ class _Work:
             code = self._refine(candidates, crops, code, same_person=True)
         else:
             model = model_on_cpu(self._model)
-            code = join_codes([f.code for f in share_faces(model, [f.parameters for f in faces])])
+            shared = share_faces(
+                model,
+                [face.parameters for face in faces],
+                lambda weights: self._predict.person(candidates, crops, weights),
+            )
+            code = join_codes([face.code for face in shared])
         batches = [slice(k, k + self._o.batch) for k in range(0, len(faces), self._o.batch)]
         return [
             face

@@ -3,14 +3,15 @@
 The shared coefficients are the mean of the pictures', each weighted by how certain it is, how far the face
 looks at the camera, and how large it is. Coefficients are standard normal (design of the face models), so
 this is the mean in the metric of the prior: it minimises the weighted sum of squared distances in the face
-model's own deviations. What was predicted together with another shape and albedo is then set right: the
-pose, so that the face stays where it was in each picture, and the light, so that it stays as bright.
+model's own deviations. An encoder that recognises people (Encoder.person) averages what it recognises in
+place of that. What was predicted together with another shape and albedo is then set right: the pose, so that
+the face stays where it was in each picture, and the light, so that it stays as bright.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -53,7 +54,11 @@ def identity_weights(code: FaceCode, certainty: np.ndarray, sides: np.ndarray) -
 
 @torch.no_grad()
 def share_identity(
-    model: FaceModel, camera: Camera, code: FaceCode, weights: np.ndarray
+    model: FaceModel,
+    camera: Camera,
+    code: FaceCode,
+    weights: np.ndarray,
+    person: tuple[Tensor, Tensor] | None = None,
 ) -> FaceCode:
     """Codes of one person with one shape and one albedo, each face where and as bright as it was.
 
@@ -62,10 +67,15 @@ def share_identity(
         camera: of all codes.
         code: of B pictures of the person.
         weights: [B] of `identity_weights`.
+        person: shape [1, S] and albedo [1, A], where they are known; None: the weighted means.
     """
     share = torch.from_numpy(np.asarray(weights)).to(code.shape)[:, None]
-    shape = (share * code.shape).sum(0, keepdim=True).expand_as(code.shape)
-    albedo = (share * code.albedo).sum(0, keepdim=True).expand_as(code.albedo)
+    if person is None:
+        person = (
+            (share * code.shape).sum(0, keepdim=True),
+            (share * code.albedo).sum(0, keepdim=True),
+        )
+    shape, albedo = person[0].expand_as(code.shape), person[1].expand_as(code.albedo)
     index = pose_points(model)
     parts = []
     for k in range(0, len(shape), _AHEAD):
@@ -78,12 +88,19 @@ def share_identity(
     return join_codes(parts)
 
 
-def share_faces(model: FaceModel, faces: Sequence[FaceParameters]) -> list[FaceParameters]:
+Person = Callable[[np.ndarray], tuple[Tensor, Tensor] | None]
+"""Weights of pictures of one person, to shape [1, S] and albedo [1, A]; None: nothing better than means."""
+
+
+def share_faces(
+    model: FaceModel, faces: Sequence[FaceParameters], person: Person | None = None
+) -> list[FaceParameters]:
     """The same for the predicted faces of several photographs, each in its own crop.
 
     Args:
         model: the face model, on the CPU.
         faces: of one person, all seen by cameras alike.
+        person: what is known of the person by the weights of the faces.
 
     Returns:
         Their codes shared; what was measured of their renderings is to be measured again.
@@ -99,7 +116,8 @@ def share_faces(model: FaceModel, faces: Sequence[FaceParameters]) -> list[FaceP
     code = join_codes([face.code for face in faces])
     certainty = np.array([face.certainty for face in faces])
     weights = identity_weights(code, certainty, np.array([face.crop[2] for face in faces]))
-    code = share_identity(model, camera, code, weights)
+    known = None if person is None else person(weights)
+    code = share_identity(model, camera, code, weights, known)
     return [
         replace(face, code=code.map(lambda part, k=k: part[k : k + 1]))  # type: ignore[misc]
         for k, face in enumerate(faces)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.networks.trunks import TRUNKS, Trunk
+from mofa_nvdr.networks.identity_branch import IdentityBranch
+from mofa_nvdr.networks.trunks import TRUNKS, Compact, Trunk
 from mofa_nvdr.networks.weights import load_trunk_weights
 from mofa_nvdr.system.device import without_autocast
 
@@ -26,6 +27,11 @@ HEAD_PARTS = (
     "translation_z",
     "light",
 )
+IDENTITY_PARTS = ("shape", "albedo")
+"""The parts that an encoder with an identity branch takes from it."""
+IDENTITY_MLP = "identity_mlp"
+NETWORKS = (*TRUNKS, IDENTITY_MLP)
+"""The names of `build_encoder`."""
 
 
 class CodeHead(nn.Module):
@@ -41,6 +47,7 @@ class CodeHead(nn.Module):
             code's units (standard deviations, radians, millimetres). It sets the step size of each
             part relative to the others. Parts not named have 1, as in the paper. Kept in the state
             dict, because weights mean nothing without it.
+        own_features: part -> length of a feature vector of its own.
 
     Raises:
         ValueError: an unknown part, or a scale that is not a positive number.
@@ -53,6 +60,7 @@ class CodeHead(nn.Module):
         in_features: int,
         layout: CodeLayout,
         output_scale: Mapping[str, float] | None = None,
+        own_features: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         output_scale = dict(output_scale or {})
@@ -73,7 +81,7 @@ class CodeHead(nn.Module):
             with warnings.catch_warnings():
                 # A face model may have no expressions: torch warns of a layer without outputs.
                 warnings.filterwarnings("ignore", "Initializing zero-element tensors")
-                layer = nn.Linear(in_features, sizes[part])
+                layer = nn.Linear((own_features or {}).get(part, in_features), sizes[part])
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
             self.parts[part] = layer
@@ -89,9 +97,16 @@ class CodeHead(nn.Module):
         # Seven digits: of float32's 0.3 that is 0.3.
         return {name: float(f"{part[0]:.7g}") if len(part) else 1.0 for name, part in parts}
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Features [B, in_features] to codes [B, layout.size]."""
-        return torch.cat([self.parts[part](features) for part in HEAD_PARTS], 1) * self.scale
+    def forward(self, features: Tensor, own: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Features [B, in_features], and those of parts with features of their own, to [B, layout.size]."""
+        inputs = {**dict.fromkeys(HEAD_PARTS, features), **(own or {})}
+        return torch.cat([self.parts[part](inputs[part]) for part in HEAD_PARTS], 1) * self.scale
+
+    def some(self, parts: Sequence[str], features: Tensor) -> Tensor:
+        """Some parts of codes next to each other, from the same features."""
+        sizes = [layer.out_features for layer in self.parts.values()]
+        scales = dict(zip(HEAD_PARTS, self.scale.split(sizes)))
+        return torch.cat([self.parts[part](features) * scales[part] for part in parts], 1)
 
 
 class Encoder(nn.Module):
@@ -106,6 +121,7 @@ class Encoder(nn.Module):
         output_scale: see `CodeHead`.
         input_size: side in pixels to which images are resized (bilinear, antialiased) before the
             trunk; None takes them as they come.
+        identity: what predicts IDENTITY_PARTS in the place of the trunk, from the same images.
 
     Attributes:
         precision: what the trunk computes with: torch.float32, or torch.bfloat16 by torch's autocast.
@@ -125,6 +141,7 @@ class Encoder(nn.Module):
         layout: CodeLayout,
         output_scale: Mapping[str, float] | None = None,
         input_size: int | None = None,
+        identity: IdentityBranch | None = None,
     ) -> None:
         super().__init__()
         if input_size is not None and input_size < trunk.MIN_SIZE:
@@ -136,7 +153,9 @@ class Encoder(nn.Module):
         self.input_size = input_size
         self.precision = torch.float32
         self.trunk = trunk
-        self.head = CodeHead(trunk.NUM_FEATURES, layout, output_scale)
+        self.identity = identity
+        own = {} if identity is None else dict.fromkeys(IDENTITY_PARTS, identity.NUM_FEATURES)
+        self.head = CodeHead(trunk.NUM_FEATURES, layout, output_scale, own)
         for name, values in (("mean", trunk.IMAGE_MEAN), ("std", trunk.IMAGE_STD)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
@@ -160,6 +179,38 @@ class Encoder(nn.Module):
                 f"Encoder: images are {images.shape[3]}x{images.shape[2]} px, "
                 f"{type(self.trunk).__name__} needs at least {self.trunk.MIN_SIZE} px"
             )
+        features = self._trunk_features(images)
+        # The last layer's outputs are millimetres and radians: bfloat16 has three digits.
+        with without_autocast(images.device.type):
+            if self.identity is None:
+                return self.head(features)
+            who = self.identity.learned(self._recognized(images, features))
+            return self.head(features, dict.fromkeys(IDENTITY_PARTS, who))
+
+    def person(self, images: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Shape [1, S] and albedo [1, A] of one person: what is recognised in B pictures is averaged first.
+
+        Args:
+            images: [B, 3, H, W] as `forward` takes them.
+            weights: [B], how much each counts.
+
+        Raises:
+            ValueError: the encoder has no identity branch.
+        """
+        if self.identity is None:
+            raise ValueError(
+                f"Encoder.person: {type(self.trunk).__name__} recognises nobody; expected {IDENTITY_MLP}"
+            )
+        images = self.resize(images)
+        found = self._recognized(images, self._trunk_features(images))
+        share = (weights / weights.sum()).to(found)
+        who = self.identity.learned((share[:, None] * found).sum(0, keepdim=True))
+        both = self.head.some(IDENTITY_PARTS, who)
+        shape, albedo = both.split([self.layout.num_shape, self.layout.num_albedo], 1)
+        return shape, albedo
+
+    def _trunk_features(self, images: Tensor) -> Tensor:
+        """Of images at the trunk's size, in the last layer's numbers."""
         images = (images - self.mean) / self.std
         if self.trunk.CHANNELS_LAST:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -168,9 +219,13 @@ class Encoder(nn.Module):
         else:
             with torch.autocast(images.device.type, self.precision):
                 features = self.trunk(images)
-        # The last layer's outputs are millimetres and radians: bfloat16 has three digits.
-        with without_autocast(images.device.type):
-            return self.head(features.to(self.head.scale.dtype))
+        return features.to(self.head.scale.dtype)
+
+    def _recognized(self, images: Tensor, features: Tensor) -> Tensor:
+        """What the identity branch's frozen network says of faces where the trunk finds them."""
+        assert self.identity is not None
+        pose = self.head.some(("rotation", "translation_xy", "translation_z"), features)
+        return self.identity.recognized(images, pose[:, :3], pose[:, 3:])
 
     def resize(self, images: Tensor) -> Tensor:
         """Images at the size at which the trunk sees them; `forward` does it itself."""
@@ -182,11 +237,14 @@ class Encoder(nn.Module):
         )
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Every parameter once: "trunk", and the last layer's by the parts of HEAD_PARTS.
+        """Every parameter once: "trunk" and what is next to it, and the last layer's by HEAD_PARTS.
 
         The paper's optimiser needs this: rate 0.1 for all, 0.0005 for the translation in z.
         """
-        groups = {"trunk": list(self.trunk.parameters())}
+        trunk = list(self.trunk.parameters())
+        if self.identity is not None:
+            trunk += self.identity.parameters()
+        groups = {"trunk": trunk}
         return groups | {part: list(self.head.parts[part].parameters()) for part in HEAD_PARTS}
 
 
@@ -201,9 +259,10 @@ def build_encoder(
     """Build an encoder by name, its trunk from a weights file or at random.
 
     Args:
-        name: of trunks.TRUNKS: "alexnet" and "vgg_face" (the paper's), "resnet18", "resnet50",
-            "mobilenet_v3_large" (light, for CPUs), "compact" (lighter, learns the pose from scratch), or
-            "compact_deep" (that, deeper).
+        name: of NETWORKS: "alexnet" and "vgg_face" (the paper's), "resnet18", "resnet50",
+            "mobilenet_v3_large" (light, for CPUs), "compact" (lighter, learns the pose from scratch),
+            "compact_deep" (that, deeper), or "identity_mlp" (compact, with shape and albedo from the features
+            of a frozen recognition network).
         layout: the code's parts; the built-in face model's by default.
         weights: file with torchvision's keys, .safetensors or .pth (no pickled code is run). Its
             classification layer is left out. None: random (He et al.), from torch's global
@@ -215,12 +274,13 @@ def build_encoder(
 
     Raises:
         ValueError: unknown name; the file is unreadable or is not this network's.
+        on_request.NetworkMissingError: "identity_mlp" without `mofa-nvdr networks get identity`.
     """
-    if name not in TRUNKS:
+    if name not in NETWORKS:
         raise ValueError(
-            f"build_encoder: unknown encoder {name!r}, expected one of {', '.join(TRUNKS)}"
+            f"build_encoder: unknown encoder {name!r}, expected one of {', '.join(NETWORKS)}"
         )
-    trunk_class = TRUNKS[name]
+    trunk_class = TRUNKS.get(name, Compact)
     size = trunk_class.INPUT_SIZE if input_size == "default" else input_size
     if isinstance(size, str):
         raise ValueError(
@@ -229,4 +289,5 @@ def build_encoder(
     trunk = trunk_class(trunk_class.DROPOUT if dropout is None else dropout)
     if weights is not None:
         load_trunk_weights(trunk, weights)
-    return Encoder(trunk, layout or CodeLayout(), output_scale, size)
+    identity = IdentityBranch() if name == IDENTITY_MLP else None
+    return Encoder(trunk, layout or CodeLayout(), output_scale, size, identity)

@@ -41,7 +41,7 @@ class EncoderSpec:
     """A trained encoder without its weights.
 
     Attributes:
-        trunk: name of the network (trunks.TRUNKS).
+        trunk: name of the network (encoder.NETWORKS).
         input_size: side in pixels at which the trunk sees the image; None: the image's own.
         output_scale: part of encoder.HEAD_PARTS -> what one unit of the last layer's output means.
         layout: the code's parts.

@@ -10,18 +10,27 @@ from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder, build_encoder
+from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.networks.spec import EncoderSpec
 from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.runs.options import TrainConfig
+from mofa_nvdr.runs.options import ConfigError, TrainConfig
 from mofa_nvdr.scene.camera import Camera
 
 
 def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
-    """The configured encoder with its output scales and its precision."""
+    """The configured encoder with its output scales and its precision.
+
+    Raises:
+        ValueError: of build_encoder.
+        ConfigError: the network that it needs is not here.
+    """
     size: int | str = config.encoder.size or "default"
     weights = config.encoder.weights or None
     scale = dataclasses.asdict(config.encoder.scale)
-    encoder = build_encoder(config.encoder.network, layout, weights, scale, size)
+    try:
+        encoder = build_encoder(config.encoder.network, layout, weights, scale, size)
+    except NetworkMissingError as error:
+        raise ConfigError(f"--encoder.network is {config.encoder.network}: {error}") from None
     encoder.precision = getattr(torch, config.encoder.precision)
     return encoder
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.networks.trunks import TRUNKS
 from mofa_nvdr.networks.weights import first_names
 from mofa_nvdr.runs.checkpoint import find_checkpoint, read_checkpoint, spec_of
 from mofa_nvdr.runs.options import ConfigError, TrainConfig
@@ -41,8 +40,7 @@ def read_initial(
     tensors, metadata = read_checkpoint(path)
     spec = spec_of(path, metadata, tensors)
     size, own_size = spec.input_size or spec.camera.size[0], encoder.input_size or camera.size[0]
-    trunk = TRUNKS[config.encoder.network]
-    begins_as = getattr(trunk, "BEGINS_AS", config.encoder.network)
+    begins_as = getattr(encoder.trunk, "BEGINS_AS", config.encoder.network)
     if spec.trunk not in (config.encoder.network, begins_as) or size != own_size:
         way_out = f"--encoder.network {spec.trunk} " + (
             f"--encoder.size {size}" if spec.input_size else f"--data.image-size {size}"

@@ -150,8 +150,10 @@ class EncoderOptions:
         "mobilenet_v3_large",
         "compact",
         "compact_deep",
+        "identity_mlp",
     ] = "alexnet"
-    """the convolutional trunk"""
+    """the convolutional trunk; identity_mlp: compact, with shape and albedo from the features of a frozen
+    recognition network (`networks get identity`)"""
     weights: str = ""
     """weights file of the trunk (.safetensors or .pth, torchvision's names); empty: random"""
     init: Annotated[str, tyro.conf.arg(name="init", prefix_name=False)] = ""

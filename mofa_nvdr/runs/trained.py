@@ -17,6 +17,7 @@ from mofa_nvdr.face.code import CodeLayout, FaceCode
 from mofa_nvdr.face.mirror import mirror_signs
 from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder
+from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.networks.onnx_encoder import OnnxEncoder, find_onnx_encoder
 from mofa_nvdr.networks.spec import EncoderSpec
 from mofa_nvdr.render.decoder import FaceDecoder
@@ -98,6 +99,8 @@ class Reconstructor:
         model, reference = trained.load(face_model, path.parent, f"{path}: trained with")
         try:
             encoder = make(model.layout)
+        except NetworkMissingError as error:
+            raise CheckpointError(f"{path}: its encoder is {spec.trunk}: {error}") from None
         except (
             ArithmeticError,
             LookupError,

@@ -7,11 +7,13 @@ import struct
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mofa_nvdr.networks.dlib_resnet import read_dlib_resnet
+from mofa_nvdr.networks.face_recognition import FaceRecognition
 from mofa_nvdr.networks.graph import GraphNetwork
 
 MEAN = (122.75, 117.0, 104.25)
@@ -154,3 +156,10 @@ class SmallResnet:
         data = integers(outputs, inputs) + tensor(self.weights["matrix"].numpy())
         data += integers(1, *matrix, 1, 1, 1, 0, 0, 0, 0, 1)
         return "fc_2", data + b"".join(map(number, (1, 1, 1, 0)))
+
+
+def use_small_recognition(monkeypatch: pytest.MonkeyPatch) -> FaceRecognition:
+    """Let every recognition network that is loaded be a small one, with embeddings as long as the real's."""
+    network = FaceRecognition(SmallResnet(size=150, embedding=128).network())
+    monkeypatch.setattr(FaceRecognition, "load", staticmethod(lambda *args: network))
+    return network

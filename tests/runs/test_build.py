@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.runs.build import encoder_spec, make_decoder, make_encoder
 from mofa_nvdr.runs.config import load_config
-from mofa_nvdr.runs.options import replace_options
+from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.scene.camera import Camera
+from tests.helpers.small_dlib import use_small_recognition
 from tests.helpers.small_face import small_face
 
 
@@ -55,3 +57,24 @@ class TestEncoderSpec:
         again.load_state_dict(encoder.state_dict())
         assert torch.equal(again.head.scale, encoder.head.scale)
         assert (again.input_size, again.layout) == (encoder.input_size, encoder.layout)
+
+    def test_of_the_identity_network(self, monkeypatch):
+        """Without the frozen weights, which are nobody's state."""
+        use_small_recognition(monkeypatch)
+        model = small_face(8)
+        own = replace_options(
+            config(), {"encoder.network": "identity_mlp", "encoder.precision": "float32"}
+        )
+        encoder = make_encoder(own, model.layout)
+        reference = ModelReference(model.name, model.hash, "default")
+        again = encoder_spec(own, encoder, reference, Camera(72)).build()
+        again.load_state_dict(encoder.state_dict())
+        images = torch.rand(2, 3, 72, 72)
+        assert torch.equal(again.eval()(images), encoder.eval()(images))
+
+
+def test_identity_network_that_is_not_here(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOFA_NVDR_CACHE", str(tmp_path))
+    own = replace_options(config(), {"encoder.network": "identity_mlp"})
+    with pytest.raises(ConfigError, match="--encoder.network is identity_mlp: .* get identity"):
+        make_encoder(own, small_face(8).layout)

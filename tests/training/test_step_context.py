@@ -13,7 +13,6 @@ from mofa_nvdr.losses.identity import identity_cosine
 from mofa_nvdr.losses.known_faces import code_distance, decoded_face_distance
 from mofa_nvdr.losses.model_space import model_space_distance, model_space_weights
 from mofa_nvdr.losses.parameter_distance import parameter_distance
-from mofa_nvdr.networks.face_recognition import FaceRecognition
 from mofa_nvdr.networks.identity_mean import identity_mean
 from mofa_nvdr.render.decoder import face_image
 from mofa_nvdr.runs.build import make_decoder
@@ -21,7 +20,7 @@ from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.training.objective import Objective
 from tests.helpers.objective import loss_terms
-from tests.helpers.small_dlib import SmallResnet
+from tests.helpers.small_dlib import use_small_recognition
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
 from tests.helpers.training import random_batch
@@ -108,8 +107,7 @@ class TestLoopback:
 class TestIdentity:
     @pytest.fixture
     def objective(self, monkeypatch):
-        network = FaceRecognition(SmallResnet(size=150).network())
-        monkeypatch.setattr(FaceRecognition, "load", staticmethod(lambda *args: network))
+        use_small_recognition(monkeypatch)
         config = replace_options(
             load_config("smoke"), {"loss.identity": 0.5, "loss.identity_photographs": 1}
         )
@@ -143,8 +141,7 @@ class TestIdentity:
     @pytest.mark.parametrize("measure", ["euclidean", "cosine"])
     def test_of_several_views(self, monkeypatch, measure):
         """Each against the one photograph."""
-        network = FaceRecognition(SmallResnet(size=150, embedding=128).network())
-        monkeypatch.setattr(FaceRecognition, "load", staticmethod(lambda *args: network))
+        network = use_small_recognition(monkeypatch)
         changes = {"loss.identity": 1.0, "loss.views": 2, "loss.identity_measure": measure}
         config = replace_options(load_config("smoke"), {**NOTHING_ELSE, **changes})
         objective = Objective(config, make_decoder(config, small_face(16)))
