@@ -18,6 +18,7 @@ from mofa_nvdr.data.sampling import Batch, share_of, step_places
 from mofa_nvdr.data.synthetic.codes import CodePrior, random_codes
 from mofa_nvdr.data.synthetic.habits import ExpressionHabits
 from mofa_nvdr.data.synthetic.head import HeadShape
+from mofa_nvdr.data.synthetic.resampling import Resampling
 from mofa_nvdr.data.synthetic.surroundings import (
     KEPT_PHOTOGRAPH,
     Composite,
@@ -33,6 +34,7 @@ from mofa_nvdr.shaders.gbuffer import shade_mesh
 
 # Streams of a seed: 0 to 2 order, mirror and augment photographs.
 TRAIN, _VAL, ACCOMPANYING = 3, 4, 5
+CYCLES = 1000  # and the number of a cycle of bootstrapping
 _CODES, _PICTURES, _PHOTOGRAPHS = 0, 1, 2  # of a face
 
 
@@ -121,19 +123,38 @@ class SyntheticFaces:
             places = range(start, min(start + batch_size, count))
             yield self._batch((_VAL, 0), places, number)
 
+    def deviations(self) -> Tensor:
+        """Standard deviation of each number of the prior's codes, [size]: of 256 faces."""
+        generator = random_generator(0, _VAL, _CODES)
+        layout = self.decoder.model.layout
+        some = random_codes(layout, 256, generator, self.prior, self.lights, self._habits)
+        return some.pack().std(0)
+
     @torch.no_grad()
-    def render(self, seed: int, places: Sequence[int], stream: int = TRAIN) -> Rendered:
-        """Faces by their places in the sequence of a seed."""
+    def render(
+        self,
+        seed: int,
+        places: Sequence[int],
+        stream: int = TRAIN,
+        around: Resampling | None = None,
+    ) -> Rendered:
+        """Faces by their places in the sequence of a seed: of the prior, or drawn around known codes."""
         device = self.decoder.triangles.device
 
         def draws(what: int) -> list[np.random.Generator]:
             return [random_generator(seed, stream, what, place) for place in places]
 
         layout = self.decoder.model.layout
-        codes = [
-            random_codes(layout, 1, g, self.prior, self.lights, self._habits) for g in draws(_CODES)
-        ]
-        code = layout.unpack(torch.cat([c.pack() for c in codes])).map(lambda part: part.to(device))
+        if around is None:
+            codes = torch.cat(
+                [
+                    random_codes(layout, 1, g, self.prior, self.lights, self._habits).pack()
+                    for g in draws(_CODES)
+                ]
+            )
+        else:
+            codes = around.draw(draws(_CODES))
+        code = layout.unpack(codes.to(device))
         geometry = self.decoder.geometry(code)
         landmarks = self.decoder.landmarks(geometry)
         face = self._draw(geometry.vertices, self.decoder.model.triangles, geometry.albedo,

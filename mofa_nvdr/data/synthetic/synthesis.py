@@ -1,15 +1,12 @@
 """Corpora of rendered faces with their truth: images, codes, landmarks and masks; `mofa-nvdr synthesize`.
 
 The output folder is a data set as `data.photographs.Photographs` reads it: `images/`, `index.csv`,
-`landmarks68.npz` and `codes.npz`, and `masks/` next to them. Faces are rendered in chunks of a fixed size,
-each by one thread: the same bytes for any number of workers. `parts/` holds what is known of each chunk
-that is done; the same command again goes on after the last one.
+`landmarks68.npz` and `codes.npz`, and `masks/` next to them (rendered_folder.py): the same bytes for any
+number of workers, and the same command again goes on after the last chunk that is done.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import multiprocessing
@@ -22,26 +19,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
-from mofa_nvdr.data.crop_tables import code_table, npz_bytes
 from mofa_nvdr.data.packing import write_shards
-from mofa_nvdr.data.photographs import Photographs, split_by_name
+from mofa_nvdr.data.photographs import Photographs
 from mofa_nvdr.data.synthetic.codes import load_lights
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
+from mofa_nvdr.data.synthetic.rendered_folder import (
+    FOLDERS,
+    chunks_to_do,
+    one_thread,
+    remove_unfinished,
+    write_chunk,
+    write_tables,
+)
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.render.pictures import png_bytes, to_uint8
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.system.files import (
     check_out,
     make_folders,
     named_errors,
-    remove_abandoned,
-    write_files,
     write_text,
 )
 from mofa_nvdr.system.locks import locked
@@ -50,11 +49,8 @@ from mofa_nvdr.system.workers import end_with_parent
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 8  # faces rendered together: products of matrices of another size have other last bits
 OPTIONS_FILE = "synthesize.json"
 _OWN = ("images", "masks", "index.csv", "landmarks68.npz", "codes.npz")
-_QUALITY = 95
-_HIDDEN = 128  # grey of the face's pixels behind something, in masks
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ def synthesize_files(
     check_out(out)
     _check_folder(Path(out))
     facts = _check_inputs(o)
-    folder = make_folders(out, "images", "masks", "parts")
+    folder = make_folders(out, *FOLDERS)
     with (
         locked(folder, "mofa-nvdr synthesize"),
         named_errors(folder, lambda: "the faces that are done are whole"),
@@ -131,13 +127,8 @@ def _synthesize(
     shards: float,
 ) -> None:
     _check_options(folder, o, facts)
-    for part in (folder, *(path for path in folder.iterdir() if path.is_dir())):
-        remove_abandoned(part)  # of a process that was killed while it wrote
-    for left in folder.glob("*/[!.]*.tmp"):  # and of one of an earlier version
-        left.unlink()
-    chunks = range(-(-count // CHUNK))
-    todo = [(chunk, min(CHUNK, count - chunk * CHUNK)) for chunk in chunks]
-    todo = [(chunk, faces) for chunk, faces in todo if _num_done(folder, chunk) < faces]
+    remove_unfinished(folder)
+    todo = chunks_to_do(folder, count)
     total = sum(faces for _, faces in todo)
     with ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=total, unit="face", disable=not sys.stderr.isatty()))
@@ -145,7 +136,8 @@ def _synthesize(
             bar.update(faces)
             if bar.disable and bar.n // 1000 != (bar.n + faces) // 1000:
                 say(f"{bar.n + faces} of {total} faces")
-    _write_tables(folder, count, o, facts)
+    layout = FaceModel.load(o.face_model).layout
+    write_tables(folder, count, layout, facts["model_hash"], f"synthetic seed {o.seed}")
     say(f"{count} faces: {folder}")
     if shards:
         packed = write_shards(folder, str(folder / "shards"), shards)
@@ -165,32 +157,8 @@ class Renderer:
         self.faces = SyntheticFaces(decoder, None, pictures, lights, o.plain)
 
     def write(self, chunk: int, count: int) -> int:
-        """Render a chunk and write its first `count` faces; returns their number.
-
-        Raises:
-            OSError: the folder can't be written.
-        """
-        first = chunk * CHUNK
-        rendered = self.faces.render(self.seed, range(first, first + CHUNK))
-        images = to_uint8(rendered.picture.image)
-        shown = rendered.frontal * rendered.picture.visible
-        masks = _HIDDEN * rendered.frontal + (255 - _HIDDEN) * shown  # [B, 1, H, W]
-        contents: dict[Path, bytes] = {}
-        for k in range(count):
-            name = face_name(first + k)
-            mask = masks[k, 0].round().to(torch.uint8).numpy()
-            contents[self.folder / f"images/{name}.jpg"] = _jpeg_bytes(images[k])
-            contents[self.folder / f"masks/{name}.png"] = png_bytes(mask, kind="mask")
-        contents[_part(self.folder, chunk)] = npz_bytes(  # last: it says that the chunk is done
-            codes=rendered.code.pack()[:count].numpy(), lm68=rendered.landmarks[:count].numpy()
-        )
-        write_files(contents)
-        return count
-
-
-def face_name(number: int) -> str:
-    """Name of a face's files, without folder and suffix."""
-    return f"{number:07d}"
+        """`write_chunk` of this corpus."""
+        return write_chunk(self.folder, self.faces, self.seed, chunk, count)
 
 
 _renderer: Renderer | None = None  # of a worker's process
@@ -218,13 +186,9 @@ def _rendering(
     if not todo:
         yield iter(())
     elif workers == 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # products by several threads have other last bits
-        try:
+        with one_thread():
             renderer = Renderer(folder, o)
             yield (renderer.write(*item) for item in todo)
-        finally:
-            torch.set_num_threads(threads)
     else:
         # Numba's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
@@ -284,49 +248,3 @@ def _check_options(folder: Path, o: SynthesisOptions, facts: dict[str, Any]) -> 
                 "options, or another --out"
             )
     write_text(path, json.dumps(now, indent=1) + "\n")
-
-
-def _part(folder: Path, chunk: int) -> Path:
-    return folder / "parts" / f"{chunk:06d}.npz"
-
-
-def _num_done(folder: Path, chunk: int) -> int:
-    """Faces of a chunk that are written."""
-    try:
-        with open(_part(folder, chunk), "rb") as file:
-            return len(np.load(file, allow_pickle=False)["codes"])
-    except Exception:  # missing, or damaged in any of the ways of zip and numpy: it is made again
-        return 0
-
-
-def _write_tables(folder: Path, count: int, o: SynthesisOptions, facts: dict[str, Any]) -> None:
-    """index.csv, landmarks68.npz and codes.npz of all faces; parts may hold more than are asked for."""
-    parts: dict[str, list[np.ndarray]] = {"codes": [], "lm68": []}
-    for chunk in range(-(-count // CHUNK)):
-        with np.load(_part(folder, chunk), allow_pickle=False) as arrays:
-            for key, rows in parts.items():
-                rows.append(arrays[key])
-    tables = {key: np.concatenate(rows)[:count] for key, rows in parts.items()}
-    names = [f"images/{face_name(k)}.jpg" for k in range(count)]
-    splits = split_by_name(names)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("file", "split", "source"))
-    for k, name in enumerate(names):
-        writer.writerow((name, splits[name], f"synthetic seed {o.seed} face {k}"))
-    layout = FaceModel.load(o.face_model).layout
-    files = np.array(names)
-    codes = npz_bytes(**code_table(dict(zip(names, tables["codes"])), layout, facts["model_hash"]))
-    write_files(
-        {
-            folder / "codes.npz": codes,
-            folder / "landmarks68.npz": npz_bytes(files=files, lm68=tables["lm68"]),
-            folder / "index.csv": text.getvalue().encode(),
-        }
-    )
-
-
-def _jpeg_bytes(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY, subsampling=0)
-    return stream.getvalue()

@@ -19,7 +19,8 @@ import torch
 
 from mofa_nvdr.cli import main
 from mofa_nvdr.data import Photographs, open_corpus
-from mofa_nvdr.data.synthetic.synthesis import CHUNK, SynthesisOptions, synthesize_files
+from mofa_nvdr.data.synthetic.rendered_folder import CHUNK
+from mofa_nvdr.data.synthetic.synthesis import SynthesisOptions, synthesize_files
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.system.locks import FolderInUse, locked
