@@ -18,7 +18,7 @@ from mofa_nvdr.data.images import resize_square
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.runs.build import make_decoder, make_encoder
 from mofa_nvdr.runs.config import check_config
-from mofa_nvdr.runs.options import ConfigError, TrainConfig, replace_options
+from mofa_nvdr.runs.options import ConfigError, TrainConfig, known_face_steps, replace_options
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import make_current, peak_memory, resolve_device
 from mofa_nvdr.system.files import write_text
@@ -107,7 +107,7 @@ def _run(
     clock = StageClock(device)
     trainer = Trainer(config, encoder, Objective(config, decoder), optimizer, clock)
     teacher = Teacher(encoder) if config.loss.anchor > 0 else None
-    first = config.schedule.warm_start_steps
+    first = known_face_steps(config)
     stream = TrainingData(config, decoder).train(first)
     rows: dict[str, list[dict[str, float]]] = {"wall_ms": [], "cpu_ms": []}
     try:

@@ -92,13 +92,18 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], metadata: dict[str,
         raise OSError(f"{path}: cannot write the checkpoint ({error})") from None
 
 
-def keep_best(path: Path) -> None:
-    """Make best.safetensors next to a checkpoint the same file; it stays when the checkpoint goes.
+def cycle_path(folder: Path, cycle: int) -> Path:
+    """The checkpoint at the end of a cycle of bootstrapping, which stays; 0: before the first one."""
+    return folder / f"cycle-{cycle:02d}.safetensors"
+
+
+def keep_as(path: Path, name: str) -> None:
+    """Make another name in its folder the same file as a checkpoint; it stays when the checkpoint goes.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    with replacing(path.with_name(BEST)) as temporary:
+    with replacing(path.with_name(name)) as temporary:
         temporary.unlink(missing_ok=True)
         try:
             os.link(path, temporary)

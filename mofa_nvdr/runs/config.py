@@ -39,7 +39,8 @@ _POSITIVE = (
     "data.batch_size", "data.image_size", "data.max_megapixels",
     "report.log_every", "report.val_every", "report.sheet_every",
     "report.checkpoint_every", "report.keep_checkpoints", "run.stop_after_skips",
-    "optimizer.learning_rate", "schedule.rate_after_warm_start", "synthetic.pose",
+    "optimizer.learning_rate", "schedule.rate_after_warm_start", "synthetic.pose", "bootstrap.steps",
+    "bootstrap.faces",
 )  # fmt: skip
 _SHARES = ("augment.color", "augment.blur", "augment.jpeg", "augment.occlude", "augment.frame")
 
@@ -157,13 +158,19 @@ def check_config(config: TrainConfig) -> None:
         loss.parameter_albedo,
         loss.model_space,
     )
-    for name in ("schedule.warm_start_steps", "loss.synthetic", "loss.fitted"):
+    known = ("schedule.warm_start_steps", "bootstrap.cycles", "loss.synthetic", "loss.fitted")
+    for name in known:
         if values[name] > 0 and not any(compared):
             raise ConfigError(
                 f"{say(name)}, but --loss.codes is 0 and no other distance of known codes is asked for; "
                 "give --loss.codes 1"
             )
     begun = schedule.warm_start_steps > 0 or config.encoder.init != ""
+    if config.bootstrap.cycles > 0 and not begun:
+        raise ConfigError(
+            f"{say('bootstrap.cycles')}, but --schedule.warm-start-steps is 0 and the encoder can predict "
+            "nothing yet; give a warm start, or --init RUN"
+        )
     if config.loss.anchor > 0 and not begun:
         raise ConfigError(
             f"{say('loss.anchor')}, but --schedule.warm-start-steps is 0 and there is nothing to hold on "

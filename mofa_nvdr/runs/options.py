@@ -271,6 +271,25 @@ class LossOptions:
 
 
 @dataclass(frozen=True)
+class BootstrapOptions:
+    """Cycles after the warm start, on faces rendered around what is predicted of photographs.
+
+    As in InverseFaceNet 2018; the photographs' own terms come after the last cycle.
+    """
+
+    cycles: int = 0
+    """how many; 0: none"""
+    steps: int = 800
+    """steps of each"""
+    photographs: int = 5000
+    """training photographs that are predicted for a cycle, evenly spaced; 0: all"""
+    faces: int = 5000
+    """faces that are rendered for a cycle, at synthetic.size; they stay in the run folder, some 10 KB each"""
+    spread: float = 0.3
+    """deviations about the predictions, in those of faces at random"""
+
+
+@dataclass(frozen=True)
 class ReportOptions:
     """What a run writes, and how often."""
 
@@ -307,6 +326,7 @@ class TrainConfig:
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     loss: LossOptions = field(default_factory=LossOptions)
+    bootstrap: BootstrapOptions = field(default_factory=BootstrapOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
 
@@ -344,6 +364,16 @@ def replace_options(config: TrainConfig, values: Mapping[str, Any]) -> TrainConf
 def count_synthetic(config: TrainConfig) -> int:
     """Rendered faces next to a batch after the warm start, over all processes: half of it, or none."""
     return max(1, round(config.data.batch_size / 2)) if config.loss.synthetic > 0 else 0
+
+
+def cycle_start(config: TrainConfig, cycle: int) -> int:
+    """Steps before a cycle of bootstrapping, from 1; that after the last one: steps before what follows."""
+    return config.schedule.warm_start_steps + (cycle - 1) * config.bootstrap.steps
+
+
+def known_face_steps(config: TrainConfig) -> int:
+    """Steps on rendered faces alone, before the photographs: the warm start's and the cycles'."""
+    return cycle_start(config, config.bootstrap.cycles + 1)
 
 
 def flag(name: str) -> str:

@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections.abc import Generator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from mofa_nvdr.data.augmentation import Augmentation, augment
@@ -21,7 +22,7 @@ from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, TRAIN, SyntheticFaces
 from mofa_nvdr.face.mirror import mirror_signs
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.runs.options import TrainConfig, count_synthetic
+from mofa_nvdr.runs.options import TrainConfig, count_synthetic, known_face_steps
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.system import distributed
 
@@ -76,6 +77,11 @@ class TrainingData:
         if config.synthetic.lights:
             rendering["lights"] = load_lights(config.synthetic.lights)
         if config.data.path == "synthetic":
+            if config.bootstrap.cycles > 0:
+                raise DataError(
+                    f"--bootstrap.cycles is {config.bootstrap.cycles}, but --data is synthetic: there are no "
+                    "photographs to predict; give --data FOLDER, or --bootstrap.cycles 0"
+                )
             self.faces = self.synthetic = SyntheticFaces(decoder, **rendering)
             return
         if not config.data.path:  # the working directory, if it were a path
@@ -119,10 +125,23 @@ class TrainingData:
             return "synthetic faces"
         return f"{len(self.train_set)} training and {len(self.val_set)} validation photographs"
 
-    def train(self, start_step: int) -> Generator[Batch, None, None]:
-        """Batches from `start_step` on, augmented, on the decoder's device."""
-        with closing(self._train(start_step)) as stream:
-            for batch in stream:
+    def train(
+        self, start_step: int, stop_step: int | None = None, corpus: Path | None = None
+    ) -> Generator[Batch, None, None]:
+        """Batches from `start_step` on, augmented, on the decoder's device.
+
+        Args:
+            start_step: steps done.
+            stop_step: the step of the last batch; None: without an end.
+            corpus: the rendered faces of a cycle of bootstrapping; None: the warm start's, then photographs.
+
+        Raises:
+            DataError: the corpus is of another face model, or not there.
+        """
+        last = None if stop_step is None else stop_step - start_step
+        source = self._train(start_step) if corpus is None else self._cycle(start_step, corpus)
+        with closing(source) as stream:
+            for batch in itertools.islice(stream, last):
                 batch = self._changed(batch.to(self.device))
                 if batch.rendered is not None:
                     rendered = self._changed(batch.rendered)
@@ -138,13 +157,25 @@ class TrainingData:
         batch = reframe(batch, options, seed, self._layout, self._camera)
         return augment(batch, options, seed)
 
+    def _cycle(self, start_step: int, corpus: Path) -> Generator[Batch, None, None]:
+        """Known faces of a folder without end, each seen as often."""
+        c = self.config
+        size = c.synthetic.size or c.data.image_size
+        faces = Photographs(corpus, "train", size)
+        _check_codes(faces, self.faces.decoder.model, "--bootstrap.cycles", "mofa-nvdr train")
+        return batches(
+            KeptCorpus(faces, c.data.memory), c.data.batch_size, c.run.seed + TRAIN, start_step,
+            flip=self._signs is not None, signs=self._signs,
+            rank=distributed.rank(), world_size=distributed.world_size(),
+        )  # fmt: skip
+
     def _train(self, start_step: int) -> Generator[Batch, None, None]:
         """Rendered faces while the warm start lasts, then the corpus, with rendered faces next to it."""
         c = self.config
         share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
         warm = self._known_faces(c.data.batch_size, start_step, **share)
         yield from itertools.islice(warm, max(0, c.schedule.warm_start_steps - start_step))
-        start_step = max(start_step, c.schedule.warm_start_steps)
+        start_step = max(start_step, known_face_steps(c))
         if self.synthetic is not None:
             stream = self.synthetic.batches(c.data.batch_size, c.run.seed, start_step, **share)
         else:

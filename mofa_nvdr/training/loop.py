@@ -11,47 +11,44 @@ import io
 import itertools
 import os
 import random
-import signal
 import sys
-import threading
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 
-from mofa_nvdr.data.ahead import one_ahead
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.runs.build import make_decoder, make_encoder
 from mofa_nvdr.runs.checkpoint import list_checkpoints
 from mofa_nvdr.runs.config import check_config
 from mofa_nvdr.runs.folder import keep_config, open_run, remove_leftovers
-from mofa_nvdr.runs.options import ConfigError, TrainConfig, count_synthetic, flag
+from mofa_nvdr.runs.options import (
+    ConfigError,
+    TrainConfig,
+    count_synthetic,
+    cycle_start,
+    flag,
+    known_face_steps,
+)
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import make_current, resolve_device
 from mofa_nvdr.system.files import named_errors, write_bytes
 from mofa_nvdr.system.locks import locked
 from mofa_nvdr.system.notes import say
 from mofa_nvdr.training.batches import TrainingData
+from mofa_nvdr.training.bootstrap import Bootstrap
 from mofa_nvdr.training.evaluation import validate
 from mofa_nvdr.training.monitoring import Monitor, command_line
 from mofa_nvdr.training.objective import Objective
 from mofa_nvdr.training.optimizer import make_optimizer
+from mofa_nvdr.training.signals import Signals
 from mofa_nvdr.training.state import TrainingState
 from mofa_nvdr.training.step import StepResult, Trainer, train_step
 from mofa_nvdr.training.teacher import with_teacher
 from mofa_nvdr.training.timing import StageClock
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal ended a run after its step was finished and saved; the same call again resumes."""
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + number
 
 
 def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) -> Path:
@@ -80,7 +77,7 @@ def train(config: TrainConfig, name: str = "mofa", root: Path = Path("runs")) ->
         )
     with (
         distributed.processes(device.type, config.run.threads),
-        _Signals() as signals,
+        Signals() as signals,
         ExitStack() as held,
     ):
         distributed.on_main(lambda: _check_share(config))
@@ -110,7 +107,7 @@ def _train(
     name: str,
     root: Path,
     device: torch.device,
-    signals: _Signals,
+    signals: Signals,
     held: ExitStack,
 ) -> Path:
     # What is trained, and on what.
@@ -141,7 +138,9 @@ def _train(
     with (
         named_errors(run, lambda: _safe(run)),
         Monitor(config, run, done, state.facts) as monitor,
-        closing(one_ahead(data.train(done))) as batches,
+        closing(
+            Bootstrap(config, run, encoder, data, signals, monitor.say).batches(done)
+        ) as batches,
     ):
         monitor.say(_first_line(run, data, model, config, device, done) + begun)
         if done == 0:
@@ -151,13 +150,16 @@ def _train(
         encoder.train()
         monitor.restart_rate()
         due = False  # a checkpoint
+        # A cycle begins with the encoder of one, and the last one ends with one.
+        cycles = {cycle_start(config, 1 + k) for k in range(1 + config.bootstrap.cycles)}
+        cycles = cycles if config.bootstrap.cycles else set()
         for step in range(done + 1, config.run.steps + 1):
             last = step == config.run.steps
             reported = last or step % report.log_every == 0
             clock.start(measure=device.type == "cpu" or reported)
             batch = next(batches)
             clock.lap("data")
-            if step > config.schedule.warm_start_steps:
+            if step > known_face_steps(config):
                 batch = with_teacher(batch, state.teacher)
             result = train_step(trainer, batch, step, reported)
             monitor.advance()
@@ -175,7 +177,7 @@ def _train(
                 improved = _validate(trainer, data, state, monitor, step)
             if last or step % report.sheet_every == 0:
                 monitor.sheet(step, encoder, decoder, data)
-            due = due or step % report.checkpoint_every == 0
+            due = due or step % report.checkpoint_every == 0 or step in cycles
             broken = state.facts["skipped_in_a_row"] > 0  # the weights may be
             if (due and not broken) or last or improved or result.stop:
                 due = False
@@ -183,9 +185,8 @@ def _train(
                 _save(state, monitor, step, status)
                 monitor.restart_rate()
             if result.stop and not last:
-                raise Stopped(
-                    f"{run}: stopped and saved after step {step}; the same command again resumes",
-                    signals.number or signal.SIGTERM,
+                raise signals.stopped(
+                    f"{run}: stopped and saved after step {step}; the same command again resumes"
                 )
         if unreadable := _skipped(data):
             names = ", ".join(unreadable[:5])
@@ -324,37 +325,6 @@ def _save_batch(run: Path, step: int, batch: Batch) -> str:
         write_bytes(file, buffer.getvalue())
     files = ", ".join(path.name for path in paths) or "rendered faces"
     return f"its batch is in {file} ({files})"
-
-
-class _Signals:
-    """SIGTERM and SIGINT ask for a stop at the end of a step; a second one stops at once.
-
-    Attributes:
-        number: of the signal that came; 0: none.
-    """
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():  # others may not set handlers
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def came(self) -> bool:
-        """Whether one came."""
-        return self.number != 0
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.number:
-            raise KeyboardInterrupt
-        self.number = number
 
 
 def _skipped(data: TrainingData) -> list[str]:

@@ -22,7 +22,7 @@ from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import FINER, panels, png_bytes, sheet
 from mofa_nvdr.runs.folder import JsonLog
-from mofa_nvdr.runs.options import TrainConfig
+from mofa_nvdr.runs.options import TrainConfig, known_face_steps
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.device import peak_memory
 from mofa_nvdr.system.files import write_bytes
@@ -128,8 +128,8 @@ class Monitor:
         single = {name: part for name, part in more.items() if name not in groups}
         train = {**terms, **single, "images_per_second": rate}
         self._scalars(step, {"train": train, **groups})
-        warm = step <= self.config.schedule.warm_start_steps
-        part = "warm start" if warm else f"photometric {terms['photometric']:.4f}"
+        warm = step <= known_face_steps(self.config)
+        part = "rendered faces" if warm else f"photometric {terms['photometric']:.4f}"
         words = f"loss {terms['loss']:.4f}, {part}, {rate:.1f} images/s"
         last = self._last_validation
         if last and math.isfinite(last["landmark_px"]):

@@ -21,7 +21,7 @@ from mofa_nvdr.losses.batch_distribution import batch_distribution
 from mofa_nvdr.losses.consistency import mean_placement_anchor, mirror_consistency
 from mofa_nvdr.losses.mofa import batch_pose_prior
 from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.runs.options import ConfigError, TrainConfig
+from mofa_nvdr.runs.options import ConfigError, TrainConfig, known_face_steps
 from mofa_nvdr.training.encoding import encode_together
 from mofa_nvdr.training.step_context import StepContext, Tools
 from mofa_nvdr.training.timing import StageClock
@@ -135,7 +135,7 @@ class Objective:
             clock: times the encoder, and gets the codes to time their gradient.
             reported: also the terms that have no weight, which may need a rendering of their own.
         """
-        warm = step <= self.config.schedule.warm_start_steps
+        warm = step <= known_face_steps(self.config)
         terms = self.warm_start if warm else self.terms
         terms = [term for term in terms if reported or term.weight > 0]
         context = self._encode(encoder, batch, terms)

@@ -7,7 +7,7 @@ import math
 import torch
 
 from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.runs.options import TrainConfig
+from mofa_nvdr.runs.options import TrainConfig, known_face_steps
 
 
 def make_optimizer(config: TrainConfig, encoder: Encoder) -> torch.optim.Optimizer:
@@ -35,15 +35,13 @@ def make_optimizer(config: TrainConfig, encoder: Encoder) -> torch.optim.Optimiz
 def set_rates(config: TrainConfig, optimizer: torch.optim.Optimizer, step: int) -> None:
     """The schedule: the learning rates of a step follow from its number alone.
 
-    The warm start has a schedule of its own: it ends with small steps, whatever comes after it.
+    The warm start, the cycles of bootstrapping together, and what follows have each a schedule of their own:
+    each ends with small steps, whatever comes after it.
     """
-    warm = step <= config.schedule.warm_start_steps
-    length = (
-        config.schedule.warm_start_steps
-        if warm
-        else config.run.steps - config.schedule.warm_start_steps
-    )
-    done = step - 1 if warm else step - 1 - config.schedule.warm_start_steps
+    ends = (config.schedule.warm_start_steps, known_face_steps(config), config.run.steps)
+    part = next((k for k, end in enumerate(ends) if step <= end), len(ends) - 1)
+    before = ends[part - 1] if part else 0
+    length, done, warm = ends[part] - before, step - 1 - before, part == 0
     factor = (
         min(1.0, (done + 1) / config.schedule.warmup_steps) if config.schedule.warmup_steps else 1.0
     )

@@ -19,7 +19,8 @@ from mofa_nvdr.runs.checkpoint import (
     BEST,
     CheckpointError,
     checkpoint_path,
-    keep_best,
+    cycle_path,
+    keep_as,
     list_checkpoints,
     read_checkpoint,
     restore_encoder,
@@ -28,7 +29,7 @@ from mofa_nvdr.runs.checkpoint import (
     spec_of,
 )
 from mofa_nvdr.runs.initial import read_initial
-from mofa_nvdr.runs.options import TrainConfig
+from mofa_nvdr.runs.options import TrainConfig, cycle_start, known_face_steps
 from mofa_nvdr.system import distributed
 from mofa_nvdr.system.budget import printable
 from mofa_nvdr.training.batches import TrainingData
@@ -121,7 +122,7 @@ class TrainingState:
             restore_training(self.optimizer, tensors)
             self.facts |= _facts(metadata["facts"])
             step = _step(metadata["step"])
-            if self.teacher is not None and step >= self.config.schedule.warm_start_steps:
+            if self.teacher is not None and step >= known_face_steps(self.config):
                 restore_encoder(self.teacher, tensors, "teacher/")
         except (
             ArithmeticError, AttributeError, KeyError, LookupError, RuntimeError, TypeError, ValueError,
@@ -139,9 +140,8 @@ class TrainingState:
         changed = self.data.changes_since(sampler)
         if changed and distributed.is_main():
             warn(f"WARNING: {changed}")
-        if distributed.is_main() and self.facts.get("best", {}).get("step") == step:
-            keep_best(path)  # the run may have been killed just before,
         if distributed.is_main():
+            self._keep(path, step)  # the run may have been killed just before,
             self._remove_old()  # or between a checkpoint and what it makes superfluous
         return step
 
@@ -176,7 +176,7 @@ class TrainingState:
 
         Step 0: that of encoder.init, where there is no warm start.
         """
-        if self.teacher is None or step != self.config.schedule.warm_start_steps:
+        if self.teacher is None or step != known_face_steps(self.config):
             return
         self.teacher.follow(self.encoder)
         if self.config.loss.anchor_photographs > 0:
@@ -203,11 +203,19 @@ class TrainingState:
             "facts": self.facts,
         }
         path = checkpoint_path(self.run, step)
-        kept = self.teacher if step >= self.config.schedule.warm_start_steps else None
+        kept = self.teacher if step >= known_face_steps(self.config) else None
         save_checkpoint(path, self.encoder, self.optimizer, metadata, kept)
-        if self.facts.get("best", {}).get("step") == step:
-            keep_best(path)
+        self._keep(path, step)
         self._remove_old()
+
+    def _keep(self, path: Path, step: int) -> None:
+        """Let a checkpoint stay that is the best so far, or between two cycles of bootstrapping."""
+        if self.facts.get("best", {}).get("step") == step:
+            keep_as(path, BEST)
+        cycles = self.config.bootstrap.cycles
+        ends = [cycle_start(self.config, k + 1) for k in range(cycles + 1)] if cycles else []
+        if step in ends:
+            keep_as(path, cycle_path(self.run, ends.index(step)).name)
 
     def _remove_old(self) -> None:
         if self.facts["skipped_in_a_row"]:  # the weights may be why: an earlier one has to stay

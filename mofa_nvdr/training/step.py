@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.runs.options import TrainConfig
+from mofa_nvdr.runs.options import TrainConfig, known_face_steps
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training.objective import Objective, not_finite
 from mofa_nvdr.training.optimizer import set_rates
@@ -77,7 +77,7 @@ def train_step(trainer: Trainer, batch: Batch, step: int, reported: bool = False
         trainer.config, trainer.optimizer, trainer.clock, trainer.own_encoder,
     )  # fmt: skip
     set_rates(config, optimizer, step)
-    if config.schedule.freeze_norm and step > config.schedule.warm_start_steps:
+    if config.schedule.freeze_norm and step > known_face_steps(config):
         for layer in own.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 layer.eval()  # each time: a validation puts all layers back into training

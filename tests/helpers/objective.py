@@ -32,7 +32,7 @@ def use_loss_terms(set_attribute: Callable[..., None], function: Callable[..., d
     set_attribute(
         Objective,
         "__call__",
-        lambda self, encoder, batch, step, clock=None: function(
+        lambda self, encoder, batch, step, clock=None, reported=True: function(
             self.config, encoder, self.decoder, batch, step, clock
         ),
     )

@@ -31,6 +31,7 @@ from mofa_nvdr.runs.options import TrainConfig, replace_options
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.batches import TrainingData
+from mofa_nvdr.training.signals import Signals, Stopped
 from tests.helpers.objective import loss_terms, use_loss_terms
 from tests.helpers.small_encoder import small_encoder
 
@@ -58,8 +59,25 @@ def config_of(face_model: str, out: Path) -> TrainConfig:
             "loss.synthetic": 0.1,
             "loss.gain_shape": 2.0,
             "loss.gain_expression": 3.0,
+            "loss.batch_distribution": 0.3,
+            "loss.loopback": 0.1,
+            "loss.views": 1,
+            "loss.parameter_shape": 0.4,
         },
     )
+
+
+def cycled_config_of(face_model: str, folder: Path, out: str) -> TrainConfig:
+    """Two cycles of bootstrapping after two steps, on the pictures of folder/faces."""
+    return replace_options(
+        load_config("smoke"),
+        {
+            "run.face_model": face_model, "run.out": str(folder / out), "data.path": str(folder / "faces"),
+            "run.steps": 6, "run.threads": 1, "schedule.warm_start_steps": 2, "bootstrap.cycles": 2,
+            "bootstrap.steps": 2, "bootstrap.photographs": 5, "bootstrap.faces": 20,
+            "synthetic.surroundings": False, "report.val_images": 2,
+        },
+    )  # fmt: skip
 
 
 def break_one_share(*arguments: Any) -> dict[str, Tensor]:
@@ -177,10 +195,12 @@ def together(face_model: str, folder: Path) -> None:
         training.train_step = stop_at_5
         try:
             training.train(config_of(face_model, folder / "stopped"))
-        except training.Stopped as stop:
+        except Stopped as stop:
             assert stop.exit_code == 143, stop.exit_code
             (folder / f"stopped-{distributed.rank()}").write_text(str(stop))
         training.train_step = step_of
+
+        training.train(cycled_config_of(face_model, folder, "two_cycled"))
 
         compute_in_doubles(setattr)
         training.train(config_of(face_model, folder / "two_doubles"))
@@ -188,7 +208,7 @@ def together(face_model: str, folder: Path) -> None:
 
 def elastic(face_model: str, folder: Path) -> None:
     """One process is killed at step 4; torchrun starts both anew; at step 6 torchrun is told to end."""
-    step_of, note_of = training.train_step, training._Signals._note
+    step_of, note_of = training.train_step, Signals._note
     first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
     told = threading.Event()
 
@@ -205,7 +225,7 @@ def elastic(face_model: str, folder: Path) -> None:
             assert told.wait(60)
         return step_of(*arguments)
 
-    training._Signals._note = note
+    Signals._note = note
     training.train_step = mishaps
     training.train(config_of(face_model, folder / "elastic"))
 

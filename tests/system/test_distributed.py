@@ -9,17 +9,26 @@ import numpy as np
 import pytest
 import torch
 
+from mofa_nvdr.data.crop_tables import read_codes
 from mofa_nvdr.data.sampling import share_of
+from mofa_nvdr.data.synthetic.synthesis import SynthesisOptions, synthesize_files
 from mofa_nvdr.runs.checkpoint import list_checkpoints
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training import loop as training
+from mofa_nvdr.training.bootstrap import corpus_folder
 from mofa_nvdr.training.loop import train
 from tests.helpers.objective import loss_terms, use_loss_terms
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
-from tests.helpers.two_processes import BAD_STEP, break_one_share, compute_in_doubles, config_of
+from tests.helpers.two_processes import (
+    BAD_STEP,
+    break_one_share,
+    compute_in_doubles,
+    config_of,
+    cycled_config_of,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 # The order of the sums differs; after eight steps 2e-5 were measured (AMD Zen 4). Larger encoders multiply
@@ -69,10 +78,27 @@ def assert_same_curve(a: Path, b: Path, tolerance: float = TOLERANCE) -> None:
         assert ours == pytest.approx(theirs, rel=tolerance, abs=tolerance / 50)
 
 
+def assert_same_cycles(a: Path, b: Path) -> None:
+    """Of bootstrapping: who is predicted, what is rendered around it, and what is learned from it."""
+    for cycle in (1, 2):
+        one, two = (corpus_folder(run, cycle) for run in (a, b))
+        assert [p.name for p in sorted(one.rglob("*"))] == [p.name for p in sorted(two.rglob("*"))]
+        for name in ("distribution.npz", "codes.npz"):
+            (x, of), (y, also_of) = read_codes(one / name), read_codes(two / name)
+            assert list(x) == list(y) and len(x) in (5, 20) and of == also_of
+            for key in x:
+                np.testing.assert_allclose(x[key], y[key], atol=5e-3)
+    assert_same_curve(a, b)
+
+
 @pytest.mark.slow
 class TestTwoProcesses:
     def test_are_one(self, folder, alone, monkeypatch):
         """Losses, validations, skipped steps; a signal to one of them stops both, and resumes on one."""
+        faces = SynthesisOptions(size=64, face_model=str(folder / "cap.safetensors"), plain=True)
+        synthesize_files(12, str(folder / "faces"), faces)
+        for name in ("codes.npz", "landmarks68.npz"):  # so they are photographs
+            (folder / "faces" / name).unlink()
         done = torchrun(folder, "together")
         assert done.returncode == 0, done.stderr
         one = alone("one")
@@ -97,6 +123,11 @@ class TestTwoProcesses:
         assert len(list((folder / "two").glob("events.*"))) == 1
 
         use_loss_terms(monkeypatch.setattr, loss_terms)
+        cap = str(folder / "cap.safetensors")
+        assert_same_cycles(
+            folder / "two_cycled", train(cycled_config_of(cap, folder, "one_cycled"))
+        )
+
         compute_in_doubles(monkeypatch.setattr)
         one_double = alone("one_doubles")
         assert_same_curve(folder / "two_doubles", one_double, DOUBLE_TOLERANCE)

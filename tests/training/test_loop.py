@@ -25,6 +25,7 @@ from mofa_nvdr.system.locks import locked
 from mofa_nvdr.system.marks import read_mark
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
+from mofa_nvdr.training.signals import Stopped
 from tests.helpers.objective import loss_terms, use_loss_terms
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
@@ -351,7 +352,7 @@ class TestSignals:
         use_loss_terms(monkeypatch.setattr, twice)
         with pytest.raises(KeyboardInterrupt) as stop:
             train(small_config(cap, tmp_path / "run"))
-        assert not isinstance(stop.value, training.Stopped)
+        assert not isinstance(stop.value, Stopped)
 
     def test_in_a_thread_there_are_none(self, cap, tmp_path, monkeypatch):
         """Python lets only the main thread set handlers; a training elsewhere goes without."""

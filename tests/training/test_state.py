@@ -54,7 +54,7 @@ class TestDamagedCheckpoints:
         whole = train(replace_options(small, {"run.out": str(tmp_path / "whole")}))
         run = train(small)
         older, newest = list_checkpoints(run)
-        checkpoint.keep_best(older)
+        checkpoint.keep_as(older, checkpoint.BEST)
         for path in (older, newest):
             path.unlink()  # best.safetensors is another name of one of them
             path.write_bytes(b"")
