@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,10 +15,17 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from mofa_nvdr import dr
 from mofa_nvdr.apply.lit_surface import Surface
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.person_mask import along_edges, person_weight
+from mofa_nvdr.apply.photo_frame import (
+    FACE,
+    Frame,
+    covered,
+    distance_to,
+    interpolated,
+    smooth_step,
+)
 from mofa_nvdr.apply.ratio_image import (
     bounded,
     exposure,
@@ -39,35 +45,11 @@ from mofa_nvdr.scene.illumination import Illumination, code_illumination
 from mofa_nvdr.scene.light_sources import LUMINANCE
 from mofa_nvdr.scene.lighting import linear_to_srgb, srgb_to_linear
 
-FACE = 0.62  # sides of a crop that a face is wide
 _REACH = 1.1  # sides of a crop around its middle within which pixels may change
 _MAP = 192  # px of a crop's side in the maps of the ratio
-_WEIGHTS = 320  # px of it in those of the person
 _LIPS = slice(48, 60)  # of the landmarks
 # Brows and the bridge of the nose: light from above draws the model's edge there, where people differ.
 _BROWS, _NEAR_BROWS = slice(17, 28), 0.12  # faces
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A part of a photograph in pixels of another size.
-
-    Attributes:
-        left, top: its corner, px of the photograph. scale: its pixels in one of the photograph's.
-        height, width: in its own pixels.
-    """
-
-    left: float
-    top: float
-    scale: float
-    height: int
-    width: int
-
-    def grid(self) -> Tensor:
-        """Middles of its pixels in px of the photograph, [H, W, 2]."""
-        x = self.left + (torch.arange(self.width) + 0.5) / self.scale
-        y = self.top + (torch.arange(self.height) + 0.5) / self.scale
-        return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
 
 
 class PhotoRelighter:
@@ -97,8 +79,9 @@ class PhotoRelighter:
         color: float = 0.5,
         balanced: bool = True,
         person: Tensor | None = None,
+        map_size: int = _MAP,
     ) -> None:
-        self.photo, self._color = photo, color
+        self.photo, self._color, self._map_size = photo, color, map_size
         self._model, self._parameters = model, parameters
         self._side = float(parameters.crop[2])
         self._face = FACE * self._side  # px of the photograph
@@ -184,34 +167,27 @@ class PhotoRelighter:
         self._box = (top, left)
         self._patch = torch.from_numpy(self.photo[top:bottom, left:right].copy())
         self._patch = self._patch.permute(2, 0, 1).float() / 255  # [3, h, w]
-        self._frame = self._frame_of(_MAP)
+        self._frame = self._frame_of(self._map_size)
         self._unit = self._face * self._frame.scale  # px of the maps that a face is wide
 
     def _draw(self, geometry: Geometry, camera: Camera, shadows: bool) -> None:
         """The mesh in the frame of the maps, and how light falls on it."""
         f = self._frame
         points = self._to_photo(camera.project(geometry.vertices)[0])
-        ndc_x = 2 * (points[:, 0] - f.left) * f.scale / f.width - 1
-        ndc_y = 1 - 2 * (points[:, 1] - f.top) * f.scale / f.height
-        pos = camera.clip_space(geometry.vertices)[0]
-        w = pos[:, 3]
-        pos = torch.stack([ndc_x * w, ndc_y * w, pos[:, 2], w], 1)[None].contiguous()
         triangles = self._model.triangles
-        rast, _ = dr.rasterize(
-            dr.RasterizeContext(), pos, triangles, (f.height, f.width), grad_db=False
-        )
-        self._mask = (rast[0, ..., 3] > 0).float().flip(0)
+        rast = f.rasterize(points, camera.clip_space(geometry.vertices)[0], triangles)
+        self._mask = covered(rast)
         if not bool((self._mask > 0).any()):
             raise ValueError("the face lies outside of the photograph")
-        both = torch.cat([geometry.vertices, geometry.normals], 2).contiguous()
-        drawn, _ = dr.interpolate(both, rast, triangles)
+        both = torch.cat([geometry.vertices[0], geometry.normals[0]], 1)
+        drawn = interpolated(both, rast, triangles).permute(1, 2, 0)
         casters = bare_head(self._model, camera, self._parameters.code, geometry)
         # px of the maps in a millimetre at the face's distance
         scale = camera.focal_px / float(-geometry.vertices[..., 2].mean())
         scale *= self._side / camera.size[0] * f.scale
         away = torch.cdist(f.grid().flatten(0, 1), self._marks[_BROWS]).amin(1).view_as(self._mask)
         rough = (-(away / (_NEAR_BROWS * self._face)).square()).exp()
-        self._surface = Surface(drawn[0].flip(0), self._mask, scale, casters, shadows, rough)
+        self._surface = Surface(drawn, self._mask, scale, casters, shadows, rough)
 
     def _frame_of(self, crop_px: float) -> Frame:
         """The patch in a frame in which a crop is `crop_px` wide, but never larger than the photograph."""
@@ -237,7 +213,7 @@ class PhotoRelighter:
         solid = -_grown(1 - self._mask, 0.03 * unit) + 1
         solid = solid * (1 - _grown(cut, 0.03 * unit))
         self._known = solid * (0.15 + 0.85 * seen)
-        self._distance = _distance(self._mask) / unit
+        self._distance = distance_to(self._mask) / unit
         picture = self._resampled(self._patch, f)
         linear = srgb_to_linear(picture)
         lit = (self._mask > 0) & (seen > 0.5)
@@ -259,7 +235,9 @@ class PhotoRelighter:
         found = person_weight(picture, self._mask, solid * seen, self._distance, across, below)
         found = along_edges(found, picture, 0.03 * unit)
         found = torch.maximum(found, 1 - _grown(1 - self._mask, 0.02 * unit))
-        fall = _smooth(1 - (self._distance - 0.25) / 0.75) * _smooth(1 - (below - 0.35) / 0.35)
+        fall = smooth_step(1 - (self._distance - 0.25) / 0.75) * smooth_step(
+            1 - (below - 0.35) / 0.35
+        )
         large = F.grid_sample(torch.stack([found, fall])[None], self._to_maps, mode="bilinear",
                               align_corners=False, padding_mode="border")[0]  # fmt: skip
         edges = large[0]
@@ -313,27 +291,3 @@ def _grown(mask: Tensor, radius: float) -> Tensor:
         for a, b in ((far, near), (near, far))
     )
     return torch.maximum(upright, lying)[0, 0]
-
-
-def _distance(mask: Tensor) -> Tensor:
-    """Distance in px of each pixel of [H, W] to a mask; 0 in it. Measured at every fourth pixel."""
-    height, width = mask.shape
-    rows, columns = -(-height // 4), -(-width // 4)
-    surrounded = -F.max_pool2d(-mask[None, None], 3, 1, 1)[0, 0] > 0
-    border = ((mask > 0) & ~surrounded).nonzero().float()
-    if not len(border):  # the mask is everywhere
-        return torch.zeros_like(mask)
-    border = border[:: -(-len(border) // 600)]
-    y, x = torch.linspace(0, height - 1, rows), torch.linspace(0, width - 1, columns)
-    grid = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).view(-1, 2)
-    near = torch.cat([torch.cdist(part, border).amin(1) for part in grid.split(8192)])
-    large = F.interpolate(
-        near.view(1, 1, rows, columns), (height, width), mode="bilinear", align_corners=True
-    )[0, 0]
-    return torch.where(mask > 0, 0.0, large)
-
-
-def _smooth(x: Tensor) -> Tensor:
-    """0 below 0, 1 above 1, smooth between."""
-    x = x.clamp(0, 1)
-    return x * x * (3 - 2 * x)

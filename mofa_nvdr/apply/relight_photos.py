@@ -5,21 +5,17 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from mofa_nvdr.apply.fit_files import PhotographFitter
-from mofa_nvdr.apply.parameters import FaceParameters, load_face, load_parameters
+from mofa_nvdr.apply.parameters import FaceParameters, load_parameters
+from mofa_nvdr.apply.photo_faces import PhotoFaces, is_parameters
 from mofa_nvdr.apply.photo_relighting import PhotoRelighter
 from mofa_nvdr.apply.provenance import origin_of
 from mofa_nvdr.apply.relighting import write_pictures
 from mofa_nvdr.data.decoding import ImageError, Picture
-from mofa_nvdr.data.listing import not_a_photograph
-from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.scene.hdr import read_hdr
 from mofa_nvdr.scene.illumination import (
     Illumination,
@@ -30,7 +26,7 @@ from mofa_nvdr.scene.illumination import (
 from mofa_nvdr.scene.light_sources import PRESETS
 from mofa_nvdr.scene.lighting import total_light
 from mofa_nvdr.system.notes import say
-from mofa_nvdr.system.origins import check_free, content_hash
+from mofa_nvdr.system.origins import check_free
 
 _KIND = "relit photograph"
 _PROBES = (".hdr", ".pic", ".rgbe")
@@ -89,11 +85,12 @@ def relight_photo(
     """
     o, out = options or PhotoLightOptions(), Path(out)
     degrees, stops = _checked(o, out)
-    lighter = _Files(o)
-    path, face, model = lighter.face(source)
+    faces = PhotoFaces(o.face_model, "relight")
+    found = faces(source, o.photo)
+    path, face, model = found.path, found.parameters, found.model
     origin = origin_of(face)
     check_free(out, [out], origin, o.overwrite)
-    illumination = lighter.light(light, source, face)
+    illumination = _illumination(light, source, face, faces)
     if o.mirror:
         illumination = illumination.mirrored()
     if degrees is not None:
@@ -125,97 +122,39 @@ def relight_photo(
     return out
 
 
-class _Files:
-    """Faces of files; the networks are loaded when the first photograph has to be fitted."""
-
-    def __init__(self, o: PhotoLightOptions) -> None:
-        self._options = o
-
-    @cached_property
-    def _fitter(self) -> PhotographFitter:
+def _illumination(
+    light: str, source: str | Path, own: FaceParameters, faces: PhotoFaces
+) -> Illumination:
+    """What --light names; the photograph that is relit may be its own light."""
+    if light in PRESETS:
+        return preset_illumination(light)
+    ending = Path(light).suffix.lower()
+    if ending in _PROBES:
         try:
-            return PhotographFitter(self._options.face_model, "relight")
-        except NetworkMissingError as error:
-            raise NetworkMissingError(
-                f"{error}; or give the .npz of a face that is fitted already"
-            ) from None
-
-    def face(self, source: str | Path) -> tuple[Path, FaceParameters, FaceModel]:
-        """A photograph's path, its face and that one's model."""
-        if not _is_parameters(source):
-            if self._options.photo:
-                raise ValueError(
-                    f"--photo {self._options.photo}: {source} is a photograph already; --photo is for the "
-                    ".npz of a face"
-                )
-            face = self._fitter(source)
-            return Path(source), face, self._fitter.model
-        models: dict[str, FaceModel] = {}
-        face = load_face(source, self._options.face_model, models)
-        return (
-            _photograph(Path(source), face, self._options.photo),
-            face,
-            models[face.face_model[1]],
+            return probe_illumination(torch.from_numpy(read_hdr(light)))
+        except ValueError as error:
+            text = str(error)
+            raise ValueError(text if text.startswith(light) else f"{light}: {text}") from None
+    if ending == ".exr":
+        raise ValueError(f"{light}: OpenEXR is not read; save the light probe as Radiance .hdr")
+    if is_parameters(light):
+        return code_illumination(total_light(load_parameters(light).code.light)[0])
+    if Path(light) == Path(source):
+        return code_illumination(total_light(own.code.light)[0])
+    if not Path(light).exists():
+        raise ValueError(
+            f"--light {light}: no such file, nor a preset; presets are {', '.join(PRESETS)}"
         )
-
-    def light(self, light: str, source: str | Path, face: FaceParameters) -> Illumination:
-        """What --light names; the photograph that is relit may be its own light."""
-        if light in PRESETS:
-            return preset_illumination(light)
-        ending = Path(light).suffix.lower()
-        if ending in _PROBES:
-            try:
-                return probe_illumination(torch.from_numpy(read_hdr(light)))
-            except ValueError as error:
-                text = str(error)
-                raise ValueError(text if text.startswith(light) else f"{light}: {text}") from None
-        if ending == ".exr":
-            raise ValueError(f"{light}: OpenEXR is not read; save the light probe as Radiance .hdr")
-        if _is_parameters(light):
-            return code_illumination(total_light(load_parameters(light).code.light)[0])
-        if Path(light) == Path(source):
-            return code_illumination(total_light(face.code.light)[0])
-        if not Path(light).exists():
-            raise ValueError(
-                f"--light {light}: no such file, nor a preset; presets are {', '.join(PRESETS)}"
-            )
-        try:
-            other = self._fitter(light)
-        except ImageError as error:
-            if "no face found" not in str(error):
-                raise
-            raise ImageError(
-                f"--light {error}, from which its light could be taken; light probes must be .hdr: pictures "
-                "like this one do not hold how bright lights are"
-            ) from None
-        return code_illumination(total_light(other.code.light)[0])
-
-
-def _is_parameters(path: str | Path) -> bool:
-    return Path(path).suffix.lower() == ".npz"
-
-
-def _photograph(npz: Path, face: FaceParameters, given: str) -> Path:
-    """The photograph of a parameter file: the given one, or the one that it names, near it or near here."""
-    if given:
-        if other := not_a_photograph(Path(given)):
-            raise ValueError(f"--photo {other}")
-        if (
-            face.source_hash
-            and Path(given).is_file()
-            and content_hash(Path(given)) != face.source_hash
-        ):
-            say(f"note: --photo {given} is not the file that {npz} was made of", sys.stderr)
-        return Path(given)
-    for folder in (Path(), npz.parent, npz.parent.parent):
-        path = folder / face.source
-        if face.source and path.is_file():
-            if not face.source_hash or content_hash(path) == face.source_hash:
-                return path
-    raise ValueError(
-        f"{npz}: its photograph {face.source or '(unnamed)'} is not here; give it as --photo, or draw the "
-        "face alone with --parameters-only"
-    )
+    try:
+        other = faces.fitted(light)
+    except ImageError as error:
+        if "no face found" not in str(error):
+            raise
+        raise ImageError(
+            f"--light {error}, from which its light could be taken; light probes must be .hdr: pictures "
+            "like this one do not hold how bright lights are"
+        ) from None
+    return code_illumination(total_light(other.code.light)[0])
 
 
 def _checked(o: PhotoLightOptions, out: Path) -> tuple[float | None, float]:
