@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,16 @@ class FaceParameters:
             ValueError: the code is not a batch of one.
             OSError: the folder cannot be written.
         """
+        content = self.npz_bytes()
+        with replacing(Path(path)) as temporary:
+            temporary.write_bytes(content)
+
+    def npz_bytes(self) -> bytes:
+        """What `save` writes.
+
+        Raises:
+            ValueError: the code is not a batch of one.
+        """
         if self.code.batch_size != 1:
             raise ValueError(
                 f"FaceParameters.save: code holds {self.code.batch_size} faces, expected 1; "
@@ -110,25 +121,25 @@ class FaceParameters:
             arrays["extrinsics"] = np.asarray(self.frame.extrinsics, np.float64)
             arrays["camera_error"] = np.array(self.frame.error, np.float64)
             arrays[_FOCAL_FROM] = np.array(self.frame.focal_from)
-        path = Path(path)
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez(
-                file,
-                **arrays,
-                T=paper_rotation[0].numpy(),
-                t=paper_translation[0].numpy(),
-                image_size=np.array(self.camera.size),
-                focal=np.array(self.camera.focal_px, np.float64),
-                near=np.array(self.camera.near, np.float64),
-                far=np.array(self.camera.far, np.float64),
-                position=np.array(self.camera.position, np.float64),
-                crop=np.asarray(self.crop, np.float64),
-                face_model=np.array(self.face_model[0]),
-                face_model_hash=np.array(self.face_model[1]),
-                face_model_file=np.array(self.face_model_file),
-                source=np.array(self.source),
-                source_hash=np.array(self.source_hash),
-            )
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            **arrays,
+            T=paper_rotation[0].numpy(),
+            t=paper_translation[0].numpy(),
+            image_size=np.array(self.camera.size),
+            focal=np.array(self.camera.focal_px, np.float64),
+            near=np.array(self.camera.near, np.float64),
+            far=np.array(self.camera.far, np.float64),
+            position=np.array(self.camera.position, np.float64),
+            crop=np.asarray(self.crop, np.float64),
+            face_model=np.array(self.face_model[0]),
+            face_model_hash=np.array(self.face_model[1]),
+            face_model_file=np.array(self.face_model_file),
+            source=np.array(self.source),
+            source_hash=np.array(self.source_hash),
+        )
+        return buffer.getvalue()
 
 
 def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceParameters:
@@ -149,8 +160,8 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
     arrays = _read_arrays(path)
     if CLIP_KEY in arrays:
         raise ValueError(
-            f"{path}: the parameters of a clip; export and relight --parameters-only take its frame 120 as "
-            f"{path.name}#120"
+            f"{path}: the parameters of a clip; export, transfer, view and relight --parameters-only take "
+            f"its frame 120 as {path.name}#120"
         )
     missing = [key for key in (*_PARTS, *_NUMBERS, *_TEXTS) if key not in arrays]
     if missing:

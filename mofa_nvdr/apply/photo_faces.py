@@ -101,8 +101,9 @@ def photograph_of(npz: Path, face: FaceParameters, given: str = "") -> Path:
         if face.source_hash and path.is_file() and content_hash(path) != face.source_hash:
             say(f"note: --photo {given} is not the file that {npz} was made of", sys.stderr)
         return path
-    if path := named_photograph(face, (Path(), npz.parent, npz.parent.parent)):
-        return path
+    named = named_photograph(face, (Path(), npz.parent, npz.parent.parent))
+    if named is not None:
+        return named
     raise ValueError(
         f"{npz}: its photograph {face.source or '(unnamed)'} is not here; give it as --photo, or draw the "
         "face alone with --parameters-only"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from mofa_nvdr.apply.clip_parameters import load_named_face
 from mofa_nvdr.apply.parameters import FaceParameters, load_parameters
 from mofa_nvdr.apply.provenance import origin_of
+from mofa_nvdr.data.video_writing import VideoWriter
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.render.pictures import to_uint8, write_png
@@ -29,9 +31,9 @@ from mofa_nvdr.system.marks import mark
 from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import check_free
 
-_BACKGROUND = 0.13
+BACKGROUND = 0.13
 _FRAME_MS = 60
-_MOST_HEIGHT, _MOST_FRAMES = 8192, 10_000
+MOST_HEIGHT, _MOST_FRAMES = 8192, 10_000
 _WIDEST = 16  # times its height: a picture; what is beyond is a damaged file
 _KIND = "relit picture"
 
@@ -65,7 +67,7 @@ def relight(
     pictures = []
     for one in lights:
         face = decoder.rasterize(dataclasses.replace(geometry, light=one[None].float()))
-        pictures.append(to_uint8(face_image(face, _BACKGROUND))[0])
+        pictures.append(to_uint8(face_image(face, BACKGROUND))[0])
     return np.stack(pictures)
 
 
@@ -111,7 +113,7 @@ def relight_files(
     strips = []
     for name, face in zip(files, faces):
         model = models[face.face_model[1]]
-        decoder = FaceDecoder(model, camera=_resized(name, face.camera, height), frontal_only=False)
+        decoder = FaceDecoder(model, camera=resized(name, face.camera, height), frontal_only=False)
         strips.append(relight(decoder.to(where), face, coefficients, turns))
     try:
         write_pictures(out, list(np.concatenate(strips, axis=2)), _KIND, origin)
@@ -133,8 +135,8 @@ def _check_options(
         )
     if rotate and frames < 2:
         raise ValueError(f"--frames is {frames}, expected 2 or more")
-    if not 0 <= image_size <= _MOST_HEIGHT:
-        raise ValueError(f"--image-size is {image_size}, expected 0 to {_MOST_HEIGHT} pixels")
+    if not 0 <= image_size <= MOST_HEIGHT:
+        raise ValueError(f"--image-size is {image_size}, expected 0 to {MOST_HEIGHT} pixels")
     if frames > _MOST_FRAMES:
         raise ValueError(f"--frames is {frames}, expected at most {_MOST_FRAMES}")
 
@@ -146,7 +148,7 @@ def _light(name: str) -> Tensor:
     return load_light(name).float()
 
 
-def _resized(source: str | Path, camera: Camera, height: int) -> Camera:
+def resized(source: str | Path, camera: Camera, height: int) -> Camera:
     """The same view, `height` pixels high."""
     old_height, old_width = camera.size
     scale = height / old_height
@@ -172,22 +174,15 @@ def write_pictures(out: Path, pictures: Sequence[np.ndarray], kind: str, origin:
         kind: of picture, for the mark in it.
         origin: what it was made of, kept in it.
     """
+    comment = f"{mark(kind)} {origin}"
+    if out.suffix.lower() == ".mp4":
+        with VideoWriter(out, Fraction(1000, _FRAME_MS), comment=comment) as video:
+            for picture in pictures:
+                video.add(picture)
+        return
     with replacing(out) as temporary:
         if out.suffix.lower() == ".png":
             write_png(temporary, pictures[0], kind=kind, comment=origin)
             return
-        comment = f"{mark(kind)} {origin}"
-        if out.suffix.lower() == ".gif":
-            more: dict[str, Any] = {"duration": _FRAME_MS, "loop": 0, "comment": comment}
-            iio.imwrite(temporary, np.stack(pictures), extension=".gif", **more)
-            return
-        height, width = pictures[0].shape[:2]
-        even = [np.pad(p, ((0, height % 2), (0, width % 2), (0, 0)), "edge") for p in pictures]
-        more = {
-            "fps": 1000 / _FRAME_MS,
-            "codec": "libx264",
-            "quality": 8,
-            "macro_block_size": 2,
-            "output_params": ["-metadata", f"comment={comment}", "-f", "mp4"],
-        }
-        iio.imwrite(temporary, np.stack(even), extension=".mp4", plugin="FFMPEG", **more)
+        more: dict[str, Any] = {"duration": _FRAME_MS, "loop": 0, "comment": comment}
+        iio.imwrite(temporary, np.stack(pictures), extension=".gif", **more)

@@ -20,6 +20,8 @@ COMMANDS = {
     "reconstruct": "reconstruct the faces in photographs, with pictures of each",
     "fit": "fit the face model to photographs, with a panel of pictures each",
     "relight": "show the person in a photograph under another light",
+    "transfer": "give the person in a photograph another expression",
+    "view": "move light, pose and expression of a face in a browser",
     "evaluate": "measure an encoder as the papers do, next to their numbers",
     "export": "write a face as .obj, .ply or .glb for other programs",
     "export-encoder": "write a trained encoder as an ONNX file",

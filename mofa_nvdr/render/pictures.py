@@ -18,15 +18,20 @@ from mofa_nvdr.system.marks import KEY, mark
 PANEL_COLUMNS = ("input", "overlay", "geometry", "albedo", "shading")
 FINER = 3
 """How many times as large as their photographs panels' renderings are made."""
-_PAPER = 0.13  # grey of empty pixels
+PAPER = 0.13  # grey of empty pixels
 _QUALITY = 92  # of JPEG
 _LINE = 14  # pixels of a line of text
 
 
 def geometry_picture(rendering: Rendering) -> Tensor:
     """The bare surface as grey clay under a light next to the camera, [B, 3, H, W] in [0, 1]."""
-    towards_light = F.normalize(rendering.normal.new_tensor([0.35, 0.45, 1.0]), dim=0)
-    cosine = (rendering.normal * towards_light.view(1, 3, 1, 1)).sum(1, keepdim=True).clamp(min=0)
+    return clay(rendering.normal)
+
+
+def clay(normal: Tensor) -> Tensor:
+    """The same of unit normals [B, 3, H, W], camera space."""
+    towards_light = F.normalize(normal.new_tensor([0.35, 0.45, 1.0]), dim=0)
+    cosine = (normal * towards_light.view(1, 3, 1, 1)).sum(1, keepdim=True).clamp(min=0)
     return (0.12 + 0.75 * cosine).expand(-1, 3, -1, -1)
 
 
@@ -46,9 +51,9 @@ def panels(photo: Tensor, rendering: Rendering, visible: Tensor | None = None) -
     times = rendering.mask.shape[-1] // photo.shape[-1]
     if visible is not None:
         visible = _repeated(visible, times)
-    photo = _repeated(photo.nan_to_num(_PAPER), times)
+    photo = _repeated(photo.nan_to_num(PAPER), times)
     covered = rendering.mask > 0
-    empty = torch.full_like(photo, _PAPER)
+    empty = torch.full_like(photo, PAPER)
     columns = [
         photo,
         torch.where(covered, rendering.image, photo),
@@ -77,7 +82,7 @@ def sheet(pictures: np.ndarray, columns: int) -> np.ndarray:
     """Lay pictures [B, H, W, 3] out in rows of `columns`, the last row filled with grey."""
     count, height, width, _ = pictures.shape
     rows = -(-count // columns)
-    cells = np.full((rows * columns, height, width, 3), round(_PAPER * 255), np.uint8)
+    cells = np.full((rows * columns, height, width, 3), round(PAPER * 255), np.uint8)
     cells[:count] = pictures
     cells = cells.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
     return np.ascontiguousarray(cells.reshape(rows * height, columns * width, 3))
@@ -104,7 +109,7 @@ def captioned(picture: np.ndarray, text: str) -> np.ndarray:
             lines[-1] = longer
         else:
             lines.append(word)
-    strip = Image.new("RGB", (width, _LINE * len(lines)), (round(_PAPER * 255),) * 3)
+    strip = Image.new("RGB", (width, _LINE * len(lines)), (round(PAPER * 255),) * 3)
     draw = ImageDraw.Draw(strip)
     for k, line in enumerate(lines):
         draw.text((3, 1 + _LINE * k), line, fill=(225, 225, 225), font=font)
