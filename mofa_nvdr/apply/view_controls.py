@@ -42,6 +42,7 @@ class Control:
     Attributes:
         name: by which it is set. label: as it is shown. group: of controls that are shown together.
         low, high: its range. start: at first. step: of a slider.
+        hint: more words about it.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Control:
     high: float
     start: float
     step: float = 0.01
+    hint: str = ""
 
 
 class FaceControls:
@@ -70,30 +72,41 @@ class FaceControls:
         self._own_light = total_light(code.light)[0]  # [9, 3]
         self._own_grey = self._own_light @ torch.tensor(LUMINANCE)
         every = [
-            Control("azimuth", "direction, degrees to the right", SUN, -180, 180, -45, 1),
-            Control("elevation", "height, degrees", SUN, -90, 90, 25, 1),
-            Control("strength", "strength", SUN, 0, 2, 0),
+            Control(
+                "azimuth",
+                "azimuth, °",
+                SUN,
+                -180,
+                180,
+                -45,
+                1,
+                "from the camera to the picture's right",
+            ),
+            Control("elevation", "elevation, °", SUN, -90, 90, 25, 1, "above the horizon"),
+            Control(
+                "strength", "strength", SUN, 0, 4, 0, hint="irradiance of skin that faces the sun"
+            ),
             Control("warmth", "warmth", SUN, -1, 1, 0),
-            Control("own", "the photograph's own light", LIGHT, 0, 1.5, 1),
-            Control("exposure", "exposure, stops", LIGHT, -2, 2, 0),
+            Control(
+                "own",
+                "own light",
+                LIGHT,
+                0,
+                1.5,
+                1,
+                hint="how much of the photograph's light stays",
+            ),
+            Control("exposure", "exposure", LIGHT, -2, 2, 0, hint="stops"),
             *self._coefficients(),
-            *(
-                Control(name, f"{label}, degrees", POSE, -low, low, 0, 0.5)
-                for name, label, low in (
-                    ("yaw", "to the right", 60),
-                    ("pitch", "up", 40),
-                    ("roll", "clockwise", 40),
-                )
+            Control("yaw", "yaw, °", POSE, -60, 60, 0, 0.5, "to the picture's right"),
+            Control("pitch", "pitch, °", POSE, -40, 40, 0, 0.5, "up"),
+            Control("roll", "roll, °", POSE, -40, 40, 0, 0.5, "clockwise"),
+            Control("x", "x, mm", POSE, -60, 60, 0, 1, "to the picture's right"),
+            Control("y", "y, mm", POSE, -60, 60, 0, 1, "up"),
+            Control("z", "z, mm", POSE, -200, 200, 0, 1, "towards the camera"),
+            Control(
+                "amount", "own", EXPRESSION, 0, 1.5, 1, hint="share of the face's own expression"
             ),
-            *(
-                Control(name, f"{label}, mm", POSE, -low, low, 0, 1)
-                for name, label, low in (
-                    ("right", "right", 60),
-                    ("up", "up", 60),
-                    ("nearer", "nearer", 200),
-                )
-            ),
-            Control("amount", "of its own expression", EXPRESSION, 0, 1.5, 1),
             *(
                 Control(name, name, _part_of(name), 0, 1, 0)
                 for name in sorted(self._named(), key=_order)
@@ -165,7 +178,7 @@ class FaceControls:
             expression=expression,
             albedo=self._with_modes("albedo"),
             rotation=self._rotation(),
-            translation=code.translation + torch.tensor([[v["right"], v["up"], v["nearer"]]]),
+            translation=code.translation + torch.tensor([[v["x"], v["y"], v["z"]]]),
             light=light[None],
         )
 
@@ -201,12 +214,14 @@ class FaceControls:
             [flat * math.sin(azimuth), math.sin(elevation), flat * math.cos(azimuth)]
         )
 
-    def drag_sun(self, x: float, y: float) -> None:
-        """Move the sun to where it was dragged on the sphere around the head, as the camera sees it.
+    def drag_sun(self, x: float, y: float, axes: Tensor | None = None) -> None:
+        """Move the sun to where it was dragged on the sphere around the head, as a camera sees it.
 
         Args:
             x: to the right of the head's middle, in radii of the sphere.
             y: above it. Within a radius the sun is in front of the head; beyond, it goes on behind it.
+            axes: [3, 3] the camera's right, up and back, a row each, in the photograph's camera space; None:
+                that camera's own.
 
         Raises:
             ValueError: not finite numbers.
@@ -214,19 +229,20 @@ class FaceControls:
         radius = math.hypot(x, y)
         if not math.isfinite(radius):
             raise ValueError(f"view: the sun is at {x}, {y}, expected numbers")
-        behind = radius > 1
-        inside = max(0.0, 2 - radius) if behind else radius
+        inside = max(0.0, 2 - radius) if radius > 1 else radius
         scale = inside / radius if radius else 0.0
-        x, y = x * scale, y * scale
-        z = math.sqrt(max(0.0, 1 - x * x - y * y)) * (-1 if behind else 1)
-        self.set("elevation", math.degrees(math.asin(max(-1.0, min(1.0, y)))))
-        self.set("azimuth", math.degrees(math.atan2(x, z)))
+        back = math.sqrt(max(0.0, 1 - inside * inside)) * (-1 if radius > 1 else 1)
+        place = torch.tensor([x * scale, y * scale, back])
+        right, up, back = (place if axes is None else place @ axes.float()).tolist()
+        self.set("elevation", math.degrees(math.asin(max(-1.0, min(1.0, up)))))
+        self.set("azimuth", math.degrees(math.atan2(right, back)))
 
     def _coefficients(self) -> list[Control]:
         return [
             Control(
-                f"sh{k}", f"coefficient {k + 1}: {name}", LIGHT,
+                f"sh{k}", f"{k + 1}: {name}", LIGHT,
                 *_widened(_COEFFICIENT_RANGE, float(self._own_grey[k])), float(self._own_grey[k]),
+                hint="coefficient of spherical harmonics, of grey light",
             )
             for k, name in enumerate(_FUNCTIONS)
         ]  # fmt: skip
