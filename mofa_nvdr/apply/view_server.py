@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class FaceServer:
         self.library, self.host = library, host
         self.drawing = threading.Lock()  # windows draw in turn
         self._windows: dict[int, _Window] = {}
+        # What is drawn for a window that closes meanwhile goes nowhere, which is no news.
+        warnings.filterwarnings("ignore", "Queued a .* on a closed connection", UserWarning)
         wanted = _free_port(host, port)
         with _silently():
             self._viser = _NoTunnel(host=host, port=wanted, label="mofa-nvdr", verbose=False)
@@ -111,7 +114,7 @@ class FaceServer:
         try:
             connections: Any = self._viser._websock_server._live_connections
             headers = connections[client.client_id].request.headers
-        except (AttributeError, KeyError):
+        except (AttributeError, LookupError):  # of several headers too
             return False
         return is_own_page(self.host, headers.get("Host", ""), headers.get("Origin", ""))
 
@@ -202,6 +205,8 @@ class _Window:
         self.view: FaceView | None = None
         self.drawn = 0
         """How many pictures were sent."""
+        self.at_rest = False
+        """What is shown is drawn finely, and nothing has been moved since."""
 
     def start(self) -> None:
         """Build the window and begin to draw."""
@@ -235,6 +240,10 @@ class _Window:
         """Move a control and have it drawn."""
         with self._moving:
             self._moved[name] = value
+        self._redraw()
+
+    def _redraw(self) -> None:
+        self.at_rest = False
         self._changed.set()
 
     def _open(self, name: str) -> None:
@@ -245,7 +254,7 @@ class _Window:
                 self.view = FaceView(face)
                 self._make_sliders(self.view)
                 self._make_scene(self.view)
-            self._changed.set()
+            self._redraw()
 
     def _make_sliders(self, view: FaceView) -> None:
         for folder in self._folders:
@@ -313,7 +322,7 @@ class _Window:
             if not controls.values["strength"]:
                 controls.set("strength", _FIRST_SUN)
             self._follow(self.view)
-        self._changed.set()
+        self._redraw()
 
     def _follow(self, view: FaceView) -> None:
         """Move the sliders to where the controls are."""
@@ -330,7 +339,7 @@ class _Window:
                 return
             self.view.controls.reset()
             self._follow(self.view)
-        self._changed.set()
+        self._redraw()
 
     def _place_sun(self, view: FaceView) -> None:
         place = view.controls.sun().numpy() * _SUN_AT
@@ -348,6 +357,7 @@ class _Window:
             with self._told():
                 self._draw(fine=not changed)
             fine = not changed
+            self.at_rest = fine and not self._changed.is_set()
 
     def _draw(self, fine: bool) -> None:
         with self._server.drawing, self._state:

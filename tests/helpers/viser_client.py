@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import time
 from collections.abc import Callable
@@ -28,13 +29,14 @@ class ViserClient:
     def __init__(self, port: int, origin: str | None = None, host: str = "") -> None:
         netloc = host or f"127.0.0.1:{port}"
         self._socket: ClientConnection = connect(
-            f"ws://127.0.0.1:{port}",
+            f"ws://{netloc}",
+            sock=socket.create_connection(("127.0.0.1", port)),
             subprotocols=[f"viser-v{viser.__version__}"],  # type: ignore[list-item]
             origin=f"http://{netloc}" if origin is None else origin,  # type: ignore[arg-type]
-            additional_headers={"Host": host} if host else None,
             max_size=None,
         )
         self.messages: list[dict[str, Any]] = []
+        self._elements: dict[str, str] = {}
         self.send(
             "ViewerCameraMessage",
             wxyz=(1.0, 0.0, 0.0, 0.0),
@@ -80,11 +82,9 @@ class ViserClient:
         return [message for message in self.messages if message["type"] in kinds]
 
     def element(self, label: str) -> str:
-        """The name that viser gave to the element with a label, which must be there already."""
-        for message in reversed(self.messages):
-            if message.get("props", {}).get("label") == label:
-                return str(message["uuid"])
-        raise AssertionError(f"no element {label!r}")
+        """The name that viser gave to the newest element with a label, which must have come."""
+        assert label in self._elements, f"no element {label!r}"
+        return self._elements[label]
 
     def move(self, label: str, value: Any) -> None:
         """Move a slider, or choose of a list."""
@@ -111,7 +111,12 @@ class ViserClient:
             place += -place % 8
             buffers.append(frame[place : place + length])
             place += length
-        self.messages += [_filled(message, buffers) for message in content["messages"]]
+        for message in content["messages"]:
+            message = _filled(message, buffers)
+            self.messages.append(message)
+            label = message.get("props", {}).get("label")
+            if label and "uuid" in message:
+                self._elements[label] = message["uuid"]
 
 
 def _filled(value: Any, buffers: list[bytes]) -> Any:
