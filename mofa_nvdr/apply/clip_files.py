@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
+from mofa_nvdr.apply import arkit
 from mofa_nvdr.apply.clip_overlay import draw_over
 from mofa_nvdr.apply.clip_parameters import Clip, load_clip
 from mofa_nvdr.apply.clips import ClipOptions, check_face, reconstruct_clip
@@ -27,6 +29,7 @@ from mofa_nvdr.data.video_files import (
     has_ffmpeg,
 )
 from mofa_nvdr.data.video_writing import FolderWriter, VideoWriter, rate_of
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.pictures import write_png
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.system.files import check_out
@@ -97,7 +100,7 @@ def _reconstruct(
     result, times = reconstruct_clip(clip, reconstructor, o)
     result = replace(result, source=source.name, source_hash=file_hash)
     target.parent.mkdir(parents=True, exist_ok=True)
-    result.save(target)
+    result.save(target, _arkit_of(result, reconstructor.decoder.model))
     words = ""
     if o.overlay and (isinstance(clip, VideoFile) or has_ffmpeg()):
         comment = f"{mark(_KIND)} {mine}"
@@ -159,6 +162,11 @@ def _hash_of(files: Sequence[Path]) -> str:
     for file in files:
         digest.update(f"{file.name} {content_hash(file)}\n".encode())
     return digest.hexdigest()
+
+
+def _arkit_of(clip: Clip, model: FaceModel) -> dict[str, np.ndarray]:
+    """The weights of ARKit's blendshapes in the rows of the file."""
+    return arkit.arrays(model, torch.cat([track.code.expression for track in clip.tracks]))
 
 
 def _check_places(source: Source, file_hash: str, target: Path, video: Path, mine: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,8 +80,12 @@ class Clip:
     source_hash: str = ""
     cuts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, more: Mapping[str, np.ndarray] | None = None) -> None:
         """Write the .npz, atomically.
+
+        Args:
+            path: the file.
+            more: arrays that follow from the codes and are not read back, as `arkit.arrays`.
 
         Raises:
             OSError: the folder cannot be written.
@@ -105,7 +110,7 @@ class Clip:
         texts = (*self.face_model, self.face_model_file, self.source, self.source_hash)
         arrays |= {name: np.array(text) for name, text in zip(_TEXTS, texts)}
         with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(file, **arrays, **(more or {}))  # type: ignore[arg-type]
 
     def face(self, frame: int, track: int = 0) -> FaceParameters:
         """One frame's face as the parameters of a photograph, in the camera of the whole frame.

@@ -7,19 +7,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mofa_nvdr.apply import arkit
 from mofa_nvdr.apply.certainty import DOUBTFUL, LEAST_FOUND, face_certainty
 from mofa_nvdr.apply.face_search import WHOLE, FaceSearch
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed, Stage
 from mofa_nvdr.apply.largest_face import FIT_SIZE, FacePhotograph, largest_face
 from mofa_nvdr.apply.parameters import FaceParameters
-from mofa_nvdr.apply.prediction import Predictor
+from mofa_nvdr.apply.photo_camera import crop_camera, photo_focal, photo_intrinsics
+from mofa_nvdr.apply.prediction import Predictor, frame_points, with_frames
 from mofa_nvdr.apply.result_files import (
     Written,
     check_source,
@@ -275,11 +277,14 @@ class _FileFitter:
         if not kept:
             raise ImageError(f"{path}: no face found")
         candidate, face = kept[0]
+        known: dict[str, Any] = {
+            "size": (picture.height, picture.width), "focal_35mm": picture.focal_35mm
+        }  # fmt: skip
         if candidate.found_by == WHOLE:
             pixels = torch.from_numpy(picture_square(picture, FIT_SIZE)).permute(2, 0, 1)
-            return FacePhotograph(pixels.float() / 255, candidate.crop, None)
+            return FacePhotograph(pixels.float() / 255, candidate.crop, None, **known)
         crop = Crop(*map(float, face.crop))
-        return FacePhotograph(candidate.known(crop, FIT_SIZE), crop, None)
+        return FacePhotograph(candidate.known(crop, FIT_SIZE), crop, None, **known)
 
     def fit(self, photographs: Sequence[_Photograph], bar: tqdm[NoReturn]) -> FittedFaces:
         """Fit some photographs together."""
@@ -336,6 +341,7 @@ def _write(
                 write_result(
                     photograph.source, photograph.file_hash, parameters,
                     {"panel": pictures[k], "occluders": occluders[k]}, folder, overwrite,
+                    arkit.arrays(fitter.model, parameters.code.expression),
                 )
             )  # fmt: skip
         except ImageError as error:
@@ -363,4 +369,13 @@ def _parameters(
         )
         for k, p in enumerate(photographs)
     ]
-    return with_measures(every, photo, fits.face)
+    measured = with_measures(every, photo, fits.face)
+    decoder = fitter.fitter.decoder_of(FIT_SIZE)
+    points = decoder.points(fits.code, frame_points(fitter.model)).double().numpy()
+    framed = []
+    for one, p, place in zip(measured, photographs, points):
+        own = crop_camera(camera, p.face.crop, p.face.size)
+        focal, focal_from = photo_focal(p.face.size, 0.0, p.face.focal_35mm, own.fx)
+        intrinsics = photo_intrinsics(p.face.size, focal)
+        framed += with_frames([one], [place], p.face.size, intrinsics, focal_from)
+    return framed

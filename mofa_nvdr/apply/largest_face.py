@@ -30,12 +30,15 @@ class FacePhotograph:
         crop: where it lies in the photograph.
         points: [478, 2] or [68, 2] landmarks, px of the crop; None: none were sought.
         score: of the landmark network, in [0, 1]; NaN without one.
+        size: height and width of the photograph, px; focal_35mm: its focal length, as `Picture` has it.
     """
 
     photo: Tensor
     crop: Crop
     points: Tensor | None
     score: float = float("nan")
+    size: tuple[int, int] = (0, 0)
+    focal_35mm: float = 0.0
 
 
 def largest_face(
@@ -67,7 +70,8 @@ def largest_face(
     known = torch.from_numpy(known_pixels(crop, FIT_SIZE, picture.height, picture.width))
     photo = torch.where(known, pixels, torch.nan)
     inside = torch.from_numpy(crop.to_crop(points, FIT_SIZE)).float()
-    return FacePhotograph(photo, crop, inside, float(faces[0].score))
+    size = picture.height, picture.width
+    return FacePhotograph(photo, crop, inside, float(faces[0].score), size, picture.focal_35mm)
 
 
 def known_pixels(crop: Crop, size: int, height: int, width: int) -> np.ndarray:

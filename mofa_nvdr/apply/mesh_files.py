@@ -1,4 +1,4 @@
-"""One mesh as the bytes of .obj (with .mtl), .ply and .glb files, readable by other programs.
+"""One mesh as the bytes of .obj (with .mtl) and .ply files, readable by other programs; glb_files has .glb.
 
 Nothing here knows faces. Axes are right-handed with +y up; coordinates are written as they are given.
 Colours are gamma-encoded sRGB in [0, 1] on the way in and in every file but .glb, whose vertex colours are
@@ -7,21 +7,44 @@ linear by its specification (its textures are sRGB too).
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
-
-from mofa_nvdr.render.pictures import png_bytes
-from mofa_nvdr.scene.lighting import srgb_to_linear
 
 MATERIAL = "face"
-_FLOAT, _USHORT, _UINT = 5126, 5123, 5125
-_ARRAY, _ELEMENTS = 34962, 34963
+
+
+@dataclass(frozen=True)
+class MeshCamera:
+    """A camera that sees a mesh (.glb only).
+
+    Attributes:
+        field_of_view: vertical, radians. aspect: width / height. near, far: in the mesh's unit.
+        rotation: [3, 3], its axes as columns: x right, y up, -z ahead. position: [3].
+    """
+
+    field_of_view: float
+    aspect: float
+    near: float
+    far: float
+    rotation: np.ndarray = field(default_factory=lambda: np.eye(3))
+    position: np.ndarray = field(default_factory=lambda: np.zeros(3))
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A mesh that moves (.glb only).
+
+    Attributes:
+        times: [N] s, increasing. weights: [N, K] of the mesh's targets, in their order.
+        rotations: [N, 3, 3]. translations: [N, 3]: points v of the mesh go to R v + t.
+    """
+
+    times: np.ndarray
+    weights: np.ndarray
+    rotations: np.ndarray
+    translations: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -35,8 +58,8 @@ class Mesh:
         texture: uint8 sRGB [H, W, 3], row 0 at v = 1, or None. Needs uv.
         comments: lines of plain text for the file's head.
         targets: name -> displacement [V, 3] at full weight (.glb only).
-        camera: (vertical field of view in radians, width / height, near, far) at the origin, looking down
-            -z, or None (.glb only).
+        camera: that sees it, or None (.glb only). motion: None: it rests (.glb only).
+        unlit: colours are shown as they are, whatever light there is; else as a matte surface's (.glb only).
 
     Raises:
         ValueError: a shape is not as above, an index outside its array, or a texture without uv.
@@ -51,7 +74,9 @@ class Mesh:
     texture: np.ndarray | None = None
     comments: tuple[str, ...] = ()
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
-    camera: tuple[float, float, float, float] | None = None
+    camera: MeshCamera | None = None
+    motion: Motion | None = None
+    unlit: bool = True
 
     def __post_init__(self) -> None:
         num = len(self.vertices)
@@ -66,6 +91,13 @@ class Mesh:
             _check_indices("uv_triangles", self.corners, len(self.uv), len(self.triangles))
         if self.texture is not None and self.uv is None:
             raise ValueError("Mesh: a texture without uv; give uv, or colors instead")
+        if self.motion is not None:
+            frames, count = len(self.motion.times), len(self.targets)
+            if self.motion.weights.shape != (frames, count):
+                raise ValueError(
+                    f"Mesh: motion.weights is {list(self.motion.weights.shape)}, expected "
+                    f"[{frames}, {count}] (from times and targets)"
+                )
 
     @property
     def corners(self) -> np.ndarray:
@@ -97,6 +129,24 @@ def split_at_seams(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pairs = np.stack([mesh.triangles.ravel(), mesh.corners.ravel()], 1).astype(np.int64)
     unique, inverse = np.unique(pairs, axis=0, return_inverse=True)
     return unique[:, 0], unique[:, 1], inverse.reshape(-1, 3)
+
+
+def kept_triangles(mesh: Mesh, keep: np.ndarray) -> Mesh:
+    """Some triangles of a mesh, keep [T] bool, and the vertices and uv that these use."""
+    triangles, corners = mesh.triangles[keep], mesh.corners[keep]
+    used, rows = (np.unique(part, return_inverse=True) for part in (triangles, corners))
+    vertices, uv = mesh.vertices, mesh.uv
+    own = mesh.uv_triangles is None
+    return replace(
+        mesh,
+        vertices=vertices[used[0]],
+        triangles=used[1].reshape(-1, 3),
+        normals=mesh.normals[used[0]],
+        colors=None if mesh.colors is None else mesh.colors[used[0]],
+        uv=None if uv is None else uv[used[0] if own else rows[0]],
+        uv_triangles=None if uv is None or own else rows[1].reshape(-1, 3),
+        targets={name: value[used[0]] for name, value in mesh.targets.items()},
+    )
 
 
 def obj_bytes(mesh: Mesh, material_file: str = "") -> bytes:
@@ -154,143 +204,3 @@ def ply_bytes(mesh: Mesh) -> bytes:
     # Readers take the header as ASCII.
     head = "\n".join(header).encode("ascii", "replace") + b"\n"
     return head + table.tobytes() + faces.tobytes()
-
-
-class _Buffer:
-    """The binary chunk of a .glb under way: views and accessors, each aligned to 4 bytes."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.views: list[dict[str, Any]] = []
-        self.accessors: list[dict[str, Any]] = []
-
-    def view(self, data: bytes, target: int | None = None) -> int:
-        self.data += b"\0" * (-len(self.data) % 4)
-        view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data)}
-        self.views.append(view | ({"target": target} if target else {}))
-        self.data += data
-        return len(self.views) - 1
-
-    def accessor(self, array: np.ndarray, component: int, kind: str, **more: Any) -> int:
-        target = _ELEMENTS if kind == "SCALAR" else _ARRAY
-        dtype = {_FLOAT: "<f4", _USHORT: "<u2", _UINT: "<u4"}[component]
-        self.accessors.append({
-            "bufferView": self.view(np.ascontiguousarray(array, dtype).tobytes(), target),
-            "componentType": component, "count": len(array), "type": kind, **more,
-        })  # fmt: skip
-        return len(self.accessors) - 1
-
-    def positions(self, array: np.ndarray) -> int:
-        return self.accessor(array, _FLOAT, "VEC3", **_bounds(array))
-
-    def displacements(self, array: np.ndarray) -> int:
-        """A morph target: a sparse accessor where most vertices stay."""
-        array = array.astype(np.float32)
-        moved = np.flatnonzero(np.any(array != 0, axis=1))
-        if 16 * len(moved) >= 12 * len(array):
-            return self.positions(array)
-        moved = moved if len(moved) else np.array([0])
-        self.accessors.append({
-            "componentType": _FLOAT, "count": len(array), "type": "VEC3", **_bounds(array),
-            "sparse": {
-                "count": len(moved),
-                "indices": {
-                    "bufferView": self.view(moved.astype("<u4").tobytes()), "componentType": _UINT,
-                },
-                "values": {"bufferView": self.view(array[moved].astype("<f4").tobytes())},
-            },
-        })  # fmt: skip
-        return len(self.accessors) - 1
-
-
-def _bounds(array: np.ndarray) -> dict[str, list[float]]:
-    values = array.astype(np.float32)
-    return {"min": values.min(0).tolist(), "max": values.max(0).tolist()}
-
-
-def glb_bytes(mesh: Mesh, copyright_line: str = "", generator: str = "mofa-nvdr") -> bytes:
-    """A binary glTF 2.0: coordinates are metres there; unlit (KHR_materials_unlit), both sides drawn.
-
-    Texture coordinates are turned upside down (v downwards), vertex colours become linear, displacements are
-    morph targets with weight 0, named in the mesh's `extras.targetNames` as Blender and three.js read them.
-    Targets move positions only: a viewer that lights the mesh keeps the normals at rest.
-    """
-    vertex, corner, triangles = split_at_seams(mesh)
-    buffer = _Buffer()
-    attributes = {
-        "POSITION": buffer.positions(mesh.vertices[vertex]),
-        "NORMAL": buffer.accessor(mesh.normals[vertex], _FLOAT, "VEC3"),
-    }
-    material: dict[str, Any] = {
-        "name": MATERIAL,
-        "doubleSided": True,
-        "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.9},
-        "extensions": {"KHR_materials_unlit": {}},
-    }
-    document: dict[str, Any] = {
-        "asset": {"version": "2.0", "generator": generator},
-        "extensionsUsed": ["KHR_materials_unlit"],
-        "scene": 0,
-        "scenes": [{"nodes": [0], "extras": {"comments": list(mesh.comments)}}],
-        "nodes": [{"name": MATERIAL, "mesh": 0}],
-        "materials": [material],
-    }
-    if copyright_line:
-        document["asset"]["copyright"] = copyright_line
-    if mesh.uv is not None:
-        attributes["TEXCOORD_0"] = buffer.accessor(
-            mesh.uv[corner] * [1, -1] + [0, 1], _FLOAT, "VEC2"
-        )
-    if mesh.texture is not None:
-        material["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
-        document["textures"] = [{"sampler": 0, "source": 0}]
-        # Linear with mipmaps; clamped at the border.
-        document["samplers"] = [
-            {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}
-        ]
-        document["images"] = [
-            {
-                "mimeType": "image/png",
-                "bufferView": buffer.view(png_bytes(mesh.texture, kind="texture")),
-            }
-        ]
-    elif mesh.colors is not None:
-        attributes["COLOR_0"] = buffer.accessor(
-            _linear_ushort(mesh.colors[vertex]), _USHORT, "VEC4", normalized=True
-        )
-    primitive: dict[str, Any] = {
-        "attributes": attributes,
-        "indices": buffer.accessor(triangles.reshape(-1), _UINT, "SCALAR"),
-        "material": 0,
-    }
-    document["meshes"] = [{"name": MATERIAL, "primitives": [primitive]}]
-    if mesh.targets:
-        primitive["targets"] = [
-            {"POSITION": buffer.displacements(value[vertex])} for value in mesh.targets.values()
-        ]
-        document["meshes"][0]["weights"] = [0.0] * len(mesh.targets)
-        document["meshes"][0]["extras"] = {"targetNames": list(mesh.targets)}
-    if mesh.camera is not None:
-        keys = ("yfov", "aspectRatio", "znear", "zfar")
-        document["cameras"] = [{"type": "perspective", "perspective": dict(zip(keys, mesh.camera))}]
-        document["nodes"].append({"name": "camera", "camera": 0})
-        document["scenes"][0]["nodes"].append(1)
-    document["accessors"], document["bufferViews"] = buffer.accessors, buffer.views
-    document["buffers"] = [{"byteLength": len(buffer.data)}]
-    return _container(document, bytes(buffer.data))
-
-
-def _linear_ushort(colors: np.ndarray) -> np.ndarray:
-    """Linear RGBA of sRGB [N, 3] as 16 bit: four numbers, so that every vertex starts at 4 bytes."""
-    linear = srgb_to_linear(torch.from_numpy(colors.clip(0, 1).astype(np.float64))).numpy()
-    return np.rint(np.concatenate([linear, np.ones((len(linear), 1))], axis=1) * 65535)
-
-
-def _container(document: dict[str, Any], data: bytes) -> bytes:
-    """The file: a header of 12 bytes, the JSON chunk padded with spaces, the binary chunk with zeros."""
-    text = json.dumps(document, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-len(text) % 4)
-    data += b"\0" * (-len(data) % 4)
-    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text
-    chunks += struct.pack("<II", len(data), 0x004E4942) + data
-    return struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks

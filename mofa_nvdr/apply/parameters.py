@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,22 +82,29 @@ class FaceParameters:
     landmarks68: np.ndarray | None = None
     frame: PhotoFrame | None = None
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, more: Mapping[str, np.ndarray] | None = None) -> None:
         """Write the .npz, atomically.
 
         In addition to what `load_parameters` reads, it holds the paper's camera pose Phi(v) = T^-1 (v - t)
         as T [3, 3] and t [3] mm.
 
+        Args:
+            path: the file.
+            more: arrays that follow from the code and are not read back, as `arkit.arrays`.
+
         Raises:
             ValueError: the code is not a batch of one.
             OSError: the folder cannot be written.
         """
-        content = self.npz_bytes()
+        content = self.npz_bytes(more)
         with replacing(Path(path)) as temporary:
             temporary.write_bytes(content)
 
-    def npz_bytes(self) -> bytes:
+    def npz_bytes(self, more: Mapping[str, np.ndarray] | None = None) -> bytes:
         """What `save` writes.
+
+        Args:
+            more: see `save`.
 
         Raises:
             ValueError: the code is not a batch of one.
@@ -125,6 +133,7 @@ class FaceParameters:
         np.savez(
             buffer,
             **arrays,
+            **(more or {}),
             T=paper_rotation[0].numpy(),
             t=paper_translation[0].numpy(),
             image_size=np.array(self.camera.size),

@@ -55,7 +55,12 @@ class PhotoFrame:
 
     def place(self, vertices: np.ndarray) -> np.ndarray:
         """Points [..., 3] of the face model to the package's camera space, mm."""
-        return (vertices @ self.extrinsics[:, :3].T + self.extrinsics[:, 3]) * _AXES
+        rotation, shift = self.pose()
+        return vertices @ rotation.T + shift
+
+    def pose(self) -> tuple[np.ndarray, np.ndarray]:
+        """R [3, 3] and t [3] mm in the package's axes: points v of the face model are at R v + t."""
+        return _AXES[:, None] * self.extrinsics[:, :3], _AXES * self.extrinsics[:, 3]
 
 
 def crop_camera(camera: Camera, crop: Crop, size: tuple[int, int]) -> IntrinsicsCamera:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +9,9 @@ from pathlib import Path
 
 from mofa_nvdr.apply.fit_files import PhotographFitter
 from mofa_nvdr.apply.parameters import FaceParameters, load_face
-from mofa_nvdr.data.listing import not_a_photograph
+from mofa_nvdr.apply.source_photo import source_photo
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.on_request import NetworkMissingError
-from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import content_hash
 
 
@@ -94,20 +92,7 @@ def photograph_of(npz: Path, face: FaceParameters, given: str = "") -> Path:
     Raises:
         ValueError: it is not there, or what is given is no photograph.
     """
-    if given:
-        if other := not_a_photograph(Path(given)):
-            raise ValueError(f"--photo {other}")
-        path = Path(given)
-        if face.source_hash and path.is_file() and content_hash(path) != face.source_hash:
-            say(f"note: --photo {given} is not the file that {npz} was made of", sys.stderr)
-        return path
-    named = named_photograph(face, (Path(), npz.parent, npz.parent.parent))
-    if named is not None:
-        return named
-    raise ValueError(
-        f"{npz}: its photograph {face.source or '(unnamed)'} is not here; give it as --photo, or draw the "
-        "face alone with --parameters-only"
-    )
+    return source_photo(npz, face, given, "draw the face alone with --parameters-only")
 
 
 def named_photograph(face: FaceParameters, folders: Sequence[Path]) -> Path | None:

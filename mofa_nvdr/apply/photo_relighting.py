@@ -131,11 +131,26 @@ class PhotoRelighter:
         """What to add to a ratio's logarithms to leave the face as bright as it is."""
         return math.log(exposure(self._luminance, ratio[self._lit].exp()))
 
+    @torch.no_grad()
+    def even(self) -> tuple[Tensor, tuple[int, int]]:
+        """The face as if light came from everywhere alike: the fitted light is divided out.
+
+        Returns:
+            [3, h, w] linear, of the part of the photograph around the face, and its left and top corner, px.
+        """
+        mean = (self._old @ self._old.new_tensor(LUMINANCE)).mean()
+        top, left = self._box
+        return self._linear * self._enlarged((mean / self._old).log()).exp(), (left, top)
+
+    def _enlarged(self, ratio: Tensor, gain: float = 0.0) -> Tensor:
+        """`log_ratio` in the photograph's pixels."""
+        return F.grid_sample(self.log_ratio(ratio, gain)[None], self._to_maps, mode="bicubic",
+                             align_corners=False, padding_mode="border")[0]  # fmt: skip
+
     def _picture(self, ratio: Tensor, gain: float) -> np.ndarray:
         top, left = self._box
         height, width = self._linear.shape[1:]
-        large = F.grid_sample(self.log_ratio(ratio, gain)[None], self._to_maps, mode="bicubic",
-                              align_corners=False, padding_mode="border")[0]  # fmt: skip
+        large = self._enlarged(ratio, gain)
         bright = linear_to_srgb(relit(self._linear, large * self._weight)).clamp(0, 1)
         pixels = (bright * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         out = self.photo.copy()

@@ -23,6 +23,7 @@ from mofa_nvdr.apply.photo_camera import (
 from mofa_nvdr.apply.result_files import with_measures
 from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks
 from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace
 from mofa_nvdr.render.pictures import FINER
@@ -79,8 +80,7 @@ class Predictor:
         self._decoder = reconstructor.decoder
         self.size = self._decoder.camera.size[0]
         model = self._decoder.model
-        frontal = model.frontal_triangles.unique()
-        self._index = frontal[:: max(1, min(_POINTS, len(frontal) // _LEAST_POINTS))]
+        self._index = frame_points(model)
         self._model = (model.name, model.hash)
         self._finer: FaceDecoder | None = None
 
@@ -218,6 +218,12 @@ class Predictor:
 
     def _points(self, geometry: Geometry) -> np.ndarray:
         return geometry.vertices[:, self._index].cpu().double().numpy()
+
+
+def frame_points(model: FaceModel) -> Tensor:
+    """Numbers of the vertices to which the pose before a photograph's own camera is fitted, int64 [N]."""
+    frontal = model.frontal_triangles.unique().long()
+    return frontal[:: max(1, min(_POINTS, len(frontal) // _LEAST_POINTS))]
 
 
 def with_frames(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from mofa_nvdr.apply import arkit
 from mofa_nvdr.apply.certainty import DOUBTFUL, LEAST_FOUND
 from mofa_nvdr.apply.color_solver import colors_of
 from mofa_nvdr.apply.face_search import BY_DETECTOR, WHOLE, Candidate, FaceSearch, whole
@@ -348,8 +349,14 @@ class _Work:
                 pictures = {"panel": face.panel, "crop": face.crop}
             self.written.append(
                 write_result(
-                    source, photo.file_hash, parameters, pictures, self._folder, o.overwrite
-                )
+                    source,
+                    photo.file_hash,
+                    parameters,
+                    pictures,
+                    self._folder,
+                    o.overwrite,
+                    arkit.arrays(self._model, parameters.code.expression),
+                )  # fmt: skip
             )
             if face.cells is not None:
                 self._cells.append(face.cells)

@@ -154,6 +154,7 @@ def write_result(
     pictures: Mapping[str, np.ndarray],
     folder: Path,
     overwrite: bool,
+    more: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Write the parameters and pictures of one photograph; returns the .npz.
 
@@ -164,6 +165,7 @@ def write_result(
         pictures: kind -> uint8 [H, W, 3] or [H, W]; written as NAME_KIND.png.
         folder: of all results.
         overwrite: replace what is there, whatever it came of.
+        more: further arrays of the .npz, as `FaceParameters.save` takes them.
 
     Raises:
         ImageError: the place of a picture is taken by something else.
@@ -176,7 +178,7 @@ def write_result(
         if not overwrite and not is_free(path, origin):
             raise ImageError(f"{source.path}: {path} is there, and no result of it; {_WAY_OUT}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    parameters.save(target)
+    parameters.save(target, more)
     for kind, picture in pictures.items():
         write_png(files[kind], picture, kind=kind, comment=origin)
     return target

@@ -1,15 +1,20 @@
 """Export: other programs read back what was written; the readers are tests/helpers/mesh_readers.py."""
 
+import dataclasses
 import math
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
 
 from mofa_nvdr import dr
+from mofa_nvdr.apply import export
 from mofa_nvdr.apply.export import LEAST_MOTION, ExportOptions, export_file
-from mofa_nvdr.apply.mesh_files import Mesh, glb_bytes
+from mofa_nvdr.apply.glb_files import glb_bytes
+from mofa_nvdr.apply.mesh_files import Mesh
 from mofa_nvdr.apply.parameters import FaceParameters
+from mofa_nvdr.apply.photo_camera import PhotoFrame
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.scene.lighting import linear_to_srgb
@@ -181,6 +186,61 @@ class TestGlb:
         back = (places + glb.targets["neutral"]) * 1000
         np.testing.assert_allclose(back, rest, atol=LEAST_MOTION + 1e-3)  # turned along
 
+    def test_the_camera_stands_before_the_mesh(self, cap, tmp_path):
+        """Not posed, what the camera's node sees is what the decoder draws."""
+        model, model_file, face, face_file = cap
+        export_file(face_file, tmp_path / "a.glb", model_file)
+        glb = Glb((tmp_path / "a.glb").read_bytes())
+        node = glb.json["nodes"][1]
+        x, y, z, w = node["rotation"]
+        vector, away = (
+            -np.array([x, y, z]),
+            glb.attribute("POSITION") - np.array(node["translation"]),
+        )
+        places = away + 2 * np.cross(vector, np.cross(vector, away) + w * away)
+        geometry = FaceDecoder(model, camera=face.camera).geometry(face.code)
+        np.testing.assert_allclose(places * 1000, geometry.vertices[0].numpy(), atol=2e-3)
+
+    def test_of_the_photographs_camera(self, cap, tmp_path, capsys):
+        """Where the file knows the photograph's camera it is in the .glb; its principal point is said."""
+        model, model_file, face, face_file = cap
+        k = np.array([[500, 0, 150.0], [0, 500, 130], [0, 0, 1]])
+        pose = np.concatenate([np.eye(3), [[0], [0], [900.0]]], 1)
+        frame = PhotoFrame((240, 320), k, pose, "given", 0.0)
+        dataclasses.replace(face, frame=frame).save(face_file)
+        export_file(face_file, tmp_path / "a.glb", model_file, ExportOptions(posed=True))
+        glb = Glb((tmp_path / "a.glb").read_bytes())
+        camera = glb.json["cameras"][0]["perspective"]
+        assert camera["yfov"] == pytest.approx(2 * math.atan(120 / 500))
+        assert camera["aspectRatio"] == pytest.approx(320 / 240)
+        expected = frame.place(model.vertices(face.code.shape, face.code.expression)[0].numpy())
+        np.testing.assert_allclose(glb.attribute("POSITION") * 1000, expected, atol=1e-3)
+        assert "principal point is 14 px beside it" in capsys.readouterr().err
+
+    def test_matte(self, cap, tmp_path):
+        _, model_file, _, face_file = cap
+        export_file(face_file, tmp_path / "a.glb", model_file, ExportOptions(material="matte"))
+        assert "extensions" not in Glb((tmp_path / "a.glb").read_bytes()).json["materials"][0]
+
+    def test_frontal_region(self, cap, tmp_path):
+        """Half of the cap: its triangles, vertices and targets."""
+        model, _, face, _ = cap
+        model.frontal_mask[72:] = False
+        model.save(tmp_path / "half.safetensors")
+        export_file(
+            tmp_path / "half.safetensors", tmp_path / "a.glb", options=ExportOptions(frontal=True)
+        )
+        glb = Glb((tmp_path / "a.glb").read_bytes())
+        assert len(glb.attribute("POSITION")) == 72
+        assert len(glb.array(glb.primitive["indices"])) == 3 * len(model.frontal_triangles)
+        np.testing.assert_allclose(
+            glb.attribute("POSITION") * 1000, model.mean_shape[:72].numpy(), atol=1e-4
+        )
+        motion = model.named_expressions["grin"] @ model.expression_basis.flatten(1)
+        np.testing.assert_allclose(
+            glb.targets["grin"] * 1000, motion.view(-1, 3)[:72], atol=LEAST_MOTION + 1e-4
+        )
+
     def test_rendered_back(self, face_model, tmp_path):
         """Lit and posed, read by trimesh and drawn with its own texture: the decoder's picture."""
         face = some_face(face_model, tmp_path / "face.npz", modest=0.5)
@@ -273,6 +333,48 @@ class TestPly:
         np.testing.assert_allclose(read.vertex_normals, normals, atol=1e-5)
         off = read.visual.vertex_colors[:, :3] / 255 - albedo
         assert np.abs(off).max() < 0.51 * LEVEL
+
+
+class TestMaps:
+    @pytest.mark.parametrize("kind", ["png", "npz"])
+    def test_next_to_the_mesh(self, cap, tmp_path, kind):
+        """Files of their own; the same face replaces them, another file of the name is left alone."""
+        _, model_file, _, face_file = cap
+        options = ExportOptions(maps=kind, color="none")
+        for _ in range(2):
+            written = export_file(face_file, tmp_path / "my face.glb", model_file, options)
+        names = {"png": ["my_face_depth.png", "my_face_normals.png"], "npz": ["my_face_maps.npz"]}
+        assert [path.name for path in written] == [*names[kind], "my face.glb"]
+        written[0].write_bytes(b"mine")
+        with pytest.raises(ValueError, match="is there, and is no result"):
+            export_file(face_file, tmp_path / "my face.glb", model_file, options)
+
+
+class TestPhotoTexture:
+    def test_in_the_files(self, tmp_path, monkeypatch):
+        """The texture of the photographs stands in the place of the albedo, whatever the format."""
+        model = textured_face()
+        model.save(tmp_path / "cap.safetensors")
+        face = some_face(model, tmp_path / "face.npz")
+        skin = np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8)
+        asked = []
+        monkeypatch.setattr(export, "photo_skin", lambda *args: asked.append(args) or skin)
+        options = ExportOptions(texture="photo", texture_size=32, balanced=False)
+        sources = [tmp_path / "face.npz", tmp_path / "face.npz"]
+        for ending in ("glb", "obj"):
+            export_file(
+                sources, tmp_path / f"a.{ending}", tmp_path / "cap.safetensors", options,
+                photos=["a.jpg", "b.jpg"],
+            )  # fmt: skip
+        glb = Glb((tmp_path / "a.glb").read_bytes())
+        assert np.array_equal(glb.texture, skin)
+        comments = " ".join(glb.json["scenes"][0]["extras"]["comments"])
+        assert "from photographs, gamma-encoded sRGB" in comments
+        assert np.array_equal(iio.imread(tmp_path / "a_texture.png"), skin)
+        faces, given, size, photos, balanced = asked[0]
+        assert [path.name for path, _ in faces] == ["face.npz", "face.npz"]
+        assert given.hash == model.hash and (size, photos) == (32, ["a.jpg", "b.jpg"])
+        assert faces[0][1].face_model == face.face_model and balanced is False
 
 
 class TestColours:

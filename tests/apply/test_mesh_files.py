@@ -1,4 +1,4 @@
-"""Mesh files from meshes given by hand: lines of .obj, .ply and .glb, and shapes that do not fit."""
+"""Mesh files from meshes given by hand: lines of .obj and .ply, parts, and shapes that do not fit."""
 
 import dataclasses
 import io
@@ -10,13 +10,13 @@ import trimesh
 
 from mofa_nvdr.apply.mesh_files import (
     Mesh,
-    glb_bytes,
+    Motion,
+    kept_triangles,
     mtl_bytes,
     obj_bytes,
     ply_bytes,
     split_at_seams,
 )
-from tests.helpers.mesh_readers import Glb
 
 
 def seamed(seam: bool = True) -> Mesh:
@@ -45,6 +45,10 @@ class TestMesh:
                 r"uv_triangles is \[2, 3\], expected \[1, 3\]",
             ),
             ({"texture": np.zeros((2, 2, 3), np.uint8)}, "a texture without uv"),
+            (
+                {"motion": Motion(np.zeros(5), np.zeros((5, 2)), np.eye(3), np.eye(3))},
+                r"motion.weights is \[5, 2\], expected \[5, 0\] \(from times and targets\)",
+            ),
         ],
     )
     def test_wrong(self, change, message):
@@ -66,6 +70,29 @@ class TestSplitAtSeams:
         assert list(zip(vertex, corner)) == [(0, 0), (1, 1), (1, 3), (2, 2), (2, 4), (3, 5)]
         assert vertex[triangles].tolist() == [[0, 1, 2], [2, 1, 3]]
         assert corner[triangles].tolist() == [[0, 1, 2], [4, 3, 5]]
+
+
+class TestKeptTriangles:
+    def test_unused_vertices_go(self):
+        """Of the square with a seam the second triangle: three vertices, its own three uv."""
+        whole = dataclasses.replace(seamed(), targets={"a": np.arange(12.0).reshape(4, 3)})
+        part = kept_triangles(whole, np.array([False, True]))
+        assert part.vertices.tolist() == [[1, 0, 0], [0, 1, 0], [1, 1, 0]]
+        assert part.triangles.tolist() == [[1, 0, 2]]
+        assert part.uv is not None and np.array_equal(part.uv, seamed().uv[[3, 4, 5]])
+        assert part.corners.tolist() == [[1, 0, 2]]
+        assert np.array_equal(part.targets["a"], whole.targets["a"][1:])
+
+    def test_without_a_seam(self):
+        mesh = Mesh(
+            np.eye(4)[:, :3], np.array([[0, 1, 2], [3, 2, 1]]), np.eye(4)[:, :3],
+            colors=np.eye(4)[:, :3], uv=np.eye(4)[:, :2],
+        )  # fmt: skip
+        part = kept_triangles(mesh, np.array([False, True]))
+        assert part.triangles.tolist() == [[2, 1, 0]] and part.uv_triangles is None
+        assert part.uv is not None and part.colors is not None
+        assert np.array_equal(part.uv, np.eye(4)[1:, :2])
+        assert np.array_equal(part.colors, np.eye(4)[1:, :3])
 
 
 class TestObjBytes:
@@ -114,37 +141,3 @@ class TestPlyBytes:
         assert b"red" not in data and b"comment gr??e" in data
         read = trimesh.load(io.BytesIO(data), file_type="ply", process=False)
         assert (read.vertices == np.eye(3)).all() and read.faces.tolist() == [[0, 1, 2]]
-
-
-class TestGlbBytes:
-    def test_target_that_moves_nothing(self):
-        mesh = Mesh(
-            np.eye(3), np.array([[0, 1, 2]]), np.eye(3), targets={"still": np.zeros((3, 3))}
-        )
-        assert (Glb(glb_bytes(mesh)).targets["still"] == 0).all()
-
-    def test_few_moved_vertices_are_sparse(self):
-        """One of four moves: its row alone is stored; where three move all four are."""
-        few, many = np.zeros((4, 3)), np.ones((4, 3))
-        few[2], many[0] = [0, 5, 0], 0
-        glb = Glb(glb_bytes(dataclasses.replace(seamed(False), targets={"a": few, "b": many})))
-        assert np.array_equal(glb.targets["a"], few) and np.array_equal(glb.targets["b"], many)
-        numbers = [target["POSITION"] for target in glb.primitive["targets"]]
-        assert ["sparse" in glb.json["accessors"][k] for k in numbers] == [True, False]
-
-    def test_seams_and_turned_coordinates(self):
-        """Vertices are doubled at the seam; v points down in a .glb."""
-        glb = Glb(glb_bytes(dataclasses.replace(seamed(), texture=np.zeros((2, 2, 3), np.uint8))))
-        assert glb.attribute("POSITION").shape == (6, 3)
-        uv = seamed().uv[[0, 1, 3, 2, 4, 5]]
-        np.testing.assert_allclose(glb.attribute("TEXCOORD_0"), uv * [1, -1] + [0, 1], atol=1e-7)
-
-    def test_camera_and_copyright(self):
-        mesh = dataclasses.replace(seamed(False), camera=(0.5, 1.5, 0.1, 10.0))
-        glb = Glb(glb_bytes(mesh, "own work", "a program"))
-        assert glb.json["cameras"][0]["perspective"] == {
-            "yfov": 0.5, "aspectRatio": 1.5, "znear": 0.1, "zfar": 10.0,
-        }  # fmt: skip
-        assert glb.json["asset"]["copyright"] == "own work"
-        assert glb.json["asset"]["generator"] == "a program"
-        assert "cameras" not in Glb(glb_bytes(seamed(False))).json

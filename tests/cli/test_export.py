@@ -36,7 +36,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("args", "message"),
         [
-            (["--out", "face.stl"], "expected a file ending in .obj, .ply, .glb"),
+            (["--out", "face.stl"], "expected a file ending in .obj, .ply, .glb, .csv"),
             (["--out", "face"], "expected a file ending in .obj, .ply, .glb"),
             (["--out", "no/face.obj"], "no such folder"),
             (["--out", "face.obj", "--units", "cm"], "--units is 'cm', expected mm or m"),
@@ -48,6 +48,26 @@ class TestCommand:
                 "--targets is 'all', expected named, modes",
             ),
             (["--out", "face.obj", "--texture-size", "3"], "--texture-size is 3, expected 16 to"),
+            (
+                ["--out", "face.obj", "--texture", "skin"],
+                "--texture is 'skin', expected albedo, photo",
+            ),
+            (
+                ["--out", "face.glb", "--material", "gold"],
+                "--material is 'gold', expected unlit, matte",
+            ),
+            (["--out", "face.glb", "--maps", "exr"], "--maps is 'exr', expected png, npz"),
+            (["--out", "face.glb", "--photo", "a.jpg"], "--photo: give --texture photo with it"),
+            (
+                ["--out", "face.ply", "--texture", "photo"],
+                "a .ply with --color vertex has no texture",
+            ),
+            (
+                ["--out", "face.obj", "--texture", "photo", "--lit"],
+                "the photograph's light is taken out",
+            ),
+            (["--out", "face.obj", "--texture", "photo"], "its photograph someone.jpg is not here"),
+            (["--out", "face.obj", "--person", "1"], "--person: only of a whole clip"),
         ],
     )
     def test_mistakes(self, cap, tmp_path, capsys, args, message):
@@ -55,6 +75,11 @@ class TestCommand:
         args[1] = str(tmp_path / args[1])
         assert message in error_line(capsys, "export", cap[3], *args, "--face-model", cap[1])
         assert sorted(os.listdir(tmp_path)) == before
+
+    def test_photograph_of_a_face_model(self, cap, tmp_path, capsys):
+        out = ["--out", str(tmp_path / "a.glb"), "--texture", "photo"]
+        message = error_line(capsys, "export", cap[1], *out)
+        assert "--texture photo needs the .npz of a photograph's face" in message
 
     def test_no_texture_coordinates(self, tmp_path, capsys):
         """One line that says the way out; vertex colours only when they are asked for."""
@@ -88,21 +113,31 @@ class TestCommand:
 
 class TestOptions:
     def test_into_one_call(self, monkeypatch):
-        calls = calls_of(monkeypatch, "mofa_nvdr.apply.export.export_file")
+        calls = calls_of(monkeypatch, "mofa_nvdr.apply.export_files.export_files")
         assert main(["export", "default", "--out", "a.obj"]) == 0
         words = ["--face-model", "m.safetensors", "--units", "m", "--color", "vertex"]
         more = ["--lit", "--posed", "--neutral", "--targets", "modes", "--texture-size", "64"]
-        more.append("--overwrite")
+        more += [
+            "--overwrite",
+            "--frontal",
+            "--material",
+            "matte",
+            "--maps",
+            "png",
+            "--person",
+            "1",
+        ]
         assert main(["export", "face.npz", "--out", "b.glb", *words, *more]) == 0
+        skin = ["--texture", "photo", "--photo", "a.jpg", "b.jpg", "--no-balanced"]
+        assert main(["export", "a.npz", "b.npz", "--out", "b.glb", *skin]) == 0
+        wanted = ExportOptions(
+            "m", "vertex", True, True, True, "modes", 64, frontal=True, material="matte", maps="png"
+        )
+        photo = ExportOptions(texture="photo", balanced=False)
         assert calls == [
-            ("default", "a.obj", "", ExportOptions(), False),
-            (
-                "face.npz",
-                "b.glb",
-                "m.safetensors",
-                ExportOptions("m", "vertex", True, True, True, "modes", 64),
-                True,
-            ),
+            (("default",), "a.obj", "", ExportOptions(), False, (), 0),
+            (("face.npz",), "b.glb", "m.safetensors", wanted, True, (), 1),
+            (("a.npz", "b.npz"), "b.glb", "", photo, False, ("a.jpg", "b.jpg"), 0),
         ]
 
     def test_help_has_units(self, capsys):
