@@ -1,9 +1,14 @@
 """Faces in the wild by person and by group: who is recognised, and how well whom is drawn.
 
-`python -m tests.benchmarks.bm_groups wild|groups --models portraits encoder: refined: [--data FOLDER]
-[--count N]`; models as bm_model.py takes them. It needs `mofa-nvdr networks get landmarks` and `identity`,
-and the photographs of $MOFA_NVDR_DATA or ../shared/data, on which nothing was trained.
+`python -m tests.benchmarks.bm_groups people|wild|groups --models portraits encoder: refined: [--data FOLDER]
+[--count N] [--split val]`; models as bm_model.py takes them. It needs `mofa-nvdr networks get landmarks` and
+`identity`, and the photographs of $MOFA_NVDR_DATA or ../shared/data. Where a run was trained on these,
+`--split val` takes those that it has not seen.
 
+people: the tables of Genova et al. 2018: people with two photographs in LFW, of which the first is
+reconstructed; its render is looked for among the first and among the second ones of all; distributions of
+similarities, and the earth mover's distance to those of photographs of one and of two people. Tone: as below.
+The network is dlib's, which `loss.identity` has too.
 wild: people with two photographs in LFW; the first is reconstructed and rendered on grey, and its person is
 looked for among the second ones of all. Tone: luminance of the albedo on the cheeks against the
 photograph's.
@@ -19,6 +24,7 @@ import argparse
 import csv
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,8 +36,8 @@ from mofa_nvdr.data.images import read_image
 from mofa_nvdr.face.landmarks import PAPER_46
 from mofa_nvdr.losses.landmark_terms import openings
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
-from mofa_nvdr.render.decoder import face_image
-from tests.benchmarks.bm_identity import embed, recall
+from mofa_nvdr.render.decoder import FaceDecoder, face_image
+from tests.benchmarks.bm_identity import embed, likeness, recall, without_means
 from tests.benchmarks.bm_model import (
     GREY,
     SIZE,
@@ -41,6 +47,7 @@ from tests.benchmarks.bm_model import (
     correlation,
     distances,
     joined,
+    neutral_faces,
 )
 
 _Row = dict[str, str]
@@ -75,11 +82,28 @@ def tone_of(fits: list, points: Tensor) -> Tensor:
     return cheek(torch.where(mask, joined(fits, "albedo"), torch.nan), points)
 
 
-def wild(models: dict[str, Contender], data: Path, count: int) -> None:
-    """Recognition among people of whom another photograph is known."""
+@dataclass(frozen=True)
+class TwoPhotographs:
+    """People with two photographs each.
+
+    Attributes:
+        photo, points, marks: of the first ones: crops, their 478 and 68 points.
+        fitted: embeddings of the first ones.
+        other: of the second ones.
+    """
+
+    photo: Tensor
+    points: Tensor
+    marks: Tensor
+    fitted: Tensor
+    other: Tensor
+
+
+def two_photographs(data: Path, count: int, split: str) -> TwoPhotographs:
+    """People of LFW with two photographs of a split, or of any where it is empty."""
     people: dict[str, list[_Row]] = {}
     for row in rows_of(data):
-        if row["dataset"] == "lfw":
+        if row["dataset"] == "lfw" and row["split"].startswith(split):
             people.setdefault(row["group"], []).append(row)
     pairs = [rows[:2] for _, rows in sorted(people.items()) if len(rows) > 1]
     pairs = pairs[:: max(1, len(pairs) // count)][:count]
@@ -91,20 +115,66 @@ def wild(models: dict[str, Contender], data: Path, count: int) -> None:
         if {2 * k, 2 * k + 1} <= place.keys()
     ]
     first, second = (torch.tensor(side) for side in zip(*both))
-    gallery = embed(photo[second], marks[second])
-    photo, points, marks = photo[first], points[first], marks[first]
-    own = recall(embed(photo, marks), gallery, range(len(first)))
+    embeddings = embed(photo, marks)
+    return TwoPhotographs(
+        photo[first], points[first], marks[first], embeddings[first], embeddings[second]
+    )
+
+
+def people(models: dict[str, Contender], data: Path, count: int, split: str) -> None:
+    """Genova et al.'s tables: recall, similarities and their distances, and the tone beside them."""
+    who = two_photographs(data, count, split)
+    number = len(who.photo)
+    itself = likeness(who.other, who.fitted, who.other)
+    tone, chance = cheek(who.photo, who.points), 1 / number
+    print(
+        f"{number} people; chance {chance:.3f}, {5 * chance:.3f}; two photographs of one person: similarity "
+        f"{itself.mean:.2f}, distance to those of two people {itself.to_different:.2f}\n\n"
+        "| model | picture | same photograph top-1 | top-5 | other photograph top-1 | top-5 | means removed "
+        "top-1 | similarity | EMD same | EMD different | tone: correlation |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|"
+    )
+    for name, contender_ in models.items():
+        fits = contender_.faces(who.photo, who.points)
+        tones = correlation(tone_of(fits, who.points), tone)
+        code = contender_.model.layout.unpack(torch.cat([f.code.pack() for f in fits]))
+        decoder = FaceDecoder(contender_.model, SIZE)
+        drawn = torch.cat([face_image(fit.face, GREY) for fit in fits]), who.marks
+        for kind, (pictures, marks) in {
+            "overlay": drawn,
+            "neutral": neutral_faces(decoder, code, GREY),
+        }.items():
+            renders = embed(pictures, marks)
+            same, other = (recall(renders, g, range(number)) for g in (who.fitted, who.other))
+            removed = recall(*without_means(renders, who.other), range(number))
+            alike = likeness(renders, who.fitted, who.other)
+            print(
+                f"| {name} | {kind} | {same[0]:.2f} | {same[1]:.2f} | {other[0]:.2f} | {other[1]:.2f} | "
+                f"{removed[0]:.2f} | {alike.mean:.2f} | {alike.to_same:.2f} | {alike.to_different:.2f} | "
+                f"{tones:.2f} |"
+            )
+    print(
+        "\nGenova et al. 2018, by VGG-Face: similarity on MoFA-Test 0.403; top-1 and top-5 there .87, .96 "
+        "(MoFA .19, .54; Tran et al. .25, .62), on LFW .16, .51 of 5,749 people."
+    )
+
+
+def wild(models: dict[str, Contender], data: Path, count: int, split: str) -> None:
+    """Recognition among people of whom another photograph is known."""
+    who = two_photographs(data, count, split)
+    photo, points, marks, gallery = who.photo, who.points, who.marks, who.other
+    own = recall(who.fitted, gallery, range(len(photo)))
     tone = cheek(photo, points)
     fits = {name: c.faces(photo, points) for name, c in models.items()}
     colors = _distances(photo, fits)
-    print(f"{len(first)} people; the photographs themselves: {own[0]:.3f}, {own[1]:.3f}\n")
+    print(f"{len(photo)} people; the photographs themselves: {own[0]:.3f}, {own[1]:.3f}\n")
     print(
         "| model | photometric | mask | other photograph top-1 | top-5 | tone: correlation | spread | "
         "photographs' |\n|---|---|---|---|---|---|---|---|"
     )
     for name, f in fits.items():
         pictures = torch.cat([face_image(fit.face, GREY) for fit in f])
-        top = recall(embed(pictures, marks), gallery, range(len(first)))
+        top = recall(embed(pictures, marks), gallery, range(len(photo)))
         skin, mask = tone_of(f, points), joined(f, "mask").flatten(1).mean()
         agree = correlation(skin, tone)
         print(
@@ -113,9 +183,11 @@ def wild(models: dict[str, Contender], data: Path, count: int) -> None:
         )
 
 
-def groups(models: dict[str, Contender], data: Path, count: int) -> None:
+def groups(models: dict[str, Contender], data: Path, count: int, split: str) -> None:
     """Photometric error and tone by group."""
-    rows = [row for row in rows_of(data) if row["split"] == "val" and row["dataset"] != "ytf"]
+    rows = [
+        row for row in rows_of(data) if row["split"] == (split or "val") and row["dataset"] != "ytf"
+    ]
     rows = rows[:: max(1, len(rows) // count)][:count]
     kept, photo, points, marks = crops(data, rows)
     rows = [rows[k] for k in kept]
@@ -176,15 +248,19 @@ def _distances(photo: Tensor, fits: dict[str, list]) -> dict[str, Tensor]:
 def main() -> None:
     """Parse the arguments and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("wild", "groups"))
+    parser.add_argument("what", choices=("people", "wild", "groups"))
     parser.add_argument("--models", nargs="+", default=["portraits", "encoder:", "refined:"])
     parser.add_argument("--data", default=os.environ.get("MOFA_NVDR_DATA", "../shared/data"))
     parser.add_argument("--count", type=int, default=200)
+    parser.add_argument(
+        "--split", default="", help="val: those that a run on this data has not seen"
+    )
     args = parser.parse_args()
     facts = machine_facts(torch.device("cpu"))
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     models = {name: contender(name) for name in args.models}
-    {"wild": wild, "groups": groups}[args.what](models, Path(args.data), args.count)
+    what = {"people": people, "wild": wild, "groups": groups}[args.what]
+    what(models, Path(args.data), args.count, args.split)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 `--crops` keeps the crops and landmarks of all portraits, which take minutes, for the next time.
 
 For other benchmarks: `embed` makes embeddings of pictures, `recall` says how many are recognised, and
-`without_means` takes away what all renders have in common and photographs have not. Who has the same network
+`without_means` takes away what all renders have in common and photographs have not; `likeness` compares
+distributions of similarities. Who has the same network
 in a loss and in a measure must say so.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from mofa_nvdr.bench.operators import machine_facts
@@ -30,6 +32,7 @@ from mofa_nvdr.data.decoding import Picture
 from mofa_nvdr.face.ibug_points import ibug_landmarks
 from mofa_nvdr.networks.face_chips import cut_chips
 from mofa_nvdr.networks.face_recognition import FaceRecognition
+from mofa_nvdr.networks.identity_mean import identity_mean
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 
 SIZE = 240
@@ -95,6 +98,57 @@ def recall(
     away = torch.cdist(queries, gallery, compute_mode="donot_use_mm_for_euclid_dist")
     behind = (away <= away.gather(1, own)).sum(1) - 1  # who is at least as near, without oneself
     return (behind < 1).float().mean().item(), (behind < 5).float().mean().item()
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How alike renders and their photographs are, next to photographs of one and of two people.
+
+    Similarity is the cosine of embeddings about networks.identity_mean, 1 at most. After the evaluation of
+    Genova et al. 2018, section 4.3, with another network; theirs is not in their loss, this one may be.
+
+    Attributes:
+        mean: of renders with their own photographs.
+        to_same: earth mover's distance of those to the similarities of two photographs of one person.
+        to_different: to those of two people; a render is recognisable where `to_same` is the smaller one.
+    """
+
+    mean: float
+    to_same: float
+    to_different: float
+
+
+def similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines about the common mean, [N, M] of embeddings [N, 128] and [M, 128]."""
+    mean = identity_mean()
+    return (
+        torch.nn.functional.normalize(a - mean, dim=1)
+        @ torch.nn.functional.normalize(b - mean, dim=1).T
+    )
+
+
+def likeness(renders: Tensor, fitted: Tensor, other: Tensor) -> Likeness:
+    """Of N people.
+
+    Args:
+        renders: embeddings [N, 128] of what was made of `fitted`.
+        fitted: of one photograph of each person.
+        other: of another one of each.
+
+    Raises:
+        ValueError: they are not of one number, of two people or more.
+    """
+    count = len(renders)
+    if not count == len(fitted) == len(other) or count < 2:
+        raise ValueError(
+            f"likeness: {count} renders, {len(fitted)} and {len(other)} photographs; expected as many of "
+            "each, of two people or more"
+        )
+    own = similarity(renders, fitted).diagonal()
+    pairs = similarity(fitted, other)
+    apart = pairs[~torch.eye(count, dtype=torch.bool)]
+    distance = [float(wasserstein_distance(own, x)) for x in (pairs.diagonal(), apart)]
+    return Likeness(own.mean().item(), *distance)
 
 
 def without_means(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:

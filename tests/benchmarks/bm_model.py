@@ -36,6 +36,7 @@ from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observe
 from mofa_nvdr.apply.refinement import REFINE_STAGES
 from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
+from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.landmarks import PAPER_46
 from mofa_nvdr.losses.landmark_terms import openings
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
@@ -133,6 +134,18 @@ def cheek(picture: Tensor, points: Tensor) -> Tensor:
 def correlation(a: Tensor, b: Tensor) -> float:
     """Pearson's."""
     return float(np.corrcoef(a.numpy(), b.numpy())[0, 1])
+
+
+@torch.no_grad()
+def neutral_faces(decoder: FaceDecoder, code: FaceCode, behind: float) -> tuple[Tensor, Tensor]:
+    """Shape and albedo of faces alone, frontal, under one light: pictures and landmarks [B, 68, 2] px."""
+    light = torch.zeros_like(code.light)
+    light[:, 0], light[:, 1], light[:, 2] = 0.25, 0.15, 0.3
+    zero = decoder.code_zero(code.batch_size)
+    neutral = zero.replace(shape=code.shape, albedo=code.albedo, light=light)
+    faces = [decoder(some) for some in neutral.pack().split(BATCH)]
+    drawn = torch.cat([face_image(face, behind) for face in faces])
+    return drawn, torch.cat([face.landmarks for face in faces])
 
 
 def people(models: dict[str, Contender], data: Path, crops: Path | None, held: Path) -> None:
@@ -298,13 +311,7 @@ def sheet(
             torch.where(joined(fits, "mask") > 0, joined(fits, "albedo"), 1.0).clamp(0, 1)
         )
         code = model.layout.unpack(torch.cat([f.code.pack() for f in fits]))
-        zero = decoder.code_zero(len(photo))
-        light = torch.zeros_like(code.light)
-        light[:, 0], light[:, 1], light[:, 2] = 0.25, 0.15, 0.3
-        neutral = zero.replace(shape=code.shape, albedo=code.albedo, light=light)
-        with torch.no_grad():
-            drawn = torch.cat([face_image(decoder(c), 1.0) for c in neutral.pack().split(BATCH)])
-        columns.append(drawn)
+        columns.append(neutral_faces(decoder, code, 1.0)[0])
         normals = joined(fits, "normal")
         shade = (normals * torch.tensor([0.3, 0.4, 0.87]).view(1, 3, 1, 1)).sum(1, keepdim=True)
         columns.append(

@@ -76,6 +76,12 @@ def commands(small: bool) -> dict[str, Command]:
                 "--report.val-every", "3", "--report.val-images", "2", "--report.sheet-every", "6",
                 "--schedule.warm-start-steps", "3", "--device", "cpu"]  # fmt: skip
 
+    def bootstrap(folder: Path, out: Path, start: int) -> list[str]:
+        return ["train", "--config", "inverse_face_net_smoke", "--data", str(folder / "photos" / "known"),
+                "--out", str(out), *face_model(folder), "--encoder.network", "mobilenet_v3_large",
+                "--bootstrap.photographs", "4", "--bootstrap.faces", "20", "--report.val-images", "2",
+                "--device", "cpu"]  # fmt: skip
+
     def preprocess(folder: Path, out: Path, start: int) -> list[str]:
         return ["preprocess", str(folder / "photos"), "--out", str(out), "--size", "96",
                 "--workers", str(1 + start % 2), "--shards", "0.05"]  # fmt: skip
@@ -87,6 +93,7 @@ def commands(small: bool) -> dict[str, Command]:
 
     return {
         "train": Command(train, _steps, _run_contents),
+        "bootstrap": Command(bootstrap, _cycled, _cycled_contents),
         "preprocess": Command(preprocess, _photographs, _corpus_contents),
         "synthesize": Command(synthesize, _parts, _corpus_contents),
     }
@@ -101,6 +108,19 @@ def _steps(run: Path) -> int:
     except CheckpointError:
         return -1
     return int(found[-1].stem[-8:]) if found else 0
+
+
+def _cycled(run: Path) -> int:
+    """Steps of the newest whole checkpoint, and chunks of the cycles' faces."""
+    steps = _steps(run)
+    parts = run.glob("corpus-*/parts/[0-9]*.npz")
+    return steps if steps < 0 else 100 * steps + len(list(parts))
+
+
+def _cycled_contents(run: Path) -> dict[str, object]:
+    """As of any run, and the bytes of the cycles' corpora."""
+    files = {f"{k}": v for k, v in _files(run).items() if k.startswith("corpus-")}
+    return _run_contents(run) | files
 
 
 def _photographs(out: Path) -> int:

@@ -9,10 +9,11 @@ import torch
 
 from mofa_nvdr.networks.face_chips import SIZE, cut_chips
 from mofa_nvdr.networks.face_recognition import MEMBER, SET, FaceRecognition
+from mofa_nvdr.networks.identity_mean import identity_mean
 from mofa_nvdr.networks.network_sets import from_dlib
 from mofa_nvdr.networks.on_request import NetworkMissingError, find_set, network_path
 from tests.benchmarks import bm_identity
-from tests.benchmarks.bm_identity import recall, without_means
+from tests.benchmarks.bm_identity import likeness, recall, without_means
 from tests.helpers.small_dlib import SmallResnet
 from tests.networks.test_face_chips import landmarks
 
@@ -180,6 +181,24 @@ class TestRecall:
             recall(some, some, [0])
         with pytest.raises(ValueError, match=r"queries \[0, 128\]"):
             recall(some[:0], some, [])
+
+    def test_likeness(self):
+        """About the common mean: renders that are the photograph, at right angles to it, or another's."""
+        g = torch.Generator().manual_seed(0)
+        axes = torch.linalg.qr(torch.randn(128, 128, generator=g))[0]
+        fitted, mean = axes[:4] + identity_mean(), identity_mean()
+        other = 0.6 * axes[:4] + 0.8 * axes[4:8] + mean
+        same = likeness(fitted, fitted, other)
+        # One person's photographs have 0.6, two people's 0.
+        assert same.mean == pytest.approx(1, abs=1e-5)
+        assert same.to_same == pytest.approx(0.4, abs=1e-5)
+        assert same.to_different == pytest.approx(1, abs=1e-5)
+        nobody = likeness(axes[9:13] + mean, fitted, other)
+        assert nobody.mean == pytest.approx(0, abs=1e-5)
+        assert nobody.to_same == pytest.approx(0.6, abs=1e-5)
+        assert nobody.to_different == pytest.approx(0, abs=1e-5)
+        with pytest.raises(ValueError, match="likeness: 4 renders, 4 and 3 photographs"):
+            likeness(fitted, fitted, other[:3])
 
     def test_of_renders(self, small, monkeypatch, tmp_path):
         """In the renders' place the photographs themselves: each is its own, and no one's other one."""
