@@ -155,7 +155,7 @@ class _Arrays:
 
     def sample(self) -> Tensor:
         """The samples [N, H, W, C]; fills `level` on the way."""
-        out = torch.empty(*self.uv.shape[:3], self.channels)
+        out = self.tex.new_empty(*self.uv.shape[:3], self.channels)
         out_array = out.numpy()
 
         def draw(image: int, start: int, stop: int) -> None:
@@ -184,7 +184,7 @@ class _Arrays:
         if texels and not shared and num_images >= parts:
             parts = 1  # a texture of its own for every thread
         of_places = [
-            torch.empty(a.shape if places else (num_images, *[0] * (a.ndim - 1)))
+            self.tex.new_empty(a.shape if places else (num_images, *[0] * (a.ndim - 1)))
             for a in (self.uv, self.uv_da, self.bias)
         ]
         outs = [t.numpy() for t in of_places]
