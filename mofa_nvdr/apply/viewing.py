@@ -24,8 +24,8 @@ from torch import Tensor
 from mofa_nvdr import __version__
 from mofa_nvdr.apply.export import ExportOptions, make_mesh
 from mofa_nvdr.apply.expression_warp import ExpressionWarper
+from mofa_nvdr.apply.glb_files import glb_bytes
 from mofa_nvdr.apply.landmark_alignment import detected_points
-from mofa_nvdr.apply.mesh_files import glb_bytes
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.photo_relighting import PhotoRelighter
 from mofa_nvdr.apply.provenance import origin_of

@@ -176,5 +176,5 @@ class TestClip:
 
 def test_a_clip_is_no_face(clip, tmp_path):
     clip.save(tmp_path / "b.npz")
-    with pytest.raises(ValueError, match="b.npz: the parameters of a clip; export and relight"):
+    with pytest.raises(ValueError, match="b.npz: the parameters of a clip; export, transfer, view"):
         load_parameters(tmp_path / "b.npz")
