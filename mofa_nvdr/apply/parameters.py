@@ -129,11 +129,11 @@ class FaceParameters:
             arrays["extrinsics"] = np.asarray(self.frame.extrinsics, np.float64)
             arrays["camera_error"] = np.array(self.frame.error, np.float64)
             arrays[_FOCAL_FROM] = np.array(self.frame.focal_from)
+        arrays |= more or {}
         buffer = io.BytesIO()
         np.savez(
             buffer,
             **arrays,
-            **(more or {}),
             T=paper_rotation[0].numpy(),
             t=paper_translation[0].numpy(),
             image_size=np.array(self.camera.size),

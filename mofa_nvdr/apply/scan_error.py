@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -220,7 +221,7 @@ def measure_scans(folder: str | Path, face_model: str = "") -> Measured:
 
     Raises:
         ValueError: nothing to measure, a file that cannot be read or does not fit; the message has its name.
-        ImportError: trimesh or scipy is not installed.
+        RuntimeError: trimesh or scipy is not installed.
     """
     models: dict[str, FaceModel] = {}
     errors: dict[str, list[ScanError]] = {name: [] for name in PROTOCOLS}
@@ -284,13 +285,14 @@ def _scanned_faces(folder: Path) -> Iterator[ScannedFace]:
 
 def _read_scan(path: Path) -> np.ndarray:
     try:
+        import scipy  # noqa: F401  (needed next)
         import trimesh
     except ImportError:
-        raise ImportError(
+        raise RuntimeError(
             "evaluate --on SCANS needs trimesh and scipy: pip install 'mofa-nvdr[evaluate]'"
         ) from None
     try:
-        scan = trimesh.load(path, process=False, force="mesh")
+        scan: Any = trimesh.load(path, process=False, force="mesh")
         points = np.asarray(scan.vertices, np.float64)
     except Exception as error:  # trimesh's readers raise whatever their formats bring
         raise ValueError(

@@ -259,7 +259,8 @@ class _Window:
     def _make_sliders(self, view: FaceView) -> None:
         for folder in self._folders:
             folder.remove()
-        gui, groups = self._client.gui, {}
+        gui = self._client.gui
+        groups: dict[str, list[Any]] = {}
         for control in view.controls.controls.values():
             groups.setdefault(control.group, []).append(control)
         self._folders, self._sliders = [], {}

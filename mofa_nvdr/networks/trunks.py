@@ -377,7 +377,9 @@ class _Refinement(nn.Module):
         self.conv1 = _conv_norm(channels, channels, 3, activation=nn.ReLU)
         self.conv2 = _conv_norm(channels, channels, 3)
         _initialize(self)
-        nn.init.zeros_(self.conv2[1].weight)
+        last = self.conv2[1]
+        assert isinstance(last, nn.BatchNorm2d)
+        nn.init.zeros_(last.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.conv2(self.conv1(x)), inplace=True)
@@ -394,9 +396,9 @@ class CompactDeep(Compact):
 
     def __init__(self, dropout: float = Compact.DROPOUT) -> None:
         super().__init__(dropout)
-        maps = [layer[0].out_channels for layer in self.features]
+        maps = [layer for layer in self.features.modules() if isinstance(layer, nn.Conv2d)]
         self.refinements = nn.ModuleDict(
-            {str(k): _Refinement(channels) for k, channels in enumerate(maps) if k >= 2}
+            {str(k): _Refinement(layer.out_channels) for k, layer in enumerate(maps) if k >= 2}
         )
 
     def forward(self, x: Tensor) -> Tensor:
