@@ -83,7 +83,7 @@ def mouth_photo(
 
 
 @dataclass(frozen=True)
-class Warp:
+class FaceWarp:
     """Where the pixels of a changed face come from.
 
     Attributes:
@@ -172,7 +172,7 @@ class ExpressionWarper:
     @torch.no_grad()
     def warp(
         self, code: FaceCode, mouth: MouthPhoto | None = None, vertices: Tensor | None = None
-    ) -> Warp:
+    ) -> FaceWarp:
         """The same for any picture of the part that may change; `box` says which it is.
 
         Args:
@@ -204,7 +204,7 @@ class ExpressionWarper:
         opened = (drawn[2] > 0.5).float()
         share = self._share(float(drawn[2].sum()))
         if not share:
-            return Warp(
+            return FaceWarp(
                 places, folds.exp(), torch.zeros(3, *mask.shape), torch.zeros(1, *mask.shape)
             )
         if mouth is None:  # drawn without smoothed edges
@@ -212,7 +212,7 @@ class ExpressionWarper:
         else:
             inside = self._of(mouth, drawn[7:], opened)
         soft = blurred(opened[None, None], max(0.6, 0.006 * self._face))[0]
-        return Warp(places, folds.exp(), inside, share * soft)
+        return FaceWarp(places, folds.exp(), inside, share * soft)
 
     @property
     def box(self) -> tuple[int, int, int, int]:

@@ -57,6 +57,8 @@ class PhotoFaces:
                 raise ValueError(
                     f"--photo {photo}: {source} is a photograph already; --photo is for the .npz of a face"
                 )
+            if not Path(source).exists():  # before anything about networks
+                raise ValueError(f"{source}: no such file")
             return PhotoFace(Path(source), self.fitted(source), self._fitter.model)
         models: dict[str, FaceModel] = {}
         face = load_face(source, self._face_model, models)

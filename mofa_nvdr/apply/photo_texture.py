@@ -19,8 +19,8 @@ from mofa_nvdr.apply.photo_camera import crop_camera
 from mofa_nvdr.apply.photo_relighting import PhotoRelighter
 from mofa_nvdr.apply.ratio_image import filled
 from mofa_nvdr.apply.texture_layers import (
-    Layer,
     Part,
+    TextureLayer,
     check_size,
     continued,
     enlarged,
@@ -117,7 +117,7 @@ class TextureMaker:
         self._model = self._trusted(srgb_to_linear(colors.permute(2, 0, 1)))
 
     @torch.no_grad()
-    def __call__(self, layers: Sequence[Layer]) -> PhotoTexture:
+    def __call__(self, layers: Sequence[TextureLayer]) -> PhotoTexture:
         """The texture.
 
         Args:
@@ -182,7 +182,7 @@ class TextureMaker:
         return torch.lerp(model, smooth, aside)
 
     @torch.no_grad()
-    def layer(self, shot: Shot, balanced: bool = True, shadows: bool = True) -> Layer:
+    def layer(self, shot: Shot, balanced: bool = True, shadows: bool = True) -> TextureLayer:
         """What one photograph shows, in the brightness of the model's skin.
 
         Args:
@@ -230,7 +230,7 @@ class TextureMaker:
         color = self._evened(color, weight)
         # px of the photograph in a millimetre of the surface
         fine = at.facing / (-points[..., 2] * camera.pixel_angle * finer).clamp(min=1e-3)
-        return Layer(self._without_highlights(color, weight), weight, fine)
+        return TextureLayer(self._without_highlights(color, weight), weight, fine)
 
     def _unhidden(self, shown: Tensor, lit: Tensor, weight: Tensor) -> Tensor:
         """How likely texels show the face and nothing before it, [S, S].
@@ -311,13 +311,13 @@ class TextureMaker:
         skins = around * (bright / base * less.exp())
         return torch.where(self._skin, torch.lerp(own, skins, share), color)
 
-    def _reflected(self, layer: Layer) -> Layer:
+    def _reflected(self, layer: TextureLayer) -> TextureLayer:
         """The other side's texels at their mirror images."""
         known = self._mirrored.isfinite().all(-1)
         grid = self._mirrored.nan_to_num(2.0)[None]
         both = torch.cat([layer.color, layer.weight[None]])[None]
         both = F.grid_sample(both, grid, align_corners=False, padding_mode="zeros")[0]
-        return Layer(both[:3].clamp(min=0), both[3] * known)
+        return TextureLayer(both[:3].clamp(min=0), both[3] * known)
 
 
 def _sampled(picture: Tensor, places: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ _SHARP = 8  # power of weights of which the best photograph of a place is taken
 
 
 @dataclass(frozen=True)
-class Layer:
+class TextureLayer:
     """A texture that is known in part.
 
     Attributes:
@@ -140,7 +140,7 @@ def logarithm(color: Tensor) -> Tensor:
     return color.clamp(min=_DARK).log()
 
 
-def laid_over(under: Tensor, over: Layer, parts: Sequence[Part], sigma: float) -> Tensor:
+def laid_over(under: Tensor, over: TextureLayer, parts: Sequence[Part], sigma: float) -> Tensor:
     """A layer over a whole texture, whose colours are moved to meet it.
 
     Args:
@@ -166,7 +166,7 @@ def laid_over(under: Tensor, over: Layer, parts: Sequence[Part], sigma: float) -
     return torch.lerp(moved, over.color, over.weight)
 
 
-def continued(layer: Layer, mask: Tensor, sigma: float, reach: float) -> Tensor:
+def continued(layer: TextureLayer, mask: Tensor, sigma: float, reach: float) -> Tensor:
     """A layer's fine detail beyond its border, mirrored at it: pores and beards do not end where sight does.
 
     Args:
@@ -205,7 +205,7 @@ def continued(layer: Layer, mask: Tensor, sigma: float, reach: float) -> Tensor:
     return torch.where(use, (high.flatten()[place] * fade).exp(), 1.0)[None]
 
 
-def merged(layers: Sequence[Layer], sigma: float) -> Layer:
+def merged(layers: Sequence[TextureLayer], sigma: float) -> TextureLayer:
     """Layers of one surface as one: of every place the best one's detail, and the mean of their colours.
 
     Args:
@@ -228,4 +228,4 @@ def merged(layers: Sequence[Layer], sigma: float) -> Layer:
     best = best * (weight[:, None] > 0) + 1e-9
     high = torch.stack([log - enlarged(one, size) for log, one in zip(logs, low)])
     detail = (high * best).sum(0) / best.sum(0)
-    return Layer((detail + enlarged(mean, size)).exp(), weight.amax(0))
+    return TextureLayer((detail + enlarged(mean, size)).exp(), weight.amax(0))

@@ -18,7 +18,7 @@ _STEEPEST = 4.0  # tangent of the angle of view up to which a pixel's own depth 
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenTexels:
     """Where a camera sees points of a mesh.
 
     Attributes:
@@ -37,7 +37,7 @@ class Seen:
 @torch.no_grad()
 def seen_points(
     points: Tensor, normals: Tensor, vertices: Tensor, triangles: Tensor, camera: BaseCamera
-) -> Seen:
+) -> SeenTexels:
     """Where and how a camera sees points of a mesh.
 
     A point is hidden where the mesh, drawn in the camera's pixels, is nearer in its pixel; a pixel of a
@@ -71,7 +71,7 @@ def seen_points(
     tangent = (1 - facing.square()).clamp(min=0).sqrt() / facing.clamp(min=1 / _STEEPEST)
     hidden = -points[..., 2] > depth[row, column] + _GAP + pixel * tangent
     rim = torch.where(inside, outline[row, column] * pixel, 0.0)
-    return Seen(places, inside & (facing > 0) & ~hidden, facing, rim)
+    return SeenTexels(places, inside & (facing > 0) & ~hidden, facing, rim)
 
 
 def mirrored_places(

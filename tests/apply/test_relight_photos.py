@@ -172,7 +172,7 @@ class TestWhereThePhotographIs:
         photo = iio.imread(files / "face.png")
         photo[0, 0] = 0
         iio.imwrite(files / "face.png", photo)
-        with pytest.raises(ValueError, match="is not here; give it as --photo"):
+        with pytest.raises(ValueError, match="has changed since; give it as --photo"):
             relight("top")
         relight("top", photo=str(files / "face.png"))
         assert "is not the file that" in capsys.readouterr().err

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mofa_nvdr.apply.texture_layers import (
-    Layer,
     Part,
+    TextureLayer,
     check_size,
     continued,
     enlarged,
@@ -93,7 +93,7 @@ class TestLows:
 class TestLaidOver:
     def test_no_step_at_the_border(self):
         """The lower layer is darker and redder by a factor everywhere: it takes the upper one's colours."""
-        over = Layer(_flat(0.5, 0.4, 0.3), _left(64))
+        over = TextureLayer(_flat(0.5, 0.4, 0.3), _left(64))
         out = laid_over(_flat(0.4, 0.25, 0.2), over, [_whole()], 1.5)
         np.testing.assert_allclose(out, _flat(0.5, 0.4, 0.3), rtol=0.06)
         assert float((out[..., 63] - out[..., 64]).abs().max()) < 0.02  # 0.15 before
@@ -101,7 +101,7 @@ class TestLaidOver:
     def test_detail_of_the_lower_layer_stays(self):
         under = _flat(0.4, 0.3, 0.2)
         under[:, :, 100] *= 0.5
-        out = laid_over(under, Layer(_flat(0.4, 0.3, 0.2), _left(64)), [_whole()], 1.5)
+        out = laid_over(under, TextureLayer(_flat(0.4, 0.3, 0.2), _left(64)), [_whole()], 1.5)
         np.testing.assert_allclose(out[..., 100] / out[..., 110], 0.5, atol=1e-3)
 
     def test_parts_do_not_mix(self):
@@ -109,21 +109,23 @@ class TestLaidOver:
         upper = torch.zeros(SIZE, SIZE, dtype=torch.bool)
         upper[:64] = True
         parts = [Part.of(upper), Part.of(~upper)]
-        over = Layer(_flat(0.6, 0.6, 0.6), _left(64) * upper)
+        over = TextureLayer(_flat(0.6, 0.6, 0.6), _left(64) * upper)
         out = laid_over(_flat(0.3, 0.3, 0.3), over, parts, 1.5)
         assert (out[:, 64:] == 0.3).all()
         assert float(out[0, 10, 70]) > 0.5
 
     def test_a_shift_has_its_bound(self):
         out = laid_over(
-            _flat(0.01, 0.01, 0.01), Layer(_flat(1.0, 1, 1), _left(64)), [_whole()], 1.5
+            _flat(0.01, 0.01, 0.01), TextureLayer(_flat(1.0, 1, 1), _left(64)), [_whole()], 1.5
         )
         # tanh(log 100 / 0.9) * 0.9 = 0.9
         assert float(out[0, 64, 70]) == pytest.approx(0.01 * np.exp(0.9), rel=0.02)
 
     def test_nothing_known_changes_nothing(self):
         under = _flat(0.3, 0.2, 0.1)
-        out = laid_over(under, Layer(_flat(1.0, 1, 1), torch.zeros(SIZE, SIZE)), [_whole()], 1.5)
+        out = laid_over(
+            under, TextureLayer(_flat(1.0, 1, 1), torch.zeros(SIZE, SIZE)), [_whole()], 1.5
+        )
         assert torch.equal(out, under)
 
 
@@ -132,7 +134,7 @@ class TestContinued:
         color = _flat(0.4, 0.4, 0.4)
         color[:, :, 60] *= 0.9
         everywhere = torch.ones(SIZE, SIZE, dtype=torch.bool)
-        factors = continued(Layer(color, _left(64)), everywhere, 3.0, 30.0)
+        factors = continued(TextureLayer(color, _left(64)), everywhere, 3.0, 30.0)
         assert (factors[..., :64] == 1).all()
         # The last known column is 63: the stripe's image is at 66.
         row = factors[0, 64]
@@ -141,20 +143,20 @@ class TestContinued:
         assert float(row[127]) == pytest.approx(1, abs=0.01)
 
     def test_nothing_known(self):
-        layer = Layer(_flat(0.4, 0.4, 0.4), torch.zeros(SIZE, SIZE))
+        layer = TextureLayer(_flat(0.4, 0.4, 0.4), torch.zeros(SIZE, SIZE))
         everywhere = torch.ones(SIZE, SIZE, dtype=torch.bool)
         assert (continued(layer, everywhere, 3.0, 30.0) == 1).all()
 
 
 class TestMerged:
     def test_one_is_itself(self):
-        layer = Layer(_flat(0.4, 0.3, 0.2), _left(64))
+        layer = TextureLayer(_flat(0.4, 0.3, 0.2), _left(64))
         assert merged([layer], 4.0) is layer
 
     def test_colours_meet_and_each_shows_its_side(self):
         """One photograph shows the left three quarters, a darker one the right three quarters."""
-        one = Layer(_flat(0.5, 0.4, 0.3), _left(96))
-        other = Layer(_flat(0.4, 0.32, 0.24), _left(SIZE) - _left(32))
+        one = TextureLayer(_flat(0.5, 0.4, 0.3), _left(96))
+        other = TextureLayer(_flat(0.4, 0.32, 0.24), _left(SIZE) - _left(32))
         both = merged([one, other], 4.0)
         assert (both.weight == 1).all()
         row = both.color[0, 64]
@@ -167,7 +169,7 @@ class TestMerged:
         sharp, soft = _flat(0.4, 0.4, 0.4), _flat(0.4, 0.4, 0.4)
         sharp[..., 64] *= 0.5
         fine, coarse = torch.full((SIZE, SIZE), 2.0), torch.ones(SIZE, SIZE)
-        layers = [Layer(soft, _left(SIZE), coarse), Layer(sharp, _left(SIZE), fine)]
+        layers = [TextureLayer(soft, _left(SIZE), coarse), TextureLayer(sharp, _left(SIZE), fine)]
         row = merged(layers, 8.0).color[0, 64]
         assert float(row[64] / row[40]) == pytest.approx(0.5, abs=0.04)
 
