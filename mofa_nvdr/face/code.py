@@ -133,3 +133,11 @@ class FaceCode:
     def map(self, function: Callable[[Tensor], Tensor]) -> FaceCode:
         """Apply `function` to every part, e.g. `code.map(lambda part: part.detach().cpu())`."""
         return FaceCode(**{f.name: function(getattr(self, f.name)) for f in fields(self)})
+
+
+def check_pair(who: str, code: FaceCode, true: FaceCode) -> None:
+    """Raise ValueError unless two batches of codes have one layout and one size; `who` begins the message."""
+    if code.layout != true.layout or code.batch_size != true.batch_size:
+        raise ValueError(
+            f"{who}: {code.batch_size} codes of {code.layout}, {true.batch_size} true ones of {true.layout}"
+        )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.code import FaceCode, check_pair
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.scene.lighting import icosahedron, sh_basis
 
@@ -62,11 +62,7 @@ def model_space_distance(code: FaceCode, true: FaceCode, weights: Mapping[str, T
     Raises:
         ValueError: shapes disagree.
     """
-    if code.layout != true.layout or code.batch_size != true.batch_size:
-        raise ValueError(
-            f"model_space_distance: {code.batch_size} codes of {code.layout}, {true.batch_size} true ones "
-            f"of {true.layout}"
-        )
+    check_pair("model_space_distance", code, true)
     total = code.rotation.new_zeros(code.batch_size)
     for name, weight in weights.items():
         difference = (getattr(code, name) - getattr(true, name)) * weight

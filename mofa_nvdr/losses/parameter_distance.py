@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mofa_nvdr.face.code import FaceCode
+from mofa_nvdr.face.code import FaceCode, check_pair
 
 
 def parameter_distance(
@@ -25,11 +25,7 @@ def parameter_distance(
     Raises:
         ValueError: shapes disagree.
     """
-    if code.layout != true.layout or code.batch_size != true.batch_size:
-        raise ValueError(
-            f"parameter_distance: {code.batch_size} codes of {code.layout}, {true.batch_size} true ones of "
-            f"{true.layout}"
-        )
+    check_pair("parameter_distance", code, true)
     shape = (code.shape - true.shape).square().mean(1)
     albedo = (code.albedo - true.albedo).square().mean(1)
     return shape_weight * shape + albedo_weight * albedo

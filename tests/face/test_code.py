@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mofa_nvdr.face.code import CodeLayout, FaceCode
+from mofa_nvdr.face.code import CodeLayout, FaceCode, check_pair
 
 
 class TestCodeLayout:
@@ -58,3 +58,11 @@ class TestFaceCode:
         assert isinstance(moved, FaceCode)
         assert torch.equal(moved.translation, torch.full((1, 3), 2.0))
         assert moved.layout == CodeLayout(2, 2, 2)
+
+
+def test_check_pair():
+    layout = CodeLayout(2, 3, 4)
+    check_pair("here", layout.zeros(2), layout.zeros(2))
+    for other in (layout.zeros(3), CodeLayout(2, 4, 4).zeros(2)):
+        with pytest.raises(ValueError, match=r"here: 2 codes of .*, . true ones of CodeLayout"):
+            check_pair("here", layout.zeros(2), other)
