@@ -118,6 +118,7 @@ class ExpressionWarper:
         model: the face model of the parameters.
         points: [478, 2] landmarks that were detected in it, px (landmark_alignment); None: the fitted mesh is
             taken as it lies.
+        finest: px of a crop's side in the maps of the shift, at most; fewer are faster.
 
     Raises:
         ValueError: the face lies outside of the photograph.
@@ -130,6 +131,7 @@ class ExpressionWarper:
         parameters: FaceParameters,
         model: FaceModel,
         points: Tensor | None = None,
+        finest: int = _FINEST,
     ) -> None:
         self._photo, self._model = photo, model
         self._placed = _Placed(parameters, model, points)
@@ -141,7 +143,7 @@ class ExpressionWarper:
         high, wide = self._rows[1] - self._rows[0], self._columns[1] - self._columns[0]
         if min(high, wide) < 8:
             raise ValueError("the face's crop lies outside of the photograph")
-        scale = min(1.0, _FINEST / side)
+        scale = min(1.0, finest / side)
         size = max(8, round(high * scale)), max(8, round(wide * scale))
         self._frame = Frame(self._columns[0], self._rows[0], scale, *size)
         self._face = FACE * side * scale  # px of the maps

@@ -100,7 +100,7 @@ class FaceServer:
         self._windows[client.client_id] = window
         window.start()
 
-    def _left(self, client: viser.ClientHandle) -> None:
+    async def _left(self, client: viser.ClientHandle) -> None:
         window = self._windows.pop(client.client_id, None)
         if window is not None:
             window.close()

@@ -111,19 +111,27 @@ class ViewedFace:
         return PhotoRelighter(self.crop, self._in_crop, self.model)
 
     @cached_property
+    def draft_warper(self) -> ExpressionWarper:
+        """Changes expressions in `crop`, coarsely."""
+        return self._warper(self.size // 2)
+
+    @cached_property
     def crop_warper(self) -> ExpressionWarper:
         """Changes expressions in `crop`."""
-        points = self.points
-        if points is not None:
-            corner = torch.from_numpy(np.asarray(self.parameters.crop[:2])).float()
-            points = (points - corner) * (self.size / float(self.parameters.crop[2]))
-        return ExpressionWarper(self.crop, self._in_crop, self.model, points)
+        return self._warper(self.size)
 
     @cached_property
     def photo_relighter(self) -> PhotoRelighter:
         """Relights the whole photograph."""
         assert self.photo is not None
         return PhotoRelighter(self.photo, self.parameters, self.model)
+
+    def _warper(self, finest: int) -> ExpressionWarper:
+        points = self.points
+        if points is not None:
+            corner = torch.from_numpy(np.asarray(self.parameters.crop[:2])).float()
+            points = (points - corner) * (self.size / float(self.parameters.crop[2]))
+        return ExpressionWarper(self.crop, self._in_crop, self.model, points, finest)
 
     @property
     def _in_crop(self) -> FaceParameters:
@@ -336,12 +344,11 @@ class FaceView:
             )  # fmt: skip
         if not c.moved(c.form_groups):
             return lit
-        form = self._form()
+        form, warper = self._form(), face.crop_warper if fine else face.draft_warper
         warp = self._memo(
-            "warp", False, c.key(*c.form_groups),
-            lambda: face.crop_warper.warp(c.code(), vertices=form),
-        )  # fmt: skip
-        left, top, right, bottom = face.crop_warper.box
+            "warp", fine, c.key(*c.form_groups), lambda: warper.warp(c.code(), vertices=form)
+        )
+        left, top, right, bottom = warper.box
         out = lit.copy()
         part = torch.from_numpy(lit[top:bottom, left:right].copy()).permute(2, 0, 1).float() / 255
         out[top:bottom, left:right] = to_uint8(warp(part)[None])[0]

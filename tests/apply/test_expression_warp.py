@@ -82,13 +82,12 @@ class TestExpressionWarper:
         assert np.array_equal(changed[150:], photo[150:])
         assert np.array_equal(changed[:, 150:], photo[:, 150:])
 
-    def test_larger_than_the_maps(self, model, monkeypatch):
+    def test_larger_than_the_maps(self, model):
         """The same change in a photograph twice as large, whose shifts are made at half its size."""
         photo, face = portrait(model, 192, 192, (0.0, 0.0, 192.0))
         code = face.code.replace(expression=torch.tensor([[3.0, -2.0, 2.0]]))
         plain = ExpressionWarper(photo, face, model)(code)
-        monkeypatch.setattr("mofa_nvdr.apply.expression_warp._FINEST", 96)
-        coarse = ExpressionWarper(photo, face, model)(code)
+        coarse = ExpressionWarper(photo, face, model, finest=96)(code)
         inside = slice(50, 142)
         gap = _apart(plain[inside, inside], coarse[inside, inside])
         assert gap < 0.3 * _apart(plain[inside, inside], photo[inside, inside])
