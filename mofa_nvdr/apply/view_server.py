@@ -357,6 +357,9 @@ class _Window:
                 return
             with self._told():
                 self._draw(fine=not changed)
+                if not changed and self.view is not None:
+                    with self._server.drawing:
+                        self.view.face.prepare()
             fine = not changed
             self.at_rest = fine and not self._changed.is_set()
 

@@ -133,6 +133,11 @@ class ViewedFace:
             points = (points - corner) * (self.size / float(self.parameters.crop[2]))
         return ExpressionWarper(self.crop, self._in_crop, self.model, points, finest)
 
+    def prepare(self) -> None:
+        """Make what the first moves of light and expression need, before they come."""
+        if self.photo is not None:
+            _ = self.draft_relighter, self.draft_warper
+
     @property
     def _in_crop(self) -> FaceParameters:
         crop = np.array([0.0, 0.0, self.size])

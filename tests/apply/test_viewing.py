@@ -172,6 +172,13 @@ class TestRelit:
         view.controls.set("strength", 2)
         assert (view.pictures()["relit"] != truth).any()
 
+    def test_is_prepared(self, model):
+        photo, face = portrait(model)
+        viewed = ViewedFace("a", face, model, photo, SIZE)
+        viewed.prepare()
+        assert {"draft_relighter", "draft_warper"} <= set(vars(viewed))
+        ViewedFace("a", face, model, size=SIZE).prepare()
+
 
 class TestMesh:
     def test_turns_with_the_head_and_does_not_move(self, view, viewed):

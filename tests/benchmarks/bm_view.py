@@ -7,16 +7,23 @@ pictures is drawn as a draft and encoded as JPEG, which is what a window does be
 and the picture's message. Medians, after two steps that do not count: wall time, and the process's processor
 time, which depends less on what else the machine does.
 
---live: the whole way instead: a server, and a window that speaks viser's protocol and moves a slider 50 times
-a second (needs viser). Pictures that came a second, and processor time of server and window for each.
+--live: the whole way instead: `mofa-nvdr view` in a process of its own, and a window that speaks viser's
+protocol and moves a slider 50 times a second. Each slider is moved once before, which makes what is made once.
+Pictures that came a second, and the server's processor time for each (Linux).
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,6 +34,7 @@ from mofa_nvdr.apply.viewing import SIZE, FaceView
 from mofa_nvdr.bench.operators import machine_facts
 
 _QUALITY = 90
+_LIVE = (("azimuth, °", -60, 60), ("yaw, °", -30, 30), ("mouthSmileLeft", 0, 1))
 _STEPS = {
     "azimuth": (-60.0, 3.0),
     "sh3": (-0.2, 0.01),
@@ -67,38 +75,48 @@ def draws(view: FaceView, count: int) -> None:
     print(f"Another one: {time.perf_counter() - wall:.2f} s, {time.process_time() - cpu:.2f} s CPU")
 
 
-def live(library: FaceLibrary, seconds: float) -> None:
+def live(face: str, size: int, seconds: float) -> None:
     """Pictures that reach a window while a slider moves."""
-    from mofa_nvdr.apply.view_server import FaceServer
     from tests.helpers.viser_client import ViserClient
 
-    server = FaceServer(library)
-    client = ViserClient(server.port)
-    client.until(lambda: server.windows and server.windows[0].at_rest)
-    client.move("strength", 1.0)
-    print("| slider | moves a second | pictures a second | CPU ms a picture |\n|---|---|---|---|")
-    for label, low, high in (
-        ("azimuth, °", -60, 60),
-        ("yaw, °", -30, 30),
-        ("mouthSmileLeft", 0, 1),
-    ):
-        client.read(1.0)
-        client.messages.clear()
-        end, moves = time.monotonic() + seconds, 0
-        began, cpu = time.monotonic(), time.process_time()
-        while time.monotonic() < end:
-            client.move(label, low + (high - low) * (0.5 + 0.5 * math.sin(moves / 20)))
-            moves += 1
-            client.read(0.02)
-        count = len(client.pictures())
-        took, cpu = time.monotonic() - began, time.process_time() - cpu
-        print(
-            f"| {label} | {moves / took:.0f} | {count / took:.1f} | {1000 * cpu / max(count, 1):.0f} |",
-            flush=True,
-        )
-        client.move(label, 0)
-    client.close()
-    server.stop()
+    command = [sys.executable, "-m", "mofa_nvdr", "view", face, "--size", str(size)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = int(re.findall(r":(\d+) ", server.stdout.readline())[-1])
+        client = ViserClient(port)
+        client.until(lambda: len(client.pictures()) > 2)
+        print("| slider | moves a second | pictures a second | CPU ms a picture |")
+        print("|---|---|---|---|", flush=True)
+        _rest(client, "strength", 1.0)
+        for label, low, high in _LIVE:
+            _rest(client, label, high)
+            client.messages.clear()
+            began, cpu, moves = time.monotonic(), _cpu(server.pid), 0
+            while time.monotonic() < began + seconds:
+                client.move(label, low + (high - low) * (0.5 + 0.5 * math.sin(moves / 20)))
+                moves += 1
+                client.read(0.02)
+            took, cpu = time.monotonic() - began, _cpu(server.pid) - cpu
+            count = len(client.pictures())
+            each = 1000 * cpu / max(count, 1)
+            print(f"| {label} | {moves / took:.0f} | {count / took:.1f} | {each:.0f} |", flush=True)
+            _rest(client, label, 0.0)
+        client.close()
+        server.send_signal(signal.SIGINT)
+
+
+def _rest(client: Any, label: str, value: float) -> None:
+    """Move a slider, and wait until no picture has come for a while."""
+    count = len(client.pictures())
+    client.move(label, value)
+    client.until(lambda: len(client.pictures()) > count + 1)
+    client.read(3.0)
+
+
+def _cpu(process: int) -> float:
+    """Processor time of a process, s."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -113,10 +131,10 @@ def main() -> None:
     torch.set_num_threads(o.threads)
     facts = machine_facts(torch.device("cpu"))
     print(", ".join(f"{k} {v}" for k, v in facts.items()) + f"; {o.threads} threads\n")
-    library = FaceLibrary(o.face, size=o.size)
     if o.live:
-        live(library, o.live)
+        live(o.face, o.size, o.live)
     else:
+        library = FaceLibrary(o.face, size=o.size)
         draws(FaceView(library.open(Path(o.face).name)), o.count)
 
 
