@@ -8,8 +8,8 @@ and the picture's message. Medians, after two steps that do not count: wall time
 time, which depends less on what else the machine does.
 
 --live: the whole way instead: `mofa-nvdr view` in a process of its own, and a window that speaks viser's
-protocol and moves a slider 50 times a second. Each slider is moved once before, which makes what is made once.
-Pictures that came a second, and the server's processor time for each (Linux).
+protocol and moves a slider 50 times a second. Each slider is moved once before, which makes what is made
+once. Pictures that came a second, and the server's processor time for each (Linux).
 """
 
 from __future__ import annotations
