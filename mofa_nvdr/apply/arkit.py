@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mofa_nvdr.dr.parallel import jit
 from mofa_nvdr.face.model import FaceModel
 
 _SIDED = (
@@ -114,20 +115,25 @@ def arkit_weights(model: FaceModel, expression: Tensor) -> ArkitWeights:
     return ArkitWeights(every, size(left), size(code))
 
 
-def _bounded(normal: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+@jit
+def _bounded(normal, wanted):  # type: ignore[no-untyped-def]
     """Weights w [B, K] in [0, 1] that minimise w N w / 2 - b w, for N [K, K] and b [B, K]."""
-    weights, slope = np.zeros_like(wanted), wanted.copy()
-    diagonal = normal.diagonal().clip(min=1e-12)
-    for _ in range(_SWEEPS):
-        most = 0.0
-        for k in range(len(normal)):
-            now = (weights[:, k] + slope[:, k] / diagonal[k]).clip(0, 1)
-            step = now - weights[:, k]
-            weights[:, k] = now
-            slope -= step[:, None] * normal[k]
-            most = max(most, float(np.abs(step).max(initial=0)))
-        if most < _CLOSE:
-            break
+    count, size = wanted.shape
+    weights = np.zeros((count, size))
+    for b in range(count):
+        slope = wanted[b].copy()
+        for _ in range(_SWEEPS):
+            most = 0.0
+            for k in range(size):
+                moved = weights[b, k] + slope[k] / max(normal[k, k], 1e-12)
+                step = min(max(moved, 0.0), 1.0) - weights[b, k]
+                if step != 0.0:
+                    weights[b, k] += step
+                    for i in range(size):
+                        slope[i] -= step * normal[k, i]
+                    most = max(most, abs(step))
+            if most < _CLOSE:
+                break
     return weights
 
 
