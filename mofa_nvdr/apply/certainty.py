@@ -8,6 +8,7 @@ measured in docs/howto_photographs.md.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr.render.blur import blur_matrix
@@ -15,6 +16,9 @@ from mofa_nvdr.render.renderer import Rendering
 
 # Structure finer than this share of the side counts: eyes, brows, nose and mouth do, light does not.
 _FINE = 0.1
+_COARSE = (
+    6.0  # px: the deviation of the Gaussian that takes it away, in pixels of a smaller picture
+)
 # Chosen on validation photographs of one data set, on parts of panoramas, noise, and clothes below faces.
 _MIDDLE, _SPREAD = 0.15, 0.06
 DOUBTFUL = 0.5
@@ -73,12 +77,17 @@ def _fine(luminance: Tensor, mask: Tensor, side: int) -> Tensor:
     They are parts of pictures of this height, which hold all of the mask.
     """
     inside = mask.to(luminance)
-    sigma = _FINE * side
-    down, across = (
-        blur_matrix(size, sigma).to(luminance) for size in (luminance.shape[2], luminance.shape[3])
-    )
-    total = down @ (luminance * inside) @ across.mT
-    return luminance - total / (down @ inside @ across.mT).clamp(min=1e-6)
+    sigma, height, width = _FINE * side, *luminance.shape[2:]
+    # A wide Gaussian needs few pixels: of 48 photographs it differed by 0.04 levels of 255 on the mean.
+    step = max(1, int(sigma / _COARSE))
+    both = F.pad(torch.cat([luminance * inside, inside], 1), [0, -width % step, 0, -height % step])
+    both = F.avg_pool2d(both, step)
+    down, across = (blur_matrix(size, sigma / step).to(both) for size in both.shape[2:])
+    both = down @ both @ across.mT
+    average = both[:, :-1] / both[:, -1:].clamp(min=1e-6)
+    if step > 1:
+        average = F.interpolate(average, scale_factor=step, mode="bilinear")
+    return luminance - average[:, :, :height, :width]
 
 
 def _extent(line: Tensor) -> slice:

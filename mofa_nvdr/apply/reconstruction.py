@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,9 +39,10 @@ from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.listing import Inventory
 from mofa_nvdr.render.pictures import panels, write_jpeg, write_png
 from mofa_nvdr.runs.trained import Reconstructor
+from mofa_nvdr.system.device import resolve_device
 from mofa_nvdr.system.files import check_out
 from mofa_nvdr.system.notes import say
-from mofa_nvdr.system.threads import map_ahead
+from mofa_nvdr.system.threads import map_ahead, one_thread_each
 
 OUT = "faces"
 SHEET = "sheet.jpg"
@@ -139,16 +140,22 @@ def reconstruct_files(
     inventory = Inventory()
     sources = name_sources([(given, image_paths([given], inventory)) for given in inputs])
     o = replace(o, colors=colors_of(o.colors, checkpoint))
-    work = _Work(load_run(checkpoint, face_model, device, runtime), folder, o)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tqdm(total=len(sources), unit="photo", disable=not sys.stderr.isatty()) as bar:
-            for group in work.groups(sources):
-                work.finish(group)
-                bar.update(len(group))
-        work.write_sheet()
-    except OSError as error:
-        raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
+    # A batch a thread, each with one of torch's, which serve many small steps badly; fits have threads of
+    # their own, and one person's photographs are one batch.
+    alone = o.refine or o.same_person or resolve_device(device).type != "cpu"
+    with nullcontext(0) if alone else one_thread_each() as threads:
+        work = _Work(load_run(checkpoint, face_model, device, runtime), folder, o)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tqdm(total=len(sources), unit="photo", disable=not sys.stderr.isatty()) as bar:
+                for photos, faces in work.reconstructed(sources, threads):
+                    work.finish(photos, faces)
+                    bar.update(len(photos))
+            work.write_sheet()
+        except OSError as error:
+            raise ValueError(
+                f"--out {out}: cannot write there ({error.strerror or error})"
+            ) from None
     work.written.report("reconstruct", "reconstructed", folder, inventory)
     return work.written
 
@@ -209,12 +216,21 @@ class _Work:
         if group:
             yield group
 
-    def finish(self, photos: Sequence[_Photo]) -> None:
-        """Reconstruct the faces of some photographs, and write them."""
-        candidates = [candidate for photo in photos for candidate in photo.candidates]
-        faces: list[_Face] = []
-        for first in range(0, len(candidates), self._o.batch):
-            faces += self._faces(candidates[first : first + self._o.batch])
+    def reconstructed(
+        self, sources: Sequence[Source], threads: int
+    ) -> Iterator[tuple[list[_Photo], list[_Face]]]:
+        """Photographs and all their faces, computed in advance by these threads; 0: when asked for."""
+        groups = self.groups(sources)
+        if not threads:
+            yield from ((photos, self._faces(photos)) for photos in groups)
+            return
+        with closing(
+            map_ahead(lambda photos: (photos, self._faces(photos)), groups, threads + 1, threads)
+        ) as pairs:
+            yield from pairs
+
+    def finish(self, photos: Sequence[_Photo], faces: list[_Face]) -> None:
+        """Write the faces of some photographs."""
         chosen: list[tuple[_Photo, list[tuple[int, _Face]]]] = []
         for photo in photos:
             own, faces = faces[: len(photo.candidates)], faces[len(photo.candidates) :]
@@ -286,8 +302,11 @@ class _Work:
                 candidates = self._search(picture)
             return _Photo(source, file_hash, candidates, picture.focal_35mm)
 
-    def _faces(self, candidates: Sequence[Candidate]) -> list[_Face]:
-        return self._drawn(self._predict(candidates), candidates)
+    def _faces(self, photos: Sequence[_Photo]) -> list[_Face]:
+        candidates = [candidate for photo in photos for candidate in photo.candidates]
+        size = self._o.batch
+        batches = [candidates[k : k + size] for k in range(0, len(candidates), size)]
+        return [face for batch in batches for face in self._drawn(self._predict(batch), batch)]
 
     def _drawn(self, found: Predicted, candidates: Sequence[Candidate]) -> list[_Face]:
         """Faces with their pictures, if these are wanted."""

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 
 T = TypeVar("T")
 Job = TypeVar("Job")
+
+
+@contextmanager
+def one_thread_each() -> Iterator[int]:
+    """How many threads may work at once, while each has one thread of torch's own."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def on_threads(work: Callable[[int], None], count: int) -> None:
@@ -23,13 +35,8 @@ def on_threads(work: Callable[[int], None], count: int) -> None:
         work: takes a number; writes where no other call does.
         count: of the calls.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(min(threads, count) or 1) as pool:
-            list(pool.map(torch.no_grad()(work), range(count)))
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread_each() as threads, ThreadPoolExecutor(min(threads, count) or 1) as pool:
+        list(pool.map(torch.no_grad()(work), range(count)))
 
 
 def on_one_thread(work: Callable[[], T]) -> T:

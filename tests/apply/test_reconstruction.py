@@ -105,6 +105,21 @@ class TestReconstructFiles:
         ):
             reconstruct_files([tmp_path], run, tmp_path / "out", cap, "cpu")
 
+    def test_any_number_of_threads(self, run, cap, photos, tmp_path):
+        """Batches on two threads: the same files, in the same order, and torch as it was."""
+        results, before = [], torch.get_num_threads()
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            try:
+                options = ReconstructOptions(batch=1)
+                out = tmp_path / str(threads)
+                written = reconstruct_files([photos], run, out, cap, "cpu", options=options)
+                assert torch.get_num_threads() == threads
+            finally:
+                torch.set_num_threads(before)
+            results.append([(p.relative_to(out), p.read_bytes()) for p in written])
+        assert len(results[0]) > 1 and results[0] == results[1]
+
     def test_a_certainty_that_is_none(self, run, tmp_path):
         with pytest.raises(ValueError, match="--least-certainty is 1.5, expected 0 to 1"):
             options = ReconstructOptions(least_certainty=1.5)

@@ -77,9 +77,14 @@ def main() -> None:
         work = ReconstructOptions(crops=True, pictures=False, colors="photograph")
 
         def call(runtime: str) -> Callable[[], object]:
-            out = Path(folder) / runtime
+            # A place of its own each time: what is there already would be read first.
             return lambda: reconstruct_files(
-                paths, runs[runtime], out, device="cpu", runtime=runtime, options=work
+                paths,
+                runs[runtime],
+                tempfile.mkdtemp(dir=folder),
+                device="cpu",
+                runtime=runtime,
+                options=work,
             )
 
         for runtime in runs:
