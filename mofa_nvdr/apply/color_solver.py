@@ -36,17 +36,23 @@ class ColorOptions:
 
     Attributes:
         vertices: about how many are looked at.
+        light_rounds: of light alone, under the predicted albedo: what no skin can be, a hand or a fringe, is
+            found there, before an albedo explains it.
         rounds: of light, then albedo.
         independent: how many of the vertices tell something of their own; neighbours err alike.
         deviation: of a channel about the rendering, where the face model is right.
+        occluder: distance of a channel from the rendering at which a vertex counts half; one of twice that
+            distance counts a seventeenth.
         light: how much the predicted light counts, of the prior's own weight.
         albedo: the same of the predicted albedo.
     """
 
     vertices: int = 1000
-    rounds: int = 2
+    light_rounds: int = 2
+    rounds: int = 3
     independent: float = 1000.0
     deviation: float = 0.05
+    occluder: float = 0.12
     light: float = 1.0
     albedo: float = 0.0
 
@@ -96,19 +102,19 @@ class ColorSolver:
         low, high = _GRAZING
         weight = known * self._trust * ((facing - low) / (high - low)).clamp(0, 1)
         weight = weight * (o.independent / weight.sum(1, keepdim=True).clamp(min=1.0))
+        weight = weight / o.deviation**2
         harmonics = sh_basis(normals)  # [B, N, 9]
         light, albedo = total_light(code.light), geometry.albedo[:, index]
         beta = code.albedo
-        robust = weight / o.deviation**2
-        for number in range(o.rounds):
-            light = self._light(color, albedo, harmonics, robust, code.light)
-            shading = harmonics @ light  # [B, N, 3]
-            beta = self._albedo(color, shading, robust, code.albedo)
-            albedo = self._mean + (beta @ self._basis.T).unflatten(1, self._mean.shape)
-            if number + 1 < o.rounds:
-                away = (color - albedo * shading).square().mean(-1)
-                # Student's t of few degrees of freedom: what no face has, glasses and hands, hardly counts.
-                robust = weight / (o.deviation**2 + away)
+        counts = weight
+        for number in range(o.light_rounds + o.rounds):
+            if number:
+                away = (color - albedo * (harmonics @ light)).square().mean(-1)
+                counts = weight / (1 + (away / o.occluder**2) ** 2)
+            light = self._light(color, albedo, harmonics, counts, code.light)
+            if number >= o.light_rounds:
+                beta = self._albedo(color, harmonics @ light, counts, code.albedo)
+                albedo = self._mean + (beta @ self._basis.T).unflatten(1, self._mean.shape)
         offset = total_light(torch.zeros_like(light))
         return replace(code, light=light - offset, albedo=beta)
 
