@@ -10,7 +10,9 @@ the shapes alone, so the bits don't depend on the number of threads.
 from __future__ import annotations
 
 import functools
+import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,27 @@ from typing import Any, overload
 
 import numba
 import torch
+from numba.core import event
 
+
+class _Compiling(event.Listener):
+    """Says once that kernels are compiled, to whoever waits at a terminal; what the cache holds is not."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+    def on_start(self, event: event.Event) -> None:
+        if not self.said and sys.stderr.isatty():
+            self.said = True
+            logging.getLogger(__name__).info(
+                "compiling the kernels, once after an install: about ten seconds"
+            )
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+event.register("numba:compile", _Compiling())
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import pytest
 import torch
+from numba.core import event
 
 from mofa_nvdr import dr
 from mofa_nvdr.dr import parallel
@@ -36,6 +38,19 @@ class TestParallel:
         finally:
             torch.set_num_threads(before)
         assert sorted(seen) == list(range(100))
+
+    @pytest.mark.parametrize("terminal", [True, False])
+    def test_who_waits_for_the_compiler_is_told_once(self, caplog, monkeypatch, terminal):
+        monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+        listener = parallel._Compiling()
+        with event.install_listener("numba:compile", listener), caplog.at_level("INFO"):
+            for k in (1, 2):
+                numba.njit(lambda x, k=k: x + k)(1)
+        said = [r.getMessage() for r in caplog.records if r.name == parallel.__name__]
+        line = "compiling the kernels, once after an install: about ten seconds"
+        # The listener that is always there may have said it in this process before.
+        assert listener.said is terminal and set(said) == ({line} if terminal else set())
+        assert len(said) <= 2
 
     def test_several_threads_at_once(self):
         """Programs that draw from threads of their own get what one thread gets."""
