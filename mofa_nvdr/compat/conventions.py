@@ -13,6 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from mofa_nvdr.compat.inputs import floating, number
+
 _ROOT3, _ROOT8 = math.sqrt(3), math.sqrt(8)
 _PI = math.pi
 _Entry = TypeVar("_Entry")
@@ -92,11 +94,13 @@ def convert_light(coefficients: Tensor, source: str, target: str = "ours") -> Te
 
     Raises:
         ValueError: an unknown name, or another shape.
+        TypeError: not a tensor of floats.
 
     Source: the conversions were derived from what each project's code computes, and are tested on random
     normals; Ramamoorthi and Hanrahan 2001, "An Efficient Representation for Irradiance Environment Maps".
     """
     given, wanted = (_named("convert_light", _LIGHTS, name) for name in (source, target))
+    floating("convert_light", "coefficients", coefficients)  # whole numbers would lose the factors
     expected = (27,) if given.flat else (9, 3)
     if coefficients.shape[-len(expected) :] != expected:
         raise ValueError(
@@ -133,8 +137,10 @@ def convert_points(points: Tensor, source: str, target: str = "ours") -> Tensor:
 
     Raises:
         ValueError: an unknown name, or another shape.
+        TypeError: not a tensor of floats.
     """
     given, wanted = (_named("convert_points", _CAMERAS, name) for name in (source, target))
+    floating("convert_points", "points", points)
     if points.ndim < 1 or points.shape[-1] != 3:
         raise ValueError(f"convert_points: points are {list(points.shape)}, expected [..., 3]")
     return points * points.new_tensor([a / b for a, b in zip(given, wanted)])
@@ -158,8 +164,14 @@ def convert_landmarks(points: Tensor, height: int, source: str, target: str = "o
 
     Raises:
         ValueError: an unknown name, or another shape.
+        TypeError: points that are not a tensor, or a height that is no number.
     """
     given, wanted = (_named("convert_landmarks", _LANDMARKS, name) for name in (source, target))
+    if not isinstance(points, Tensor):
+        raise TypeError(
+            f"convert_landmarks: points is a {type(points).__name__}, expected a torch.Tensor"
+        )
+    number("convert_landmarks", "height", height)
     if points.ndim < 1 or points.shape[-1] != 2:
         raise ValueError(f"convert_landmarks: points are {list(points.shape)}, expected [..., 2]")
     x, y = points.unbind(-1)

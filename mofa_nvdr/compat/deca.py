@@ -29,7 +29,7 @@ from torch.nn import functional
 from mofa_nvdr.compat.conventions import convert_light
 from mofa_nvdr.compat.deca_rasterizers import Pytorch3dRasterizer, StandardRasterizer
 from mofa_nvdr.compat.drawing import Drawn
-from mofa_nvdr.compat.inputs import Inputs
+from mofa_nvdr.compat.inputs import Inputs, positive_size
 from mofa_nvdr.importers.files.obj_files import read_obj
 from mofa_nvdr.scene.lighting import LAMBERT_CONSTANTS
 from mofa_nvdr.scene.normals import vertex_normals
@@ -86,12 +86,14 @@ class SRenderY(nn.Module):
     ) -> None:
         super().__init__()
         _check_type("SRenderY", rasterizer_type)
+        positive_size("SRenderY", image_size=image_size, uv_size=uv_size)
         self.image_size, self.uv_size = image_size, uv_size
         kind = Pytorch3dRasterizer if rasterizer_type == "pytorch3d" else StandardRasterizer
         self.rasterizer, self.uv_rasterizer = kind(image_size), kind(uv_size)
         faces, uvcoords, uvfaces = _read(Path(obj_filename))
         self.register_buffer("dense_faces", _dense_faces(uv_size)[None])
         self.register_buffer("faces", faces[None])
+        self._num_vertices = int(faces.max()) + 1
         self.register_buffer("raw_uvcoords", uvcoords[None])
         # The plane of the texture as a picture: v is up, y is down.
         plane = torch.stack(
@@ -194,6 +196,9 @@ class SRenderY(nn.Module):
 
     def add_SHlight(self, normal_images: Tensor, sh_coeff: Tensor) -> Tensor:  # noqa: N802
         """The shading [B, 3, h, w] of normals [B, 3, h, w] under coefficients [B, 9, 3] in DECA's order."""
+        inputs = Inputs("add_SHlight", dtype=None)
+        inputs.floats("normal_images", normal_images, ("B", 3, "h", "w"))
+        inputs.floats("sh_coeff", sh_coeff, ("B", 9, 3))
         normals = normal_images.permute(0, 2, 3, 1).contiguous()
         light = convert_light(sh_coeff, "deca").contiguous()
         return sh_irradiance(normals, light).permute(0, 3, 1, 2)
@@ -201,6 +206,10 @@ class SRenderY(nn.Module):
     @staticmethod
     def add_pointlight(vertices: Tensor, normals: Tensor, lights: Tensor) -> Tensor:
         """The mean over point lights [B, L, 6] of colour times cosine, not clamped, for points [B, P, 3]."""
+        inputs = Inputs("add_pointlight", dtype=None)
+        inputs.floats("vertices", vertices, ("B", "P", 3))
+        inputs.floats("normals", normals, ("B", "P", 3))
+        inputs.floats("lights", lights, ("B", "L", 6))
         total = torch.zeros_like(normals)
         for place, color in zip(lights[..., :3].unbind(1), lights[..., 3:].unbind(1)):
             towards = functional.normalize(place[:, None] - vertices, dim=-1)
@@ -210,6 +219,9 @@ class SRenderY(nn.Module):
     @staticmethod
     def add_directionlight(normals: Tensor, lights: Tensor) -> Tensor:
         """The mean over distant lights [B, L, 6] of colour times cosine in [0, 1], for normals [B, P, 3]."""
+        inputs = Inputs("add_directionlight", dtype=None)
+        inputs.floats("normals", normals, ("B", "P", 3))
+        inputs.floats("lights", lights, ("B", "L", 6))
         towards = functional.normalize(lights[..., :3], dim=-1)
         cosine = (normals @ towards.mT).clamp(0, 1)  # [B, P, L]
         return cosine @ lights[..., 3:] / lights.shape[1]
@@ -301,7 +313,14 @@ class SRenderY(nn.Module):
     @in_full_precision
     def world2uv(self, vertices: Tensor) -> Tensor:
         """Attributes of vertices [B, V, C] over the plane of the texture, [B, C, uv, uv]."""
-        Inputs("SRenderY").floats("vertices", vertices, ("B", "V", "C"))
+        inputs = Inputs("SRenderY")
+        inputs.floats("vertices", vertices, ("B", "V", "C"))
+        inputs.tensor("the mesh", self.faces)
+        if vertices.shape[1] < self._num_vertices:
+            raise ValueError(
+                f"SRenderY: vertices is {list(vertices.shape)}, expected [B, V, C] with V = "
+                f"{self._num_vertices} (from the mesh)"
+            )
         batch = len(vertices)
         plane, faces = self.uvcoords.expand(batch, -1, -1), self.uvfaces.expand(batch, -1, -1)
         drawn = self.uv_rasterizer.draw(plane, faces)

@@ -118,9 +118,9 @@ class StandardRasterizer(Pytorch3dRasterizer):
     """
 
     def __init__(self, height: int, width: int | None = None, exact: bool = False) -> None:
+        positive_size("StandardRasterizer", height=height, width=height if width is None else width)
         super().__init__(height, exact)
         self.h, self.w = height, height if width is None else width
-        positive_size("StandardRasterizer", height=self.h, width=self.w)
 
     def _size(self) -> tuple[int, int]:
         return self.h, self.w
@@ -135,6 +135,7 @@ def _of_images(
         raise ValueError(
             f"{inputs.who}: faces is {shape}, expected [B, F, 3] with B = {batch} (from vertices)"
         )
+    inputs.tensor("faces", faces)
     if len(faces) == 1 or faces.stride(0) == 0 or bool((faces == faces[:1]).all()):
         return inputs.indices("faces", faces[0], num_vertices)
     return [inputs.indices(f"faces[{k}]", part, num_vertices) for k, part in enumerate(faces)]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mofa_nvdr import dr
 from mofa_nvdr.compat.drawing import Drawn, draw
-from mofa_nvdr.compat.inputs import Inputs, positive_size
+from mofa_nvdr.compat.inputs import Inputs, number, whole_size
 from mofa_nvdr.system.device import in_full_precision
 
 
@@ -42,6 +42,7 @@ class MeshRenderer(nn.Module):
 
     Raises:
         ValueError: a field of view, range or size that is not possible.
+        TypeError: one of them is no number.
     """
 
     def __init__(
@@ -53,15 +54,18 @@ class MeshRenderer(nn.Module):
         use_opengl: bool = True,
     ) -> None:
         super().__init__()
+        who = type(self).__name__
+        rasterize_fov = number(who, "rasterize_fov", rasterize_fov)
+        znear, zfar = number(who, "znear", znear), number(who, "zfar", zfar)
         if not 0 < rasterize_fov < 180:
             raise ValueError(
-                f"MeshRenderer: rasterize_fov is {rasterize_fov}, expected degrees between 0 and 180"
+                f"{who}: rasterize_fov is {rasterize_fov:g}, expected degrees between 0 and 180"
             )
         if not 0 < znear < zfar:
             raise ValueError(
-                f"MeshRenderer: znear is {znear} and zfar is {zfar}, expected 0 < znear < zfar"
+                f"{who}: znear is {znear:g} and zfar is {zfar:g}, expected 0 < znear < zfar"
             )
-        positive_size("MeshRenderer", rasterize_size=int(rasterize_size))
+        whole_size(who, "rasterize_size", rasterize_size)
         scale = 1 / math.tan(math.radians(rasterize_fov) / 2)
         span = zfar - znear
         projection = torch.zeros(4, 4)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mofa_nvdr.compat.conventions import convert_light
+from mofa_nvdr.compat.inputs import floating
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.trunks import ResNet50
@@ -59,11 +60,18 @@ def code_from_deep3d(
         The code; differentiable in all of coeffs but the angles.
 
     Raises:
-        ValueError: another shape, or a model with other numbers of modes.
+        ValueError: another shape or device, or a model with other numbers of modes.
+        TypeError: not a tensor of floats.
     """
+    floating("code_from_deep3d", "coeffs", coeffs)
     if coeffs.ndim != 2 or coeffs.shape[1] != _SIZE:
         raise ValueError(f"code_from_deep3d: coeffs is {list(coeffs.shape)}, expected [B, {_SIZE}]")
     _check_model("code_from_deep3d", model)
+    if coeffs.device != model.mean_shape.device:
+        raise ValueError(
+            f"code_from_deep3d: coeffs is on {coeffs.device}, but the face model is on "
+            f"{model.mean_shape.device}; move both to one device"
+        )
     parts = dict(zip(PARTS, coeffs.split(list(PARTS.values()), dim=1)))
     rotation = _euler_matrix(parts["angle"])
     shift = _DECIMETRE * parts["trans"] - _turned_origin(rotation, model, camera, origin)
@@ -125,16 +133,28 @@ class Deep3dEncoder(nn.Module):
         """Codes [B, 257].
 
         Raises:
-            ValueError: not [B, 3, H, W].
+            ValueError: not [B, 3, H, W] of 32 pixels or more, or on another device than the network.
+            TypeError: not a tensor of floats, or of another type than the network's.
         """
-        if images.ndim != 4 or images.shape[1] != 3:
+        floating("Deep3dEncoder", "images", images)
+        if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 32:
             raise ValueError(
                 f"Deep3dEncoder: images are {list(images.shape)}, expected [B, 3, 224, 224]"
+            )
+        weight = self.head.weight
+        if images.device != weight.device:
+            raise ValueError(
+                f"Deep3dEncoder: images are on {images.device}, but the network is on {weight.device}; "
+                "move both to one device"
+            )
+        if images.dtype != weight.dtype and not torch.is_autocast_enabled(images.device.type):
+            raise TypeError(
+                f"Deep3dEncoder: images are {images.dtype}, expected {weight.dtype} (from the network)"
             )
         features = self.trunk(images)
         # Outputs are radians and decimetres: half precision has three digits.
         with without_autocast(images.device.type):
-            codes: Tensor = self.head(features.to(self.head.weight.dtype))
+            codes: Tensor = self.head(features.to(weight.dtype))
         return codes
 
 

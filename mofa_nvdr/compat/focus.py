@@ -24,7 +24,7 @@ from torch.nn import functional
 from mofa_nvdr import dr
 from mofa_nvdr.compat.conventions import convert_light
 from mofa_nvdr.compat.drawing import Drawn, draw, into_clip_range
-from mofa_nvdr.compat.inputs import Inputs
+from mofa_nvdr.compat.inputs import Inputs, number
 from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.shaders.sh_lambert import sh_irradiance
 from mofa_nvdr.system.device import in_full_precision
@@ -92,7 +92,7 @@ class Renderer(nn.Module):
 
         Raises:
             ValueError: shapes or devices that do not go together, an unknown mode.
-            TypeError: not float32, or not integers.
+            TypeError: not float32, or not integers; a threshold that is no number.
         """
         inputs = Inputs("Renderer")
         inputs.floats("vertex", vertex, ("B", 3, "V"))
@@ -106,7 +106,7 @@ class Renderer(nn.Module):
         inputs.floats("R", R, ("B", 3, 3))
         inputs.floats("T", T, ("B", 3, 1))
         inputs.floats("image", image, ("B", "C", "H", "W"))
-        if render_mode not in (
+        if isinstance(render_mode, Tensor) or render_mode not in (
             SAMPLE_IMAGE, RASTERIZE_IMAGE, RASTERIZE_DIFFERENTIABLE_IMAGE
         ):  # fmt: skip
             raise ValueError(f"Renderer: render_mode is {render_mode!r}, expected 0, 1 or 2")
@@ -120,7 +120,8 @@ class Renderer(nn.Module):
         if render_mode == SAMPLE_IMAGE:
             sampled = self._sample(image, projected)
             if self_occlusion:
-                threshold = 5 if self.exact else occlusion_th
+                given = number("Renderer", "occlusion_th", occlusion_th)
+                threshold = 5 if self.exact else given
                 with torch.no_grad():
                     visible = self._unhidden(seen, projected, tri, size, threshold)
             else:

@@ -74,8 +74,9 @@ class MeshRenderer(deep3d.MeshRenderer):
         focal = half * float(self.ndc_proj[0, 0])
         x = focal * vertex[..., 0] / vertex[..., 2] + half
         y = half - focal * vertex[..., 1] / vertex[..., 2]
-        right = x.detach().ceil().clamp(1, size - 1).long()
-        above = (y.detach().floor()).clamp(0, size - 2).long()
+        # A vertex without a place covers nothing: its triangles are not drawn.
+        right = x.detach().nan_to_num().ceil().clamp(1, size - 1).long()
+        above = y.detach().nan_to_num().floor().clamp(0, size - 2).long()
         # The peer's weights: a pixel counts by how far the point is from it.
         to_right, to_top = right - x, y - above
         covered = drawn.mask

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Any
 
 import torch
@@ -9,26 +11,28 @@ from torch import Tensor
 
 
 class Inputs:
-    """The arguments of one call: sizes that must agree, one device, float32.
+    """The arguments of one call: sizes that must agree, one device, one type.
 
     Args:
         who: the called class or function, which begins every message.
+        dtype: of the floats; None: that of the first of them.
     """
 
-    def __init__(self, who: str) -> None:
+    def __init__(self, who: str, dtype: torch.dtype | None = torch.float32) -> None:
         self.who = who
+        self.dtype = dtype
         self.sizes: dict[str, int] = {}
         self._sources: dict[str, str] = {}
         self._first: tuple[str, torch.device] | None = None
 
     def floats(self, name: str, value: Any, *shapes: tuple[str | int, ...]) -> Tensor:
-        """A float32 tensor of one of the shapes; letters must keep the size that they first had.
+        """A tensor of one of the shapes; letters must keep the size that they first had.
 
         Raises:
-            TypeError: not a tensor, or not float32.
+            TypeError: not a tensor, or of another type than the call's.
             ValueError: another shape, an empty dimension, or another device than the first tensor's.
         """
-        self._tensor(name, value)
+        self.tensor(name, value)
         expected = " or ".join(f"[{', '.join(map(str, shape))}]" for shape in shapes)
         fitting = [shape for shape in shapes if self._fits(shape, value.shape)]
         if not fitting:
@@ -39,9 +43,13 @@ class Inputs:
                 + (f" with {known}" if known else "")
                 + ", every size above 0"
             )
-        if value.dtype != torch.float32:
+        if self.dtype is None and value.is_floating_point():
+            self.dtype = value.dtype
+        if value.dtype != self.dtype:
+            wanted = self.dtype or torch.float32
+            call = ".float()" if wanted == torch.float32 else f".to({wanted})"
             raise TypeError(
-                f"{self.who}: {name} is {value.dtype}, expected torch.float32; call .float() on it"
+                f"{self.who}: {name} is {value.dtype}, expected {wanted}; call {call} on it"
             )
         for letter, size in zip(fitting[0], value.shape):
             if isinstance(letter, str) and letter not in self.sizes:
@@ -59,7 +67,7 @@ class Inputs:
             TypeError: not a tensor of whole numbers.
             ValueError: another shape, no triangle, another device, or (CPU) an index of no vertex.
         """
-        self._tensor(name, value)
+        self.tensor(name, value)
         if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
             raise TypeError(f"{self.who}: {name} is {value.dtype}, expected integers; call .int()")
         if value.ndim != 2 or value.shape[1] != 3 or not value.shape[0]:
@@ -77,7 +85,13 @@ class Inputs:
             )
         return value.int().contiguous()
 
-    def _tensor(self, name: str, value: Any) -> None:
+    def tensor(self, name: str, value: Any) -> None:
+        """Refuse what is no tensor, or on another device than the first one.
+
+        Raises:
+            TypeError: not a tensor.
+            ValueError: another device.
+        """
         if not isinstance(value, Tensor):
             raise TypeError(
                 f"{self.who}: {name} is a {type(value).__name__}, expected a torch.Tensor"
@@ -95,6 +109,46 @@ class Inputs:
             size > 0 and size == (self.sizes.get(x, size) if isinstance(x, str) else x)
             for x, size in zip(shape, given)
         )
+
+
+def floating(who: str, name: str, value: Any) -> None:
+    """Refuse what is not a tensor of floats, of any size and precision.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{who}: {name} is a {type(value).__name__}, expected a torch.Tensor")
+    if not value.is_floating_point():
+        raise TypeError(f"{who}: {name} is {value.dtype}, expected floats; call .float() on it")
+
+
+def number(who: str, name: str, value: Any) -> float:
+    """A finite number, also as numpy's or as a tensor of one, as a float.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: not finite.
+    """
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{who}: {name} is {value!r}, expected a number")
+    if not math.isfinite(value):
+        raise ValueError(f"{who}: {name} is {value!r}, expected a finite number")
+    return float(value)
+
+
+def whole_size(who: str, name: str, value: Any) -> int:
+    """A picture size that callers may have computed: 224.0 is 224.
+
+    Raises:
+        ValueError: not a whole number of 1 or more.
+    """
+    whole = isinstance(value, Real) and not isinstance(value, bool) and value % 1 == 0
+    size = int(value) if whole else value
+    positive_size(who, **{name: size})
+    return int(size)
 
 
 def positive_size(who: str, **sizes: Any) -> None:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from mofa_nvdr import dr
 from mofa_nvdr.compat.drawing import into_clip_range, thread_context, without_those_behind
-from mofa_nvdr.compat.inputs import Inputs, positive_size
+from mofa_nvdr.compat.inputs import Inputs, number, positive_size
 from mofa_nvdr.compat.pytorch3d_scene import FoVPerspectiveCameras, Meshes, PerspectiveCameras
 from mofa_nvdr.system.device import in_full_precision
 
@@ -118,8 +118,13 @@ class MeshRasterizer(nn.Module):
         """The meshes with vertices in NDC, and z in camera space.
 
         Raises:
-            ValueError: no camera, or another number of them than of meshes.
+            ValueError: no camera, another number of them than of meshes, or another device.
+            TypeError: what is no meshes, or whose vertices are not float32.
         """
+        if not hasattr(meshes_world, "verts_padded"):
+            raise TypeError(
+                f"MeshRasterizer: meshes_world is a {type(meshes_world).__name__}, expected Meshes"
+            )
         cameras = kwargs.get("cameras", self.cameras)
         if cameras is None:
             raise ValueError(
@@ -131,6 +136,15 @@ class MeshRasterizer(nn.Module):
                 "many"
             )
         world = meshes_world.verts_padded()
+        if world.dtype != torch.float32:
+            raise TypeError(
+                f"MeshRasterizer: the vertices are {world.dtype}, expected torch.float32; call .float()"
+            )
+        if cameras.device.type != world.device.type:
+            raise ValueError(
+                f"MeshRasterizer: the cameras are on {cameras.device}, but the meshes are on "
+                f"{world.device}; move both to one device"
+            )
         eps = kwargs.get("eps")
         view = cameras.get_world_to_view_transform(**kwargs).transform_points(world, eps=eps)
         to_ndc = cameras.get_ndc_camera_transform(**kwargs)
@@ -151,6 +165,7 @@ class MeshRasterizer(nn.Module):
 
         Raises:
             ValueError: as `transform` and `rasterize_meshes`.
+            TypeError: as there.
         """
         settings = kwargs.get("raster_settings", self.raster_settings)
         meshes = self.transform(meshes_world, **kwargs)
@@ -209,7 +224,7 @@ def rasterize_meshes(
 
     Raises:
         ValueError: blur, or more than one face per pixel; an image size that is none; meshes without faces.
-        TypeError: vertices that are not float32.
+        TypeError: vertices that are not float32, or a z_clip_value that is no number.
     """
     who = "rasterize_meshes"
     if faces_per_pixel != 1 or blur_radius:
@@ -217,7 +232,12 @@ def rasterize_meshes(
             f"{who}: faces_per_pixel is {faces_per_pixel} and blur_radius is {blur_radius}, "
             "expected 1 and 0.0; soft outlines need PyTorch3D itself"
         )
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    pair = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise ValueError(f"{who}: image_size is {image_size!r}, expected pixels or (height, width)")
+    height, width = pair
+    if z_clip_value is not None:
+        z_clip_value = number(who, "z_clip_value", z_clip_value)
     positive_size(who, image_height=height, image_width=width)
     inputs = Inputs(who)
     vertices = inputs.floats("verts_packed", meshes.verts_packed(), ("V", 3))

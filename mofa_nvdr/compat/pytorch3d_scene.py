@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mofa_nvdr.compat.inputs import floating, number
+
 
 class Meshes:
     """Meshes of any sizes.
@@ -18,10 +20,16 @@ class Meshes:
         faces: [N, F, 3], or a list of [F, 3]; integers. Rows of a tensor that hold -1 are padding.
 
     Raises:
-        ValueError: another number of faces than of verts, or another shape.
+        ValueError: another number of faces than of verts, another shape, or parts on several devices.
+        TypeError: not tensors, or lists of them; vertices that are not floats.
     """
 
     def __init__(self, verts: Tensor | Sequence[Tensor], faces: Tensor | Sequence[Tensor]) -> None:
+        for name, given in (("verts", verts), ("faces", faces)):
+            if not isinstance(given, (Tensor, list, tuple)):
+                raise TypeError(
+                    f"Meshes: {name} is a {type(given).__name__}, expected a torch.Tensor or a list of them"
+                )
         if len(verts) != len(faces) or not len(verts):
             raise ValueError(
                 f"Meshes: verts has {len(verts)} meshes and faces has {len(faces)}, expected as many, at "
@@ -29,10 +37,20 @@ class Meshes:
             )
         for k, (points, triangles) in enumerate(zip(verts, faces)):
             for name, part in (("verts", points), ("faces", triangles)):
+                if not isinstance(part, Tensor):
+                    raise TypeError(
+                        f"Meshes: {name}[{k}] is a {type(part).__name__}, expected a torch.Tensor"
+                    )
+                if part.device != verts[0].device:
+                    raise ValueError(
+                        f"Meshes: {name}[{k}] is on {part.device}, but verts[0] is on {verts[0].device}; "
+                        "move both to one device"
+                    )
                 if part.ndim != 2 or part.shape[1] != 3:
                     raise ValueError(
                         f"Meshes: {name}[{k}] is {list(part.shape)}, expected [{name[0].upper()}, 3]"
                     )
+            floating("Meshes", f"verts[{k}]", points)
         self._verts = list(verts)
         self._faces = [part[(part >= 0).all(1)].long() for part in faces]
 
@@ -121,10 +139,11 @@ class PerspectiveCameras:
         T: [N, 3]; None: zero.
         in_ndc: whether focal length and principal point are in NDC.
         image_size: [N, 2] or [1, 2] (height, width) in pixels; needed unless in_ndc.
-        device: None: the tensors'.
+        device: where all of it goes; None: where the first tensor of R, T and the others is.
 
     Raises:
-        ValueError: pixels without image_size, or numbers of cameras that differ.
+        ValueError: pixels without image_size, other shapes, or numbers of cameras that differ.
+        TypeError: what makes no tensor of floats.
     """
 
     def __init__(
@@ -137,31 +156,50 @@ class PerspectiveCameras:
         image_size: Any = None,
         device: Any = None,
     ) -> None:
-        focal = torch.as_tensor(focal_length, dtype=torch.float32, device=device)
-        focal = focal.view(-1, 1).expand(-1, 2) if focal.ndim < 2 else focal
-        centre = torch.as_tensor(principal_point, dtype=torch.float32, device=focal.device)
+        name = type(self).__name__
+        if device is None:
+            given = (R, T, focal_length, principal_point)
+            device = next((part.device for part in given if isinstance(part, Tensor)), None)
+        focal = _floats(name, "focal_length", focal_length, device)
+        focal = focal.view(-1, 1) if focal.ndim < 2 else focal
+        if focal.ndim != 2 or focal.shape[1] not in (1, 2) or not len(focal):
+            raise ValueError(
+                f"{name}: focal_length is {list(focal.shape)}, expected a number, [N] or [N, 2]"
+            )
+        focal = focal.expand(-1, 2)
+        centre = _floats(name, "principal_point", principal_point, device, 2)
         if not in_ndc:
             if image_size is None:
                 raise ValueError(
-                    f"{type(self).__name__}: image_size is None, expected (height, width) of the "
+                    f"{name}: image_size is None, expected (height, width) of the "
                     "picture, because focal length and principal point are in pixels (in_ndc=False)"
                 )
-            size = torch.as_tensor(image_size, dtype=torch.float32, device=focal.device).view(-1, 2)
+            size = _floats(name, "image_size", image_size, device)
+            size = _floats(name, "image_size", size[None] if size.ndim == 1 else size, device, 2)
             half = size.amin(1, keepdim=True) / 2
             focal, centre = focal / half, (size.flip(1) / 2 - centre) / half
-        self.R = torch.eye(3, device=focal.device)[None] if R is None else R
-        self.T = torch.zeros(1, 3, device=focal.device) if T is None else T
+        turn = torch.eye(3, device=focal.device)[None] if R is None else R
+        shift = torch.zeros(1, 3, device=focal.device) if T is None else T
+        self.R, self.T = (
+            _floats(name, "R", turn, device, 3, 3),
+            _floats(name, "T", shift, device, 3),
+        )
         self._focal, self._centre = focal, centre
         counts = {len(part) for part in (self.R, self.T, focal, centre)} - {1}
         if len(counts) > 1:
             raise ValueError(
-                f"{type(self).__name__}: R, T, focal_length and principal_point are for "
+                f"{name}: R, T, focal_length and principal_point are for "
                 f"{', '.join(map(str, sorted(counts)))} cameras, expected one number"
             )
         self._count = max(counts, default=1)
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cameras are."""
+        return self.R.device
 
     def to(self, device: Any) -> PerspectiveCameras:
         """The cameras on another device, in place."""
@@ -218,6 +256,10 @@ class FoVPerspectiveCameras(PerspectiveCameras):
         R: as in `PerspectiveCameras`, like the next two.
         T: as there.
         device: as there.
+
+    Raises:
+        ValueError: as there, or a field of view that is not between 0 and 180 degrees.
+        TypeError: as there, or a znear that is no number.
     """
 
     def __init__(
@@ -231,12 +273,39 @@ class FoVPerspectiveCameras(PerspectiveCameras):
         T: Tensor | None = None,  # noqa: N803
         device: Any = None,
     ) -> None:
-        angle = torch.as_tensor(fov, dtype=torch.float32, device=device).view(-1)
-        focal = 1 / torch.tan((angle * (math.pi / 180) if degrees else angle) / 2)
-        wide = torch.as_tensor(aspect_ratio, dtype=torch.float32, device=focal.device).view(-1)
-        super().__init__(torch.stack(torch.broadcast_tensors(focal / wide, focal), -1), R=R, T=T)
+        name = type(self).__name__
+        if device is None:
+            given = (R, T, fov, aspect_ratio)
+            device = next((part.device for part in given if isinstance(part, Tensor)), None)
+        angle = _floats(name, "fov", fov, device).view(-1)
+        angle = angle * (math.pi / 180) if degrees else angle
+        if not bool(((angle > 0) & (angle < math.pi)).all()):
+            raise ValueError(
+                f"{name}: fov is {fov}, expected more than 0 and less than 180 degrees"
+            )
+        if not isinstance(znear, Tensor):
+            number(name, "znear", znear)
+        focal = 1 / torch.tan(angle / 2)
+        wide = _floats(name, "aspect_ratio", aspect_ratio, device).view(-1)
+        focal = torch.stack(torch.broadcast_tensors(focal / wide, focal), -1)
+        super().__init__(focal, R=R, T=T, device=device)
         self.znear, self.zfar = znear, zfar
 
     def get_znear(self) -> float | Tensor | None:
         """As given."""
         return self.znear
+
+
+def _floats(who: str, name: str, value: Any, device: Any, *rows: int) -> Tensor:
+    """A float32 tensor on the device; with rows [N, *rows], N above 0."""
+    try:
+        found = torch.as_tensor(value, dtype=torch.float32, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"{who}: {name} is a {type(value).__name__}, expected numbers or a torch.Tensor"
+        ) from None
+    if rows and (found.shape[1:] != rows or not len(found)):
+        raise ValueError(
+            f"{who}: {name} is {list(found.shape)}, expected [N, {', '.join(map(str, rows))}]"
+        )
+    return found

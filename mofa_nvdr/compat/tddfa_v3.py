@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mofa_nvdr import dr
 from mofa_nvdr.compat import deep3d
 from mofa_nvdr.compat.drawing import Drawn, draw
-from mofa_nvdr.compat.inputs import Inputs, positive_size
+from mofa_nvdr.compat.inputs import Inputs, whole_size
 from mofa_nvdr.system.device import in_full_precision
 
 
@@ -81,7 +81,7 @@ class MeshRenderer_UV(nn.Module):  # noqa: N801 (the peer's name)
 
     def __init__(self, rasterize_size: int = 224, use_opengl: bool = False) -> None:
         super().__init__()
-        positive_size("MeshRenderer_UV", rasterize_size=int(rasterize_size))
+        whole_size("MeshRenderer_UV", "rasterize_size", rasterize_size)
         self.rasterize_size = rasterize_size
         self.use_opengl = use_opengl
         self.ctx: Any = None

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mofa_nvdr.compat.drawing import draw, thread_context
-from mofa_nvdr.compat.inputs import Inputs, positive_size
+from mofa_nvdr.compat.inputs import Inputs, number, positive_size
 from mofa_nvdr.shaders.phong import PhongLight, phong
 from mofa_nvdr.system.device import in_full_precision
 
@@ -79,7 +79,8 @@ def mesh_renderer(
 
     Raises:
         ValueError: shapes or devices that do not go together; one of specular_colors and
-            shininess_coefficients without the other; a camera without a direction.
+            shininess_coefficients without the other; a camera without a direction, or with a field of view
+            or clip distances that are not possible.
         TypeError: not float32, or triangles that are not integers.
     """
     inputs = Inputs("mesh_renderer")
@@ -173,10 +174,15 @@ def tone_mapper(image: Tensor, gamma: float | Tensor) -> Tensor:
         [B, H, W, C] in [0, 1]; an image of zeros stays so.
 
     Raises:
-        ValueError: another shape.
-        TypeError: not float32.
+        ValueError: another shape, or a gamma of 0 or less.
+        TypeError: not float32, or a gamma that is no number.
     """
-    Inputs("tone_mapper").floats("image", image, ("B", "H", "W", "C"))
+    inputs = Inputs("tone_mapper")
+    inputs.floats("image", image, ("B", "H", "W", "C"))
+    if isinstance(gamma, Tensor):
+        inputs.tensor("gamma", gamma)
+    elif number("tone_mapper", "gamma", gamma) <= 0:
+        raise ValueError(f"tone_mapper: gamma is {gamma}, expected a number above 0")
     corrected = image**gamma
     largest = corrected.amax((1, 2, 3), keepdim=True)
     scale = torch.where(largest > 0, largest, torch.ones_like(largest))
@@ -249,7 +255,15 @@ def rasterize_clip_space(
     inputs.floats("clip_space_vertices", clip_space_vertices, ("B", "V", 4))
     inputs.floats("attributes", attributes, ("B", "V", "C"))
     tri = inputs.indices("triangles", triangles, clip_space_vertices.shape[1])
-    background = torch.as_tensor(background_value, dtype=torch.float32, device=attributes.device)
+    try:
+        background = torch.as_tensor(
+            background_value, dtype=torch.float32, device=attributes.device
+        )
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"rasterize_clip_space: background_value is a {type(background_value).__name__}, expected "
+            f"{attributes.shape[2]} numbers (from attributes)"
+        ) from None
     if background.shape not in ((), attributes.shape[2:]):
         raise ValueError(
             f"rasterize_clip_space: background_value is {list(background.shape)}, expected "
@@ -272,8 +286,14 @@ def look_at(eye: Tensor, center: Tensor, world_up: Tensor) -> Tensor:
         [B, 4, 4].
 
     Raises:
-        ValueError: eye and center are at one place, or the gaze is along `world_up`.
+        ValueError: other shapes or devices; eye and center are at one place, or the gaze is along `world_up`.
+        TypeError: not floats, or not all of one type.
     """
+    inputs = Inputs("look_at", dtype=None)
+    for name, value in (("eye", eye), ("center", center), ("world_up", world_up)):
+        inputs.floats(name, value, ("B", 3))
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"look_at: {name} holds NaN or infinity")
     forward, side = center - eye, None
     if not bool((forward.norm(dim=-1) > _SHORTEST).all()):
         raise ValueError("look_at: center is where eye is, so the camera has no direction")
@@ -302,7 +322,25 @@ def perspective(aspect_ratio: float, fov_y: Tensor, near_clip: Tensor, far_clip:
 
     Returns:
         [B, 4, 4].
+
+    Raises:
+        ValueError: other shapes or devices; not 0 < fov_y < 180 or not 0 < near_clip < far_clip < infinity.
+        TypeError: not floats, or not all of one type.
     """
+    inputs = Inputs("perspective", dtype=None)
+    for name, value in (("fov_y", fov_y), ("near_clip", near_clip), ("far_clip", far_clip)):
+        inputs.floats(name, value, ("B",))
+    if number("perspective", "aspect_ratio", aspect_ratio) <= 0:
+        raise ValueError(f"perspective: aspect_ratio is {aspect_ratio}, expected a number above 0")
+    if not bool(((fov_y > 0) & (fov_y < 180)).all()):
+        raise ValueError(
+            f"perspective: fov_y is {fov_y.tolist()}, expected degrees between 0 and 180"
+        )
+    if not bool(((near_clip > 0) & (near_clip < far_clip) & far_clip.isfinite()).all()):
+        raise ValueError(
+            f"perspective: near_clip is {near_clip.tolist()} and far_clip is {far_clip.tolist()}, "
+            "expected 0 < near_clip < far_clip"
+        )
     focal = 1 / torch.tan(fov_y * (math.pi / 360))
     depth = far_clip - near_clip
     zero, one = torch.zeros_like(focal), torch.ones_like(focal)
@@ -317,6 +355,7 @@ def perspective(aspect_ratio: float, fov_y: Tensor, near_clip: Tensor, far_clip:
 
 def euler_matrices(angles: Tensor) -> Tensor:
     """Rotations Rz Ry Rx of angles [B, 3] about x, y and z in radians, as [B, 4, 4] for column vectors."""
+    Inputs("euler_matrices", dtype=None).floats("angles", angles, ("B", 3))
     cx, cy, cz = angles.cos().unbind(-1)
     sx, sy, sz = angles.sin().unbind(-1)
     zero, one = torch.zeros_like(cx), torch.ones_like(cx)
@@ -336,7 +375,7 @@ def _homogeneous(vertices: Tensor) -> Tensor:
 def _for_each_image(inputs: Inputs, name: str, value: Tensor | float, like: Tensor) -> Tensor:
     """A number, or a tensor [] or [B], as [B]."""
     if not isinstance(value, Tensor):
-        return like.new_full((len(like),), float(value))
+        return like.new_full((len(like),), number(inputs.who, name, value))
     return inputs.floats(name, value, ("B",), ()).expand(len(like))
 
 

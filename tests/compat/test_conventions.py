@@ -121,6 +121,9 @@ class TestLight:
             ValueError, match=r"coefficients are \[27\], expected \[..., 9, 3\] of deca"
         ):
             convert_light(draw(27), "deca")
+        # Whole numbers would lose the fractions of the factors without a word.
+        with pytest.raises(TypeError, match="coefficients is torch.int64, expected floats"):
+            convert_light(torch.ones(27).long(), "deep3d")
 
 
 class TestPoints:
@@ -154,6 +157,8 @@ class TestPoints:
             convert_points(draw(3), "ours", "unity")
         with pytest.raises(ValueError, match=r"points are \[4\], expected \[..., 3\]"):
             convert_points(draw(4), "ours")
+        with pytest.raises(TypeError, match="convert_points: points is torch.int64, expected"):
+            convert_points(torch.ones(3).long(), "ours", "deep3d")
 
 
 class TestLandmarks:
@@ -178,3 +183,11 @@ class TestLandmarks:
             convert_landmarks(draw(2), 10, "dlib")
         with pytest.raises(ValueError, match=r"points are \[3\], expected \[..., 2\]"):
             convert_landmarks(draw(3), 10, "ours")
+        with pytest.raises(TypeError, match="convert_landmarks: points is a list, expected a"):
+            convert_landmarks([0.0, 0.0], 10, "ours")
+        with pytest.raises(TypeError, match="convert_landmarks: height is None, expected a number"):
+            convert_landmarks(draw(2), None, "deep3d")
+
+    def test_whole_pixels(self):
+        found = convert_landmarks(torch.tensor([20, 10]), 100, "pixel_index")
+        assert found.tolist() == [20.5, 10.5]

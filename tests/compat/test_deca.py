@@ -101,6 +101,12 @@ class TestConstruction:
             ValueError, match="SRenderY: rasterizer type is 'opengl', expected one of"
         ):
             deca.SRenderY(SIZE, path, rasterizer_type="opengl")
+        with pytest.raises(
+            ValueError, match="SRenderY: image_size is 2.5, expected a whole number"
+        ):
+            deca.SRenderY(2.5, path)
+        with pytest.raises(ValueError, match="SRenderY: uv_size is 0, expected a whole number"):
+            deca.SRenderY(SIZE, path, uv_size=0)
         with pytest.raises(ValueError, match="set_rasterizer: rasterizer type is 'cuda'"):
             deca.set_rasterizer("cuda")
         assert deca.set_rasterizer("standard") is None
@@ -185,6 +191,44 @@ class TestForward:
         ):
             drawer(world, picture, texture, background=random_values(2, 3, 8, 8))
 
+    @pytest.mark.parametrize(
+        ("name", "given", "message"),
+        [
+            ("add_SHlight", [(2, 8, 8, 3), (2, 9, 3)], r"normal_images is .* \[B, 3, h, w\]"),
+            (
+                "add_SHlight",
+                [(2, 3, 8, 8), (2, 27)],
+                r"sh_coeff is \[2, 27\], expected \[B, 9, 3\]",
+            ),
+            ("add_pointlight", [(2, 3, 5), (2, 5, 3), (2, 1, 6)], "vertices is .* expected"),
+            (
+                "add_pointlight",
+                [(2, 5, 3), (1, 5, 3), (2, 1, 6)],
+                r"normals is .* B = 2 \(from vert",
+            ),
+            (
+                "add_pointlight",
+                [(2, 5, 3), (2, 5, 3), (2, 0, 6)],
+                "lights is .* every size above 0",
+            ),
+            (
+                "add_directionlight",
+                [(5, 3), (2, 1, 6)],
+                r"normals is \[5, 3\], expected \[B, P, 3\]",
+            ),
+            ("add_directionlight", [(2, 5, 3), (2, 1, 3)], r"lights is \[2, 1, 3\], expected"),
+        ],
+    )
+    def test_refusals_of_light(self, square, name, given, message):
+        with pytest.raises(ValueError, match=f"{name}: {message}"):
+            getattr(square, name)(*(torch.ones(shape) for shape in given))
+
+    def test_light_of_one_type(self, square):
+        with pytest.raises(
+            TypeError, match="add_directionlight: lights is torch.float32, expected"
+        ):
+            square.add_directionlight(torch.ones(1, 5, 3).double(), torch.ones(1, 1, 6))
+
 
 class TestOthers:
     def test_shape(self, bumpy):
@@ -226,6 +270,10 @@ class TestOthers:
         drawer, world, _ = bumpy
         found = drawer.world2uv(world)
         assert found.shape == (2, 3, 256, 256)
+        with pytest.raises(
+            ValueError, match=r"vertices is \[2, 80, 3\], expected .* V = 81 \(from the"
+        ):
+            drawer.world2uv(world[:, 1:])
         centres = (2 * torch.arange(256.0) + 1) / 256 - 1
         shift = world[:, 0] - torch.tensor([-1, -1, world[0, 0, 2] * 0])
         for k in range(2):  # u along x, v along y, row 0 at v = 1

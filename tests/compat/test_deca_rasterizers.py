@@ -137,6 +137,7 @@ class TestRefusals:
             ),
             ({1: lambda f: f[:, :0]}, ValueError, r"faces is \[0, 3\].*a mesh without triangles"),
             ({1: lambda f: f.tolist()}, ValueError, "faces is list, expected"),
+            ({1: lambda f: f.to("meta")}, ValueError, "faces is on meta, but vertices is on cpu"),
             ({1: lambda f: f + 1000}, ValueError, "faces holds indices 1000 to"),
             ({2: lambda a: a[:, 1:]}, ValueError, r"attributes is .* F = \d+"),
             ({2: lambda a: a[:, :, :2]}, ValueError, r"attributes is .* expected \[B, F, 3, D\]"),
@@ -150,6 +151,8 @@ class TestRefusals:
     def test_sizes(self, scene):
         with pytest.raises(ValueError, match="Pytorch3dRasterizer: image_size is 0"):
             Pytorch3dRasterizer(0)
+        with pytest.raises(ValueError, match="StandardRasterizer: height is 0"):
+            StandardRasterizer(0)
         with pytest.raises(ValueError, match="StandardRasterizer: width is -1"):
             StandardRasterizer(4, -1)
         with pytest.raises(ValueError, match="StandardRasterizer: h is 2.5"):

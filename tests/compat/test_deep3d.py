@@ -131,11 +131,22 @@ class TestRefusals:
             ({"rasterize_fov": 0}, "rasterize_fov is 0, expected degrees between 0 and 180"),
             ({"znear": 5, "zfar": 5}, "znear is 5 and zfar is 5, expected 0 < znear < zfar"),
             ({"rasterize_size": 0}, "rasterize_size is 0, expected a whole number of pixels"),
+            ({"rasterize_size": 22.5}, "rasterize_size is 22.5, expected a whole number of pixels"),
+            ({"zfar": float("inf")}, "MeshRenderer: zfar is inf, expected a finite number"),
         ],
     )
     def test_options(self, options, message):
         with pytest.raises(ValueError, match=message):
             MeshRenderer(**{"rasterize_fov": FOV, **options})
+
+    @pytest.mark.parametrize("name", ["rasterize_fov", "znear", "zfar"])
+    def test_options_that_are_no_numbers(self, name):
+        with pytest.raises(TypeError, match=f"MeshRenderer: {name} is None, expected a number"):
+            MeshRenderer(**{"rasterize_fov": FOV, name: None})
+
+    def test_a_size_that_was_computed(self, scene):
+        given = MeshRenderer(FOV, 5, 15, rasterize_size=48.0)(*scene)
+        assert given[0].shape[2:] == (48, 48)
 
     @pytest.mark.parametrize(
         ("change", "error", "message"),

@@ -14,6 +14,7 @@ import torch
 from mofa_nvdr.compat.conventions import convert_landmarks, convert_points
 from mofa_nvdr.compat.deep3d_codes import (
     PARTS,
+    Deep3dEncoder,
     code_from_deep3d,
     code_to_deep3d,
     deep3d_camera,
@@ -93,6 +94,20 @@ class TestCodes:
     def test_refusals(self, model):
         with pytest.raises(ValueError, match=r"coeffs is \[1, 256\], expected \[B, 257\]"):
             code_from_deep3d(torch.zeros(1, 256), model)
+        with pytest.raises(TypeError, match="code_from_deep3d: coeffs is a list, expected a"):
+            code_from_deep3d([[0.0] * 257], model)
+        with pytest.raises(ValueError, match="coeffs is on meta, but the face model is on cpu"):
+            code_from_deep3d(torch.zeros(1, 257, device="meta"), model)
+        with pytest.raises(
+            TypeError, match="Deep3dEncoder: images is torch.uint8, expected floats"
+        ):
+            Deep3dEncoder()(torch.zeros(1, 3, 64, 64).byte())
+        with pytest.raises(TypeError, match="images are torch.float64, expected torch.float32"):
+            Deep3dEncoder()(torch.zeros(1, 3, 64, 64).double())
+        with pytest.raises(ValueError, match="images are on meta, but the network is on cpu"):
+            Deep3dEncoder()(torch.zeros(1, 3, 64, 64, device="meta"))
+        with pytest.raises(ValueError, match=r"images are \[1, 3, 64, 0\], expected \[B, 3, 224"):
+            Deep3dEncoder()(torch.zeros(1, 3, 64, 0))
         small = small_face()
         with pytest.raises(ValueError, match="the face model has 4, 3 and 5 modes .* import BFM"):
             code_from_deep3d(torch.zeros(1, 257), small)
@@ -154,8 +169,6 @@ class TestCheckpoint:
             load_deep3d_checkpoint(path)
 
     def test_images(self):
-        from mofa_nvdr.compat.deep3d_codes import Deep3dEncoder
-
         with pytest.raises(
             ValueError, match=r"Deep3dEncoder: images are \[3, 224, 224\], expected"
         ):

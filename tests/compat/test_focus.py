@@ -217,3 +217,10 @@ class TestRefusals:
     def test_mode(self, scene):
         with pytest.raises(ValueError, match="Renderer: render_mode is 3, expected 0, 1 or 2"):
             focus.Renderer()(**scene, render_mode=3)
+        with pytest.raises(ValueError, match="Renderer: render_mode is tensor"):
+            focus.Renderer()(**scene, render_mode=torch.tensor(1.0))
+
+    @pytest.mark.parametrize("exact", [False, True])
+    def test_threshold(self, scene, exact):
+        with pytest.raises(TypeError, match="Renderer: occlusion_th is None, expected a number"):
+            focus.Renderer(exact=exact)(**scene, self_occlusion=True, occlusion_th=None)

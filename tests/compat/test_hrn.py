@@ -79,6 +79,10 @@ class TestTextures:
         assert texture.shape == (1, 96, 96, 3)
         assert (texture - 0.25).abs().mean() < 1e-3
 
+    def test_a_vertex_without_a_place(self):
+        mask, _, _, covered = hrn()(SQUARE * float("nan"), TRIANGLES)
+        assert not mask.any() and not covered.any()
+
     def test_refusals(self):
         with pytest.raises(ValueError, match="tex_size is 32, expected 64 or more"):
             hrn().pred_texture(SQUARE, TRIANGLES, UV, random_values(1, SIZE, SIZE, 3), tex_size=32)

@@ -144,6 +144,13 @@ class TestRasterizeMeshes:
             rasterize(*meshes, blur_radius=0.1)
         with pytest.raises(ValueError, match="rasterize_meshes: image_height is 0"):
             rasterize(*meshes, image_size=(0, 4))
+        for bad in (None, 4.0, (4,), "4"):
+            with pytest.raises(
+                ValueError, match="image_size is .*, expected pixels or .height, width"
+            ):
+                rasterize(*meshes, image_size=bad)
+        with pytest.raises(TypeError, match="z_clip_value is '0.1', expected a number"):
+            rasterize(*meshes, z_clip_value="0.1")
         with pytest.raises(ValueError, match=r"faces_packed is \[0, 3\].*without triangles"):
             rasterize(meshes[0], [part[:0] for part in meshes[1]])
         with pytest.raises(TypeError, match="verts_packed is torch.float64"):
@@ -202,3 +209,16 @@ class TestMeshRasterizer:
         three = p3d.PerspectiveCameras(R=torch.eye(3).repeat(3, 1, 1), T=torch.zeros(3, 3))
         with pytest.raises(ValueError, match="MeshRasterizer: 3 cameras for 2 meshes"):
             p3d.MeshRasterizer(three)(self.world())
+        one = p3d.MeshRasterizer(p3d.PerspectiveCameras())
+        with pytest.raises(
+            TypeError, match="MeshRasterizer: meshes_world is a Tensor, expected Meshes"
+        ):
+            one(torch.zeros(1, 3, 3))
+        double = p3d.Meshes(
+            self.world().verts_padded().double(), torch.stack(self.world().faces_list())
+        )
+        with pytest.raises(TypeError, match="MeshRasterizer: the vertices are torch.float64"):
+            one(double)
+        away = p3d.MeshRasterizer(p3d.PerspectiveCameras(device="meta"))
+        with pytest.raises(ValueError, match="the cameras are on meta, but the meshes are on cpu"):
+            away(self.world())

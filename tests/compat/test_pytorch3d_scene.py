@@ -43,6 +43,18 @@ class TestMeshes:
             Meshes([], [])
         with pytest.raises(ValueError, match=r"Meshes: faces\[1\] is \[3\], expected \[F, 3\]"):
             Meshes(VERTS, [FACES[0], FACES[1][0]])
+        with pytest.raises(
+            TypeError, match="Meshes: verts is a NoneType, expected a torch.Tensor or"
+        ):
+            Meshes(None, FACES)
+        with pytest.raises(
+            TypeError, match=r"Meshes: faces\[0\] is a list, expected a torch.Tensor"
+        ):
+            Meshes(VERTS, [f.tolist() for f in FACES])
+        with pytest.raises(TypeError, match=r"Meshes: verts\[0\] is torch.int64, expected floats"):
+            Meshes([v.long() for v in VERTS], FACES)
+        with pytest.raises(ValueError, match=r"faces\[1\] is on meta, but verts\[0\] is on cpu"):
+            Meshes(VERTS, [FACES[0], FACES[1].to("meta")])
 
 
 class TestCameras:
@@ -63,6 +75,20 @@ class TestCameras:
         transform.matrix[0, 3, 3] = 0
         assert transform.transform_points(torch.ones(1, 1, 3), eps=0.5).tolist() == [[[2, 2, 2]]]
 
+    def test_go_where_their_tensors_are(self, device):
+        turn, shift = torch.eye(3, device=device)[None], torch.zeros(1, 3)
+        for cameras in (PerspectiveCameras(2.0, R=turn), FoVPerspectiveCameras(R=turn, T=shift)):
+            assert cameras.device == turn.device
+            found = cameras.transform_points(torch.ones(1, 1, 3, device=device))
+            assert found.device == turn.device
+        assert PerspectiveCameras(2.0, T=shift, device="meta").device.type == "meta"
+
+    def test_rows_of_numbers(self):
+        cameras = PerspectiveCameras(
+            ((2.0,),), R=[[[1, 0, 0], [0, 1, 0], [0, 0, 1]]], T=((0, 0, 1),)
+        )
+        assert cameras.transform_points(torch.tensor([[[3.0, 2, 1]]])).tolist() == [[[3, 2, 0.5]]]
+
     def test_field_of_view(self):
         cameras = FoVPerspectiveCameras(znear=0.3, fov=90, aspect_ratio=2.0)
         found = cameras.transform_points(torch.tensor([[[2.0, 1, 1]]]))
@@ -74,5 +100,31 @@ class TestCameras:
     def test_refusals(self):
         with pytest.raises(ValueError, match="PerspectiveCameras: image_size is None"):
             PerspectiveCameras(100.0, in_ndc=False)
+        for kind in (PerspectiveCameras, FoVPerspectiveCameras):
+            name = f"^{kind.__name__}"
+            # As [3, 3] it would be three cameras, each with one row for all of its axes.
+            with pytest.raises(ValueError, match=rf"{name}: R is \[3, 3\], expected \[N, 3, 3\]"):
+                kind(R=torch.eye(3))
+            with pytest.raises(ValueError, match=rf"{name}: T is \[3\], expected \[N, 3\]"):
+                kind(T=torch.zeros(3))
+            with pytest.raises(TypeError, match=f"{name}: R is a str, expected numbers or a"):
+                kind(R="eye")
+        with pytest.raises(
+            ValueError, match=r"focal_length is \[1, 3\], expected a number, \[N\] or"
+        ):
+            PerspectiveCameras(torch.ones(1, 3))
+        with pytest.raises(ValueError, match=r"principal_point is \[2\], expected \[N, 2\]"):
+            PerspectiveCameras(principal_point=(0.0, 0.0))
+        with pytest.raises(ValueError, match=r"image_size is \[1, 3\], expected \[N, 2\]"):
+            PerspectiveCameras(in_ndc=False, image_size=(4, 4, 3))
+        for fov in (0.0, 180.0, float("nan")):
+            with pytest.raises(
+                ValueError, match="fov is .*, expected more than 0 and less than 180"
+            ):
+                FoVPerspectiveCameras(fov=fov)
+        with pytest.raises(
+            TypeError, match="FoVPerspectiveCameras: znear is None, expected a number"
+        ):
+            FoVPerspectiveCameras(znear=None)
         with pytest.raises(ValueError, match="for 2, 3 cameras, expected one number"):
             PerspectiveCameras(R=torch.eye(3).repeat(2, 1, 1), T=torch.zeros(3, 3))

@@ -244,6 +244,10 @@ class TestRefusals:
             ({"fov_y": torch.zeros(3)}, ValueError, r"fov_y is \[3\], expected \[B\] or \[\]"),
             ({"diffuse_colors": torch.zeros(2, 1).double()}, ValueError, r"diffuse_colors is \[2, 1\]"),
             ({"vertices": torch.zeros(1, 3, 3).double()}, TypeError, "vertices is torch.float64"),
+            ({"fov_y": None}, TypeError, "fov_y is None, expected a number"),
+            ({"near_clip": "0.01"}, TypeError, "near_clip is '0.01', expected a number"),
+            ({"far_clip": float("inf")}, ValueError, "far_clip is inf, expected a finite number"),
+            ({"normals": torch.zeros(2, 1, 3, device="meta")}, ValueError, "normals is on meta, but"),
         ],
     )  # fmt: skip
     def test_mesh_renderer(self, scene, change, error, message):
@@ -256,12 +260,67 @@ class TestRefusals:
         with pytest.raises(ValueError, match="look_at: the camera looks along world_up"):
             tf_mesh.mesh_renderer(**{**scene, "camera_up": scene["camera_position"]})
 
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"fov_y": 0}, r"fov_y is \[0.0, 0.0\], expected degrees between 0 and 180"),
+            ({"fov_y": torch.tensor([40.0, 180])}, r"fov_y is \[40.0, 180.0\], expected degrees"),
+            ({"near_clip": 0}, r"near_clip is \[0.0, 0.0\] .* expected 0 < near_clip < far_clip"),
+            ({"near_clip": 10}, r"near_clip is .* and far_clip is \[10.0, 10.0\]"),
+        ],
+    )
+    def test_cameras_that_are_none(self, scene, change, message):
+        with pytest.raises(ValueError, match=f"perspective: {message}"):
+            tf_mesh.mesh_renderer(**{**scene, **change})
+
+    def test_matrices(self):
+        one = torch.ones(1)
+        with pytest.raises(ValueError, match=r"look_at: eye is \[3\], expected \[B, 3\]"):
+            tf_mesh.look_at(torch.zeros(3), torch.ones(1, 3), torch.ones(1, 3))
+        with pytest.raises(
+            TypeError, match="look_at: center is torch.float64, expected torch.float32"
+        ):
+            tf_mesh.look_at(torch.zeros(1, 3), torch.ones(1, 3).double(), torch.ones(1, 3))
+        with pytest.raises(ValueError, match="look_at: world_up holds NaN or infinity"):
+            tf_mesh.look_at(torch.zeros(1, 3), torch.ones(1, 3), torch.full((1, 3), torch.nan))
+        with pytest.raises(
+            ValueError, match=r"perspective: far_clip is \[2\].* B = 1 \(from fov_y"
+        ):
+            tf_mesh.perspective(1.0, 40 * one, one, torch.tensor([2.0, 3]))
+        with pytest.raises(
+            ValueError, match="perspective: aspect_ratio is 0, expected a number above"
+        ):
+            tf_mesh.perspective(0, 40 * one, one, 2 * one)
+        with pytest.raises(
+            ValueError, match=r"euler_matrices: angles is \[1, 2\], expected \[B, 3\]"
+        ):
+            tf_mesh.euler_matrices(torch.zeros(1, 2))
+
+    @pytest.mark.parametrize("gamma", [0, -1.0])
+    def test_gamma(self, gamma):
+        with pytest.raises(ValueError, match="tone_mapper: gamma is .* expected a number above 0"):
+            tf_mesh.tone_mapper(torch.zeros(1, 2, 2, 3), gamma)
+
+    def test_gamma_of_other_kinds(self):
+        image = torch.full((1, 2, 2, 3), 0.25)
+        assert (tf_mesh.tone_mapper(image, torch.tensor(0.5)) == 1).all()
+        with pytest.raises(TypeError, match="tone_mapper: gamma is None, expected a number"):
+            tf_mesh.tone_mapper(image, None)
+        with pytest.raises(ValueError, match="tone_mapper: gamma is on meta, but image is on cpu"):
+            tf_mesh.tone_mapper(image, torch.tensor(0.5, device="meta"))
+
     def test_rasterize(self):
         clip, tri = torch.zeros(1, 3, 4), torch.tensor([[0, 1, 2]])
         with pytest.raises(
             ValueError, match=r"rasterize_clip_space: background_value is \[2\], expected \[3\]"
         ):
             tf_mesh.rasterize_clip_space(clip, torch.zeros(1, 3, 3), tri, 4, 4, [0, 0])
+        for bad in (None, "black", [[0, 0, 0], [0]]):
+            with pytest.raises(
+                TypeError,
+                match=r"rasterize_clip_space: background_value is a .* expected 3 numbers",
+            ):
+                tf_mesh.rasterize_clip_space(clip, torch.zeros(1, 3, 3), tri, 4, 4, bad)
         with pytest.raises(
             ValueError, match=r"rasterize_clip_space: clip_space_vertices is \[1, 3, 3\]"
         ):
