@@ -29,6 +29,7 @@ _OF_OTHERS = {
     "--its-options", "--no-build-isolation", "--standalone", "--nproc-per-node", "--nnodes",
     "--rdzv-backend", "--rdzv-endpoint", "--max-restarts", "--shutdown-timeout", "--resolution",
     "--max-iter", "--parts", "--seed", "--count", "--cases", "--kills", "--only", "--no-deps",
+    "--mip", "--to", "--execute", "--wogui", "--mode", "--ssaa", "--num_azimuth", "--save",
 }  # fmt: skip
 _NETWORKS = {f"networks {name}" for name in ("list", "get", "export")}
 _MODEL = {f"model {name}" for name in ("info", "show", "build", "learn", "import")}
