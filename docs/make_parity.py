@@ -2,8 +2,9 @@
 
 OMP_NUM_THREADS=1 python docs/make_parity.py --peers FOLDER
 
-FOLDER holds checkouts of the peers under their repositories' names; who is not there is left out. DECA and
-the part on PyTorch3D need an installed pytorch3d. Peers that want nvdiffrast get this package's operators.
+FOLDER holds checkouts of the peers under their repositories' names; of who is not there the rows of an
+earlier page stay, and the page names them. DECA and the part on PyTorch3D need an installed pytorch3d. Peers
+that want nvdiffrast get this package's operators.
 Times are CPU seconds of one call after a first one.
 """
 
@@ -451,6 +452,15 @@ def goldens(peers: Path) -> list[str]:
     return lines
 
 
+def earlier(page: Path, parts: list[str]) -> list[str]:
+    """Rows of the page as it is, of peers of whom there is none among the new ones."""
+    if not page.is_file():
+        return []
+    table = page.read_text(encoding="utf-8").partition(HEAD)[2].partition("\n\n")[0]
+    new = {line.split("|")[1] for line in parts}
+    return [line for line in table.splitlines() if line and line.split("|")[1] not in new]
+
+
 def main() -> None:
     """Measure, and write the page."""
     parser = argparse.ArgumentParser()
@@ -458,6 +468,9 @@ def main() -> None:
     peers = parser.parse_args().peers
     torch.set_num_threads(1)
     parts = [*deep3d_family(peers), *of_focus(peers), *of_pytorch3d(), *of_deca(peers)]
+    old = earlier(DOCS / "parity.md", parts)
+    names = ", ".join(dict.fromkeys(line.split("|")[1].strip() for line in old))
+    note = f" Not run again, from an earlier version: {names}." if old else ""
     text = f"""# The drop-ins against the peers' own code
 
 Written by `docs/make_parity.py`, whose first lines say what it needs. The peers' files are as they are in
@@ -466,10 +479,10 @@ all but the operators. DECA's and PyTorch3D's rows are on PyTorch3D's own C++ ke
 difference by the peer's length, for each input, pixels that show different faces included unless the row says
 otherwise; picture and depth: mean difference where both draw. CPU
 seconds of a call, forward and backward, in one thread; torch {torch.__version__}, {platform.machine()},
-{platform.system()}, a core shared with other work.
+{platform.system()}, a core shared with other work.{note}
 
 {HEAD}
-{chr(10).join(parts)}
+{chr(10).join([*parts, *old])}
 
 ## tf_mesh_renderer's golden pictures
 
