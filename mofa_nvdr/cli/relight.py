@@ -39,7 +39,7 @@ def relight(
         files: a photograph, whose largest face is fitted on the way, or the .npz of mofa-nvdr fit or
             reconstruct; with --parameters-only several .npz, drawn side by side; CLIP.npz#120 is
             a frame of a clip there
-        light: an .hdr light probe, the name of a preset, another photograph, or the .npz whose light to take
+        light: a light probe (.hdr, .exr), the name of a preset, another photograph, or the .npz whose light to take
         out: picture to write: .png; with --rotate .gif, or .mp4 where imageio-ffmpeg is installed
         photo: the photograph of an .npz; empty: the one that it names, here or next to it
         rotate: turn the light once around the face: from the camera to the picture's right, behind

@@ -27,6 +27,7 @@ from mofa_nvdr.networks.onnx_encoder import FORMAT, INPUT, OUTPUTS, OnnxEncoder,
 from mofa_nvdr.networks.weights import load_trunk_weights
 from mofa_nvdr.runs.config import check_loaded, load_config
 from mofa_nvdr.scene.hdr import write_hdr
+from tests.helpers.exr import RLE, write_exr
 from tests.fuzz.kinds import Kind
 from tests.fuzz.newer_seeds import (
     write_learning_seeds,
@@ -162,12 +163,15 @@ def _import_landmarks(folder: Path) -> tuple[str, ...]:
 def _probes(folder: Path) -> Kind:
     rng = np.random.default_rng(0)
     write_hdr(folder / "flat.hdr", rng.random((8, 16, 3)))
+    grey = np.linspace(0.2, 1, 160, dtype=np.float32).reshape(10, 16)
+    write_exr(folder / "zip.exr", {"R": grey, "G": grey, "B": grey})
+    write_exr(folder / "runs.exr", {"Y": grey.astype(np.float16)}, RLE)
     runs = bytes([2, 2, 0, 16]) + bytes([144, 130]) * 3 + bytes([144, 128])
     (folder / "runs.hdr").write_bytes(
         b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\nEXPOSURE=2\n\n-Y 8 +X 16\n" + runs * 8
     )
     return Kind(
-        ("flat.hdr", "runs.hdr"),
+        ("flat.hdr", "runs.hdr", "zip.exr", "runs.exr"),
         lambda file, out: ["relight", "--parameters-only", str(folder / "face.npz"),
                            "--light", str(file), "--face-model",
                            str(folder / "cap.safetensors"), "--image-size", "32",
