@@ -116,7 +116,8 @@ def _text(data: bytes, place: int) -> tuple[str, int]:
 
 
 def _channels(path: str | Path, data: bytes) -> list[tuple[str, np.dtype]]:
-    channels, place = [], 0
+    channels: list[tuple[str, np.dtype]] = []
+    place = 0
     while data[place]:
         name, place = _text(data, place)
         kind, _, across, down = struct.unpack_from("<iB3x2i", data, place)

@@ -27,7 +27,6 @@ from mofa_nvdr.networks.onnx_encoder import FORMAT, INPUT, OUTPUTS, OnnxEncoder,
 from mofa_nvdr.networks.weights import load_trunk_weights
 from mofa_nvdr.runs.config import check_loaded, load_config
 from mofa_nvdr.scene.hdr import write_hdr
-from tests.helpers.exr import RLE, write_exr
 from tests.fuzz.kinds import Kind
 from tests.fuzz.newer_seeds import (
     write_learning_seeds,
@@ -36,6 +35,7 @@ from tests.fuzz.newer_seeds import (
 )
 from tests.helpers import foreign_files as ff
 from tests.helpers.exported_faces import some_face
+from tests.helpers.exr import RLE, write_exr
 from tests.helpers.small_encoder import SmallTrunk
 from tests.helpers.small_face import small_face, textured_face
 from tests.helpers.small_networks import install_small_set, write_wheel
