@@ -21,8 +21,8 @@ from mofa_nvdr.scene.visibility import (
 # mm, deviations of a blur of normals: finer forms are the person's own, which no model knows; and those where
 # the model is wrong.
 _FORM, _ROUGH_FORM = 5.0, 12.0
-# mm, the same of how far normals point up: models' sockets are shallow and their cheeks even, so that light from
-# above drew bright bars over the nose and below the eyes. From the side finer forms are believed.
+# mm, the same of how far normals point up: models' sockets are shallow and their cheeks even, so that light
+# from above drew bright bars over the nose and below the eyes. From the side finer forms are believed.
 _UPRIGHT_FORM = 16.0
 _SOFT = 3.5  # mm, the same of shadows: penumbras, and errors of the form
 _DIRECTIONS = 96

@@ -51,7 +51,8 @@ def relight(
         mirror: exchange left and right of the light
         exposure: auto: the face stays about as bright as it is; or stops brighter than that
         shadows: faces cast shadows on themselves
-        color: share of the light's colour that shows, 0 to 1, where places differ; its square of the mean colour
+        color: share of the light's colour that shows, 0 to 1, where places differ; its square of the mean
+            colour
         balanced: the photograph is balanced for its own light, as cameras do; --no-balanced takes out the
             colour of the light that was fitted, which is a guess
         parameters_only: render the face of the .npz instead of changing the photograph

@@ -96,7 +96,11 @@ class ExpressionHabits:
     def draws(self, generator: np.random.Generator, count: int) -> Tensor:
         """Coefficients [count, E] of expressions, those of as many calls of `draw`."""
         names = len(self._matrix)
-        u, uneven, gaze = np.empty((count, _NUMBERS)), np.empty((count, names)), np.empty((count, 2))
+        u, uneven, gaze = (
+            np.empty((count, _NUMBERS)),
+            np.empty((count, names)),
+            np.empty((count, 2)),
+        )
         for k in range(count):  # in this order, whatever the count
             generator.random(out=u[k])
             generator.standard_normal(out=uneven[k])
