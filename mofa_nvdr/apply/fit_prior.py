@@ -71,8 +71,7 @@ def fit_prior(
     elif habits is None:
         _fill(precision, parts["expression"], p.expression)
     else:
-        generator = np.random.default_rng(0)
-        drawn = torch.stack([habits.draw(generator) for _ in range(_DRAWS)]).double()
+        drawn = habits.draws(np.random.default_rng(0), _DRAWS).double()
         own = p.unnamed**2 * torch.eye(layout.num_expression, dtype=torch.float64)
         mean[parts["expression"]] = drawn.mean(0)
         where = parts["expression"]

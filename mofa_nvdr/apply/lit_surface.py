@@ -21,6 +21,9 @@ from mofa_nvdr.scene.visibility import (
 # mm, deviations of a blur of normals: finer forms are the person's own, which no model knows; and those where
 # the model is wrong.
 _FORM, _ROUGH_FORM = 5.0, 12.0
+# mm, the same of how far normals point up: models' sockets are shallow and their cheeks even, so that light
+# from above drew bright bars over the nose and below the eyes. From the side finer forms are believed.
+_UPRIGHT_FORM = 16.0
 _SOFT = 3.5  # mm, the same of shadows: penumbras, and errors of the form
 _DIRECTIONS = 96
 _LAMP = math.radians(12)  # half the width of a lamp, as of a soft box
@@ -53,7 +56,9 @@ class Surface:
         self._normals = drawn[..., 3:][self._inside]  # [P, 3]
         fine, coarse = (self._blurred(self._normals, form) for form in (_FORM, _ROUGH_FORM))
         share = torch.zeros_like(mask) if rough is None else rough
-        self._normals = F.normalize(fine.lerp(coarse, share[self._inside][:, None]), dim=1)
+        upright = self._blurred(self._normals[:, 1:2], _UPRIGHT_FORM)
+        mixed = fine.lerp(coarse, share[self._inside][:, None])
+        self._normals = F.normalize(torch.cat([mixed[:, :1], upright, mixed[:, 2:]], 1), dim=1)
         # Shadows are looked for at every fourth pixel: they are blurred over more.
         self._sparse = torch.zeros_like(self._inside)
         self._sparse[::2, ::2] = self._inside[::2, ::2]

@@ -176,8 +176,11 @@ def obj_bytes(mesh: Mesh, material_file: str = "") -> bytes:
 
 
 def mtl_bytes(texture_file: str, comments: Sequence[str] = ()) -> bytes:
-    """The .mtl next to an .obj: the texture as it is, without light (illumination model 0)."""
-    lines = [f"newmtl {MATERIAL}", "Ka 1 1 1", "Kd 1 1 1", "Ks 0 0 0", "d 1", "illum 0"]
+    """The .mtl next to an .obj: the texture, matte.
+
+    Illumination model 1, colour and ambient light: Blender warns of model 0, colour alone.
+    """
+    lines = [f"newmtl {MATERIAL}", "Ka 1 1 1", "Kd 1 1 1", "Ks 0 0 0", "d 1", "illum 1"]
     lines = [*(f"# {line}" for line in comments), *lines, f"map_Kd {texture_file}", ""]
     return "\n".join(lines).encode("utf-8")
 

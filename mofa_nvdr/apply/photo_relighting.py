@@ -60,7 +60,7 @@ class PhotoRelighter:
         parameters: the face in it; its crop is in the photograph's pixels.
         model: the face model of the parameters.
         shadows: faces cast shadows on themselves.
-        color: share of a new light's colour that shows.
+        color: share of a new light's colour that shows (`paler`).
         balanced: the photograph is balanced for its light, as cameras do; False: the colour of the light that
             was fitted is divided out with it.
         person: [H, W] in [0, 1], what may change, in the place of the mask that is found; None: that one.

@@ -34,10 +34,14 @@ def paler(shading: Tensor, kept: float) -> Tensor:
 
     Args:
         shading: above 0.
-        kept: share of the colour, of the mean as of each place: 1: all; 0: none.
+        kept: share of the colour by which places differ: 1: all; 0: none. Of the mean colour its square is
+            kept: shirt and background stay as they are, and would show a face in strong colour for pasted.
     """
-    luminance = (shading @ shading.new_tensor(LUMINANCE))[:, None]
-    return luminance * (shading / luminance) ** kept
+    weights = shading.new_tensor(LUMINANCE)
+    luminance = (shading @ weights)[:, None]
+    mean = shading.mean(0)
+    mean = mean / (mean @ weights)
+    return luminance * (shading / luminance / mean) ** kept * mean ** (kept * kept)
 
 
 def exposure(luminance: Tensor, ratio: Tensor) -> float:

@@ -16,7 +16,6 @@ from mofa_nvdr.apply.photo_relighting import PhotoRelighter
 from mofa_nvdr.apply.provenance import origin_of
 from mofa_nvdr.apply.relighting import write_pictures
 from mofa_nvdr.data.decoding import ImageError, Picture
-from mofa_nvdr.scene.hdr import read_hdr
 from mofa_nvdr.scene.illumination import (
     Illumination,
     code_illumination,
@@ -25,11 +24,11 @@ from mofa_nvdr.scene.illumination import (
 )
 from mofa_nvdr.scene.light_sources import PRESETS
 from mofa_nvdr.scene.lighting import total_light
+from mofa_nvdr.scene.probe_files import is_probe, read_probe
 from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import check_free
 
 _KIND = "relit photograph"
-_PROBES = (".hdr", ".pic", ".rgbe")
 _MOST_FRAMES = 10_000
 _MOST_STOPS = 5.0
 
@@ -72,7 +71,7 @@ def relight_photo(
 
     Args:
         source: a photograph, whose largest face is fitted; or the .npz of its face.
-        light: a preset's name, an .hdr light probe, another photograph, or the .npz of its face.
+        light: a preset's name, a light probe (.hdr, .exr), another photograph, or the .npz of its face.
         out: .png; with `rotate` .gif or .mp4.
         options: None: the defaults.
 
@@ -95,7 +94,7 @@ def relight_photo(
         illumination = illumination.mirrored()
     if degrees is not None:
         illumination = illumination.turned(math.radians(degrees))
-    elif Path(light).suffix.lower() in _PROBES and (angle := illumination.turn_to_front()):
+    elif is_probe(light) and (angle := illumination.turn_to_front()):
         say(
             f"note: {light}: most of its light comes from behind or from the side of the face; turned by "
             f"{math.degrees(angle):.0f} degrees (--turn 0 keeps it)",
@@ -128,15 +127,12 @@ def _illumination(
     """What --light names; the photograph that is relit may be its own light."""
     if light in PRESETS:
         return preset_illumination(light)
-    ending = Path(light).suffix.lower()
-    if ending in _PROBES:
+    if is_probe(light):
         try:
-            return probe_illumination(torch.from_numpy(read_hdr(light)))
+            return probe_illumination(torch.from_numpy(read_probe(light)))
         except ValueError as error:
             text = str(error)
             raise ValueError(text if text.startswith(light) else f"{light}: {text}") from None
-    if ending == ".exr":
-        raise ValueError(f"{light}: OpenEXR is not read; save the light probe as Radiance .hdr")
     if is_parameters(light):
         return code_illumination(total_light(load_parameters(light).code.light)[0])
     if Path(light) == Path(source):
@@ -151,8 +147,8 @@ def _illumination(
         if "no face found" not in str(error):
             raise
         raise ImageError(
-            f"--light {error}, from which its light could be taken; light probes must be .hdr: pictures "
-            "like this one do not hold how bright lights are"
+            f"--light {error}, from which its light could be taken; light probes must be .hdr or .exr: "
+            "pictures like this one do not hold how bright lights are"
         ) from None
     return code_illumination(total_light(other.code.light)[0])
 

@@ -86,7 +86,7 @@ def relight_files(
 
     Args:
         files: .npz files of reconstruct; CLIP.npz#120 for a frame of a clip.
-        light: a preset's name, an .hdr light probe, or a parameter file whose light to take.
+        light: a preset's name, a light probe (.hdr, .exr), or a parameter file whose light to take.
         out: .png, or .gif with `rotate`.
         rotate: turn the light once around the face (`relight` says which way).
         frames: pictures in one turn.
@@ -142,7 +142,7 @@ def _check_options(
 
 
 def _light(name: str) -> Tensor:
-    """Complete light [9, 3] of a preset, an .hdr probe, or a parameter file (of any face model)."""
+    """Complete light [9, 3] of a preset, a light probe, or a parameter file (of any face model)."""
     if name.lower().endswith(".npz"):
         return total_light(load_parameters(name).code.light)[0]
     return load_light(name).float()

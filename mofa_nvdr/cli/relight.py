@@ -39,7 +39,8 @@ def relight(
         files: a photograph, whose largest face is fitted on the way, or the .npz of mofa-nvdr fit or
             reconstruct; with --parameters-only several .npz, drawn side by side; CLIP.npz#120 is
             a frame of a clip there
-        light: an .hdr light probe, the name of a preset, another photograph, or the .npz whose light to take
+        light: a light probe (.hdr, .exr), the name of a preset, another photograph, or the .npz whose light
+            to take
         out: picture to write: .png; with --rotate .gif, or .mp4 where imageio-ffmpeg is installed
         photo: the photograph of an .npz; empty: the one that it names, here or next to it
         rotate: turn the light once around the face: from the camera to the picture's right, behind
@@ -50,7 +51,8 @@ def relight(
         mirror: exchange left and right of the light
         exposure: auto: the face stays about as bright as it is; or stops brighter than that
         shadows: faces cast shadows on themselves
-        color: share of the light's colour that shows, 0 to 1
+        color: share of the light's colour that shows, 0 to 1, where places differ; its square of the mean
+            colour
         balanced: the photograph is balanced for its own light, as cameras do; --no-balanced takes out the
             colour of the light that was fitted, which is a guess
         parameters_only: render the face of the .npz instead of changing the photograph

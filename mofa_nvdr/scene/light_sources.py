@@ -1,16 +1,14 @@
-"""Where light comes from: light probes (.hdr), presets, files of nine coefficients."""
+"""Where light comes from: light probes (.hdr, .exr), presets, files of nine coefficients."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mofa_nvdr.scene.hdr import read_hdr
 from mofa_nvdr.scene.lighting import (
     AMBIENT_OFFSET,
     COSINE_LOBE,
@@ -24,6 +22,7 @@ from mofa_nvdr.scene.lighting import (
     sh_basis_radiance,
     srgb_to_linear,
 )
+from mofa_nvdr.scene.probe_files import is_probe, read_probe
 
 # Relative luminance of linear Rec. 709 (sRGB) primaries.
 LUMINANCE = (0.2126, 0.7152, 0.0722)
@@ -196,22 +195,22 @@ def light_presets() -> dict[str, Tensor]:
 
 
 def load_light(spec: str) -> Tensor:
-    """The complete light, [9, 3] float32, that a preset's name or an .hdr panorama stands for.
+    """The complete light, [9, 3] float32, that a preset's name or a panorama (.hdr, .exr) stands for.
 
     A panorama is projected (`light_from_probe`), encoded for gamma-encoded albedo (`encode_light`)
     and exposed to a mean irradiance of DEFAULT_EXPOSURE, 0.8 (`normalize_exposure`).
 
     Raises:
-        ValueError: neither a preset nor a readable .hdr file, or a panorama without light.
+        ValueError: neither a preset nor a readable panorama, or a panorama without light.
     """
     presets = light_presets()
     if spec in presets:
         return presets[spec]
-    if Path(spec).suffix.lower() not in (".hdr", ".pic", ".rgbe"):
+    if not is_probe(spec):
         raise ValueError(
-            f"{spec}: neither an .hdr light probe nor a preset; presets are {', '.join(presets)}"
+            f"{spec}: neither a light probe (.hdr, .exr) nor a preset; presets are {', '.join(presets)}"
         )
-    image = read_hdr(spec)
+    image = read_probe(spec)
     linear_exposure = srgb_to_linear(torch.tensor(DEFAULT_EXPOSURE)).item()
     try:
         # Encoding is not linear: it needs the right exposure before, and changes it a little.

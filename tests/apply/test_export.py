@@ -284,7 +284,7 @@ class TestObj:
         _check_texture(face_model, texture, albedo)
         head = (tmp_path / "my face.obj").read_text().splitlines()[:5]
         assert any("units: millimetres" in line for line in head)
-        assert "illum 0" in (tmp_path / "my_face.mtl").read_text()
+        assert "illum 1" in (tmp_path / "my_face.mtl").read_text()
 
     def test_photograph_of_the_same_name_stays(self, cap, tmp_path):
         (tmp_path / "face.png").write_bytes(b"my photograph")

@@ -123,7 +123,7 @@ class TestMtlBytes:
     def test_lines(self):
         lines = mtl_bytes("face.png").decode().splitlines()
         assert lines[0] == "newmtl face" and lines[-1] == "map_Kd face.png"
-        assert "illum 0" in lines and "Ks 0 0 0" in lines  # as it is, without light
+        assert "illum 1" in lines and "Ks 0 0 0" in lines  # Blender warns of 0; without highlights
 
 
 class TestPlyBytes:

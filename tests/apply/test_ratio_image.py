@@ -35,7 +35,12 @@ class TestShading:
         grey = paler(shading, 0.0)
         assert torch.allclose(grey, grey[:, :1].expand(1, 3))
         half = paler(shading, 0.5)
-        assert torch.allclose((half[0, 0] / half[0, 2]), torch.tensor(2.0))  # the root of 4
+        assert torch.allclose((half[0, 0] / half[0, 2]), torch.tensor(2.0**0.5))  # a quarter of 4
+
+    def test_paler_keeps_more_of_what_differs(self):
+        """Red by 4 on one side and blue by 4 on the other, around a mean that is grey: half of each stays."""
+        half = paler(torch.tensor([[0.8, 0.5, 0.2], [0.2, 0.5, 0.8]]), 0.5)
+        assert torch.allclose(half[:, 0] / half[:, 2], torch.tensor([2.0, 0.5]))
 
 
 class TestExposure:

@@ -197,7 +197,10 @@ class TestMistakes:
 
     def test_unknown_preset(self, refused, files, tmp_path):
         text = refused(files[0], "--light", "moonlight", "--out", tmp_path / "x.png")
-        assert "moonlight: neither an .hdr light probe nor a preset" in text and "key_left" in text
+        assert (
+            "moonlight: neither a light probe (.hdr, .exr) nor a preset" in text
+            and "key_left" in text
+        )
 
     def test_half_a_probe(self, refused, files, tmp_path):
         content = _probe(tmp_path / "half.hdr")

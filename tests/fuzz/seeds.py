@@ -35,6 +35,7 @@ from tests.fuzz.newer_seeds import (
 )
 from tests.helpers import foreign_files as ff
 from tests.helpers.exported_faces import some_face
+from tests.helpers.exr import RLE, write_exr
 from tests.helpers.small_encoder import SmallTrunk
 from tests.helpers.small_face import small_face, textured_face
 from tests.helpers.small_networks import install_small_set, write_wheel
@@ -162,12 +163,15 @@ def _import_landmarks(folder: Path) -> tuple[str, ...]:
 def _probes(folder: Path) -> Kind:
     rng = np.random.default_rng(0)
     write_hdr(folder / "flat.hdr", rng.random((8, 16, 3)))
+    grey = np.linspace(0.2, 1, 160, dtype=np.float32).reshape(10, 16)
+    write_exr(folder / "zip.exr", {"R": grey, "G": grey, "B": grey})
+    write_exr(folder / "runs.exr", {"Y": grey.astype(np.float16)}, RLE)
     runs = bytes([2, 2, 0, 16]) + bytes([144, 130]) * 3 + bytes([144, 128])
     (folder / "runs.hdr").write_bytes(
         b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\nEXPOSURE=2\n\n-Y 8 +X 16\n" + runs * 8
     )
     return Kind(
-        ("flat.hdr", "runs.hdr"),
+        ("flat.hdr", "runs.hdr", "zip.exr", "runs.exr"),
         lambda file, out: ["relight", "--parameters-only", str(folder / "face.npz"),
                            "--light", str(file), "--face-model",
                            str(folder / "cap.safetensors"), "--image-size", "32",

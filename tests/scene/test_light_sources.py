@@ -265,7 +265,8 @@ class TestLoadLight:
 
     def test_unknown(self):
         with pytest.raises(
-            ValueError, match="sunset: neither an .hdr light probe nor a preset; .*ambient, "
+            ValueError,
+            match=r"sunset: neither a light probe \(.hdr, .exr\) nor a preset; .*ambient, ",
         ):
             load_light("sunset")
 

@@ -91,23 +91,33 @@ class ExpressionHabits:
 
     def draw(self, generator: np.random.Generator) -> Tensor:
         """Coefficients [E] of one expression."""
-        u = generator.random(_NUMBERS)
-        uneven = 1 + _SIDES * generator.standard_normal(len(self._matrix))
-        across, up = generator.standard_normal(2) * _GAZE
-        weights = np.zeros(len(self._matrix))
+        return self.draws(generator, 1)[0]
+
+    def draws(self, generator: np.random.Generator, count: int) -> Tensor:
+        """Coefficients [count, E] of expressions, those of as many calls of `draw`."""
+        names = len(self._matrix)
+        u, uneven, gaze = (
+            np.empty((count, _NUMBERS)),
+            np.empty((count, names)),
+            np.empty((count, 2)),
+        )
+        for k in range(count):  # in this order, whatever the count
+            generator.random(out=u[k])
+            generator.standard_normal(out=uneven[k])
+            gaze[k] = generator.standard_normal(2)
+        across, up = (gaze * _GAZE).T
+        weights = np.zeros((count, names))
         smile, company = self._smile
         for k, (_, share, low, high, power) in enumerate(_HABITS):
-            if u[2 * k] >= share:
-                continue
-            weight = low + (high - low) * u[2 * k + 1] ** power
-            weights[self._habits[k]] += weight
+            shown = u[:, 2 * k] < share
+            weight = np.where(shown, low + (high - low) * u[:, 2 * k + 1] ** power, 0.0)
+            weights[:, self._habits[k]] += weight[:, None]
             if k == smile:
-                teeth = u[-2] < _TEETH_SHARE
+                teeth = u[:, -2] < _TEETH_SHARE
                 for columns, always, with_teeth in company.values():
-                    weights[columns] += weight * (always + teeth * with_teeth)
-        if u[-1] < _CLOSED_EYES:
-            weights[self._blink] += 1
+                    weights[:, columns] += (weight * (always + teeth * with_teeth))[:, None]
+        weights[:, self._blink] += (u[:, -1] < _CLOSED_EYES)[:, None]
         for columns, turn in zip(self._gaze, (across, -across, up, -up)):
-            weights[columns] += max(turn, 0.0)
-        weights = np.clip(weights * uneven, 0, 1).astype(np.float32)
+            weights[:, columns] += np.maximum(turn, 0.0)[:, None]
+        weights = np.clip(weights * (1 + _SIDES * uneven), 0, 1).astype(np.float32)
         return torch.from_numpy(weights) @ self._matrix

@@ -33,6 +33,14 @@ class TestExpressionHabits:
         for name, weights in drawn.items():
             assert weights.min() >= 0 and weights.max() <= 1, name
 
+    def test_many_at_once_are_those_drawn_one_by_one(self):
+        names = ["jawOpen", "mouthSmileLeft", "mouthSmileRight", "eyeBlinkLeft", "eyeLookUpLeft"]
+        habits = ExpressionHabits.of(dict(zip(names, torch.rand(len(names), 7))))
+        one_by_one, at_once = np.random.default_rng(3), np.random.default_rng(3)
+        want = torch.stack([habits.draw(one_by_one) for _ in range(50)])
+        assert torch.allclose(habits.draws(at_once, 50), want, atol=1e-6)
+        assert one_by_one.random() == at_once.random()
+
     def test_shares(self, drawn):
         """4,000 faces: the standard error of a share of a half is 0.8 %."""
         assert (drawn["mouthSmileLeft"] > 0).mean() == pytest.approx(0.55, abs=0.03)
