@@ -31,7 +31,7 @@ _OF_OTHERS = {
     "--max-iter", "--parts", "--seed", "--count", "--cases", "--kills", "--only", "--no-deps",
 }  # fmt: skip
 _NETWORKS = {f"networks {name}" for name in ("list", "get", "export")}
-_MODEL = {f"model {name}" for name in ("info", "show", "build", "learn", "import")}
+_MODEL = {f"model {name}" for name in ("info", "show", "build", "learn", "from-run", "import")}
 
 
 @functools.cache

@@ -26,7 +26,7 @@ from mofa_nvdr.system.budget import MOST_MODES
 SHAPE_UNIT, ALBEDO_UNIT = 1.0, 0.03
 """What a coefficient of one moves at first, root mean square over the vertices: mm, and reflectance."""
 
-_STREAM = 8  # of the seed; the others are listed in data/augmentation.py
+_MODES = 8  # with the seed: of the modes alone
 _SHORTEST, _LONGEST = 20.0, 120.0  # mm: waves of the first modes
 _ODD_EVERY = 3  # mode that is the negative of its mirror image: faces are more alike on both sides
 _ACROSS = {"shape": (-1.0, 1.0, 1.0), "albedo": (1.0, 1.0, 1.0)}
@@ -130,6 +130,24 @@ class CorrectedFaceModel(FaceModel):
         painted = linear_model(self.mean_albedo.flatten(), flat, [albedo, more])
         return painted.view(-1, self.num_vertices, 3)
 
+    def both_levels(self, code: FaceCode) -> dict[str, tuple[Tensor, Tensor]]:
+        """Vertices [B, V, 3] in mm and albedo of "base" and of "final"; the base level is computed once."""
+        own = self.base_layout
+        base = self.base_code(code)
+        vertices = super().vertices(base.shape, base.expression)
+        albedo = super().albedo(base.albedo)
+        corrections = []
+        for part, count, unit, modes in (
+            (code.shape, own.num_shape, SHAPE_UNIT, self.shape_correctives),
+            (code.albedo, own.num_albedo, ALBEDO_UNIT, self.albedo_correctives),
+        ):
+            _, more = self._split(part, count, unit)
+            nothing = modes.new_zeros(3 * self.num_vertices)
+            flat = linear_model(nothing, [modes.flatten(1)], [more])
+            corrections.append(flat.view_as(vertices))
+        final = vertices + corrections[0], albedo + corrections[1]
+        return {"base": (vertices, albedo), "final": final}
+
     @staticmethod
     def _split(part: Tensor, own: int, unit: float) -> tuple[Tensor, Tensor]:
         return part[:, :own], unit * part[:, own:]
@@ -226,7 +244,7 @@ def _parity(model: FaceModel, count: int) -> np.ndarray:
 
 def _waves(model: FaceModel, count: int, part: str, seed: int) -> np.ndarray:
     """Smooth modes [K, V, 3] at random with a root mean square length of one over the vertices."""
-    random = np.random.default_rng([seed, _STREAM, len(part)])
+    random = np.random.default_rng([seed, _MODES, len(part)])
     place = model.mean_shape.cpu().numpy().astype(np.float64)
     mirror = model.mirror_index.cpu().numpy()
     modes = np.empty((count, *place.shape), np.float32)

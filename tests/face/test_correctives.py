@@ -76,6 +76,16 @@ class TestLevels:
             model.albedo(code.albedo, index), model.albedo(code.albedo)[:, index]
         )
 
+    def test_both_levels(self, model):
+        code = random_code(model.layout)
+        levels, lower = model.both_levels(code), model.base_code(code)
+        for (vertices, albedo), (face, part) in zip(
+            levels.values(), ((BASE, lower), (model, code)), strict=True
+        ):
+            torch.testing.assert_close(vertices, face.vertices(part.shape, part.expression))
+            torch.testing.assert_close(albedo, face.albedo(part.albedo))
+        assert list(levels) == ["base", "final"]
+
     def test_decodes_and_learns(self, model):
         """Through a decoder of its own, by the picture; what stays has no gradient."""
         code = random_code(model.layout).map(lambda part: part.requires_grad_())
