@@ -59,6 +59,8 @@ class CorrectedFaceModel(FaceModel):
         ValueError: more modes than a face model may have.
     """
 
+    shape_correctives: nn.Parameter
+    albedo_correctives: nn.Parameter
     moments: Tensor
     batches: Tensor
 
