@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import imageio.v3 as iio
 import numpy as np
@@ -15,13 +16,16 @@ from mofa_nvdr.apply.same_person import identity_weights, join_codes
 from mofa_nvdr.cli import main
 from mofa_nvdr.data.photographs import Photographs
 from mofa_nvdr.data.synthetic.synthesis import SynthesisOptions, synthesize_files
-from mofa_nvdr.runs.checkpoint import read_checkpoint
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.training.bootstrap import DISTRIBUTION, corpus_folder
 from tests.helpers.photos_to_reconstruct import smooth_picture
 from tests.helpers.small_dlib import use_small_recognition
+from tests.helpers.symmetric_face import symmetric_face
+from tests.helpers.training import same_state
 
 
 def lines_of(run) -> list[dict]:
@@ -136,3 +140,72 @@ class TestInverseFaceNet:
         assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
         said = capsys.readouterr().err
         assert "--bootstrap.cycles is 2, but --data is synthetic" in said and said.count("\n") == 1
+
+
+class TestMultiLevel:
+    @pytest.fixture
+    def face(self, tmp_path):
+        """A small face model with regions."""
+        path = tmp_path / "face.safetensors"
+        symmetric_face(regions=True).save(path)
+        return str(path)
+
+    def test_smoke(self, face, tmp_path, capsys):
+        """Warm start, base level, both; killed and resumed to the same bits; then a model of its own."""
+        run, whole = tmp_path / "run", tmp_path / "whole"
+        arguments = [
+            "train",
+            "--config",
+            "multi_level_smoke",
+            "--face-model",
+            face,
+            "--device",
+            "cpu",
+        ]
+        assert main([*arguments, "--out", str(whole)]) == 0
+        lines = lines_of(whole)
+        assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+        levels = (
+            "smoothness",
+            "sparsity",
+            "constancy",
+            "size",
+            "orthogonality",
+            "base_photometric",
+        )
+        for line in lines:
+            both = line["step"] > 4
+            assert all((line[name] is not None) == both for name in levels)
+            assert (line["photometric"] is not None) == (line["step"] > 2)
+            assert (line["gradient"]["correctives"] > 0) == both
+        assert lines[-1]["size"] > 0 and lines[4]["size"] < 1e-9  # corrections begin at zero
+
+        shutil.copytree(whole, run)
+        for path in list_checkpoints(run)[1:]:  # as if it had been killed after step 3
+            path.unlink()
+        assert main([*arguments, "--out", str(run)]) == 0
+        assert "resuming after step 3" in capsys.readouterr().out
+        assert same_state(list_checkpoints(run)[-1], list_checkpoints(whole)[-1])
+
+        model = tmp_path / "learned.safetensors"
+        assert main(["model", "from-run", str(run), "--out", str(model)]) == 0
+        learned = FaceModel.load(model)
+        assert learned.layout.num_shape == 4 + 4 and learned.layout.num_albedo == 5 + 5
+        iio.imwrite(tmp_path / "a.png", smooth_picture(64, 64))
+        options = ReconstructOptions(crops=True, pictures=False)
+        encoder = tmp_path / "learned_encoder.safetensors"
+        (written,) = reconstruct_files(
+            [tmp_path / "a.png"], encoder, tmp_path / "faces", "", "cpu", options=options
+        )
+        assert load_parameters(written).code.layout == learned.layout
+        relit = tmp_path / "relit.png"
+        assert main(["relight", str(written), "--parameters-only", "--light", "side_left",
+                     "--out", str(relit)]) == 0  # fmt: skip
+        assert relit.is_file()
+
+    def test_without_regions(self, cap, tmp_path, capsys):
+        arguments = ["train", "--config", "multi_level_smoke", "--face-model", cap]
+        assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
+        said = capsys.readouterr().err
+        assert "--correctives.constancy is 0.01, but face model cap has no region" in said
+        assert said.count("\n") == 1 and not (tmp_path / "run").exists()

@@ -104,7 +104,7 @@ def parse(command: str, function: Callable[..., Any], args: list[str]) -> Any:
 
 
 def run_subcommand(command: str, subcommands: dict[str, str], args: list[str]) -> None:
-    """Hand the rest of the line to a sub-command: `run` of mofa_nvdr.cli.COMMAND_NAME.
+    """Hand the rest of the line to a sub-command: `run` of mofa_nvdr.cli.COMMAND_NAME, hyphens as _.
 
     Args:
         command: for example "model".
@@ -122,7 +122,8 @@ def run_subcommand(command: str, subcommands: dict[str, str], args: list[str]) -
         raise ValueError(
             f"{command}: unknown sub-command {args[0]!r}, expected one of {', '.join(subcommands)}"
         )
-    importlib.import_module(f"mofa_nvdr.cli.{command}_{args[0]}").run(args[1:])
+    module = f"{command}_{args[0]}".replace("-", "_")
+    importlib.import_module(f"mofa_nvdr.cli.{module}").run(args[1:])
 
 
 def _unframed(message: str) -> str:

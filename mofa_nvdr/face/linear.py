@@ -29,9 +29,9 @@ def linear_model(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) 
         coefficients: [B, K_i] each.
 
     Returns:
-        [B, P]; differentiable in the coefficients, and on every path but the compiled one in the rest. The
-        same bits for every thread count on the CPU. float32 on the CPU in batches of up to 16, with
-        fixed mean and bases, takes one compiled pass (differentiable once), everything else
+        [B, P]; differentiable in the coefficients and the bases, and on every path but the compiled one in
+        the mean. The same bits for every thread count on the CPU. float32 on the CPU in batches of up to 16,
+        with a fixed mean, takes one compiled pass (differentiable once), everything else
         `linear_model_ref`.
 
     Raises:
@@ -43,17 +43,16 @@ def linear_model(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) 
                 f"linear_model: mean is {list(mean.shape)}, a basis {list(basis.shape)} and its "
                 f"coefficients {list(weights.shape)}, expected [P], [K, P] and [B, K]"
             )
-    fixed = [mean, *bases]
-    tensors = [*fixed, *coefficients]
+    tensors = [mean, *bases, *coefficients]
     compiled = (
         len({len(weights) for weights in coefficients}) == 1
         and len(coefficients[0]) <= _MOST_IMAGES
         and compiles(*tensors)
-        and not any(t.requires_grad for t in fixed)
+        and not mean.requires_grad
     )
     if not compiled:
         return linear_model_ref(mean, bases, coefficients)
-    return _LinearModel.apply(mean, bases, *coefficients)
+    return _LinearModel.apply(mean, *bases, *coefficients)
 
 
 def linear_model_ref(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) -> Tensor:
@@ -66,12 +65,16 @@ def linear_model_ref(mean: Tensor, bases: list[Tensor], coefficients: list[Tenso
 
 class _LinearModel(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, mean: Tensor, bases: list[Tensor], *coefficients: Tensor) -> Tensor:
-        ctx.bases = bases
+    def forward(ctx: Any, mean: Tensor, *both: Tensor) -> Tensor:
+        """Of bases and then of their coefficients, as many."""
+        bases, coefficients = both[: len(both) // 2], both[len(both) // 2 :]
+        # For their versions: a basis that is learned is changed in place between two steps.
+        ctx.save_for_backward(*both)
         length = mean.numel()
         out = mean.new_empty(len(coefficients[0]), length)
         weights = [c.detach().contiguous().numpy() for c in coefficients]
-        vectors, start_from, target = [b.numpy() for b in bases], mean.numpy(), out.numpy()
+        vectors = [b.detach().contiguous().numpy() for b in bases]
+        start_from, target = mean.numpy(), out.numpy()
 
         def chunk(start: int, stop: int) -> None:
             target[:, start:stop] = start_from[start:stop]
@@ -84,17 +87,27 @@ class _LinearModel(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        both = ctx.saved_tensors
+        count = len(both) // 2
         given, chunks = grad.contiguous().numpy(), _chunks(grad.shape[1])
-        vectors = [b.numpy() for b in ctx.bases]
+        vectors = [b.detach().contiguous().numpy() for b in both[:count]]
+        weights = [np.ascontiguousarray(c.detach().numpy().T) for c in both[count:]]
         # Sums of their own for each chunk, added up in order.
         sums = [np.zeros((len(chunks), len(grad), len(basis))) for basis in vectors]
+        learned = [
+            torch.zeros_like(basis, memory_format=torch.contiguous_format) if wanted else None
+            for basis, wanted in zip(both[:count], ctx.needs_input_grad[1:])
+        ]
 
         def chunk(k: int, start: int, stop: int) -> None:
-            for basis, own in zip(vectors, sums):
+            for basis, w, own, of_basis in zip(vectors, weights, sums, learned):
                 _products(basis, given, start, stop, own[k])
+                if of_basis is not None:  # the gradient's rows in the place of the basis's
+                    _add_products(given, w, of_basis.numpy(), start, stop)
 
         run_on_threads(chunk, [(k, *ends) for k, ends in enumerate(chunks)])
-        return (None, None, *(torch.from_numpy(own.sum(0)).float() for own in sums))
+        of_coefficients = (torch.from_numpy(own.sum(0)).float() for own in sums)
+        return (None, *learned, *of_coefficients)
 
 
 def _chunks(length: int) -> list[tuple[int, int]]:

@@ -100,11 +100,11 @@ class FaceModel(nn.Module):
             name: torch.as_tensor(np.asarray(value, np.float32))
             for name, value in (named_expressions or {}).items()
         }
+        modes = len(self.expression_basis)
         for name, value in self.named_expressions.items():
-            if tuple(value.shape) != (self.layout.num_expression,):
+            if tuple(value.shape) != (modes,):
                 raise ValueError(
-                    f"FaceModel: named expression {name!r} is {list(value.shape)}, "
-                    f"expected [{self.layout.num_expression}]"
+                    f"FaceModel: named expression {name!r} is {list(value.shape)}, expected [{modes}]"
                 )
         self._hash: str | None = None
 

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.face.correctives import CorrectedFaceModel, skin_vertices
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder, build_encoder
@@ -47,6 +48,26 @@ def encoder_spec(
         face_model,
         camera,
     )
+
+
+def make_face_model(config: TrainConfig, base: FaceModel) -> FaceModel:
+    """The face model that is trained: the base itself, or with the configured corrective modes.
+
+    Raises:
+        ConfigError: more modes than a face model may have, or no regions where a term needs bare skin.
+    """
+    own = config.correctives
+    if own.shape == own.albedo == 0:
+        return base
+    if own.constancy > 0 and skin_vertices(base) is None:
+        raise ConfigError(
+            f"--correctives.constancy is {own.constancy:g}, but face model {base.name} has no region called "
+            "skin; give --correctives.constancy 0"
+        )
+    try:
+        return CorrectedFaceModel(base, own.shape, own.albedo, config.run.seed)
+    except ValueError as error:
+        raise ConfigError(f"--correctives: {error}") from None
 
 
 def make_decoder(config: TrainConfig, model: FaceModel) -> FaceDecoder:

@@ -30,6 +30,9 @@ from mofa_nvdr.system.files import replacing, replacing_by_library
 
 FORMAT = "mofa-nvdr checkpoint 1"
 BEST = "best.safetensors"
+CORRECTIVES = "correctives/"
+"""How names of what a face model learned begin."""
+
 _NAME = re.compile(r"checkpoint-(\d+)\.safetensors")
 
 
@@ -54,17 +57,20 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer | None,
     metadata: dict[str, Any],
     teacher: torch.nn.Module | None = None,
+    correctives: torch.nn.Module | None = None,
 ) -> None:
     """Write weights, optimizer state, the random states and JSON metadata; atomic.
 
-    `teacher`: another encoder that the run depends on, under "teacher/".
+    `teacher`: another encoder that the run depends on, under "teacher/". `correctives`: a face model that
+    learns, under "correctives/".
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; an older checkpoint is untouched.
     """
     tensors = {f"encoder/{k}": v.detach().cpu() for k, v in encoder.state_dict().items()}
-    if teacher is not None:
-        tensors |= {f"teacher/{k}": v.detach().cpu() for k, v in teacher.state_dict().items()}
+    for prefix, more in (("teacher/", teacher), (CORRECTIVES, correctives)):
+        if more is not None:
+            tensors |= {f"{prefix}{k}": v.detach().cpu() for k, v in more.state_dict().items()}
     if optimizer is not None:
         state = optimizer.state_dict()["state"]
         for index, entries in state.items():

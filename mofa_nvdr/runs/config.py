@@ -6,7 +6,7 @@ import dataclasses
 import importlib.resources
 import os
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +40,7 @@ _POSITIVE = (
     "report.log_every", "report.val_every", "report.sheet_every",
     "report.checkpoint_every", "report.keep_checkpoints", "run.stop_after_skips",
     "optimizer.learning_rate", "schedule.rate_after_warm_start", "synthetic.pose", "bootstrap.steps",
-    "bootstrap.faces",
+    "bootstrap.faces", "correctives.learning_rate",
 )  # fmt: skip
 _SHARES = ("augment.color", "augment.blur", "augment.jpeg", "augment.occlude", "augment.frame")
 
@@ -181,11 +181,38 @@ def check_config(config: TrainConfig) -> None:
             "--schedule.freeze-norm, but --schedule.warm-start-steps is 0 and BatchNorm has no averages "
             "to keep; give a warm start, or --init RUN"
         )
+    _check_correctives(config, say)
     for name in ("data.image_size", "synthetic.size"):
         if values[name] > MOST_SIDE:
             raise ConfigError(f"--{flag(name)} is {values[name]}, expected at most {MOST_SIDE}")
         if values[name] < 16 and not (name == "synthetic.size" and values[name] == 0):
             raise ConfigError(f"--{flag(name)} is {values[name]}, expected 16 or more")
+
+
+# Options of corrective levels -> the modes that they need.
+_CORRECTED = {
+    "base_steps": ("shape", "albedo"), "base_photometric": ("shape", "albedo"),
+    "base_landmark": ("shape", "albedo"), "size": ("shape", "albedo"),
+    "orthogonality": ("shape", "albedo"), "smoothness": ("shape",), "sparsity": ("albedo",),
+    "constancy": ("albedo",),
+}  # fmt: skip
+
+
+def _check_correctives(config: TrainConfig, say: Callable[[str], str]) -> None:
+    own = config.correctives
+    for name, needed in _CORRECTED.items():
+        if getattr(own, name) > 0 and not any(getattr(own, part) for part in needed):
+            lacking = " and ".join(f"--correctives.{part}" for part in needed)
+            raise ConfigError(
+                f"{say(f'correctives.{name}')}, but {lacking} {'are' if len(needed) > 1 else 'is'} 0 and "
+                f"nothing is corrected; give --correctives.{needed[0]} 48, or "
+                f"--{flag(f'correctives.{name}')} 0"
+            )
+    if (own.shape > 0 or own.albedo > 0) and config.bootstrap.cycles > 0:
+        raise ConfigError(
+            f"{say('bootstrap.cycles')}, whose faces are the face model's own, and "
+            f"{say('correctives.shape' if own.shape else 'correctives.albedo')}; give one of them"
+        )
 
 
 def check_loaded(config: TrainConfig, base: TrainConfig, names: Sequence[str]) -> None:

@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from mofa_nvdr.runs.corrective_options import CorrectiveOptions
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -326,6 +328,7 @@ class TrainConfig:
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     loss: LossOptions = field(default_factory=LossOptions)
+    correctives: CorrectiveOptions = field(default_factory=CorrectiveOptions)
     bootstrap: BootstrapOptions = field(default_factory=BootstrapOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
@@ -374,6 +377,11 @@ def cycle_start(config: TrainConfig, cycle: int) -> int:
 def known_face_steps(config: TrainConfig) -> int:
     """Steps on rendered faces alone, before the photographs: the warm start's and the cycles'."""
     return cycle_start(config, config.bootstrap.cycles + 1)
+
+
+def base_level_steps(config: TrainConfig) -> int:
+    """Steps before corrective modes are learned: on known faces, then with the base level alone."""
+    return known_face_steps(config) + config.correctives.base_steps
 
 
 def flag(name: str) -> str:

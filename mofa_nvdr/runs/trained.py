@@ -22,6 +22,7 @@ from mofa_nvdr.networks.onnx_encoder import OnnxEncoder, find_onnx_encoder
 from mofa_nvdr.networks.spec import EncoderSpec
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.checkpoint import (
+    CORRECTIVES,
     CheckpointError,
     checkpoint_path,
     find_checkpoint,
@@ -146,6 +147,11 @@ def _load_trained(run: str | Path) -> tuple[Path, dict[str, Any], EncoderSpec, _
         raise ValueError(f"--checkpoint {run}: an exported encoder; give --runtime onnx with it")
     tensors, metadata = read_checkpoint(path)
     spec = spec_of(path, metadata, tensors)
+    if any(name.startswith(CORRECTIVES) for name in tensors):
+        raise CheckpointError(
+            f"{path}: its run has learned correctives of its face model; mofa-nvdr model from-run {run} "
+            "--out MODEL.safetensors writes that model and MODEL_encoder.safetensors, which goes in its place"
+        )
 
     def make(layout: CodeLayout) -> Encoder:
         encoder = dataclasses.replace(spec, layout=layout).build()

@@ -21,7 +21,7 @@ import torch
 
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.model import FaceModel
-from mofa_nvdr.runs.build import make_decoder, make_encoder
+from mofa_nvdr.runs.build import make_decoder, make_encoder, make_face_model
 from mofa_nvdr.runs.checkpoint import list_checkpoints
 from mofa_nvdr.runs.config import check_config
 from mofa_nvdr.runs.folder import keep_config, open_run, remove_leftovers
@@ -113,10 +113,12 @@ def _train(
     # What is trained, and on what.
     _seed(config.run.seed)
     model = FaceModel.load(config.run.face_model)
-    decoder = make_decoder(config, model).to(device)
-    encoder = make_encoder(config, model.layout).to(device)
-    data = TrainingData(config, decoder)
-    optimizer = make_optimizer(config, encoder)
+    # Data know the base level alone: rendered faces, fitted codes, mirror images.
+    data = TrainingData(config, make_decoder(config, model).to(device))
+    trained = make_face_model(config, model)
+    decoder = make_decoder(config, trained).to(device)
+    encoder = make_encoder(config, trained.layout).to(device)
+    optimizer = make_optimizer(config, encoder, dict(trained.named_parameters()))
 
     # Where it goes: a new folder, or the one of the run that is resumed.
     run = distributed.on_main(lambda: _open_alone(config, name, root, held))

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from mofa_nvdr.data.sampling import Batch
+from mofa_nvdr.face.correctives import CorrectedFaceModel
 from mofa_nvdr.losses.batch_distribution import batch_distribution
 from mofa_nvdr.losses.consistency import mean_placement_anchor, mirror_consistency
 from mofa_nvdr.losses.mofa import batch_pose_prior
 from mofa_nvdr.render.decoder import FaceDecoder
-from mofa_nvdr.runs.options import ConfigError, TrainConfig, known_face_steps
+from mofa_nvdr.runs.build import make_decoder
+from mofa_nvdr.runs.options import ConfigError, TrainConfig, base_level_steps, known_face_steps
 from mofa_nvdr.training.encoding import encode_together
 from mofa_nvdr.training.step_context import StepContext, Tools
 from mofa_nvdr.training.timing import StageClock
@@ -36,12 +38,14 @@ class Term:
         weight: factor in the loss; 0: computed in reported steps, for the log alone.
         compute: from the step's context to a scalar.
         with_mirror: it looks at the codes of the mirrored photographs, `codes["mirror"]`.
+        of_corrections: it is of both levels of a face model, and not there while the base one learns alone.
     """
 
     name: str
     weight: float
     compute: Callable[[StepContext], Tensor]
     with_mirror: bool = False
+    of_corrections: bool = False
 
 
 def photograph_terms(config: TrainConfig) -> list[Term]:
@@ -50,7 +54,7 @@ def photograph_terms(config: TrainConfig) -> list[Term]:
     terms = [
         *_photometric_terms(config),
         Term("landmark", w.landmark, lambda c: c.landmark_alignment()),
-        Term("regularizer", w.regularizer, lambda c: c.regularizer(w)),
+        Term("regularizer", w.regularizer, lambda c: c.base.regularizer(w)),
         Term("pose_prior", w.pose_prior, lambda c: batch_pose_prior(c.code)),
     ]
     more = [
@@ -59,12 +63,14 @@ def photograph_terms(config: TrainConfig) -> list[Term]:
         Term("mirror", w.mirror, lambda c: mirror_consistency(
             c.placement("photo"), c.placement("mirror"), size).mean(), with_mirror=True),
         Term("lid", w.lid, lambda c: c.opening_alignment()),
-        Term("synthetic", w.synthetic, lambda c: c.known_distance(
-            c.unpack("rendered"), c.unpack("known")).mean()),
-        Term("fitted", w.fitted, lambda c: c.fitted_distance()),
+        Term("synthetic", w.synthetic, lambda c: c.base.known_distance(
+            c.base.unpack("rendered"), c.base.unpack("known")).mean()),
+        Term("fitted", w.fitted, lambda c: c.base.fitted_distance()),
         Term("identity", w.identity, lambda c: c.identity_distance()),
-        Term("batch_distribution", w.batch_distribution, lambda c: batch_distribution(c.unpack("photo"))),
+        Term("batch_distribution", w.batch_distribution, lambda c: batch_distribution(
+            c.base.unpack("photo"))),
         Term("loopback", w.loopback, lambda c: c.loopback_distance()),
+        *_corrective_terms(config),
     ]  # fmt: skip
     return terms + [term for term in more if term.weight > 0]
 
@@ -72,9 +78,24 @@ def photograph_terms(config: TrainConfig) -> list[Term]:
 def warm_start_terms(config: TrainConfig) -> list[Term]:
     """The terms of a step of the warm start: rendered faces, whose codes are known."""
     return [
-        Term("known_faces", 1.0, lambda c: c.known_distance(
-            c.unpack("photo"), c.unpack("known")).mean()),
+        Term("known_faces", 1.0, lambda c: c.base.known_distance(
+            c.base.unpack("photo"), c.base.unpack("known")).mean()),
     ]  # fmt: skip
+
+
+def _corrective_terms(config: TrainConfig) -> list[Term]:
+    """The terms of a face model of two levels, next to those of its final one."""
+    k, mode = config.correctives, config.render.mode
+    terms = [
+        Term("base_photometric", k.base_photometric, lambda c: c.base.photometric(mode)),
+        Term("base_landmark", k.base_landmark, lambda c: c.base.landmark_alignment()),
+        Term("smoothness", k.smoothness, lambda c: c.correction_smoothness()),
+        Term("sparsity", k.sparsity, lambda c: c.correction_sparsity()),
+        Term("constancy", k.constancy, lambda c: c.correction_constancy()),
+        Term("size", k.size, lambda c: c.correction_size()),
+        Term("orthogonality", k.orthogonality, lambda c: c.corrective_orthogonality()),
+    ]
+    return [dataclasses.replace(term, of_corrections=True) for term in terms]
 
 
 def _photometric_terms(config: TrainConfig) -> list[Term]:
@@ -86,11 +107,8 @@ def _photometric_terms(config: TrainConfig) -> list[Term]:
     if config.render.mode == "vertex":
         return [dataclasses.replace(vertex, name="photometric", weight=weight)]
 
-    def both(c: StepContext) -> Tensor:
-        return (0.5 * c.photometric_raster + 0.5 * c.photometric_vertex).mean()
-
     # The two come before their sum: of terms that are not finite the guard names the first.
-    return [raster, vertex, Term("photometric", weight, both)]
+    return [raster, vertex, Term("photometric", weight, lambda c: c.photometric("both"))]
 
 
 class Objective:
@@ -98,7 +116,7 @@ class Objective:
 
     Args:
         config: weights and modes.
-        decoder: of runs.build.make_decoder.
+        decoder: of runs.build.make_decoder; of a CorrectedFaceModel the modes learn too.
 
     Raises:
         ConfigError: the face model lacks what a term needs, or a network is not here.
@@ -112,6 +130,9 @@ class Objective:
             )
         self.config = config
         self.decoder = decoder
+        self.base: FaceDecoder | None = None
+        if isinstance(decoder.model, CorrectedFaceModel):
+            self.base = make_decoder(config, decoder.model.base).to(decoder.triangles.device)
         self.tools = Tools.of(config, decoder)
         self.terms = photograph_terms(config)
         self.warm_start = warm_start_terms(config)
@@ -126,7 +147,8 @@ class Objective:
     ) -> dict[str, Tensor]:
         """One forward pass: "loss", a scalar, and the terms by their names.
 
-        While the warm start lasts nothing is rendered, and the photographs' terms are NaN.
+        While the warm start lasts nothing is rendered, and the photographs' terms are NaN; while the base
+        level learns alone, those of corrections are.
 
         Args:
             encoder: images to codes.
@@ -136,20 +158,28 @@ class Objective:
             reported: also the terms that have no weight, which may need a rendering of their own.
         """
         warm = step <= known_face_steps(self.config)
+        lower = step <= base_level_steps(self.config)
         terms = self.warm_start if warm else self.terms
-        terms = [term for term in terms if reported or term.weight > 0]
+        terms = [
+            t for t in terms if (reported or t.weight > 0) and not (lower and t.of_corrections)
+        ]
         context = self._encode(encoder, batch, terms)
+        watched = context.codes["photo"]
+        if lower:
+            context = context.base
         if clock is not None:
             clock.lap("encoder_forward")
-            clock.watch(context.codes["photo"])
+            clock.watch(watched)
         values = {term.name: term.compute(context) for term in terms}
         weighted = [term.weight * values[term.name] for term in terms if term.weight > 0]
         # With all weights at zero the loss still reaches the encoder.
-        loss = sum(weighted[1:], weighted[0]) if weighted else 0 * context.codes["photo"].sum()
+        loss = sum(weighted[1:], weighted[0]) if weighted else 0 * watched.sum()
         if warm:
-            nothing = torch.tensor(math.nan, device=loss.device)
-            values = dict.fromkeys((term.name for term in self.terms), nothing)
-        return {"loss": loss, **values}
+            values = {}
+        # Behind those that are there: of terms that are not finite the guard names the first.
+        nothing = torch.tensor(math.nan, device=loss.device)
+        missing = [t.name for t in self.terms if warm or (lower and t.of_corrections)]
+        return {"loss": loss, **values, **dict.fromkeys(missing, nothing)}
 
     def _encode(self, encoder: nn.Module, batch: Batch, terms: list[Term]) -> StepContext:
         device = next(encoder.parameters()).device
@@ -165,9 +195,12 @@ class Objective:
             codes["known"] = known.to(device)
         if batch.teacher_codes is not None:
             codes["teacher"] = batch.teacher_codes.to(device)
-        return StepContext(
+        context = StepContext(
             self.decoder, batch, target, codes, encoder, self.config.loss, self.tools
         )
+        if self.base is not None:
+            context.lower = context.at_base_level(self.base)
+        return context
 
 
 def not_finite(terms: dict[str, Tensor], gradient_norm: Tensor) -> str:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
+from torch import nn
 
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.runs.options import TrainConfig, known_face_steps
 
 
-def make_optimizer(config: TrainConfig, encoder: Encoder) -> torch.optim.Optimizer:
-    """The configured update rule, with a group for each part of Encoder.parameter_groups."""
+def make_optimizer(
+    config: TrainConfig, encoder: Encoder, correctives: Mapping[str, nn.Parameter] | None = None
+) -> torch.optim.Optimizer:
+    """The configured update rule, with a group for each part of Encoder.parameter_groups.
+
+    Args:
+        config: of the run.
+        encoder: in training.
+        correctives: name -> modes of a face model that learn with it, a group each, behind the others.
+    """
     groups = []
     for part, parameters in encoder.parameter_groups().items():
         depth = part == "translation_z" and config.optimizer.translation_z_rate > 0
@@ -24,6 +34,10 @@ def make_optimizer(config: TrainConfig, encoder: Encoder) -> torch.optim.Optimiz
             groups.append({**group, **decay, "params": filters})
             parameters = [p for p in parameters if p.ndim <= 1]
         groups.append({**group, "params": parameters})
+    rate = config.correctives.learning_rate
+    for part, modes in (correctives or {}).items():
+        if modes.numel():
+            groups.append({"lr": rate, "base_rate": rate, "name": part, "params": [modes]})
     if config.optimizer.name == "adam":
         return torch.optim.Adam(groups, betas=(0.9, 0.99))
     if config.optimizer.name == "adamw":

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
+from mofa_nvdr.face.correctives import CorrectedFaceModel
 from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import encoder_spec
 from mofa_nvdr.runs.checkpoint import (
     BEST,
+    CORRECTIVES,
     CheckpointError,
     checkpoint_path,
     cycle_path,
@@ -77,6 +79,12 @@ class TrainingState:
         # Made here, before the processes' layers replace the encoder's own.
         self.teacher = Teacher(encoder) if config.loss.anchor > 0 else None
 
+    @property
+    def _learned(self) -> CorrectedFaceModel | None:
+        """The face model where its modes learn too."""
+        model = self.decoder.model
+        return model if isinstance(model, CorrectedFaceModel) else None
+
     def resume(self, warn: Callable[[str], None]) -> int:
         """Restore the newest readable checkpoint, on every process; returns the steps done.
 
@@ -119,6 +127,8 @@ class TrainingState:
         tensors = distributed.broadcast_tensors(tensors)
         try:
             restore_encoder(self.encoder, tensors)
+            if self._learned is not None:
+                restore_encoder(self._learned, tensors, CORRECTIVES)
             restore_training(self.optimizer, tensors)
             self.facts |= _facts(metadata["facts"])
             step = _step(metadata["step"])
@@ -166,7 +176,11 @@ class TrainingState:
             return str(path), step
 
         path, step = distributed.on_main(read)
-        restore_encoder(self.encoder, distributed.broadcast_tensors(tensors))
+        tensors = distributed.broadcast_tensors(tensors)
+        restore_encoder(self.encoder, tensors)
+        if any(name.startswith(CORRECTIVES) for name in tensors):
+            assert self._learned is not None
+            restore_encoder(self._learned, tensors, CORRECTIVES)
         self.facts["init"] = [path, step]
         self.keep_teacher(0)
         return f"; begins with the encoder of {path} (step {step}), its output scales too"
@@ -204,7 +218,7 @@ class TrainingState:
         }
         path = checkpoint_path(self.run, step)
         kept = self.teacher if step >= known_face_steps(self.config) else None
-        save_checkpoint(path, self.encoder, self.optimizer, metadata, kept)
+        save_checkpoint(path, self.encoder, self.optimizer, metadata, kept, self._learned)
         self._keep(path, step)
         self._remove_old()
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.code import CodeLayout
+from mofa_nvdr.face.correctives import CorrectedFaceModel
 from mofa_nvdr.networks.encoder import Encoder
-from mofa_nvdr.runs.options import TrainConfig, known_face_steps
+from mofa_nvdr.runs.options import TrainConfig, base_level_steps, known_face_steps
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training.objective import Objective, not_finite
 from mofa_nvdr.training.optimizer import set_rates
@@ -63,6 +64,12 @@ class Trainer:
         """The encoder without DistributedDataParallel."""
         return cast(Encoder, getattr(self.encoder, "module", self.encoder))
 
+    @property
+    def corrected(self) -> CorrectedFaceModel | None:
+        """The face model whose modes learn with the encoder; None: it has none."""
+        model = self.objective.decoder.model
+        return model if isinstance(model, CorrectedFaceModel) else None
+
 
 def train_step(trainer: Trainer, batch: Batch, step: int, reported: bool = False) -> StepResult:
     """One step of the optimizer, or none if the loss or its gradient is not finite.
@@ -88,6 +95,10 @@ def train_step(trainer: Trainer, batch: Batch, step: int, reported: bool = False
     terms["loss"].backward()
     clock.lap("encoder_backward")
 
+    modes = [] if trainer.corrected is None else list(trainer.corrected.parameters())
+    for mode in modes:  # the encoder's are averaged by now
+        if mode.grad is not None:
+            mode.grad = distributed.total(mode.grad) / distributed.world_size()
     # Gradients are those of the whole batch by now: all processes see the same trouble.
     flag = terms["loss"].new_tensor(float(trainer.asked_to_stop())).detach()
     values = distributed.total(torch.stack([*(term.detach() for term in terms.values()), flag]))
@@ -97,17 +108,25 @@ def train_step(trainer: Trainer, batch: Batch, step: int, reported: bool = False
         assert clock.codes is not None
         codes = torch.cat(distributed.gather(clock.codes.cpu()))
         report["gradient"] = gradient_norms(own)
+        if modes:
+            learned = [mode.grad.norm() for mode in modes if mode.grad is not None]
+            report["gradient"]["correctives"] = sum(float(norm) ** 2 for norm in learned) ** 0.5
         rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
         report["rate"] = {name: rates[name] for name in ("trunk", "translation_z")}
         report |= code_statistics(codes, own.layout)
     largest = config.optimizer.clip_gradient if config.optimizer.clip_gradient > 0 else math.inf
     norm = nn.utils.clip_grad_norm_(own.parameters(), largest)
-    trouble = not_finite(terms, norm)
+    # Apart: the modes' gradients are of another size than the encoder's.
+    of_modes = nn.utils.clip_grad_norm_(modes, largest)
+    trouble = not_finite(terms, norm + of_modes)
     if trouble:
         for buffer, before in zip(own.buffers(), buffers):
             buffer.copy_(before)
     else:
         optimizer.step()
+        if trainer.corrected is not None and step > base_level_steps(config):
+            assert clock.codes is not None
+            trainer.corrected.observe(own.layout.unpack(clock.codes))
     if reported:
         report["gradient_norm"] = norm.item()
     clock.lap("optimizer")

@@ -14,7 +14,9 @@ from torch import Tensor
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.data.synthetic.codes import CodePrior
 from mofa_nvdr.face.code import CodeLayout, FaceCode
+from mofa_nvdr.face.correctives import CorrectedFaceModel, skin_vertices, spaced_vertices
 from mofa_nvdr.face.dense_landmarks import NUM_DENSE, DenseLandmarks
+from mofa_nvdr.losses import corrections
 from mofa_nvdr.losses.consistency import Placement
 from mofa_nvdr.losses.identity import identity_cosine, identity_distance
 from mofa_nvdr.losses.known_faces import code_distance, decoded_face_distance
@@ -39,9 +41,13 @@ from mofa_nvdr.networks.identity_mean import identity_mean
 from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry, RasterFace, face_image
 from mofa_nvdr.runs.options import ConfigError, LossOptions, TrainConfig
+from mofa_nvdr.scene.vertex_graph import VertexGraph
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training.views import RandomViews, Views
 
+_SPACED = (
+    6000  # vertices over which modes are compared: all of them would cost as much as a rendering
+)
 _BEHIND = 0.5  # grey behind rendered faces that are to be recognised
 
 
@@ -53,11 +59,17 @@ class Tools:
         recognition: of loss.identity.
         views: of loss.views.
         model_space: weights of losses.model_space; empty: not needed.
+        graph: the face model's edges, for corrections.
+        skin: its bare skin, for correctives.constancy.
+        spaced: some of its vertices, for correctives.orthogonality.
     """
 
     recognition: FaceRecognition | None = None
     views: RandomViews | None = None
     model_space: dict[str, Tensor] = field(default_factory=dict)
+    graph: VertexGraph | None = None
+    skin: Tensor | None = None
+    spaced: Tensor | None = None
 
     @staticmethod
     def of(config: TrainConfig, decoder: FaceDecoder) -> Tools:
@@ -76,7 +88,12 @@ class Tools:
             prior = CodePrior().with_pose(config.synthetic.pose)
             views = RandomViews(decoder, w.views, config.run.seed, prior)
         space = model_space_weights(decoder.model) if w.model_space > 0 else {}
-        return Tools(recognition, views, space)
+        model = decoder.model
+        if not isinstance(model, CorrectedFaceModel):
+            return Tools(recognition, views, space)
+        graph = VertexGraph.of(model.triangles, model.num_vertices)
+        spaced = spaced_vertices(model, _SPACED)
+        return Tools(recognition, views, space, graph, skin_vertices(model), spaced)
 
 
 @dataclass
@@ -92,6 +109,7 @@ class StepContext:
         encoder: images to codes, for what is predicted again.
         loss: what terms need of it.
         tools: what they need apart from numbers.
+        lower: the base level of the same photographs, where the face model has two.
     """
 
     decoder: FaceDecoder
@@ -101,7 +119,31 @@ class StepContext:
     encoder: Callable[[Tensor], Tensor]
     loss: LossOptions
     tools: Tools
+    lower: StepContext | None = None
     _placements: dict[str, Placement] = field(default_factory=dict)
+
+    @property
+    def base(self) -> StepContext:
+        """The base level, all that rendered faces and fitted codes know of; without two levels this one."""
+        return self.lower or self
+
+    def at_base_level(self, decoder: FaceDecoder) -> StepContext:
+        """The same photographs with the codes of the base level, to which `decoder` belongs."""
+        model, layout = self.decoder.model, self.layout
+        assert isinstance(model, CorrectedFaceModel)
+
+        def lower(code: Tensor) -> Tensor:
+            # Known codes are of the base level already.
+            both = code.shape[1] == layout.size
+            return model.base_code(layout.unpack(code)).pack() if both else code
+
+        return dataclasses.replace(
+            self,
+            decoder=decoder,
+            codes={name: lower(code) for name, code in self.codes.items()},
+            encoder=lambda images: lower(self.encoder(images)),
+            _placements={},
+        )
 
     def unpack(self, name: str) -> FaceCode:
         """Codes by their parts."""
@@ -145,6 +187,12 @@ class StepContext:
         """[B] losses.mofa.photometric_vertex."""
         v = self.decoder.shade_vertices(self.geometry)
         return photometric_vertex(v.positions, v.colors, v.front_facing, self.target)
+
+    def photometric(self, mode: str) -> Tensor:
+        """The photometric term of a render mode, the mean over the batch."""
+        if mode == "both":
+            return (0.5 * self.photometric_raster + 0.5 * self.photometric_vertex).mean()
+        return (self.photometric_raster if mode == "raster" else self.photometric_vertex).mean()
 
     def landmark_alignment(self) -> Tensor:
         """Eq. 9, or losses.landmark_terms.aligned over dense landmarks; the mean over the batch."""
@@ -268,6 +316,55 @@ class StepContext:
     def regularizer(self, weights: LossOptions) -> Tensor:
         """Eq. 10, the mean over the batch."""
         return statistical_regularizer(self.code, weights.albedo, weights.expression).mean()
+
+    @cached_property
+    def displacement(self) -> Tensor:
+        """What corrections move, [B, V, 3] mm: turned with the head, which changes no length."""
+        return self.geometry.vertices - self.base.geometry.vertices
+
+    @cached_property
+    def offset(self) -> Tensor:
+        """What corrections paint, [B, V, 3] reflectance."""
+        return self.geometry.albedo - self.base.geometry.albedo
+
+    def correction_smoothness(self) -> Tensor:
+        """losses.corrections.displacement_smoothness, the mean over the batch."""
+        assert self.tools.graph is not None
+        return corrections.displacement_smoothness(self.displacement, self.tools.graph).mean()
+
+    def correction_sparsity(self) -> Tensor:
+        """losses.corrections.reflectance_sparsity, by what the photograph shows where the base level is."""
+        graph, camera = self.tools.graph, self.decoder.camera
+        assert graph is not None
+        with torch.no_grad():
+            face = self.base.geometry
+            facing = (face.normals * camera.view_directions(face.vertices)).sum(-1) > 0
+            places = camera.project(face.vertices)
+            similarity = corrections.neighbour_similarity(self.target, places, facing, graph)
+        return corrections.reflectance_sparsity(self.offset, similarity, graph).mean()
+
+    def correction_constancy(self) -> Tensor:
+        """losses.corrections.skin_constancy, the mean over the batch."""
+        assert self.tools.skin is not None  # runs.build has looked
+        return corrections.skin_constancy(self.offset, self.tools.skin).mean()
+
+    def correction_size(self) -> Tensor:
+        """losses.corrections.correction_size, the mean over the batch."""
+        return corrections.correction_size(self.displacement, self.offset).mean()
+
+    def corrective_orthogonality(self) -> Tensor:
+        """losses.corrections.soft_orthogonality of geometry's and of reflectance's modes, their sum."""
+        model, some = self.decoder.model, self.tools.spaced
+        assert isinstance(model, CorrectedFaceModel) and some is not None
+        pairs = (
+            (model.shape_correctives, model.shape_basis),
+            (model.albedo_correctives, model.albedo_basis),
+        )
+        parts = [
+            corrections.soft_orthogonality(a.index_select(1, some), b.index_select(1, some))
+            for a, b in pairs
+        ]
+        return parts[0] + parts[1]
 
     def placement(self, name: str) -> Placement:
         """Where the faces of some codes are."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mofa_nvdr.data.random_numbers import random_generator
 from mofa_nvdr.data.synthetic.codes import CodePrior, random_codes
@@ -64,8 +65,8 @@ class RandomViews:
         """Views of people.
 
         Args:
-            shape: [N, S] coefficients.
-            albedo: [N, A] coefficients.
+            shape: [N, S] coefficients; of the base level of two: correctives are zero.
+            albedo: [N, A] coefficients, or those of the base level.
             places: of their photographs in the run, [N].
 
         Raises:
@@ -77,6 +78,8 @@ class RandomViews:
                 "theirs"
             )
         layout, k = self.decoder.model.layout, self.count
+        shape = F.pad(shape, (0, layout.num_shape - shape.shape[1]))
+        albedo = F.pad(albedo, (0, layout.num_albedo - albedo.shape[1]))
         generators = [random_generator(self.seed, STREAM, place) for place in places]
         drawn = [random_codes(layout, k, g, self.prior).pack() for g in generators]
         lamps = _joined([random_lamps(k, g) for g in generators], shape)

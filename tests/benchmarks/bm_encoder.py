@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             encoder = build_encoder(name).eval()
             model = b""
             if "onnx" in options.runtimes:
-                unknown = {"face_model": {"hash": ""}, "camera": {}, "step": 0}
+                unknown = {"face_model": {"name": "", "hash": ""}, "camera": {}, "step": 0}
                 model = onnx_export.encoder_to_onnx(encoder, options.size, unknown)
             cells = []
             for runtime, threads in cases:

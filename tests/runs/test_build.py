@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mofa_nvdr.face.correctives import CorrectedFaceModel
 from mofa_nvdr.face.model_reference import ModelReference
-from mofa_nvdr.runs.build import encoder_spec, make_decoder, make_encoder
+from mofa_nvdr.runs.build import encoder_spec, make_decoder, make_encoder, make_face_model
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.scene.camera import Camera
 from tests.helpers.small_dlib import use_small_recognition
 from tests.helpers.small_face import small_face
+from tests.helpers.symmetric_face import symmetric_face
 
 
 def config():
@@ -35,6 +37,30 @@ class TestMakeEncoder:
     def test_size_of_the_networks_own_choice(self):
         own = replace_options(config(), {"encoder.size": 0})
         assert make_encoder(own, small_face(8).layout).input_size == 128
+
+
+class TestMakeFaceModel:
+    def test_options_arrive(self):
+        base = symmetric_face(regions=True)
+        assert make_face_model(config(), base) is base
+        options = {"correctives.shape": 3, "correctives.constancy": 0.1, "correctives.albedo": 2}
+        model = make_face_model(replace_options(config(), options), base)
+        assert isinstance(model, CorrectedFaceModel) and model.base is base
+        assert (len(model.shape_correctives), len(model.albedo_correctives)) == (3, 2)
+
+    def test_without_regions(self):
+        own = replace_options(config(), {"correctives.albedo": 2, "correctives.constancy": 0.1})
+        with pytest.raises(
+            ConfigError, match="--correctives.constancy is 0.1, but face model cap has"
+        ):
+            make_face_model(own, small_face(8))
+
+    def test_too_many(self):
+        own = replace_options(config(), {"correctives.shape": 5000})
+        with pytest.raises(
+            ConfigError, match="--correctives: CorrectedFaceModel: 5004 modes of sh"
+        ):
+            make_face_model(own, small_face(8))
 
 
 class TestMakeDecoder:

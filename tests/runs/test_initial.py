@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mofa_nvdr.face.correctives import CorrectedFaceModel
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.runs.build import encoder_spec, make_encoder
 from mofa_nvdr.runs.checkpoint import (
+    CORRECTIVES,
     list_checkpoints,
     read_checkpoint,
     restore_encoder,
@@ -17,7 +19,9 @@ from mofa_nvdr.runs.checkpoint import (
 )
 from mofa_nvdr.runs.initial import read_initial
 from mofa_nvdr.runs.options import replace_options
+from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.scene.camera import Camera
+from tests.helpers.corrected_run import corrected_run
 from tests.helpers.small_face import small_face
 from tests.helpers.training import small_config
 
@@ -102,6 +106,44 @@ class TestReadInitial:
             ValueError, match="its encoder is compact_deep at 64 px, this run's comp"
         ):
             read_initial(config, first, model, camera)
+
+    def test_the_base_level_of_two(self, read, smoke_run):
+        """A run with correctives begins with one that has none: the same codes, and zeros behind them."""
+        run, cap = smoke_run
+        model = CorrectedFaceModel(FaceModel.load(cap), 2, 3)
+        encoder, (path, _, tensors) = read(model=model, **{"encoder.scale.shape": 7.0})
+        restore_encoder(encoder, tensors)
+        images = torch.rand(2, 3, 64, 64)
+        with torch.no_grad():
+            code = model.layout.unpack(encoder.eval()(images))
+            before = Reconstructor.load(path, cap, "cpu")(images)
+        torch.testing.assert_close(model.base_code(code).pack(), before.pack())
+        assert code.shape[:, 4:].abs().max() == code.albedo[:, 5:].abs().max() == 0
+        assert before.shape.abs().max() > 0
+        place = model.layout.slices["shape"]
+        assert encoder.head.scale[place].tolist() == [1, 1, 1, 1, 7, 7]  # theirs, then its own
+
+    def test_what_a_face_model_has_learned(self, tmp_path):
+        """A run with as many correctives takes them too; another is told how many there are."""
+        run, model, before = corrected_run(tmp_path)
+        file = str(tmp_path / "base.safetensors")
+        options = {"encoder.network": "compact", "encoder.init": str(run)}
+        config = small_config(file, tmp_path / "new", **options)
+        own = CorrectedFaceModel(model.base, 3, 2, seed=5)
+        encoder = make_encoder(config, own.layout)
+        _, _, tensors = read_initial(config, encoder, own, Camera(64))
+        restore_encoder(encoder, tensors)
+        restore_encoder(own, tensors, CORRECTIVES)
+        assert own.shape_correctives.equal(model.shape_correctives)
+        images = torch.rand(2, 3, 64, 64)
+        assert torch.equal(encoder.eval()(images), before(images))
+        for other in (model.base, CorrectedFaceModel(model.base, 3, 9)):
+            encoder = make_encoder(config, other.layout)
+            with pytest.raises(
+                ValueError,
+                match="it has learned correctives; give --correctives.shape 3 --corr.* 2,",
+            ):
+                read_initial(config, encoder, other, Camera(64))
 
     def test_another_face_model(self, read, smoke_run):
         with pytest.raises(

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import pytest
 import torch
 
 from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, SyntheticFaces
+from mofa_nvdr.face.correctives import CorrectedFaceModel, skin_vertices
 from mofa_nvdr.face.dense_landmarks import DenseLandmarks
+from mofa_nvdr.losses.corrections import (
+    correction_size,
+    displacement_smoothness,
+    skin_constancy,
+    soft_orthogonality,
+)
 from mofa_nvdr.losses.known_faces import code_distance, decoded_face_distance
 from mofa_nvdr.losses.landmark_terms import openings
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.build import make_decoder, make_encoder
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.options import ConfigError, replace_options
+from mofa_nvdr.scene.vertex_graph import VertexGraph
 from mofa_nvdr.training import loop as training
 from mofa_nvdr.training.loop import train
 from mofa_nvdr.training.objective import Objective
@@ -23,6 +32,7 @@ from mofa_nvdr.training.teacher import Teacher, with_teacher
 from tests.helpers.objective import loss_terms
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
+from tests.helpers.symmetric_face import symmetric_face
 from tests.helpers.training import HELD, curve, random_batch, small_config
 
 
@@ -297,3 +307,118 @@ class TestFittedCodes:
             none = loss_terms(config, encoder, decoder, dataclasses.replace(batch, codes=nobody), 1)
             assert none["fitted"].item() == 0
         assert "fitted" not in loss_terms(load_config("smoke"), encoder, decoder, batch, 1)
+
+
+class TestTwoLevels:
+    """Terms of a face model with correctives: the base level alone at first, then both."""
+
+    WEIGHTS: ClassVar[dict[str, float]] = {
+        "base_photometric": 0.5, "base_landmark": 0.2, "smoothness": 0.3, "sparsity": 0.4,
+        "constancy": 0.6, "size": 0.7, "orthogonality": 0.8,
+    }  # fmt: skip
+
+    @pytest.fixture
+    def parts(self):
+        """Configuration, encoder, decoder and a batch with landmarks, one of rendered faces next to it."""
+        options = {f"correctives.{name}": weight for name, weight in self.WEIGHTS.items()}
+        options |= {"correctives.shape": 2, "correctives.albedo": 3, "correctives.base_steps": 1}
+        options |= {"loss.synthetic": 0.1, "loss.landmark": 1.0, "loss.batch_distribution": 0.1}
+        config = replace_options(load_config("smoke"), options)
+        model = CorrectedFaceModel(symmetric_face(regions=True), 2, 3)
+        with torch.no_grad():  # so that corrections are large next to float32's steps at 600 mm
+            model.shape_correctives.mul_(50)
+        torch.manual_seed(0)
+        encoder = small_encoder(config, model.layout).eval()
+        base = make_decoder(config, model.base)
+        rendered = next(SyntheticFaces(base).batches(1, seed=0, start_step=0, stream=ACCOMPANYING))
+        marks = base(model.base.layout.zeros()).landmarks.expand(2, -1, -1) + 2.0
+        batch = dataclasses.replace(
+            random_batch(), landmarks=marks, confidence=torch.ones(2, 68), rendered=rendered
+        )
+        return config, encoder, make_decoder(config, model), batch
+
+    def test_the_base_level_alone(self, parts):
+        """What a training of the base model has; nothing learns of correctives."""
+        config, encoder, decoder, batch = parts
+        model = decoder.model
+        terms = Objective(config, decoder)(encoder, batch, 1)
+        assert all(terms[name].isnan() for name in self.WEIGHTS)
+        terms["loss"].backward()
+        grad = encoder.head.parts["shape"].weight.grad
+        assert grad[:4].abs().max() > 0 and grad[4:].abs().max() == 0
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+        class Cut(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.encoder = encoder
+
+            def resize(self, images):
+                return images
+
+            def forward(self, images):
+                return model.base_code(model.layout.unpack(encoder(images))).pack()
+
+        plain = {f"correctives.{name}": 0 for name in (*self.WEIGHTS, "shape", "albedo")}
+        own = replace_options(config, {**plain, "correctives.base_steps": 0})
+        expected = Objective(own, make_decoder(own, model.base))(Cut(), batch, 1)
+        assert not self.WEIGHTS.keys() & expected.keys()
+        for name, value in expected.items():
+            assert terms[name].item() == pytest.approx(value.item(), rel=1e-5), name
+
+    def test_both(self, parts):
+        """The loss is the sum; corrections are what sets the final level apart; all of it learns."""
+        config, encoder, decoder, batch = parts
+        objective = Objective(config, decoder)
+        lower, both = objective(encoder, batch, 1), objective(encoder, batch, 2)
+        w = config.loss
+        weights = {name: getattr(w, name) for name in (
+            "photometric", "landmark", "regularizer", "synthetic", "batch_distribution")}  # fmt: skip
+        weights |= self.WEIGHTS
+        total = sum(weight * both[name] for name, weight in weights.items())
+        assert both["loss"].item() == pytest.approx(total.item(), rel=1e-5)
+        assert both["base_photometric"].item() == lower["photometric"].item()
+        assert both["base_landmark"].item() == lower["landmark"].item()
+        for name in ("regularizer", "synthetic", "batch_distribution"):  # of the base level
+            assert both[name].item() == lower[name].item()
+        assert both["photometric"].item() != lower["photometric"].item()
+
+        model, layout = decoder.model, decoder.model.layout
+        code = layout.unpack(encoder(batch.images))
+        base = model.base_code(code)
+        moved = model.vertices(code.shape, code.expression)
+        moved = moved - model.base.vertices(base.shape, base.expression)
+        painted = model.albedo(code.albedo) - model.base.albedo(base.albedo)
+        graph = VertexGraph.of(model.triangles, model.num_vertices)
+        expected = {
+            "size": correction_size(moved, painted).mean(),
+            "smoothness": displacement_smoothness(moved, graph).mean(),
+            "constancy": skin_constancy(painted, skin_vertices(model)).mean(),
+            "orthogonality": soft_orthogonality(model.shape_correctives, model.shape_basis)
+            + soft_orthogonality(model.albedo_correctives, model.albedo_basis),
+        }
+        for name, value in expected.items():
+            assert both[name].item() == pytest.approx(value.item(), rel=1e-3), name
+        assert both["sparsity"].item() > 0
+        both["loss"].backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad.abs().max() > 0, name
+        assert encoder.head.parts["albedo"].weight.grad[5:].abs().max() > 0
+
+    @pytest.mark.parametrize("mode", ["vertex", "both"])
+    def test_of_each_render_mode(self, parts, mode):
+        config, encoder, decoder, batch = parts
+        config = replace_options(config, {"render.mode": mode})
+        decoder = make_decoder(config, decoder.model)
+        lower, both = (Objective(config, decoder)(encoder, batch, step) for step in (1, 2))
+        assert both["base_photometric"].item() == pytest.approx(
+            lower["photometric"].item(), rel=1e-6
+        )
+
+    def test_views_of_the_base_level(self, parts):
+        """Loopback predicts again what is drawn of either level."""
+        config, encoder, decoder, batch = parts
+        options = {"loss.loopback": 0.1, "loss.views": 1, "loss.parameter_shape": 0.4}
+        batch = dataclasses.replace(batch, places=(4, 5))
+        objective = Objective(replace_options(config, options), decoder)
+        assert all(objective(encoder, batch, step)["loopback"] > 0 for step in (1, 2))

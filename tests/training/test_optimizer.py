@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from mofa_nvdr.face.correctives import CorrectedFaceModel
 from mofa_nvdr.runs.build import make_encoder
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.options import replace_options
@@ -74,3 +75,17 @@ class TestRates:
         assert {id(p) for p in decaying} == {id(p) for p in expected} and len(expected) == 6
         every = [id(p) for group in optimizer.param_groups for p in group["params"]]
         assert sorted(every) == sorted(id(p) for p in encoder.parameters())
+
+    @pytest.mark.parametrize("name", ["adadelta", "adam", "adamw"])
+    def test_correctives_have_a_rate_of_their_own(self, name):
+        """A group each, behind the encoder's; one without modes has none."""
+        changes = {"optimizer.name": name, "correctives.learning_rate": 0.02}
+        config = replace_options(load_config("smoke"), changes)
+        model = CorrectedFaceModel(small_face(8), 2, 0)
+        encoder = make_encoder(config, model.layout)
+        plain = make_optimizer(config, encoder).param_groups
+        groups = make_optimizer(config, encoder, dict(model.named_parameters())).param_groups
+        assert len(groups) == len(plain) + 1
+        last = groups[-1]
+        assert last["name"] == "shape_correctives" and last["lr"] == last["base_rate"] == 0.02
+        assert last["params"] == [model.shape_correctives] and not last.get("weight_decay")

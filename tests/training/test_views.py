@@ -35,6 +35,13 @@ class TestRandomViews:
         elsewhere = views(shape[1:], albedo[1:], [12])
         assert (elsewhere.images - alone.images).abs().max() > 0.1
 
+    def test_of_the_base_level(self, views):
+        """Coefficients that are not given are zero."""
+        shape, albedo = people()
+        shape[:, 3:], albedo[:, 2:] = 0, 0
+        whole, lower = views(shape, albedo, [3, 4]), views(shape[:, :3], albedo[:, :2], [3, 4])
+        assert torch.equal(whole.images, lower.images)
+
     def test_views_of_a_person_differ(self, views):
         """In pose, light and what is behind."""
         found = views(*people(1), [3])

@@ -1,0 +1,264 @@
+"""A face model of two levels: one that stays as it is, and corrective modes that are learned on top of it.
+
+final = base + corrections: displacements of the vertices and offsets of their reflectance, both linear. The
+code is the base model's with the correctives' coefficients behind its shape's and its albedo's.
+
+Source: Tewari et al. 2018, "Self-supervised Multi-level Face Model Learning for Monocular Reconstruction at
+over 250 Hz", with linear corrective spaces.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mofa_nvdr.face.code import CodeLayout, FaceCode
+from mofa_nvdr.face.linear import linear_model
+from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.face.model_arrays import ARRAYS, OPTIONAL
+from mofa_nvdr.system import distributed
+from mofa_nvdr.system.budget import MOST_MODES
+
+SHAPE_UNIT, ALBEDO_UNIT = 1.0, 0.03
+"""What a coefficient of one moves at first, root mean square over the vertices: mm, and reflectance."""
+
+_MODES = 8  # with the seed: of the modes alone
+_SHORTEST, _LONGEST = 20.0, 120.0  # mm: waves of the first modes
+_ODD_EVERY = 3  # mode that is the negative of its mirror image: faces are more alike on both sides
+_ACROSS = {"shape": (-1.0, 1.0, 1.0), "albedo": (1.0, 1.0, 1.0)}
+_REMEMBERED = 100  # batches over which the coefficients' moments are taken
+_LEAST = 1e-3  # deviation of a coefficient: one that nobody uses is not blown up
+_SKIN = ("skin", "nose")
+_NOSTRILS = slice(31, 36)  # of the landmarks
+
+
+class CorrectedFaceModel(FaceModel):
+    """A face model whose code also holds coefficients of corrective modes, which are parameters.
+
+    The arrays of a FaceModel, and its hash, are the base model's; `layout`, `vertices` and `albedo` are of
+    both levels. Modes begin as smooth waves at random, each its own mirror image or the negative of it, and
+    stay so as they learn; coefficients begin at zero with the encoder, so the first face is the base one.
+    The state dict holds what is learned alone.
+
+    Args:
+        base: the model that is corrected.
+        num_shape: correctives of geometry.
+        num_albedo: correctives of reflectance.
+        seed: of the modes.
+
+    Attributes:
+        shape_correctives: [G, V, 3] in SHAPE_UNIT mm. albedo_correctives: [R, V, 3] in ALBEDO_UNIT.
+        moments: [2, G + R], mean and mean square of the coefficients over the latest batches.
+        batches: how many `observe` has seen.
+
+    Raises:
+        ValueError: more modes than a face model may have.
+    """
+
+    shape_correctives: nn.Parameter
+    albedo_correctives: nn.Parameter
+    moments: Tensor
+    batches: Tensor
+
+    def __init__(self, base: FaceModel, num_shape: int, num_albedo: int, seed: int = 0) -> None:
+        arrays = {
+            name: getattr(base, name).cpu().numpy()
+            for name in (*ARRAYS, *OPTIONAL)
+            if getattr(base, name) is not None
+        }
+        named = {name: value.numpy() for name, value in base.named_expressions.items()}
+        super().__init__(arrays, base.metadata, named, base.region_names)
+        self._base = [base]  # in a list: no sub-module, its arrays are here already
+        for part, count in (("shape", num_shape), ("albedo", num_albedo)):
+            whole = count + len(getattr(self, f"{part}_basis"))
+            if whole > MOST_MODES:
+                raise ValueError(
+                    f"CorrectedFaceModel: {whole} modes of {part}, expected at most {MOST_MODES}"
+                )
+            modes = _waves(self, count, part, seed)
+            parameter = nn.Parameter(torch.from_numpy(modes))
+            self.register_parameter(f"{part}_correctives", parameter)
+            parameter.register_hook(self._mirrored(part))
+        self.register_buffer("moments", torch.zeros(2, num_shape + num_albedo))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def base(self) -> FaceModel:
+        """The model that is corrected."""
+        return self._base[0]
+
+    @property
+    def base_layout(self) -> CodeLayout:
+        """Sizes of the base level's code."""
+        return super().layout
+
+    @property
+    def layout(self) -> CodeLayout:
+        """Sizes of the code of both levels."""
+        own, shape, albedo = super().layout, self.shape_correctives, self.albedo_correctives
+        return CodeLayout(
+            own.num_shape + len(shape), own.num_expression, own.num_albedo + len(albedo)
+        )
+
+    def base_code(self, code: FaceCode) -> FaceCode:
+        """The base level's part of a code of both; a code of the base level is returned as it is."""
+        own = self.base_layout
+        return code.replace(
+            shape=code.shape[:, : own.num_shape], albedo=code.albedo[:, : own.num_albedo]
+        )
+
+    def vertices(self, shape: Tensor, expression: Tensor, index: Tensor | None = None) -> Tensor:
+        """FaceModel.vertices of both levels; shape: [B, S + G]."""
+        shape, more = self._split(shape, self.base_layout.num_shape, SHAPE_UNIT)
+        if index is not None:
+            moved = more @ self.shape_correctives[:, index].flatten(1)
+            return super().vertices(shape, expression, index) + moved.view(len(more), -1, 3)
+        bases = [self.shape_basis, self.expression_basis, self.shape_correctives]
+        flat = [basis.flatten(1) for basis in bases]
+        moved = linear_model(self.mean_shape.flatten(), flat, [shape, expression, more])
+        return moved.view(-1, self.num_vertices, 3)
+
+    def albedo(self, albedo: Tensor, index: Tensor | None = None) -> Tensor:
+        """FaceModel.albedo of both levels; albedo: [B, A + R]."""
+        albedo, more = self._split(albedo, self.base_layout.num_albedo, ALBEDO_UNIT)
+        if index is not None:
+            painted = more @ self.albedo_correctives[:, index].flatten(1)
+            return super().albedo(albedo, index) + painted.view(len(more), -1, 3)
+        flat = [basis.flatten(1) for basis in (self.albedo_basis, self.albedo_correctives)]
+        painted = linear_model(self.mean_albedo.flatten(), flat, [albedo, more])
+        return painted.view(-1, self.num_vertices, 3)
+
+    def both_levels(self, code: FaceCode) -> dict[str, tuple[Tensor, Tensor]]:
+        """Vertices [B, V, 3] in mm and albedo of "base" and of "final"; the base level is computed once."""
+        own = self.base_layout
+        base = self.base_code(code)
+        vertices = super().vertices(base.shape, base.expression)
+        albedo = super().albedo(base.albedo)
+        corrections = []
+        for part, count, unit, modes in (
+            (code.shape, own.num_shape, SHAPE_UNIT, self.shape_correctives),
+            (code.albedo, own.num_albedo, ALBEDO_UNIT, self.albedo_correctives),
+        ):
+            _, more = self._split(part, count, unit)
+            nothing = modes.new_zeros(3 * self.num_vertices)
+            flat = linear_model(nothing, [modes.flatten(1)], [more])
+            corrections.append(flat.view_as(vertices))
+        final = vertices + corrections[0], albedo + corrections[1]
+        return {"base": (vertices, albedo), "final": final}
+
+    @staticmethod
+    def _split(part: Tensor, own: int, unit: float) -> tuple[Tensor, Tensor]:
+        return part[:, :own], unit * part[:, own:]
+
+    @torch.no_grad()
+    def observe(self, code: FaceCode) -> None:
+        """Remember how far a batch's correctives go; of several processes each gives its share."""
+        more = torch.cat(
+            [code.shape[:, self.base_layout.num_shape :],
+             code.albedo[:, self.base_layout.num_albedo :]], 1,
+        ).to(self.moments)  # fmt: skip
+        now = distributed.batch_mean(torch.stack([more.mean(0), more.square().mean(0)]))
+        self.batches += 1
+        self.moments.lerp_(now, 1 / min(int(self.batches), _REMEMBERED))
+
+    @property
+    def coefficient_range(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [G + R] of the coefficients, geometry first; the mean of odd modes is 0."""
+        mean, square = self.moments
+        even = torch.cat([self._parity("shape"), self._parity("albedo")]).to(mean.device) > 0
+        mean = torch.where(even, mean, 0.0)
+        return mean, (square - mean.square()).clamp(min=0).sqrt().clamp(min=_LEAST)
+
+    @torch.no_grad()
+    def joined(self, metadata: dict[str, str] | None = None) -> FaceModel:
+        """Both levels as one ordinary model: the correctives behind the base model's modes.
+
+        Each has the size of one deviation of its coefficient, and the mean is in the mean face. A code of
+        this model is one of that if `coefficient_range` is taken off its correctives.
+        """
+        arrays = {
+            name: getattr(self, name).cpu().numpy()
+            for name in (*ARRAYS, *OPTIONAL)
+            if getattr(self, name) is not None
+        }
+        count = len(self.shape_correctives)
+        for part, unit, some in (
+            ("shape", SHAPE_UNIT, slice(count)), ("albedo", ALBEDO_UNIT, slice(count, None)),
+        ):  # fmt: skip
+            modes = unit * getattr(self, f"{part}_correctives").cpu()
+            mean, deviation = (x.cpu()[some, None, None] for x in self.coefficient_range)
+            scaled = (deviation * modes).numpy()
+            arrays[f"{part}_basis"] = np.concatenate([arrays[f"{part}_basis"], scaled])
+            arrays[f"mean_{part}"] = arrays[f"mean_{part}"] + (mean * modes).sum(0).numpy()
+        named = {name: value.numpy() for name, value in self.named_expressions.items()}
+        return FaceModel(arrays, metadata or self.metadata, named, self.region_names)
+
+    def _parity(self, part: str) -> Tensor:
+        """[K] 1 for modes that are their own mirror image, -1 for the negative of it, 0 for neither."""
+        count = len(getattr(self, f"{part}_correctives"))
+        return torch.from_numpy(_parity(self, count))
+
+    def _mirrored(self, part: str) -> Callable[[Tensor], Tensor]:
+        """Of a gradient what keeps modes their own mirror images."""
+
+        def hook(grad: Tensor) -> Tensor:
+            parity = self._parity(part).to(grad)[:, None, None]
+            if not parity.any():
+                return grad
+            image = grad.index_select(1, self.mirror_index) * grad.new_tensor(_ACROSS[part])
+            return (grad + parity * image) / 2
+
+        return hook
+
+
+def skin_vertices(model: FaceModel) -> Tensor | None:
+    """Vertices of bare skin, int64 [N]: not lips, brows and eyes, nor where beards grow; None: unknown.
+
+    From the model's regions, above the nostrils, within what is compared with photographs.
+    """
+    labels = [k for k, name in enumerate(model.region_names) if name in _SKIN]
+    if model.regions is None or not labels:
+        return None
+    bare = torch.isin(model.regions.long(), torch.tensor(labels, device=model.regions.device))
+    height = model.mean_shape[:, 1]
+    bare = bare & model.frontal_mask & (height > height[model.landmarks[_NOSTRILS]].min())
+    return bare.nonzero()[:, 0] if bare.any() else None
+
+
+def spaced_vertices(model: FaceModel, count: int) -> Tensor:
+    """About `count` vertices evenly spaced over the mesh, each with its mirror image, ascending int64."""
+    stride = max(1, 2 * model.num_vertices // count)
+    some = torch.arange(0, model.num_vertices, stride, device=model.mirror_index.device)
+    return torch.cat([some, model.mirror_index[some]]).unique()
+
+
+def _parity(model: FaceModel, count: int) -> np.ndarray:
+    mirror = model.mirror_index.cpu()
+    if not torch.equal(mirror[mirror], torch.arange(len(mirror))):
+        return np.zeros(count, np.float32)
+    odd = np.arange(count) % _ODD_EVERY == _ODD_EVERY - 1
+    return np.where(odd, -1, 1).astype(np.float32)
+
+
+def _waves(model: FaceModel, count: int, part: str, seed: int) -> np.ndarray:
+    """Smooth modes [K, V, 3] at random with a root mean square length of one over the vertices."""
+    random = np.random.default_rng([seed, _MODES, len(part)])
+    place = model.mean_shape.cpu().numpy().astype(np.float64)
+    mirror = model.mirror_index.cpu().numpy()
+    modes = np.empty((count, *place.shape), np.float32)
+    for mode, parity in zip(modes, _parity(model, count)):
+        length = math.exp(random.uniform(math.log(_SHORTEST), math.log(_LONGEST)))
+        way = random.normal(size=3)
+        wave = np.sin(
+            place @ (2 * math.pi / length * way / np.linalg.norm(way)) + random.uniform(0, 6)
+        )
+        # Reflectance is mostly brighter or darker, less another colour.
+        to = random.normal(size=3) if part == "shape" else 1 + 0.5 * random.normal(size=3)
+        field = wave[:, None] * to
+        field = field + parity * field[mirror] * np.array(_ACROSS[part])
+        mode[:] = field / max(np.sqrt(np.square(field).sum(1).mean()), 1e-6)
+    return modes
