@@ -4,9 +4,9 @@
 
 The whole command on files (decoding, hashing, encoder, colours, rendering, certainty, parameters written; no
 pictures), its start included, through torch and through ONNX Runtime; and encoder and vertices alone, one
-face at a time and in batches; and each face that comes after a fifth of them. Each is the median of the repeats
-after one that warms up, with its slowest and fastest, and the least CPU time of a face, which other programs
-disturb less. `--stages` profiles the command.
+face at a time and in batches; and each face that comes after a fifth of them. Each is the median of the
+repeats after one that warms up, with its slowest and fastest, and the least CPU time of a face, which other
+programs disturb less. `--stages` profiles the command.
 """
 
 from __future__ import annotations
