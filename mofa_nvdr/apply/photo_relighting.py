@@ -34,6 +34,7 @@ from mofa_nvdr.apply.ratio_image import (
     paler,
     relit,
     smooth_outside,
+    warmed,
 )
 from mofa_nvdr.data.synthetic.head import bare_head
 from mofa_nvdr.face.model import FaceModel
@@ -60,7 +61,7 @@ class PhotoRelighter:
         parameters: the face in it; its crop is in the photograph's pixels.
         model: the face model of the parameters.
         shadows: faces cast shadows on themselves.
-        color: share of a new light's colour that shows (`paler`).
+        color: share of a new light's colour that shows (`paler`); the less, the warmer shadows (`warmed`).
         balanced: the photograph is balanced for its light, as cameras do; False: the colour of the light that
             was fitted is divided out with it.
         person: [H, W] in [0, 1], what may change, in the place of the mask that is found; None: that one.
@@ -76,7 +77,7 @@ class PhotoRelighter:
         parameters: FaceParameters,
         model: FaceModel,
         shadows: bool = True,
-        color: float = 0.5,
+        color: float = 0.2,
         balanced: bool = True,
         person: Tensor | None = None,
         map_size: int = _MAP,
@@ -125,7 +126,7 @@ class PhotoRelighter:
     def _ratio(self, light: Illumination) -> Tensor:
         """Logarithms of new shading over old, at the mesh's pixels [P, 3]."""
         new = paler(floored(self._surface(light)), self._color)
-        return (new / self._old).clamp(min=1e-4).log()
+        return warmed((new / self._old).clamp(min=1e-4).log(), 1 - self._color)
 
     def _gain(self, ratio: Tensor) -> float:
         """What to add to a ratio's logarithms to leave the face as bright as it is."""

@@ -25,6 +25,7 @@ from mofa_nvdr.scene.illumination import (
 from mofa_nvdr.scene.light_sources import PRESETS
 from mofa_nvdr.scene.lighting import total_light
 from mofa_nvdr.scene.probe_files import is_probe, read_probe
+from mofa_nvdr.system.files import check_folder_of
 from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import check_free
 
@@ -45,7 +46,7 @@ class PhotoLightOptions:
         mirror: exchange left and right of the light.
         exposure: "auto": as bright as the photograph; or stops brighter than that.
         shadows: the face casts shadows on itself.
-        color: share of the light's colour that shows, 0 to 1.
+        color: share of the light's colour that shows, 0 to 1; the less, the warmer the shadows.
         balanced: the photograph is balanced for its light; else the fitted light's colour is taken out.
         face_model: as FaceModel.load takes it; empty: that of the parameter file, or "portraits".
         overwrite: also replace a file made from something else.
@@ -58,7 +59,7 @@ class PhotoLightOptions:
     mirror: bool = False
     exposure: str = "auto"
     shadows: bool = True
-    color: float = 0.5
+    color: float = 0.2
     balanced: bool = True
     face_model: str = ""
     overwrite: bool = False
@@ -84,6 +85,7 @@ def relight_photo(
     """
     o, out = options or PhotoLightOptions(), Path(out)
     degrees, stops = _checked(o, out)
+    check_folder_of(out)
     faces = PhotoFaces(o.face_model, "relight")
     found = faces(source, o.photo)
     path, face, model = found.path, found.parameters, found.model

@@ -26,7 +26,7 @@ from mofa_nvdr.scene.light_sources import load_light
 from mofa_nvdr.scene.lighting import rotate_sh, total_light
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.system.device import resolve_device
-from mofa_nvdr.system.files import replacing
+from mofa_nvdr.system.files import check_folder_of, replacing
 from mofa_nvdr.system.marks import mark
 from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import check_free
@@ -102,6 +102,7 @@ def relight_files(
     """
     out = Path(out)
     _check_options(files, out, rotate, frames, image_size)
+    check_folder_of(out)
     where = resolve_device(device)
     models: dict[str, FaceModel] = {}
     faces = [load_named_face(name, face_model, models) for name in files]

@@ -26,6 +26,7 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, face_image
 from mofa_nvdr.render.pictures import FINER, to_uint8
 from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.system.files import check_folder_of
 from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import check_free, content_hash
 
@@ -92,6 +93,7 @@ def transfer(
     """
     o, out = options or TransferOptions(), Path(out)
     _check(expression, to, out, o)
+    check_folder_of(out)
     rendered = o.parameters_only or o.turntable
     face, other = _faces(expression, to, rendered, o)
     known = [face.parameters] + ([other.parameters] if other else [])

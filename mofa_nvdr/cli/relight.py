@@ -25,7 +25,7 @@ def relight(
     mirror: bool = False,
     exposure: str = "auto",
     shadows: bool = True,
-    color: float = 0.5,
+    color: float = 0.2,
     balanced: bool = True,
     parameters_only: bool = False,
     image_size: int = 0,
@@ -52,7 +52,7 @@ def relight(
         exposure: auto: the face stays about as bright as it is; or stops brighter than that
         shadows: faces cast shadows on themselves
         color: share of the light's colour that shows, 0 to 1, where places differ; its square of the mean
-            colour
+            colour; the less, the warmer the shadows
         balanced: the photograph is balanced for its own light, as cameras do; --no-balanced takes out the
             colour of the light that was fitted, which is a guess
         parameters_only: render the face of the .npz instead of changing the photograph
@@ -113,7 +113,7 @@ def _only_for_photographs(
         "--mirror": mirror,
         "--exposure": exposure != "auto",
         "--no-shadows": not shadows,
-        "--color": color != 0.5,
+        "--color": color != 0.2,
         "--no-balanced": not balanced,
     }
     for flag, is_given in given.items():

@@ -185,6 +185,16 @@ def check_out(out: str) -> None:
         raise ValueError("--out is empty, expected a folder")
 
 
+def check_folder_of(out: Path) -> None:
+    """Refuse a file to be written into a folder that is not there, before the work and not after it.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: cannot write there (there is no folder {out.parent})")
+
+
 @contextlib.contextmanager
 def named_errors(folder: Path, safe: Callable[[], str]) -> Iterator[None]:
     """An OSError of the block says where it was writing, what is safe, and the way out.

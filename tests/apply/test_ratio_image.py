@@ -14,7 +14,9 @@ from mofa_nvdr.apply.ratio_image import (
     paler,
     relit,
     smooth_outside,
+    warmed,
 )
+from mofa_nvdr.scene.light_sources import LUMINANCE
 
 
 class TestShading:
@@ -41,6 +43,15 @@ class TestShading:
         """Red by 4 on one side and blue by 4 on the other, around a mean that is grey: half of each stays."""
         half = paler(torch.tensor([[0.8, 0.5, 0.2], [0.2, 0.5, 0.8]]), 0.5)
         assert torch.allclose(half[:, 0] / half[:, 2], torch.tensor([2.0, 0.5]))
+
+    def test_warmed(self):
+        """Darker places are redder at the same luminance; brighter ones and a ratio of one stay."""
+        ratio = torch.tensor([[-0.8], [0.0], [0.5]]).expand(3, 3)
+        warm = warmed(ratio, 1.0)
+        assert torch.equal(warm[1:], ratio[1:]) and torch.equal(warmed(ratio, 0.0), ratio)
+        assert warm[0, 0] > warm[0, 1] > warm[0, 2]
+        assert torch.allclose(warm @ torch.tensor(LUMINANCE), ratio[:, 0], atol=1e-3)
+        assert torch.equal(warmed(ratio[:0], 1.0), ratio[:0])
 
 
 class TestExposure:

@@ -12,6 +12,7 @@ import pytest
 
 from mofa_nvdr.system.files import (
     cannot_write,
+    check_folder_of,
     check_out,
     make_folders,
     named_errors,
@@ -187,6 +188,13 @@ class TestWords:
         full = OSError(errno.ENOSPC, "No space left on device")
         assert cannot_write(Path("run"), full) == said.format("No space left on device")
         assert cannot_write(Path("run"), OSError("odd")) == said.format("odd")
+
+    def test_check_folder_of(self, tmp_path):
+        check_folder_of(tmp_path / "a.png")
+        with pytest.raises(
+            ValueError, match=r"--out .*a\.png: cannot write there \(there is no folder"
+        ):
+            check_folder_of(tmp_path / "no" / "a.png")
 
     def test_check_out(self):
         check_out("run")
