@@ -16,9 +16,8 @@ from mofa_nvdr.render.renderer import Rendering
 
 # Structure finer than this share of the side counts: eyes, brows, nose and mouth do, light does not.
 _FINE = 0.1
-_COARSE = (
-    6.0  # px: the deviation of the Gaussian that takes it away, in pixels of a smaller picture
-)
+# px: the deviation of the Gaussian that takes the rest away, in pixels of a smaller picture.
+_COARSE = 6.0
 # Chosen on validation photographs of one data set, on parts of panoramas, noise, and clothes below faces.
 _MIDDLE, _SPREAD = 0.15, 0.06
 DOUBTFUL = 0.5

@@ -108,13 +108,13 @@ class ColorSolver:
         beta = code.albedo
         counts = weight
         for number in range(o.light_rounds + o.rounds):
-            if number:
-                away = (color - albedo * (harmonics @ light)).square().mean(-1)
-                counts = weight / (1 + (away / o.occluder**2) ** 2)
             light = self._light(color, albedo, harmonics, counts, code.light)
+            shading = harmonics @ light  # [B, N, 3]
             if number >= o.light_rounds:
-                beta = self._albedo(color, harmonics @ light, counts, code.albedo)
+                beta = self._albedo(color, shading, counts, code.albedo)
                 albedo = self._mean + (beta @ self._basis.T).unflatten(1, self._mean.shape)
+            away = (color - albedo * shading).square().mean(-1)
+            counts = weight / (1 + (away / o.occluder**2) ** 2)
         offset = total_light(torch.zeros_like(light))
         return replace(code, light=light - offset, albedo=beta)
 

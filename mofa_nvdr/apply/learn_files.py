@@ -30,6 +30,7 @@ from mofa_nvdr.face.dense_landmarks import NUM_DENSE
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.system.budget import TooMuch, read_text
+from mofa_nvdr.system.files import check_model_out
 from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import KEY, check_free, content_hash, origin
 
@@ -149,12 +150,7 @@ def _hash(path: Path) -> str:
 
 
 def _check(o: LearnFileOptions, path: Path) -> None:
-    if path.suffix.lower() != ".safetensors":
-        raise ValueError(f"--out {path}: expected a .safetensors file")
-    if not path.parent.is_dir():
-        raise ValueError(f"--out {path}: no such folder {path.parent}")
-    if path.is_dir():
-        raise ValueError(f"--out {path}: a folder, expected a file")
+    check_model_out(path)
     for name in ("rounds", "albedo_modes", "smallest"):
         if getattr(o, name) < 1:
             raise ValueError(

@@ -21,6 +21,7 @@ from mofa_nvdr.runs.checkpoint import (
     write_checkpoint,
 )
 from mofa_nvdr.system.budget import words_of
+from mofa_nvdr.system.files import check_model_out
 from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import KEY, check_free, content_hash, origin
 
@@ -59,7 +60,7 @@ def save_learned_model(
         OSError: the folder cannot be written.
     """
     path = Path(out)
-    _check_out(path)
+    check_model_out(path)
     source = find_checkpoint(run, "model from-run")
     tensors, metadata = read_checkpoint(source)
     learned = {
@@ -102,15 +103,6 @@ def save_learned_model(
         f"geometry and {len(model.albedo_correctives)} of reflectance; its encoder: {encoder_path}"
     )
     return joined, encoder_path
-
-
-def _check_out(path: Path) -> None:
-    if path.suffix.lower() != ".safetensors":
-        raise ValueError(f"--out {path}: expected a .safetensors file")
-    if not path.parent.is_dir():
-        raise ValueError(f"--out {path}: no such folder {path.parent}")
-    if path.is_dir():
-        raise ValueError(f"--out {path}: a folder, expected a file")
 
 
 def _model(source: Path, base: FaceModel, learned: dict[str, Tensor]) -> CorrectedFaceModel:

@@ -54,7 +54,7 @@ def warmed(log_ratio: Tensor, share: float) -> Tensor:
 
     Args:
         log_ratio: [P, 3], linear RGB.
-        share: 0: none of it; 1: red falls by an eighth less, where a place is darker than the median.
+        share: 0: none of it; 1: red falls by 15 % less, where a place is darker than the median.
     """
     luminance = (log_ratio @ log_ratio.new_tensor(LUMINANCE))[:, None]
     darker = (luminance.median() - luminance).clamp(0, _WARM_UNTIL) if len(luminance) else 0.0

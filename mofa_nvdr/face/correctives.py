@@ -215,6 +215,11 @@ class CorrectedFaceModel(FaceModel):
         return hook
 
 
+def corrected(model: FaceModel) -> CorrectedFaceModel | None:
+    """The model itself where its modes learn; None where it stays as it is."""
+    return model if isinstance(model, CorrectedFaceModel) else None
+
+
 def skin_vertices(model: FaceModel) -> Tensor | None:
     """Vertices of bare skin, int64 [N]: not lips, brows and eyes, nor where beards grow; None: unknown.
 

@@ -195,6 +195,20 @@ def check_folder_of(out: Path) -> None:
         raise ValueError(f"--out {out}: cannot write there (there is no folder {out.parent})")
 
 
+def check_model_out(out: Path) -> None:
+    """Refuse what cannot be the file of a face model, before the work.
+
+    Raises:
+        ValueError: it is no .safetensors file, or a folder, or in a folder that is not there.
+    """
+    if out.suffix.lower() != ".safetensors":
+        raise ValueError(f"--out {out}: expected a .safetensors file")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: no such folder {out.parent}")
+    if out.is_dir():
+        raise ValueError(f"--out {out}: a folder, expected a file")
+
+
 @contextlib.contextmanager
 def named_errors(folder: Path, safe: Callable[[], str]) -> Iterator[None]:
     """An OSError of the block says where it was writing, what is safe, and the way out.

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mofa_nvdr.face.correctives import CorrectedFaceModel
+from mofa_nvdr.face.correctives import CorrectedFaceModel, corrected
 from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder
@@ -82,8 +82,7 @@ class TrainingState:
     @property
     def _learned(self) -> CorrectedFaceModel | None:
         """The face model where its modes learn too."""
-        model = self.decoder.model
-        return model if isinstance(model, CorrectedFaceModel) else None
+        return corrected(self.decoder.model)
 
     def resume(self, warn: Callable[[str], None]) -> int:
         """Restore the newest readable checkpoint, on every process; returns the steps done.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.face.correctives import CorrectedFaceModel
+from mofa_nvdr.face.correctives import CorrectedFaceModel, corrected
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.runs.options import TrainConfig, base_level_steps, known_face_steps
 from mofa_nvdr.system import distributed
@@ -67,8 +67,7 @@ class Trainer:
     @property
     def corrected(self) -> CorrectedFaceModel | None:
         """The face model whose modes learn with the encoder; None: it has none."""
-        model = self.objective.decoder.model
-        return model if isinstance(model, CorrectedFaceModel) else None
+        return corrected(self.objective.decoder.model)
 
 
 def train_step(trainer: Trainer, batch: Batch, step: int, reported: bool = False) -> StepResult:

@@ -45,9 +45,8 @@ from mofa_nvdr.scene.vertex_graph import VertexGraph
 from mofa_nvdr.system import distributed
 from mofa_nvdr.training.views import RandomViews, Views
 
-_SPACED = (
-    6000  # vertices over which modes are compared: all of them would cost as much as a rendering
-)
+# Vertices over which modes are compared: all of them would cost as much as a rendering.
+_SPACED = 6000
 _BEHIND = 0.5  # grey behind rendered faces that are to be recognised
 
 

@@ -13,6 +13,7 @@ import pytest
 from mofa_nvdr.system.files import (
     cannot_write,
     check_folder_of,
+    check_model_out,
     check_out,
     make_folders,
     named_errors,
@@ -195,6 +196,17 @@ class TestWords:
             ValueError, match=r"--out .*a\.png: cannot write there \(there is no folder"
         ):
             check_folder_of(tmp_path / "no" / "a.png")
+
+    def test_check_model_out(self, tmp_path):
+        check_model_out(tmp_path / "a.safetensors")
+        (tmp_path / "b.safetensors").mkdir()
+        for name, reason in (
+            ("a.npz", "expected a .safetensors file"),
+            ("no/a.safetensors", "no such folder"),
+            ("b.safetensors", "a folder, expected a file"),
+        ):
+            with pytest.raises(ValueError, match=f"--out .*: {reason}"):
+                check_model_out(tmp_path / name)
 
     def test_check_out(self):
         check_out("run")
