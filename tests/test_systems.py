@@ -17,6 +17,7 @@ from mofa_nvdr.cli import main
 from mofa_nvdr.data.photographs import Photographs
 from mofa_nvdr.data.synthetic.synthesis import SynthesisOptions, synthesize_files
 from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.networks.onnx_encoder import FILE, OnnxEncoder
 from mofa_nvdr.runs.checkpoint import list_checkpoints, read_checkpoint
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import read_log
@@ -77,6 +78,22 @@ class TestGenova:
                 shape, albedo = encoder.person(images, torch.from_numpy(weights))
             torch.testing.assert_close(first.shape, shape, atol=1e-4, rtol=1e-2)
             torch.testing.assert_close(first.albedo, albedo, atol=1e-4, rtol=1e-2)
+
+    def test_exported(self, cap, tmp_path, monkeypatch):
+        """The recognition network goes into the file, which asks for no other."""
+        use_small_recognition(monkeypatch)
+        run = tmp_path / "run"
+        assert main(["train", "--config", "genova_smoke", "--face-model", cap, "--out", str(run),
+                     "--steps", "2", "--device", "cpu"]) == 0  # fmt: skip
+        assert main(["export-encoder", str(run), "--face-model", cap]) == 0
+        images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        encoder = Reconstructor.load(run, cap, "cpu").encoder
+        with torch.no_grad():
+            expected = encoder(images)
+        monkeypatch.setenv("MOFA_NVDR_CACHE", str(tmp_path / "none"))
+        found = OnnxEncoder(run / FILE)(images)
+        torch.testing.assert_close(torch.as_tensor(found), expected, rtol=1e-3, atol=1e-4)
+        assert expected.abs().max() > 0
 
     def test_without_the_network(self, cap, tmp_path, monkeypatch, capsys):
         """One line, in training and later."""

@@ -76,8 +76,16 @@ def jit(
 
 
 def compiles(*tensors: torch.Tensor) -> bool:
-    """Whether the compiled kernels take these tensors: float32 on the CPU."""
-    return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+    """Whether the compiled kernels take these tensors: float32 on the CPU.
+
+    Not those of other types, as exporting a module traces it with: they have no memory to read.
+    """
+    return all(
+        type(t) in (torch.Tensor, torch.nn.Parameter)
+        and t.device.type == "cpu"
+        and t.dtype == torch.float32
+        for t in tensors
+    )
 
 
 def run_on_threads(kernel: Callable[..., None], items: Sequence[tuple[Any, ...]]) -> None:

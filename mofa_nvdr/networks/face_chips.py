@@ -74,7 +74,7 @@ def cut_chips(images: Tensor, landmarks: Tensor, samples: int = 2) -> Tensor:
         raise ValueError(
             f"cut_chips: images are {list(images.shape)} {images.dtype}, expected floats [B, 3, H, W]"
         )
-    if len(landmarks) != len(images) or samples < 1:
+    if landmarks.shape[0] != images.shape[0] or samples < 1:
         raise ValueError(
             f"cut_chips: landmarks are {list(landmarks.shape)} for {len(images)} images, {samples} samples a "
             "px; expected [B, 68, 2] and at least 1"

@@ -82,7 +82,8 @@ class IdentityBranch(nn.Module):
         """
         camera = Camera(image_size=(images.shape[2], images.shape[3]))
         matrix = axis_angle_to_matrix(rotation.detach().to(images))
-        places = self.places.to(images).expand(len(images), -1, -1)
+        # `len` would make the batch of an exported network a constant.
+        places = self.places.to(images).expand(images.shape[0], -1, -1)
         points = camera.to_camera(places, matrix, translation.detach().to(images))
         found = self._frozen[0](cut_chips(images, camera.project(points), samples=1))
         features: Tensor = found.features
