@@ -80,6 +80,17 @@ def cycled_config_of(face_model: str, folder: Path, out: str) -> TrainConfig:
     )  # fmt: skip
 
 
+def corrected_config_of(folder: Path, out: str) -> TrainConfig:
+    """Warm start, base level, and both levels with correctives, on the face of folder/regions.safetensors."""
+    return replace_options(
+        load_config("multi_level_smoke"),
+        {
+            "run.face_model": str(folder / "regions.safetensors"), "run.out": str(folder / out),
+            "run.threads": 1, "data.batch_size": 4, "report.val_images": 4,
+        },
+    )  # fmt: skip
+
+
 def break_one_share(*arguments: Any) -> dict[str, Tensor]:
     """helpers.objective.loss_terms, except that at BAD_STEP the last process's images are not numbers."""
     config, encoder, decoder, batch, step, clock = arguments
@@ -201,6 +212,8 @@ def together(face_model: str, folder: Path) -> None:
         training.train_step = step_of
 
         training.train(cycled_config_of(face_model, folder, "two_cycled"))
+
+        training.train(corrected_config_of(folder, "two_corrected"))
 
         compute_in_doubles(setattr)
         training.train(config_of(face_model, folder / "two_doubles"))

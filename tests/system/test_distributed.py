@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mofa_nvdr.data.crop_tables import read_codes
 from mofa_nvdr.data.sampling import share_of
 from mofa_nvdr.data.synthetic.synthesis import SynthesisOptions, synthesize_files
-from mofa_nvdr.runs.checkpoint import list_checkpoints
+from mofa_nvdr.runs.checkpoint import CORRECTIVES, list_checkpoints
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.runs.options import ConfigError, replace_options
 from mofa_nvdr.system import distributed
@@ -22,11 +23,13 @@ from mofa_nvdr.training.loop import train
 from tests.helpers.objective import loss_terms, use_loss_terms
 from tests.helpers.small_encoder import small_encoder
 from tests.helpers.small_face import small_face
+from tests.helpers.symmetric_face import symmetric_face
 from tests.helpers.two_processes import (
     BAD_STEP,
     break_one_share,
     compute_in_doubles,
     config_of,
+    corrected_config_of,
     cycled_config_of,
 )
 
@@ -99,6 +102,7 @@ class TestTwoProcesses:
         synthesize_files(12, str(folder / "faces"), faces)
         for name in ("codes.npz", "landmarks68.npz"):  # so they are photographs
             (folder / "faces" / name).unlink()
+        symmetric_face(regions=True).save(folder / "regions.safetensors")
         done = torchrun(folder, "together")
         assert done.returncode == 0, done.stderr
         one = alone("one")
@@ -127,6 +131,17 @@ class TestTwoProcesses:
         assert_same_cycles(
             folder / "two_cycled", train(cycled_config_of(cap, folder, "one_cycled"))
         )
+
+        one_corrected = train(corrected_config_of(folder, "one_corrected"))
+        assert_same_curve(folder / "two_corrected", one_corrected)
+        two, one = (
+            load_file(list_checkpoints(run)[-1])
+            for run in (folder / "two_corrected", one_corrected)
+        )
+        modes = [name for name in one if name.startswith(CORRECTIVES)]
+        assert modes
+        for name in modes:
+            torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
 
         compute_in_doubles(monkeypatch.setattr)
         one_double = alone("one_doubles")
