@@ -32,6 +32,7 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.blur import blurred
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry
 from mofa_nvdr.render.pictures import to_uint8
+from mofa_nvdr.scene.light_sources import LUMINANCE
 from mofa_nvdr.scene.lighting import sh_basis
 from mofa_nvdr.scene.normals import vertex_normals
 
@@ -51,7 +52,9 @@ _OPENS = (
 )  # times its area that a mouth opens before its inside is another one, and the way there
 _LEAST_OPEN = 4e-4  # faces squared of a mouth that counts as open
 _INSIDE = 0.9  # of the other photograph's mouth: lips are not to be seen in it
-_GAINS = (0.6, 1.1)  # of the brightness of another photograph
+_GAINS = (0.6, 1.0)  # of the brightness of another photograph
+# How bright the inside is at the lips, which shade it, and over which length it is not, faces.
+_AT_LIPS, _LIPS_SHADE = 0.5, 0.022
 _PALE = 0.7  # share of its colour that is kept: photographs differ in their balance, and teeth are white
 _RENDERED = 0.8  # of the brightness of the face model's mouth, which nothing shades
 _SOFT = 0.6  # px, deviation of a blur of the drawn mouth
@@ -192,7 +195,9 @@ class ExpressionWarper:
         irradiance = sh_basis(geometry.normals[0]) @ geometry.light[0]  # [V, 3]
         folds = (irradiance.clamp(min=_DARK) / placed.irradiance.clamp(min=_DARK)).log()
         folds = folds.mean(1, keepdim=True) * self._folding
-        colors = (geometry.albedo[0] * irradiance).clamp(0, 1)
+        # Photographs are balanced: the colour of the fitted light would make teeth blue.
+        brightness = irradiance @ irradiance.new_tensor(LUMINANCE)
+        colors = (geometry.albedo[0] * brightness[:, None]).clamp(0, 1)
         source = placed.before if mouth is None else mouth.places
         drawn = interpolated(
             torch.cat([shift, self._inner, folds, colors, source], 1), rast, model.triangles
@@ -214,6 +219,8 @@ class ExpressionWarper:
         else:
             inside = self._of(mouth, drawn[7:], opened)
         soft = blurred(opened[None, None], max(0.6, 0.006 * self._face))[0]
+        deep = 2 * blurred(opened[None, None], max(0.6, _LIPS_SHADE * self._face))[0] - 1
+        inside = inside * (_AT_LIPS + (1 - _AT_LIPS) * deep.clamp(0, 1))
         return FaceWarp(places, folds.exp(), inside, share * soft)
 
     @property

@@ -23,8 +23,8 @@ from mofa_nvdr.scene.visibility import (
 _FORM, _ROUGH_FORM = 5.0, 12.0
 # mm, the same of how far normals point up: models' sockets are shallow and their cheeks even, so that light
 # from above drew bright bars over the nose and below the eyes. From the side finer forms are believed.
-_UPRIGHT_FORM = 16.0
-_SOFT = 3.5  # mm, the same of shadows: penumbras, and errors of the form
+_UPRIGHT_FORM, _ROUGH_UPRIGHT_FORM = 7.0, 18.0
+_SOFT = 4.0  # mm, the same of shadows: penumbras, and errors of the form
 _DIRECTIONS = 96
 _LAMP = math.radians(12)  # half the width of a lamp, as of a soft box
 _LAMP_DIRECTIONS = 9
@@ -54,11 +54,12 @@ class Surface:
         self._inside, self._scale = mask > 0, scale
         self._casters, self._shadows = casters, shadows
         self._normals = drawn[..., 3:][self._inside]  # [P, 3]
-        fine, coarse = (self._blurred(self._normals, form) for form in (_FORM, _ROUGH_FORM))
         share = torch.zeros_like(mask) if rough is None else rough
-        upright = self._blurred(self._normals[:, 1:2], _UPRIGHT_FORM)
-        mixed = fine.lerp(coarse, share[self._inside][:, None])
-        self._normals = F.normalize(torch.cat([mixed[:, :1], upright, mixed[:, 2:]], 1), dim=1)
+        share = share[self._inside][:, None]
+        level = self._form(self._normals[:, ::2], (_FORM, _ROUGH_FORM), share)
+        upright = self._form(self._normals[:, 1:2], (_UPRIGHT_FORM, _ROUGH_UPRIGHT_FORM), share)
+        self._normals = torch.cat([level[:, :1], upright, level[:, 1:]], 1)
+        self._normals = F.normalize(self._normals, dim=1)
         # Shadows are looked for at every fourth pixel: they are blurred over more.
         self._sparse = torch.zeros_like(self._inside)
         self._sparse[::2, ::2] = self._inside[::2, ::2]
@@ -98,6 +99,11 @@ class Surface:
         out = values.new_zeros(*where.shape, values.shape[1])
         out[where] = values
         return out.permute(2, 0, 1)
+
+    def _form(self, values: Tensor, lengths: tuple[float, float], share: Tensor) -> Tensor:
+        """Values [P, C] blurred by the first length where a share [P, 1] is 0, by the second where it is 1."""
+        fine, coarse = (self._blurred(values, length) for length in lengths)
+        return fine.lerp(coarse, share)
 
     def _visible(self, directions: Tensor) -> Tensor:
         return visible_directions(self._points, self._point_normals, directions, *self._casters)

@@ -28,9 +28,11 @@ from mofa_nvdr.apply.photo_frame import (
 )
 from mofa_nvdr.apply.ratio_image import (
     bounded,
+    dulled,
     exposure,
     filled,
     floored,
+    gloss,
     paler,
     relit,
     smooth_outside,
@@ -52,6 +54,8 @@ _LIPS = slice(48, 60)  # of the landmarks
 # Brows and the bridge of the nose: light from above draws the model's edge there, where people differ.
 _BROWS, _NEAR_BROWS = slice(17, 28), 0.12  # faces
 
+_FILL, _STEEP = (0.3, 0.6), (0.3, 0.6)  # from and to which share of light from above
+
 
 class PhotoRelighter:
     """Relights one photograph.
@@ -62,6 +66,9 @@ class PhotoRelighter:
         model: the face model of the parameters.
         shadows: faces cast shadows on themselves.
         color: share of a new light's colour that shows (`paler`); the less, the warmer shadows (`warmed`).
+        fill: share of light that comes from everywhere alike, as from a reflector, in the old light as in the
+            new one; it softens hard lights. None: 0.3, and up to 0.6 for light from above or below, which
+            draws what the model does not know: the depth of sockets, the bridge of a nose.
         balanced: the photograph is balanced for its light, as cameras do; False: the colour of the light that
             was fitted is divided out with it.
         person: [H, W] in [0, 1], what may change, in the place of the mask that is found; None: that one.
@@ -78,11 +85,13 @@ class PhotoRelighter:
         model: FaceModel,
         shadows: bool = True,
         color: float = 0.2,
+        fill: float | None = None,
         balanced: bool = True,
         person: Tensor | None = None,
         map_size: int = _MAP,
     ) -> None:
-        self.photo, self._color, self._map_size = photo, color, map_size
+        self.photo, self._map_size = photo, map_size
+        self._color, self._fill = color, fill
         self._model, self._parameters = model, parameters
         self._side = float(parameters.crop[2])
         self._face = FACE * self._side  # px of the photograph
@@ -91,9 +100,8 @@ class PhotoRelighter:
         self._marks = self._to_photo(decoder.landmarks(geometry)[0])
         self._place()
         self._draw(geometry, decoder.pinhole, shadows)
-        self._old = floored(
-            self._surface(code_illumination(geometry.light[0], not balanced))
-        )  # [P, 3]
+        self._everywhere = self._even_light()
+        self._old = self._surface(code_illumination(geometry.light[0], not balanced))  # [P, 3]
         self._weigh(decoder, geometry, person)
 
     @torch.no_grad()
@@ -125,8 +133,21 @@ class PhotoRelighter:
 
     def _ratio(self, light: Illumination) -> Tensor:
         """Logarithms of new shading over old, at the mesh's pixels [P, 3]."""
-        new = paler(floored(self._surface(light)), self._color)
-        return warmed((new / self._old).clamp(min=1e-4).log(), 1 - self._color)
+        fill = _fill_of(light) if self._fill is None else self._fill
+        old, new = (self._filled(x, fill) for x in (self._old, self._surface(light)))
+        return warmed((paler(new, self._color) / old).clamp(min=1e-4).log(), 1 - self._color)
+
+    def _filled(self, shading: Tensor, fill: float) -> Tensor:
+        """Irradiance [P, 3] of which a share comes from everywhere alike."""
+        mean = (shading @ shading.new_tensor(LUMINANCE)).mean()
+        return floored(torch.lerp(shading, mean * self._everywhere, fill))
+
+    def _even_light(self) -> Tensor:
+        """Irradiance [P, 1] by a light from everywhere, of mean 1: less in hollows of the face."""
+        white = torch.zeros(9, 3)
+        white[0] = 1
+        even = self._surface(Illumination.of_sh(white))[:, :1].clamp(min=0)
+        return even / even.mean().clamp(min=1e-9)
 
     def _gain(self, ratio: Tensor) -> float:
         """What to add to a ratio's logarithms to leave the face as bright as it is."""
@@ -139,9 +160,10 @@ class PhotoRelighter:
         Returns:
             [3, h, w] linear, of the part of the photograph around the face, and its left and top corner, px.
         """
-        mean = (self._old @ self._old.new_tensor(LUMINANCE)).mean()
+        old = floored(self._old)
+        mean = (old @ old.new_tensor(LUMINANCE)).mean()
         top, left = self._box
-        return self._linear * self._enlarged((mean / self._old).log()).exp(), (left, top)
+        return self._linear * self._enlarged((mean / old).log()).exp(), (left, top)
 
     def _enlarged(self, ratio: Tensor, gain: float = 0.0) -> Tensor:
         """`log_ratio` in the photograph's pixels."""
@@ -151,8 +173,9 @@ class PhotoRelighter:
     def _picture(self, ratio: Tensor, gain: float) -> np.ndarray:
         top, left = self._box
         height, width = self._linear.shape[1:]
-        large = self._enlarged(ratio, gain)
-        bright = linear_to_srgb(relit(self._linear, large * self._weight)).clamp(0, 1)
+        large = self._enlarged(ratio, gain) * self._weight
+        matte = dulled(self._linear, self._gloss, large)
+        bright = linear_to_srgb(relit(matte, large)).clamp(0, 1)
         pixels = (bright * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         out = self.photo.copy()
         part = out[top : top + height, left : left + width]
@@ -244,6 +267,8 @@ class PhotoRelighter:
         x = ((torch.arange(width) + 0.5) * f.scale / f.width) * 2 - 1
         y = ((torch.arange(height) + 0.5) * f.scale / f.height) * 2 - 1
         self._to_maps = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
+        skin = F.grid_sample(self._known[None, None], self._to_maps, align_corners=False)[0, 0]
+        self._gloss = gloss(self._linear, skin, 0.008 * self._face)
         if person is not None:
             self._weight = person[top : top + height, left : left + width].float()
             return
@@ -296,6 +321,12 @@ class PhotoRelighter:
         down = F.normalize(chin - bridge, dim=0)
         away = (frame.grid() - chin) / self._face
         return away @ torch.stack([down[1], -down[0]]), away @ down
+
+
+def _fill_of(light: Illumination) -> float:
+    """The share of filling light that a light asks for; by look, on two dozen portraits."""
+    steep = torch.tensor((abs(light.upright()) - _STEEP[0]) / (_STEEP[1] - _STEEP[0]))
+    return float(torch.lerp(*torch.tensor(_FILL), smooth_step(steep)))
 
 
 def _grown(mask: Tensor, radius: float) -> Tensor:

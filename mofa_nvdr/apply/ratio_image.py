@@ -18,9 +18,15 @@ from mofa_nvdr.scene.light_sources import LUMINANCE
 
 FLOOR = 0.15  # least shading, as a share of its mean: below it models of faces know nothing
 _DARKEST, _BRIGHTEST = math.log(10), math.log(2.2)  # ratios that are approached, not passed
-_KEPT_PERCENTILE, _MOST_MEAN = 0.88, 1.05  # of the face's luminance
-_SHOULDER = 0.6  # linear luminance from which brightening is held back
+_KEPT_PERCENTILE, _MOST_MEAN = 0.92, 1.05  # of the face's luminance
+_SHOULDER = 0.7  # of the brightest channel, linear, from which brightening is held back
 _DARK = 1e-4
+# Of a pixel's luminance, what may be gloss, and what of it is taken for pale skin; by look, on 12 portraits.
+_MOST_GLOSS, _PALE = 0.8, 0.05
+_OVEREXPOSED = (
+    0.6  # of what looks like gloss is skin that the photograph shows too bright, on average
+)
+_GLOSS_FROM, _GLOSS_FULL = 1.0, 1.3  # medians of the skin's luminance
 # Of the logarithm by which a place is darker, up to a ratio of 0.22; no luminance. By look, on six portraits.
 _WARM, _WARM_UNTIL = (0.15, -0.0375, -0.075), 1.5
 
@@ -61,10 +67,52 @@ def warmed(log_ratio: Tensor, share: float) -> Tensor:
     return log_ratio + share * darker * log_ratio.new_tensor(_WARM)
 
 
+def gloss(linear: Tensor, skin: Tensor, radius: float) -> Tensor:
+    """What makes bright places of a face paler than its skin: light mirrored at its surface, and exposure.
+
+    The dichromatic model (Shafer 1985) with the skin's median colour and white. Skin that is exposed too
+    brightly looks the same, so only a part of the luminance is taken for gloss, but all of the paleness.
+
+    Args:
+        linear: [3, H, W].
+        skin: [H, W] in [0, 1], where bare skin is seen.
+        radius: px, the deviation of a blur: colours of photographs are coarser than their brightness.
+
+    Returns:
+        [3, H, W] to take from the linear light.
+    """
+    weights = linear.new_tensor(LUMINANCE)
+    soft = blurred(linear[None], max(radius, 0.7))[0]
+    luminance, coarse = ((x * weights.view(3, 1, 1)).sum(0) for x in (linear, soft))
+    seen = skin > 0.8
+    if not bool(seen.any()):
+        return torch.zeros_like(linear)
+    low, middle, high = luminance[seen].quantile(luminance.new_tensor([0.25, 0.5, 0.75]))
+    usual = linear[:, seen & (luminance >= low) & (luminance <= high)]
+    color = (usual / usual.sum(0).clamp(min=_DARK)).median(1).values
+    # Luminance is a matte part of that colour and a white one: both by least squares.
+    color = color / (color @ weights).clamp(min=_DARK)
+    parts = torch.linalg.pinv(torch.stack([color, torch.ones_like(color)], 1))  # [2, 3]
+    white = torch.einsum("c,chw->hw", parts[1], soft) / coarse.clamp(min=_DARK)
+    bright = (coarse / middle.clamp(min=_DARK) - _GLOSS_FROM) / (_GLOSS_FULL - _GLOSS_FROM)
+    share = (white - _PALE).clamp(0, _MOST_GLOSS) * bright.clamp(0, 1) * skin
+    return share * luminance * (1 - _OVEREXPOSED * color).view(3, 1, 1)
+
+
+def dulled(linear: Tensor, shine: Tensor, log_ratio: Tensor) -> Tensor:
+    """Linear light [3, H, W] whose gloss [3, H, W] fades as a ratio [3, H, W] goes away from one.
+
+    Gloss is the old light's. Where it is dark now, grey patches would stay of it; where it is brighter, the
+    gloss would grow into a glare.
+    """
+    away = (log_ratio * log_ratio.new_tensor(LUMINANCE).view(3, 1, 1)).sum(0).abs()
+    return (linear - shine * (1 - (-away).exp())).clamp(min=0)
+
+
 def exposure(luminance: Tensor, ratio: Tensor) -> float:
     """The factor of a ratio that leaves a face about as bright as it was.
 
-    Its bright parts (the 88th percentile) stay, and its mean grows by 5 % at most.
+    Its bright parts (the 92nd percentile) stay, and its mean grows by 5 % at most.
 
     Args:
         luminance: [N] of a face's pixels, linear.
@@ -118,17 +166,18 @@ def smooth_outside(values: Tensor, distance: Tensor, sigma: float, reach: float)
 def relit(linear: Tensor, log_ratio: Tensor) -> Tensor:
     """Linear light times a ratio; what grows brighter goes through a shoulder instead of clipping.
 
+    The shoulder is that of the brightest channel: one that is clipped alone would make skin pale.
+
     Args:
         linear: [3, H, W] in [0, 1].
         log_ratio: [3, H, W], weighted.
 
     Returns:
-        [3, H, W], finite, of a luminance up to 1.
+        [3, H, W], finite, up to 1.
     """
-    weights = linear.new_tensor(LUMINANCE).view(3, 1, 1)
     out = linear * log_ratio.exp()
-    before, after = (linear * weights).sum(0), (out * weights).sum(0)
-    # The shoulder begins at the pixel's own luminance where that lies higher: a ratio of 1 changes nothing.
+    before, after = linear.amax(0), out.amax(0)
+    # The shoulder begins at the pixel's own brightness where that lies higher: a ratio of 1 changes nothing.
     knee = before.clamp(_SHOULDER, 1 - _DARK)
     over = (after - knee).clamp(min=0) / (1 - knee)
     held = torch.minimum(after, knee) + (1 - knee) * (1 - (-over).exp())

@@ -47,6 +47,8 @@ class PhotoLightOptions:
         exposure: "auto": as bright as the photograph; or stops brighter than that.
         shadows: the face casts shadows on itself.
         color: share of the light's colour that shows, 0 to 1; the less, the warmer the shadows.
+        fill: share of light from everywhere alike in the old and the new light, 0 to 1; or "auto":
+            `PhotoRelighter`.
         balanced: the photograph is balanced for its light; else the fitted light's colour is taken out.
         face_model: as FaceModel.load takes it; empty: that of the parameter file, or "portraits".
         overwrite: also replace a file made from something else.
@@ -60,6 +62,7 @@ class PhotoLightOptions:
     exposure: str = "auto"
     shadows: bool = True
     color: float = 0.2
+    fill: str = "auto"
     balanced: bool = True
     face_model: str = ""
     overwrite: bool = False
@@ -84,7 +87,7 @@ def relight_photo(
         ValueError: a mistake in the options, the files or the folder; the message is one line.
     """
     o, out = options or PhotoLightOptions(), Path(out)
-    degrees, stops = _checked(o, out)
+    degrees, stops, fill = _checked(o, out)
     check_folder_of(out)
     faces = PhotoFaces(o.face_model, "relight")
     found = faces(source, o.photo)
@@ -106,7 +109,7 @@ def relight_photo(
     with Picture(path) as picture:
         pixels = picture.read().pixels
     try:
-        relighter = PhotoRelighter(pixels, face, model, o.shadows, o.color, o.balanced)
+        relighter = PhotoRelighter(pixels, face, model, o.shadows, o.color, fill, o.balanced)
     except ValueError as error:
         by = "" if Path(source) == path else f" (the face is that of {source})"
         raise ValueError(f"{path}: {error}{by}") from None
@@ -155,8 +158,8 @@ def _illumination(
     return code_illumination(total_light(other.code.light)[0])
 
 
-def _checked(o: PhotoLightOptions, out: Path) -> tuple[float | None, float]:
-    """Degrees to turn by (None: as the light needs it) and stops."""
+def _checked(o: PhotoLightOptions, out: Path) -> tuple[float | None, float, float | None]:
+    """Degrees to turn by (None: as the light needs it), stops, and the filling share (None: the same)."""
     endings = (".gif", ".mp4") if o.rotate else (".png",)
     if out.suffix.lower() not in endings:
         expected = " or ".join(endings)
@@ -171,18 +174,23 @@ def _checked(o: PhotoLightOptions, out: Path) -> tuple[float | None, float]:
         raise ValueError(f"--frames is {o.frames}, expected 2 to {_MOST_FRAMES}")
     if not 0 <= o.color <= 1:
         raise ValueError(f"--color is {o.color:g}, expected 0 to 1")
-    degrees = None if o.turn == "auto" else _number("--turn", o.turn, 360)
-    stops = 0.0 if o.exposure == "auto" else _number("--exposure", o.exposure, _MOST_STOPS)
-    return degrees, stops
+    degrees = None if o.turn == "auto" else _number("--turn", o.turn, -360, 360)
+    stops = (
+        0.0
+        if o.exposure == "auto"
+        else _number("--exposure", o.exposure, -_MOST_STOPS, _MOST_STOPS)
+    )
+    fill = None if o.fill == "auto" else _number("--fill", o.fill, 0, 1)
+    return degrees, stops, fill
 
 
-def _number(flag: str, text: str, most: float) -> float:
+def _number(flag: str, text: str, least: float, most: float) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not abs(value) <= most:
+    if not least <= value <= most:
         raise ValueError(
-            f"{flag} is {text!r}, expected auto or a number from {-most:g} to {most:g}"
+            f"{flag} is {text!r}, expected auto or a number from {least:g} to {most:g}"
         )
     return value

@@ -26,6 +26,7 @@ def relight(
     exposure: str = "auto",
     shadows: bool = True,
     color: float = 0.2,
+    fill: str = "auto",
     balanced: bool = True,
     parameters_only: bool = False,
     image_size: int = 0,
@@ -53,6 +54,8 @@ def relight(
         shadows: faces cast shadows on themselves
         color: share of the light's colour that shows, 0 to 1, where places differ; its square of the mean
             colour; the less, the warmer the shadows
+        fill: share of light from everywhere alike, as from a reflector, 0 to 1: in the new light and in the
+            old one; the more, the softer; auto: 0.3, and up to 0.6 for light from above or below
         balanced: the photograph is balanced for its own light, as cameras do; --no-balanced takes out the
             colour of the light that was fitted, which is a guess
         parameters_only: render the face of the .npz instead of changing the photograph
@@ -66,7 +69,7 @@ def relight(
 
     def call() -> None:
         if parameters_only:
-            _only_for_photographs(photo, turn, mirror, exposure, shadows, color, balanced)
+            _only_for_photographs(photo, turn, mirror, exposure, shadows, color, fill, balanced)
             from mofa_nvdr.apply.relighting import relight_files
 
             relight_files(
@@ -95,6 +98,7 @@ def relight(
             exposure,
             shadows,
             color,
+            fill,
             balanced,
             face_model,
             overwrite,
@@ -105,7 +109,14 @@ def relight(
 
 
 def _only_for_photographs(
-    photo: str, turn: str, mirror: bool, exposure: str, shadows: bool, color: float, balanced: bool
+    photo: str,
+    turn: str,
+    mirror: bool,
+    exposure: str,
+    shadows: bool,
+    color: float,
+    fill: str,
+    balanced: bool,
 ) -> None:
     given = {
         "--photo": bool(photo),
@@ -114,6 +125,7 @@ def _only_for_photographs(
         "--exposure": exposure != "auto",
         "--no-shadows": not shadows,
         "--color": color != 0.2,
+        "--fill": fill != "auto",
         "--no-balanced": not balanced,
     }
     for flag, is_given in given.items():

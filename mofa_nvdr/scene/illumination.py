@@ -85,14 +85,22 @@ class Illumination:
             azimuth in radians, 0 from the camera and positive from the picture's right; and how far it comes
             from there, 0 (from all sides alike) to 1.
         """
+        x, _, z = self._mean_direction()
+        return math.atan2(x, z), math.hypot(x, z)
+
+    def upright(self) -> float:
+        """How far the light comes from above, 0 to 1, or from below, 0 to -1."""
+        return self._mean_direction()[1]
+
+    def _mean_direction(self) -> tuple[float, float, float]:
+        """Where the light comes from: the mean of directions by luminance, of a length up to 1."""
         weights = torch.tensor(LUMINANCE)
         first = (self.sh @ weights)[1:4][[2, 0, 1]] * math.sqrt(4 * math.pi / 3)  # x, y, z
         total = (self.sh @ weights)[0] * math.sqrt(4 * math.pi)
         lamps = self.colors @ weights
         first = first + (self.directions * lamps[:, None]).sum(0)
-        total = total + lamps.sum()
-        x, z = float(first[0]), float(first[2])
-        return math.atan2(x, z), math.hypot(x, z) / max(float(total), 1e-12)
+        x, y, z = (first / (total + lamps.sum()).clamp(min=1e-12)).tolist()
+        return x, y, z
 
     def turn_to_front(self) -> float:
         """The angle for `turned` that brings a light from behind or aside before the face; 0: it is there."""

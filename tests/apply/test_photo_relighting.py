@@ -105,6 +105,35 @@ class TestLight:
                 0.7 < _luminance(relighter(preset_illumination(name)))[mask].mean() / before < 1.1
             )
 
+    def test_fill_softens(self, model):
+        photo, face = portrait(model)
+        ones, lamp = torch.ones(96, 96), preset_illumination("side_left")
+
+        def contrast(fill):
+            relighter = PhotoRelighter(photo, face, model, fill=fill, person=ones)
+            inside = relighter._mask.numpy() > 0
+            bright = _luminance(relighter(lamp))
+            left, right = inside & (np.arange(96) < 40), inside & (np.arange(96) > 56)
+            return bright[left].mean() / bright[right].mean()
+
+        hard, half, flat = (contrast(fill) for fill in (0.0, 0.5, 1.0))
+        assert hard > 1.1 * half > 1.1 * flat
+
+    def test_light_from_above_is_filled_more(self, model):
+        photo, face = portrait(model)
+        ones = torch.ones(96, 96)
+        for towards, fill in (
+            ([0.0, 0.1, 1.0], 0.3),
+            ([0.0, 0.9, 0.4], 0.6),
+            ([0.0, -0.9, 0.4], 0.6),
+        ):
+            direction = torch.nn.functional.normalize(torch.tensor([towards]), dim=1)
+            lamp = Illumination(torch.zeros(9, 3), direction, torch.ones(1, 3))
+            plain, same = (
+                PhotoRelighter(photo, face, model, fill=f, person=ones)(lamp) for f in (None, fill)
+            )
+            assert np.array_equal(plain, same)
+
     def test_color(self, model):
         """A red lamp reddens by as much as is asked for; and what was lit red before loses its red."""
         photo, face = portrait(model)

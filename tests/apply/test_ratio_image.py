@@ -8,9 +8,11 @@ import torch
 from mofa_nvdr.apply.ratio_image import (
     FLOOR,
     bounded,
+    dulled,
     exposure,
     filled,
     floored,
+    gloss,
     paler,
     relit,
     smooth_outside,
@@ -52,6 +54,51 @@ class TestShading:
         assert warm[0, 0] > warm[0, 1] > warm[0, 2]
         assert torch.allclose(warm @ torch.tensor(LUMINANCE), ratio[:, 0], atol=1e-3)
         assert torch.equal(warmed(ratio[:0], 1.0), ratio[:0])
+
+
+class TestGloss:
+    SKIN = torch.tensor([0.42, 0.26, 0.2])
+
+    def face(self, shine: float = 0.0) -> torch.Tensor:
+        """Skin of one colour, darker and brighter by a tenth, with a patch of white light on it."""
+        shading = torch.linspace(0.9, 1.1, 40).view(1, 1, 40)
+        linear = (self.SKIN.view(3, 1, 1) * shading).expand(3, 40, 40).clone()
+        linear[:, 10:18, 10:18] += shine
+        return linear
+
+    def test_finds_the_patch_alone(self):
+        shine = gloss(self.face(0.3), torch.ones(40, 40), 1.0)
+        assert shine[:, 12:16, 12:16].min() > 0.02
+        assert shine[:, 25:].abs().max() == 0 and (shine >= 0).all()
+
+    def test_what_is_left_has_the_color_of_skin(self):
+        linear = self.face(0.3)
+        matte = (linear - gloss(linear, torch.ones(40, 40), 1.0))[:, 14, 14]
+        redder = float(matte[0] / matte[2])
+        assert float(linear[0, 14, 14] / linear[2, 14, 14]) * 1.15 < redder < 2.1  # skin has 2.1
+
+    def test_skin_of_one_color_has_none(self):
+        assert gloss(self.face(), torch.ones(40, 40), 1.0).abs().max() == 0
+
+    def test_where_no_skin_is_seen_there_is_none(self):
+        assert gloss(self.face(0.3), torch.zeros(40, 40), 1.0).abs().max() == 0
+        skin = torch.ones(40, 40)
+        skin[:, :20] = 0  # the patch lies there
+        assert gloss(self.face(0.3), skin, 1.0).abs().max() == 0
+
+    def test_black_and_white(self):
+        for value in (0.0, 1.0):
+            shine = gloss(torch.full((3, 12, 12), value), torch.ones(12, 12), 1.0)
+            assert torch.isfinite(shine).all()
+
+    def test_dulled(self):
+        """A ratio of one leaves gloss; both ways from there it fades."""
+        linear, shine = self.face(0.3), torch.full((3, 40, 40), 0.05)
+        ratio = torch.zeros(3, 40, 40)
+        assert torch.equal(dulled(linear, shine, ratio), linear)
+        for sign in (-1, 1):
+            out = dulled(linear, shine, ratio + sign * math.log(2))
+            assert torch.allclose(linear - out, torch.full_like(out, 0.025), atol=1e-5)
 
 
 class TestExposure:
@@ -135,6 +182,12 @@ class TestRelit:
         out = relit(linear, torch.full((3, 1, 50), math.log(2)))[0, 0]
         assert (out.diff() > -1e-6).all() and out[10] < out[30] < out[45] and out.max() <= 1.0
         assert (out >= linear[0, 0]).all()
+
+    def test_no_channel_is_clipped_alone(self):
+        """Bright skin that grows brighter keeps its colour below white."""
+        skin = torch.tensor([0.8, 0.5, 0.4]).view(3, 1, 1)
+        out = relit(skin, torch.full((3, 1, 1), math.log(2)))
+        assert out.max() < 1 and torch.allclose(out / out[0], skin / skin[0])
 
     def test_black(self):
         out = relit(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 1.2))

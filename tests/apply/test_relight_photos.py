@@ -277,6 +277,8 @@ class TestMistakes:
             ({"exposure": "9"}, "--exposure is '9', expected auto or a number from -5 to 5"),
             ({"exposure": "nan"}, "--exposure is 'nan', expected auto"),
             ({"color": 1.5}, "--color is 1.5, expected 0 to 1"),
+            ({"fill": "-0.1"}, "--fill is '-0.1', expected auto or a number from 0 to 1"),
+            ({"fill": "some"}, "--fill is 'some', expected auto or a number from 0 to 1"),
             ({"rotate": True, "frames": 1, "out": "x.gif"}, "--frames is 1, expected 2 to 10000"),
             ({"rotate": True}, "x.png: expected a .gif or .mp4 file with --rotate"),
             ({"out": "x.jpg"}, "x.jpg: expected a .png file"),

@@ -289,6 +289,8 @@ class TestOptions:
             "--no-shadows",
             "--color",
             "0.8",
+            "--fill",
+            "0.1",
             "--no-balanced",
             "--face-model",
             "m",
@@ -296,7 +298,7 @@ class TestOptions:
         ]
         assert main(["relight", "a.npz", "--light", "b.jpg", "--out", "x.gif", *more]) == 0
         options = PhotoLightOptions(
-            "p.jpg", True, 9, "-30", True, "-0.5", False, 0.8, False, "m", True
+            "p.jpg", True, 9, "-30", True, "-0.5", False, 0.8, "0.1", False, "m", True
         )
         assert calls == [
             ("a.jpg", "front", "x.png", PhotoLightOptions()),
@@ -316,6 +318,7 @@ class TestOptions:
             (["a.npz", "--parameters-only", "--no-shadows"], "--no-shadows is for photographs"),
             (["a.npz", "--parameters-only", "--no-balanced"], "--no-balanced is for photographs"),
             (["a.npz", "--parameters-only", "--color", "1"], "--color is for photographs"),
+            (["a.npz", "--parameters-only", "--fill", "0"], "--fill is for photographs"),
             (["a.npz", "--parameters-only", "--turn", "9"], "--turn is for photographs"),
             (["a.npz", "--parameters-only", "--exposure", "1"], "--exposure is for photographs"),
             (["a.npz", "--parameters-only", "--photo", "a.jpg"], "--photo is for photographs"),

@@ -66,6 +66,16 @@ class TestMiddle:
         soft = Illumination.of_sh(directional_light(lamp.directions[0]))
         assert soft.middle()[0] == pytest.approx(angle, abs=1e-5)
 
+    @pytest.mark.parametrize("elevation", [-90.0, -30.0, 0.0, 60.0])
+    def test_upright(self, elevation):
+        angle = math.radians(elevation)
+        towards = torch.tensor([[0.0, math.sin(angle), math.cos(angle)]])
+        lamp = Illumination(torch.zeros(9, 3), towards, torch.full((1, 3), 2.0))
+        soft = Illumination.of_sh(directional_light(towards[0]))
+        for light in (lamp, soft):
+            assert light.upright() == pytest.approx(math.sin(angle), abs=1e-5)
+        assert preset_illumination("ambient").upright() == 0
+
     def test_from_all_sides_it_is_not_sided_and_never_turned(self):
         light = Illumination.of_sh(ambient_light(1.0))
         assert light.middle()[1] == pytest.approx(0, abs=1e-6) and light.turn_to_front() == 0
