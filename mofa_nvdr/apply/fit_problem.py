@@ -192,11 +192,16 @@ class FitProblem:
         """[people], of the first step of a stage."""
         return torch.full((self.people,), _DAMPING[0])
 
-    def evaluate(self, code: Tensor) -> FitState:
-        """Decode codes [B, 257] and sum up their energy [B]."""
-        decoder = self.tools.decoder
+    def evaluate(self, code: Tensor, before: FitState | None = None) -> FitState:
+        """Decode codes [B, 257] and sum up their energy [B].
+
+        Args:
+            code: codes.
+            before: of codes from which these differ in the stage's parts alone.
+        """
         state = FitState(code)
-        state.geometry = decoder.geometry(code)
+        like = None if before is None else before.geometry
+        state.geometry = self.tools.decoder.geometry(code, like, self.stage.parts)
         prior = self.tools.prior
         energy = prior.energy(prior.mean + (code - prior.mean) * self.prior_share)
         if self.stage.landmarks and self.landmarks is not None:
@@ -212,7 +217,7 @@ class FitProblem:
         """One damped Gauss-Newton step of every person, taken where it lowers the energy."""
         matrices, slopes = self._normal_equations(state)
         moves = self._solve(matrices, slopes, damping)
-        tried = self.evaluate(self._moved(state.code, moves))
+        tried = self.evaluate(self._moved(state.code, moves), state)
         before, now = (
             torch.zeros(self.people).index_add_(0, self.person, e)
             for e in (state.energy, tried.energy)
@@ -226,7 +231,7 @@ class FitProblem:
             return tried, damping
         keep = better[self.person]
         code = torch.where(keep[:, None], tried.code, state.code)
-        return self.evaluate(code), damping
+        return self.evaluate(code, state), damping
 
     def _normal_equations(self, state: FitState) -> tuple[Tensor, Tensor]:
         """J^T J [B, P, P] and J^T r [B, P] over the stage's columns, prior included."""

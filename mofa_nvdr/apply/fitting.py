@@ -148,7 +148,7 @@ class FaceFitter:
         total, done = sum(stage.steps for stage in stages), 0
         for stage in stages:
             problem.begin(stage, state)
-            state = problem.evaluate(state.code)
+            state = problem.evaluate(state.code, state)
             damping = problem.first_damping()
             for _ in range(stage.steps):
                 state, damping = problem.step(state, damping)

@@ -7,6 +7,7 @@ code -> face model -> vertices, albedo -> rigid pose, camera
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from types import ModuleType
@@ -26,6 +27,8 @@ from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.gbuffer import make_gbuffer, shade_mesh
 from mofa_nvdr.shaders.shader import Shader
 from mofa_nvdr.system.device import in_full_precision
+
+_PLACED = {"shape", "expression", "rotation", "translation"}  # parts of a code that move vertices
 
 RENDER_MODES = ("raster", "vertex")
 
@@ -169,23 +172,37 @@ class FaceDecoder(nn.Module):
         return self.rasterize(geometry)
 
     @in_full_precision
-    def geometry(self, code: Tensor | FaceCode) -> Geometry:
-        """The face in camera space (Eqs. 2 and 3, then v_cam = R v + home + s)."""
+    def geometry(
+        self,
+        code: Tensor | FaceCode,
+        like: Geometry | None = None,
+        changed: Collection[str] = (),
+    ) -> Geometry:
+        """The face in camera space (Eqs. 2 and 3, then v_cam = R v + home + s).
+
+        Args:
+            code: [B, 257] or a FaceCode.
+            like: what this returned for a code that differs in some parts alone; the rest is taken over.
+            changed: the names of those parts.
+        """
         layout = self.model.layout
         if isinstance(code, Tensor):
             code = layout.unpack(code)
         else:
             layout.check(code)
         code = self._widened(code)
-        # Rotating the points first and taking normals there equals rotating the normals, and is one step
-        # cheaper: the paper's "T n" in Eq. 5 is the camera's rotation of the normals.
-        vertices = self.place(code, self.model.vertices(code.shape, code.expression))
-        return Geometry(
-            vertices,
-            vertex_normals(vertices, self.model.triangles),
-            self.model.albedo(code.albedo),
-            total_light(code.light),
-        )
+        if like is not None and not _PLACED & set(changed):
+            vertices, normals = like.vertices, like.normals
+        else:
+            # Rotating the points first and taking normals there equals rotating the normals, and is one step
+            # cheaper: the paper's "T n" in Eq. 5 is the camera's rotation of the normals.
+            vertices = self.place(code, self.model.vertices(code.shape, code.expression))
+            normals = vertex_normals(vertices, self.model.triangles)
+        if like is not None and "albedo" not in changed:
+            albedo = like.albedo
+        else:
+            albedo = self.model.albedo(code.albedo)
+        return Geometry(vertices, normals, albedo, total_light(code.light))
 
     @in_full_precision
     def rasterize(self, geometry: Geometry) -> RasterFace:

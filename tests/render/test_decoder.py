@@ -161,6 +161,22 @@ class TestCode:
         for k in range(3):
             torch.testing.assert_close(decoder(code[k : k + 1]).image, together[k : k + 1])
 
+    @pytest.mark.parametrize(
+        "changed", [("light",), ("albedo",), ("rotation", "translation"), ("shape", "light"), ("expression",)]
+    )
+    def test_what_does_not_change_is_taken_over(self, changed):
+        """The same bits as from the start, and nothing is computed that is known."""
+        decoder = FaceDecoder(small_face(), 48)
+        layout = decoder.model.layout
+        one, other = (layout.unpack(some_code(layout, 2, seed)) for seed in (0, 1))
+        code = one.replace(**{part: getattr(other, part) for part in changed})
+        before, whole = decoder.geometry(one), decoder.geometry(code)
+        found = decoder.geometry(code, before, changed)
+        for name, value in vars(whole).items():
+            assert torch.equal(getattr(found, name), value), name
+        assert (found.albedo is before.albedo) == ("albedo" not in changed)
+        assert (found.vertices is before.vertices) == (changed in (("light",), ("albedo",)))
+
     def test_code_zero_takes_the_models_dtype(self):
         decoder = FaceDecoder(small_face(6).double(), 24, dr=reference)
         assert decoder.code_zero().shape.dtype == torch.float64
