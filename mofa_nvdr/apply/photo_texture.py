@@ -59,6 +59,10 @@ _CLIPPED = 0.97  # sRGB, from which a pixel says nothing of its colour
 _BRIGHT, _WHITEST = 0.05, 0.12
 _PALE = 0.25  # the same, at which a highlight's colour is all the skin's
 _BROAD = 12.0  # coarse texels over which light differs, and birthmarks do not
+_NARROW, _MOST_NARROW_TINT = (
+    4.0,
+    0.1,
+)  # the same of what may shine from the side, and most of its tint
 _INSIDE = ("eyes", "mouth", "teeth")  # regions with colours of their own
 
 
@@ -277,12 +281,20 @@ class TextureMaker:
         grid = self._mirrored[factor // 2 :: factor, factor // 2 :: factor].nan_to_num(2.0)
         other = F.grid_sample(torch.cat([low, known])[None], grid[None], align_corners=False)[0]
         away = (low - other[:3]) / 2 * (known * other[3:]).clamp(0, 1)
-        tint = low - away - lows(logarithm(self._model), self._plain.float(), _BROAD)
-        tint = tint - (tint * tint.new_tensor(LUMINANCE).view(3, 1, 1)).sum(0)
+        tint = self._tint_of(low - away, _BROAD)
         mean = (tint * known).sum((1, 2), keepdim=True) / known.sum().clamp(min=1e-4)
         tint = tint - mean
         away = away + tint - _MOST_TINT * (tint / _MOST_TINT).tanh()
+        color = color * torch.where(self._skin, (-enlarged(away, self.size)).exp(), 1.0)
+        # The same, less strictly, of narrow strips: a coloured backdrop shines on temples.
+        tint = self._tint_of(lows(logarithm(color), skin, _NARROW), _NARROW)
+        away = tint - _MOST_NARROW_TINT * (tint / _MOST_NARROW_TINT).tanh()
         return color * torch.where(self._skin, (-enlarged(away, self.size)).exp(), 1.0)
+
+    def _tint_of(self, low: Tensor, length: float) -> Tensor:
+        """Low frequencies of logarithms less the model's, without their brightness."""
+        tint = low - lows(logarithm(self._model), self._plain.float(), length)
+        return tint - (tint * tint.new_tensor(LUMINANCE).view(3, 1, 1)).sum(0)
 
     def _without_highlights(self, color: Tensor, weight: Tensor) -> Tensor:
         """Skin that is brighter than the skin around it: darker, and in its colour."""

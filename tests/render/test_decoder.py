@@ -162,7 +162,8 @@ class TestCode:
             torch.testing.assert_close(decoder(code[k : k + 1]).image, together[k : k + 1])
 
     @pytest.mark.parametrize(
-        "changed", [("light",), ("albedo",), ("rotation", "translation"), ("shape", "light"), ("expression",)]
+        "changed",
+        [("light",), ("albedo",), ("rotation", "translation"), ("shape", "light"), ("expression",)],
     )
     def test_what_does_not_change_is_taken_over(self, changed):
         """The same bits as from the start, and nothing is computed that is known."""
