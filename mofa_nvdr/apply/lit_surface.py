@@ -101,7 +101,7 @@ class Surface:
         return out.permute(2, 0, 1)
 
     def _form(self, values: Tensor, lengths: tuple[float, float], share: Tensor) -> Tensor:
-        """Values [P, C] blurred by the first length where a share [P, 1] is 0, by the second where it is 1."""
+        """Values [P, C] blurred by the first length, and by the second where a share [P, 1] is 1."""
         fine, coarse = (self._blurred(values, length) for length in lengths)
         return fine.lerp(coarse, share)
 

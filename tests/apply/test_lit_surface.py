@@ -62,7 +62,7 @@ class TestSurface:
         assert dark < less - 0.02 < 0.98
 
     def test_folds_that_look_up_are_flatter_than_those_that_look_aside(self):
-        """A strip of the width of a nose's bridge, turned by 45 degrees to the lamp, where little is known."""
+        """A strip of the width of a nose's bridge, at 45 degrees to the lamp; where little is known."""
         rise = {}
         for name, axis in (("up", 1), ("aside", 0)):
             for rough in (0.0, 1.0):
