@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mofa_nvdr.apply.closed_parts import ClosedParts, OpenParts
 from mofa_nvdr.apply.landmark_alignment import alignment
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.photo_frame import (
@@ -93,23 +94,30 @@ class FaceWarp:
         places: [h, w, 2] in [-1, 1] of the part of the photograph.
         folds: [1, h, w] factors of brightness.
         inside: [3, h, w] colours of the mouth's inside. share: [1, h, w] how far they are taken.
+        closed: lids and lips that were open; None: none.
     """
 
     places: Tensor
     folds: Tensor
     inside: Tensor
     share: Tensor
+    closed: ClosedParts | None = None
 
     def __call__(self, picture: Tensor) -> Tensor:
         """The part of the photograph [3, H, W] with the new expression."""
         size = picture.shape[1:]
         places, rest = self.places, torch.cat([self.folds, self.share, self.inside])
+        closed = self.closed
+        if closed is not None:
+            rest = torch.cat([rest, closed.skin, closed.line])
         if size != places.shape[:2]:
             places = _resized(places.permute(2, 0, 1), size).permute(1, 2, 0)
             rest = _resized(rest, size)
         moved = F.grid_sample(picture[None], places[None], mode="bicubic", padding_mode="border",
                               align_corners=False)[0]  # fmt: skip
-        return torch.lerp((moved * rest[:1]).clamp(0, 1), rest[2:], rest[1:2])
+        if closed is not None:
+            moved = ClosedParts(rest[5:6], rest[6:7])(moved)
+        return torch.lerp((moved * rest[:1]).clamp(0, 1), rest[2:5], rest[1:2])
 
 
 class ExpressionWarper:
@@ -154,7 +162,11 @@ class ExpressionWarper:
         if not bool((rast[..., 3] > 0).any()):
             raise ValueError("the face lies outside of the photograph")
         self._inner, self._held, self._folding = _parts(model)
-        self._open = float(interpolated(self._inner, rast, model.triangles).sum())
+        self._openings = torch.cat([self._inner, *_sides(model, self._held)], 1)  # [V, 3]
+        openings = interpolated(self._openings, rast, model.triangles)
+        self._open = float(openings[0].sum())
+        self._parts = OpenParts(self._face)
+        self._parts.look((openings > 0.5).float())
 
     @torch.no_grad()
     def __call__(self, code: FaceCode, mouth: MouthPhoto | None = None) -> np.ndarray:
@@ -200,28 +212,29 @@ class ExpressionWarper:
         colors = (geometry.albedo[0] * brightness[:, None]).clamp(0, 1)
         source = placed.before if mouth is None else mouth.places
         drawn = interpolated(
-            torch.cat([shift, self._inner, folds, colors, source], 1), rast, model.triangles
+            torch.cat([shift, self._openings, folds, colors, source], 1), rast, model.triangles
         )
         fade = 1 - smooth_step(distance_to(mask) / (_FADE * self._face))
         moved = torch.where(mask > 0, drawn[:2], self._beyond(drawn[:2], mask) * fade)
         places = frame.grid() + moved.permute(1, 2, 0)
         size = torch.tensor([frame.width, frame.height]) / frame.scale
         places = (places - torch.tensor([frame.left, frame.top])) / size * 2 - 1
-        folds = blurred((drawn[3:4] * mask)[None], 0.012 * self._face)[0].clamp(-_FOLDS, _FOLDS)
-        opened = (drawn[2] > 0.5).float()
-        share = self._share(float(drawn[2].sum()))
+        folds = blurred((drawn[5:6] * mask)[None], 0.012 * self._face)[0].clamp(-_FOLDS, _FOLDS)
+        openings = (drawn[2:5] > 0.5).float()
+        marks = (after[model.landmarks] - torch.tensor([frame.left, frame.top])) * frame.scale
+        closed = self._parts.closed(openings, places, marks)
+        opened, share = openings[0], self._share(float(drawn[2].sum()))
         if not share:
-            return FaceWarp(
-                places, folds.exp(), torch.zeros(3, *mask.shape), torch.zeros(1, *mask.shape)
-            )
+            nothing = torch.zeros(3, *mask.shape), torch.zeros(1, *mask.shape)
+            return FaceWarp(places, folds.exp(), *nothing, closed)
         if mouth is None:  # drawn without smoothed edges
-            inside = _RENDERED * blurred(drawn[None, 4:7], _SOFT)[0]
+            inside = _RENDERED * blurred(drawn[None, 6:9], _SOFT)[0]
         else:
-            inside = self._of(mouth, drawn[7:], opened)
+            inside = self._of(mouth, drawn[9:], opened)
         soft = blurred(opened[None, None], max(0.6, 0.006 * self._face))[0]
         deep = 2 * blurred(opened[None, None], max(0.6, _LIPS_SHADE * self._face))[0] - 1
         inside = inside * (_AT_LIPS + (1 - _AT_LIPS) * deep.clamp(0, 1))
-        return FaceWarp(places, folds.exp(), inside, share * soft)
+        return FaceWarp(places, folds.exp(), inside, share * soft, closed)
 
     @property
     def box(self) -> tuple[int, int, int, int]:
@@ -308,6 +321,12 @@ def _parts(model: FaceModel) -> tuple[Tensor, Tensor, Tensor]:
         near = torch.cdist(model.mean_shape, around).amin(1, keepdim=True)
         folding = folding * smooth_step((near - _AROUND_EYES[0]) / _AROUND_EYES[1])
     return inner, held, folding
+
+
+def _sides(model: FaceModel, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of vertices [V, 1] on the subject's right, -x, and on the left, 0 elsewhere."""
+    left = (model.mean_shape[:, :1] > 0).to(values)
+    return values * (1 - left), values * left
 
 
 def _region(model: FaceModel, *names: str) -> Tensor:
