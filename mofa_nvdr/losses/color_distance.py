@@ -21,7 +21,6 @@ from mofa_nvdr.losses.color_distance_kernels import (
     pixel_distances,
     pixel_distances_backward,
     vertex_distances,
-    vertex_distances_backward,
 )
 from mofa_nvdr.render.surface_motion import SurfaceMotion
 from mofa_nvdr.shaders.gbuffer_kernels import camera_to_clip, clip_to_camera
@@ -301,35 +300,30 @@ class _MeanOverVertices(torch.autograd.Function):
         batch, vertices = colors.shape[:2]
         arrays = [_array(t) for t in (positions, colors, counted, photo)]
         arrays.append(_where(valid, batch))
+        # Gradients of each distance are made with it: what is sampled for one is sampled for both.
+        by_each = [
+            torch.empty_like(t, memory_format=torch.contiguous_format) for t in (positions, colors)
+        ]
+        outs = [t.numpy() for t in by_each]
         bands = gradient_bands(batch, vertices)
         sums = np.empty((len(bands), 2))
         run_on_threads(
             vertex_distances,
             [
-                (*(a[b] for a in arrays), start, stop, sums[band])
+                (*(a[b] for a in arrays), start, stop, sums[band], *(a[b] for a in outs))
                 for band, (b, start, stop) in enumerate(bands)
             ],
         )
         means, ctx.counts = _means(sums, bands)
-        ctx.inputs = arrays
-        ctx.save_for_backward(positions, colors)
+        ctx.save_for_backward(*by_each)
         return torch.from_numpy(means).float()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        positions, colors = ctx.saved_tensors
-        batch, vertices = colors.shape[:2]
-        grad_positions = positions.new_empty(positions.shape)
-        grad_colors = colors.new_empty(colors.shape)
-        scales = grad.double().numpy() / ctx.counts
-        outs = [grad_positions.numpy(), grad_colors.numpy()]
-        items = [
-            (*(a[b] for a in ctx.inputs), scales[b], start, stop, *(a[b] for a in outs))
-            for b, start, stop in gradient_bands(batch, vertices)
-        ]
-        run_on_threads(vertex_distances_backward, items)
-        return grad_positions, grad_colors, None, None, None
+        scales = (grad.double() / torch.from_numpy(ctx.counts)).to(grad).view(-1, 1, 1)
+        by_position, by_color = ctx.saved_tensors
+        return by_position * scales, by_color * scales, None, None, None
 
 
 def _array(tensor: Tensor) -> np.ndarray:
