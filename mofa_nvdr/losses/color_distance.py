@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.bands import band_items, bands_of_images, gradient_bands
+from mofa_nvdr.dr.buffers import unwritten
 from mofa_nvdr.dr.parallel import compiles, run_on_threads
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 from mofa_nvdr.losses.color_distance_kernels import (
@@ -224,9 +225,9 @@ class _MeanOverMask(torch.autograd.Function):
         _ = ctx.saved_tensors
         shape = (ctx.batch, 3, ctx.height, ctx.width)
         moving = ctx.needs_input_grad[4] or ctx.needs_input_grad[5]
-        grad_image = grad.new_empty(shape)
-        grad_position = grad.new_empty(ctx.batch, 2, *shape[2:]) if moving else None
-        grad_area = grad.new_empty(ctx.batch, 1, *shape[2:]) if moving else None
+        grad_image = unwritten(*shape)
+        grad_position = unwritten(ctx.batch, 2, *shape[2:]) if moving else None
+        grad_area = unwritten(ctx.batch, 1, *shape[2:]) if moving else None
         nothing = np.empty((ctx.batch, 0, 0, 0), np.float32)
         outs = [nothing if t is None else t.numpy() for t in (grad_image, grad_position, grad_area)]
         scales = grad.double().numpy() / ctx.counts
@@ -256,7 +257,7 @@ class _MeanOverSurface(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         _, vertices, _ = ctx.saved_tensors
-        grad_image = grad.new_empty(ctx.batch, 3, ctx.height, ctx.width)
+        grad_image = unwritten(ctx.batch, 3, ctx.height, ctx.width)
         points = vertices.detach().contiguous().numpy()
         grad_vertices = vertices.new_empty(vertices.shape)
         matrix = np.array(ctx.motion.clip_matrix)
