@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from mofa_nvdr import dr as default_dr
 from mofa_nvdr.dr.bands import bands_of_images, forward_bands, gradient_bands
+from mofa_nvdr.dr.buffers import unwritten
 from mofa_nvdr.dr.context import check_triangles, common_device
 from mofa_nvdr.dr.parallel import compiles, run_on_threads
 from mofa_nvdr.dr.rasterize_kernels import rasterize_band
@@ -287,8 +288,8 @@ class _Draw(torch.autograd.Function):
         *inputs: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         batch, height, width = size
-        image, mask = (inputs[0].new_empty(batch, channels, height, width) for channels in (3, 1))
-        drawn = inputs[0].new_empty(batch, height, width, 4) if rast is None else rast
+        image, mask = (unwritten(batch, channels, height, width) for channels in (3, 1))
+        drawn = unwritten(batch, height, width, 4) if rast is None else rast
         of_vertices = [t.contiguous() for t in inputs[:count]]
         of_images = [kernels.prepare(t).contiguous() for t in inputs[count:]]
         saved = (drawn, triangles, *of_vertices, *of_images)
@@ -338,7 +339,7 @@ class _Draw(torch.autograd.Function):
         with_drawn = grad_drawn is not None
         of_drawn = nothing if grad_drawn is None else grad_drawn.contiguous().numpy()
         with_vertices, with_rast = ctx.needs_input_grad[:2]
-        grad_rast = torch.empty_like(drawn) if with_rast else None
+        grad_rast = unwritten(*drawn.shape) if with_rast else None
         rast_out = nothing if grad_rast is None else grad_rast.numpy()
         grads = [torch.empty_like(t) for t in of_vertices]
         groups = [(_COLUMNS, [t.numpy() for t in grads[:2]])]

@@ -71,7 +71,7 @@ def fit_prior(
     elif habits is None:
         _fill(precision, parts["expression"], p.expression)
     else:
-        drawn = habits.draws(np.random.default_rng(0), _DRAWS).double()
+        drawn = habits.draw([np.random.default_rng(0)] * _DRAWS).double()
         own = p.unnamed**2 * torch.eye(layout.num_expression, dtype=torch.float64)
         mean[parts["expression"]] = drawn.mean(0)
         where = parts["expression"]

@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mofa_nvdr.data.jpeg_marks import with_jpeg_marks
 from mofa_nvdr.data.random_numbers import Draws, random_generator
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.code import NUM_LIGHT
+from mofa_nvdr.render.blur import blurred
 from mofa_nvdr.scene.lighting import total_light
 
 _BLUR = (0.4, 1.8)  # px at 240, standard deviation
-_BLUR_KERNEL = 11
 _QUALITY = (20.0, 85.0)  # of JPEG
 _COARSE = (0.3, 0.8)  # of the picture's side
 _PATCH = (0.08, 0.28)  # half a patch's sides, in sides of the picture
@@ -164,26 +165,21 @@ def _relit(codes: Tensor, factors: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor, share: float, d: Draws) -> Tensor:
-    from kornia.filters import gaussian_blur2d
-
     which, sigma = d.chance(share).nonzero()[:, 0], d.uniform(*_BLUR)
     if not len(which):
         return images
-    sigma = sigma * (images.shape[-1] / 240)
-    # One by one: a convolution of another batch size has other last bits.
-    kernel = (_BLUR_KERNEL, _BLUR_KERNEL)
-    blurred = [gaussian_blur2d(images[k, None], kernel, sigma[k].expand(1, 2)) for k in which]
-    return images.index_copy(0, which, torch.cat(blurred))
+    sigmas = (sigma[which] * (images.shape[-1] / 240)).tolist()
+    soft = [blurred(images[k, None], own, "reflect") for k, own in zip(which, sigmas)]
+    return images.index_copy(0, which, torch.cat(soft))
 
 
 def _compress(images: Tensor, share: float, d: Draws) -> Tensor:
-    from kornia.enhance import jpeg_codec_differentiable
-
     which, quality = d.chance(share).nonzero()[:, 0], d.uniform(*_QUALITY)
     if not len(which):
         return images
-    compressed = [jpeg_codec_differentiable(images[k, None], quality[k, None]) for k in which]
-    return images.index_copy(0, which, torch.cat(compressed).clamp(0, 1))
+    # One by one: products of matrices of another size have other last bits.
+    marked = [with_jpeg_marks(images[k], own) for k, own in zip(which, quality[which].tolist())]
+    return images.index_copy(0, which, torch.stack(marked))
 
 
 def _occlude(images: Tensor, share: float, d: Draws) -> Tensor:

@@ -43,5 +43,8 @@ class KeptCorpus(Corpus):
                 self._samples[index] = sample
         return sample
 
+    def at_size(self, image_size: int) -> Corpus:  # noqa: D102 (documented with the base)
+        return self._corpus.at_size(image_size)
+
     def report_skipped(self, path: Path, reason: str) -> None:  # noqa: D102 (documented with the base)
         self._corpus.report_skipped(path, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import warnings
@@ -110,6 +111,12 @@ class Corpus:
             IndexError: no such index.
         """
         raise NotImplementedError
+
+    def at_size(self, image_size: int) -> Corpus:
+        """The same pictures with sides of `image_size` px; unreadable ones are counted with this corpus's."""
+        other = copy.copy(self)
+        other.image_size = image_size
+        return other
 
     def report_skipped(self, path: Path, reason: str) -> None:
         """Count what cannot be read and warn about it, once per file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,6 +58,16 @@ class Draws:
         return torch.from_numpy(fields).to(self.device)
 
     def noise(self, *shape: int) -> Tensor:
-        """Standard normal numbers [B, *shape]."""
-        fields = np.stack([rng.standard_normal(shape, np.float32) for rng in self._rngs])
+        """Standard normal numbers [B, *shape], each one of 65,536 quantiles: of 4.3 deviations at most."""
+        count = int(np.prod(shape))
+        # Two random bytes a number, looked up: a third of the time of `standard_normal`.
+        words = np.frombuffer(b"".join(rng.bytes(2 * count) for rng in self._rngs), "<u2")
+        fields = _quantiles().take(words).reshape(-1, *shape)
         return torch.from_numpy(fields).to(self.device)
+
+
+@functools.cache
+def _quantiles() -> np.ndarray:
+    """The normal distribution in the middle of each of 2^16 equal shares, float32 [65536]."""
+    shares = (torch.arange(1 << 16, dtype=torch.float64) + 0.5) / (1 << 16)
+    return torch.special.ndtri(shares).float().numpy()

@@ -21,6 +21,7 @@ from mofa_nvdr.dr.antialias_kernels import (
     move_edges_band,
 )
 from mofa_nvdr.dr.bands import forward_bands, gradient_bands
+from mofa_nvdr.dr.buffers import unwritten
 from mofa_nvdr.dr.context import check_tensor, check_triangles, common_device, load_nvdiffrast
 from mofa_nvdr.dr.parallel import run_on_threads
 from mofa_nvdr.dr.rasterize import as_array
@@ -202,7 +203,7 @@ class _Antialias(torch.autograd.Function):
         pos_gradient_boost: float,
     ) -> Tensor:
         num_images, height, width, _ = color.shape
-        out = torch.empty_like(color)
+        out = unwritten(*color.shape)
         # For the pairs with the right and with the next row's neighbour: the signed weight, and
         # which edge made it (0 for none).
         alpha = np.empty((num_images, height, width, 2), np.float32)
@@ -238,7 +239,7 @@ class _Antialias(torch.autograd.Function):
         bands = gradient_bands(num_images, height)
         items: list[tuple[Any, ...]]
         if ctx.needs_input_grad[0]:
-            grad_color = torch.empty_like(color)
+            grad_color = unwritten(*color.shape)
             grad_color_array = grad_color.numpy()
             items = [
                 (grad_array[image], alpha[image], edges[image], start, stop,

@@ -24,7 +24,7 @@ def forward_bands(num_images: int, height: int) -> list[Band]:
     bands: list[Band] = []
     for image in range(num_images):
         pieces = num_threads if image >= num_images - uneven else 1
-        bands += _pieces(image, height, min(pieces, height))
+        bands += _pieces(image, height, max(1, min(pieces, height)))
     return bands
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.bands import band_items, forward_bands, gradient_bands
+from mofa_nvdr.dr.buffers import unwritten
 from mofa_nvdr.dr.context import check_tensor, check_triangles, common_device, load_nvdiffrast
 from mofa_nvdr.dr.interpolate_kernels import (
     differentiate_band,
@@ -132,8 +133,8 @@ class _Interpolate(torch.autograd.Function):
         listed: tuple[int, ...],
     ) -> tuple[Tensor, Tensor]:
         num_images, height, width, _ = rast.shape
-        out = attr.new_empty(num_images, height, width, attr.shape[-1])
-        out_da = attr.new_empty(num_images, height, width, 2 * len(listed))
+        out = unwritten(num_images, height, width, attr.shape[-1])
+        out_da = unwritten(num_images, height, width, 2 * len(listed))
         attr_array, rast_array = _per_image(attr, num_images), rast.detach().numpy()
         out_array, out_da_array = out.numpy(), out_da.numpy()
         bands = forward_bands(num_images, height)
@@ -160,7 +161,7 @@ class _Interpolate(torch.autograd.Function):
         shape = (num_images, height, width, attr.shape[-1])
         grad_array = np.zeros(shape, np.float32) if grad_out is None else as_array(grad_out)
         bands = gradient_bands(num_images, height)
-        grad_attr, grad_rast = torch.empty_like(attr), torch.empty_like(rast)
+        grad_attr, grad_rast = torch.empty_like(attr), unwritten(*rast.shape)
         grad_db = None
         attr_array, rast_array = _per_image(attr, num_images), rast.detach().numpy()
         grad_rast_array, tri_array = grad_rast.numpy(), tri.numpy()

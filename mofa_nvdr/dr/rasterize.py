@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.bands import forward_bands, gradient_bands
+from mofa_nvdr.dr.buffers import unwritten
 from mofa_nvdr.dr.context import (
     MAX_PLAIN_ID,
     RasterizeContext,
@@ -232,8 +233,8 @@ class _Rasterize(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         num_images = pos.shape[0] if ranges is None else ranges.shape[0]
         height, width = resolution
-        rast = pos.new_empty(num_images, height, width, 4)
-        rast_db = pos.new_empty(num_images, height, width, 4)
+        rast = unwritten(num_images, height, width, 4)
+        rast_db = unwritten(num_images, height, width, 4)
         pos_array, tri_array = pos.detach().numpy(), tri.numpy()
         rast_array, db_array = rast.numpy(), rast_db.numpy()
         if peeled is None:

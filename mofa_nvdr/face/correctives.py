@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mofa_nvdr.face.code import CodeLayout, FaceCode
-from mofa_nvdr.face.linear import linear_model
+from mofa_nvdr.face.linear import linear_vertices
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.model_arrays import ARRAYS, OPTIONAL
 from mofa_nvdr.system import distributed
@@ -114,23 +114,14 @@ class CorrectedFaceModel(FaceModel):
     def vertices(self, shape: Tensor, expression: Tensor, index: Tensor | None = None) -> Tensor:
         """FaceModel.vertices of both levels; shape: [B, S + G]."""
         shape, more = self._split(shape, self.base_layout.num_shape, SHAPE_UNIT)
-        if index is not None:
-            moved = more @ self.shape_correctives[:, index].flatten(1)
-            return super().vertices(shape, expression, index) + moved.view(len(more), -1, 3)
         bases = [self.shape_basis, self.expression_basis, self.shape_correctives]
-        flat = [basis.flatten(1) for basis in bases]
-        moved = linear_model(self.mean_shape.flatten(), flat, [shape, expression, more])
-        return moved.view(-1, self.num_vertices, 3)
+        return linear_vertices(self.mean_shape, bases, [shape, expression, more], index)
 
     def albedo(self, albedo: Tensor, index: Tensor | None = None) -> Tensor:
         """FaceModel.albedo of both levels; albedo: [B, A + R]."""
         albedo, more = self._split(albedo, self.base_layout.num_albedo, ALBEDO_UNIT)
-        if index is not None:
-            painted = more @ self.albedo_correctives[:, index].flatten(1)
-            return super().albedo(albedo, index) + painted.view(len(more), -1, 3)
-        flat = [basis.flatten(1) for basis in (self.albedo_basis, self.albedo_correctives)]
-        painted = linear_model(self.mean_albedo.flatten(), flat, [albedo, more])
-        return painted.view(-1, self.num_vertices, 3)
+        bases = [self.albedo_basis, self.albedo_correctives]
+        return linear_vertices(self.mean_albedo, bases, [albedo, more], index)
 
     def both_levels(self, code: FaceCode) -> dict[str, tuple[Tensor, Tensor]]:
         """Vertices [B, V, 3] in mm and albedo of "base" and of "final"; the base level is computed once."""
@@ -144,9 +135,8 @@ class CorrectedFaceModel(FaceModel):
             (code.albedo, own.num_albedo, ALBEDO_UNIT, self.albedo_correctives),
         ):
             _, more = self._split(part, count, unit)
-            nothing = modes.new_zeros(3 * self.num_vertices)
-            flat = linear_model(nothing, [modes.flatten(1)], [more])
-            corrections.append(flat.view_as(vertices))
+            nothing = modes.new_zeros(self.num_vertices, 3)
+            corrections.append(linear_vertices(nothing, [modes], [more], None))
         final = vertices + corrections[0], albedo + corrections[1]
         return {"base": (vertices, albedo), "final": final}
 

@@ -55,6 +55,26 @@ def linear_model(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) 
     return _LinearModel.apply(mean, *bases, *coefficients)
 
 
+def linear_vertices(
+    mean: Tensor, bases: list[Tensor], coefficients: list[Tensor], index: Tensor | None
+) -> Tensor:
+    """`linear_model` of numbers at vertices, of all or of some of them.
+
+    Args:
+        mean: [V, C].
+        bases: [K_i, V, C] each.
+        coefficients: [B, K_i] each.
+        index: int64 [N]; None: all vertices.
+
+    Returns:
+        [B, N, C].
+    """
+    if index is not None:
+        mean, bases = mean[index], [basis[:, index] for basis in bases]
+    flat = linear_model(mean.flatten(), [basis.flatten(1) for basis in bases], coefficients)
+    return flat.view(len(flat), *mean.shape)
+
+
 def linear_model_ref(mean: Tensor, bases: list[Tensor], coefficients: list[Tensor]) -> Tensor:
     """The twin of `linear_model` in plain torch."""
     out = mean.reshape(1, -1)

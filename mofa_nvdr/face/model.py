@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mofa_nvdr.face.code import CodeLayout
 from mofa_nvdr.face.dense_landmarks import DenseLandmarks
-from mofa_nvdr.face.linear import linear_model
+from mofa_nvdr.face.linear import linear_vertices
 from mofa_nvdr.face.model_arrays import ARRAYS, DENSE, OPTIONAL, check_arrays
 from mofa_nvdr.system.budget import Budget, printable, words_of
 from mofa_nvdr.system.files import replacing_by_library
@@ -167,16 +167,9 @@ class FaceModel(nn.Module):
             expression: coefficients [B, E].
             index: int64 [N]; only these vertices, [B, N, 3], without the work for the others.
         """
-        if index is not None:
-            some = [
-                self.shape_basis[:, index].flatten(1),
-                self.expression_basis[:, index].flatten(1),
-            ]
-            flat = self.mean_shape[index].flatten() + shape @ some[0] + expression @ some[1]
-            return flat.view(len(flat), -1, 3)
-        bases = [self.shape_basis.flatten(1), self.expression_basis.flatten(1)]
-        flat = linear_model(self.mean_shape.flatten(), bases, [shape, expression])
-        return flat.view(-1, self.num_vertices, 3)
+        return linear_vertices(
+            self.mean_shape, [self.shape_basis, self.expression_basis], [shape, expression], index
+        )
 
     def albedo(self, albedo: Tensor, index: Tensor | None = None) -> Tensor:
         """Reflectance [B, V, 3], not clamped to [0, 1] (Eq. 3).
@@ -185,12 +178,7 @@ class FaceModel(nn.Module):
             albedo: coefficients [B, A].
             index: int64 [N]; only these vertices, [B, N, 3].
         """
-        if index is not None:
-            basis = self.albedo_basis[:, index].flatten(1)
-            flat = self.mean_albedo[index].flatten() + albedo @ basis
-            return flat.view(len(flat), -1, 3)
-        flat = linear_model(self.mean_albedo.flatten(), [self.albedo_basis.flatten(1)], [albedo])
-        return flat.view(-1, self.num_vertices, 3)
+        return linear_vertices(self.mean_albedo, [self.albedo_basis], [albedo], index)
 
     @staticmethod
     def load(name_or_path: str | Path = "default") -> FaceModel:

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mofa_nvdr.dr.bands import band_items, bands_of_images, gradient_bands
+from mofa_nvdr.dr.buffers import unwritten
 from mofa_nvdr.dr.parallel import compiles, run_on_threads
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 from mofa_nvdr.losses.color_distance_kernels import (
     pixel_distances,
     pixel_distances_backward,
     vertex_distances,
-    vertex_distances_backward,
 )
 from mofa_nvdr.render.surface_motion import SurfaceMotion
 from mofa_nvdr.shaders.gbuffer_kernels import camera_to_clip, clip_to_camera
@@ -225,9 +225,9 @@ class _MeanOverMask(torch.autograd.Function):
         _ = ctx.saved_tensors
         shape = (ctx.batch, 3, ctx.height, ctx.width)
         moving = ctx.needs_input_grad[4] or ctx.needs_input_grad[5]
-        grad_image = grad.new_empty(shape)
-        grad_position = grad.new_empty(ctx.batch, 2, *shape[2:]) if moving else None
-        grad_area = grad.new_empty(ctx.batch, 1, *shape[2:]) if moving else None
+        grad_image = unwritten(*shape)
+        grad_position = unwritten(ctx.batch, 2, *shape[2:]) if moving else None
+        grad_area = unwritten(ctx.batch, 1, *shape[2:]) if moving else None
         nothing = np.empty((ctx.batch, 0, 0, 0), np.float32)
         outs = [nothing if t is None else t.numpy() for t in (grad_image, grad_position, grad_area)]
         scales = grad.double().numpy() / ctx.counts
@@ -257,7 +257,7 @@ class _MeanOverSurface(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         _, vertices, _ = ctx.saved_tensors
-        grad_image = grad.new_empty(ctx.batch, 3, ctx.height, ctx.width)
+        grad_image = unwritten(ctx.batch, 3, ctx.height, ctx.width)
         points = vertices.detach().contiguous().numpy()
         grad_vertices = vertices.new_empty(vertices.shape)
         matrix = np.array(ctx.motion.clip_matrix)
@@ -301,35 +301,30 @@ class _MeanOverVertices(torch.autograd.Function):
         batch, vertices = colors.shape[:2]
         arrays = [_array(t) for t in (positions, colors, counted, photo)]
         arrays.append(_where(valid, batch))
+        # Gradients of each distance are made with it: what is sampled for one is sampled for both.
+        by_each = [
+            torch.empty_like(t, memory_format=torch.contiguous_format) for t in (positions, colors)
+        ]
+        outs = [t.numpy() for t in by_each]
         bands = gradient_bands(batch, vertices)
         sums = np.empty((len(bands), 2))
         run_on_threads(
             vertex_distances,
             [
-                (*(a[b] for a in arrays), start, stop, sums[band])
+                (*(a[b] for a in arrays), start, stop, sums[band], *(a[b] for a in outs))
                 for band, (b, start, stop) in enumerate(bands)
             ],
         )
         means, ctx.counts = _means(sums, bands)
-        ctx.inputs = arrays
-        ctx.save_for_backward(positions, colors)
+        ctx.save_for_backward(*by_each)
         return torch.from_numpy(means).float()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        positions, colors = ctx.saved_tensors
-        batch, vertices = colors.shape[:2]
-        grad_positions = positions.new_empty(positions.shape)
-        grad_colors = colors.new_empty(colors.shape)
-        scales = grad.double().numpy() / ctx.counts
-        outs = [grad_positions.numpy(), grad_colors.numpy()]
-        items = [
-            (*(a[b] for a in ctx.inputs), scales[b], start, stop, *(a[b] for a in outs))
-            for b, start, stop in gradient_bands(batch, vertices)
-        ]
-        run_on_threads(vertex_distances_backward, items)
-        return grad_positions, grad_colors, None, None, None
+        scales = (grad.double() / torch.from_numpy(ctx.counts)).to(grad).view(-1, 1, 1)
+        by_position, by_color = ctx.saved_tensors
+        return by_position * scales, by_color * scales, None, None, None
 
 
 def _array(tensor: Tensor) -> np.ndarray:

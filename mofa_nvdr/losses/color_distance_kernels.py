@@ -85,82 +85,58 @@ def pixel_distances_backward(
                 grad_area[0, j, i] = (distance - np.float32(mean)) * weight
 
 
-@jit(inline=True)
-def _corners(positions, counted, photo, valid, v, values):
-    """Find the four pixels around a vertex: (counts, fraction to the right, fraction downwards).
-
-    `values` [4, 3] takes the colours of the upper left, upper right, lower left and lower right one, zeros
-    where the photograph does not exist.
-    """
-    height, width = photo.shape[1], photo.shape[2]
-    x, y = positions[v, 0], positions[v, 1]
-    if not (counted[v] and x >= _ZERO and x <= width and y >= _ZERO and y <= height):
-        return False, _ZERO, _ZERO
-    x = min(max(x - _HALF, _ZERO), np.float32(width - 1))
-    y = min(max(y - _HALF, _ZERO), np.float32(height - 1))
-    left, upper = np.int64(x), np.int64(y)
-    fx, fy = x - np.float32(left), y - np.float32(upper)
-    share = _ZERO
-    for n in range(4):
-        i = min(left + (n & 1), width - 1)
-        j = min(upper + (n >> 1), height - 1)
-        red, green, blue = photo[0, j, i], photo[1, j, i], photo[2, j, i]
-        total = red + green + blue
-        if total - total == _ZERO and (len(valid) == 0 or valid[j, i]):
-            share += (fx if n & 1 else _ONE - fx) * (fy if n >> 1 else _ONE - fy)
-            values[n, 0], values[n, 1], values[n, 2] = red, green, blue
-        else:
-            values[n, 0], values[n, 1], values[n, 2] = _ZERO, _ZERO, _ZERO
-    return share > _KNOWN, fx, fy
-
-
 @jit
-def vertex_distances(positions, colors, counted, photo, valid, start, stop, sums):
-    """Sums (distance, count) over vertices start to stop."""
-    total, count = 0.0, 0.0
-    values = np.empty((4, 3), np.float32)
-    for v in range(start, stop):
-        counts, fx, fy = _corners(positions, counted, photo, valid, v, values)
-        if not counts:
-            continue
-        squared = _EPS
-        for c in range(3):
-            above = values[0, c] * (_ONE - fx) + values[1, c] * fx
-            below = values[2, c] * (_ONE - fx) + values[3, c] * fx
-            difference = above * (_ONE - fy) + below * fy - colors[v, c]
-            squared += difference * difference
-        total += np.sqrt(squared)
-        count += 1.0
-    sums[0], sums[1] = total, count
-
-
-@jit
-def vertex_distances_backward(
-    positions, colors, counted, photo, valid, scale, start, stop, grad_positions, grad_colors
+def vertex_distances(
+    positions, colors, counted, photo, valid, start, stop, sums, by_position, by_color
 ):
-    """Gradients of positions and colors, times scale * count."""
+    """Sums (distance, count) over vertices start to stop, and the gradients of each vertex's distance."""
     height, width = photo.shape[1], photo.shape[2]
-    values = np.empty((4, 3), np.float32)
+    total, count = 0.0, 0.0
+    values = np.empty(
+        (4, 3), np.float32
+    )  # of the upper left, upper right, lower left, lower right pixel
     for v in range(start, stop):
-        counts, fx, fy = _corners(positions, counted, photo, valid, v, values)
+        x, y = positions[v, 0], positions[v, 1]
+        counts = counted[v] and x >= _ZERO and x <= width and y >= _ZERO and y <= height
+        if counts:
+            right = min(max(x - _HALF, _ZERO), np.float32(width - 1))
+            down = min(max(y - _HALF, _ZERO), np.float32(height - 1))
+            i, j = np.int64(right), np.int64(down)
+            fx, fy = right - np.float32(i), down - np.float32(j)
+            share = _ZERO
+            for n in range(4):
+                column, row = min(i + (n & 1), width - 1), min(j + (n >> 1), height - 1)
+                if _known(photo, valid, row, column):
+                    share += (fx if n & 1 else _ONE - fx) * (fy if n >> 1 else _ONE - fy)
+                    for c in range(3):
+                        values[n, c] = photo[c, row, column]
+                else:
+                    for c in range(3):
+                        values[n, c] = _ZERO
+            counts = share > _KNOWN
         if not counts:
-            grad_positions[v, 0], grad_positions[v, 1] = _ZERO, _ZERO
-            grad_colors[v, 0], grad_colors[v, 1], grad_colors[v, 2] = _ZERO, _ZERO, _ZERO
+            by_position[v, 0], by_position[v, 1] = _ZERO, _ZERO
+            by_color[v, 0], by_color[v, 1], by_color[v, 2] = _ZERO, _ZERO, _ZERO
             continue
         squared, gx, gy = _EPS, _ZERO, _ZERO
         for c in range(3):
-            above = values[0, c] * (_ONE - fx) + values[1, c] * fx
-            below = values[2, c] * (_ONE - fx) + values[3, c] * fx
-            difference = above * (_ONE - fy) + below * fy - colors[v, c]
+            to_right = values[1, c] - values[0, c]
+            above = values[0, c] + to_right * fx
+            to_right_below = values[3, c] - values[2, c]
+            downwards = values[2, c] + to_right_below * fx - above
+            difference = above + downwards * fy - colors[v, c]
             squared += difference * difference
-            grad_colors[v, c] = difference
-            to_right = (values[1, c] - values[0, c]) * (_ONE - fy)
-            gx += difference * (to_right + (values[3, c] - values[2, c]) * fy)
-            gy += difference * (below - above)
-        factor = np.float32(scale) / np.sqrt(squared)
+            by_color[v, c] = -difference
+            gx += difference * (to_right + (to_right_below - to_right) * fy)
+            gy += difference * downwards
+        distance = np.sqrt(squared)
+        total += distance
+        count += 1.0
+        inverse = _ONE / distance
         # Beyond the centres of the outer pixels the photograph is continued as a constant.
-        x, y = positions[v, 0] - _HALF, positions[v, 1] - _HALF
-        grad_positions[v, 0] = factor * gx if x >= _ZERO and x <= width - 1 else _ZERO
-        grad_positions[v, 1] = factor * gy if y >= _ZERO and y <= height - 1 else _ZERO
+        x, y = x - _HALF, y - _HALF
+        by_position[v, 0] = inverse * gx if x >= _ZERO and x <= width - 1 else _ZERO
+        by_position[v, 1] = inverse * gy if y >= _ZERO and y <= height - 1 else _ZERO
         for c in range(3):
-            grad_colors[v, c] *= -factor
+            by_color[v, c] *= inverse
+    sums[0], sums[1] = total, count

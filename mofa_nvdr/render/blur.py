@@ -17,20 +17,29 @@ def blurred(picture: Tensor, sigma: float, border: str = "replicate") -> Tensor:
     Args:
         picture: [B, C, H, W].
         sigma: deviation, px; 0: the picture as it is.
-        border: what is beyond the edges, of F.pad: "replicate" or "constant" (zeros).
+        border: what is beyond the edges, of F.pad: "replicate", "reflect" or "constant" (zeros).
 
     Returns:
         [B, C, H, W].
     """
     if sigma <= 0:
         return picture
-    kernel = _gaussian(sigma).to(picture)
-    reach = len(kernel) // 2
-    # All planes as channels of one picture: several times as fast as [B, C] with C groups.
-    planes = F.pad(picture, [reach] * 4, border).flatten(0, 1)[None]
-    weights = kernel.expand(planes.shape[1], 1, 1, -1)
-    across = F.conv2d(planes, weights, groups=len(weights))
-    return F.conv2d(across, weights.mT, groups=len(weights)).view(picture.shape)
+    weights = _gaussian(sigma).tolist()
+    # One by one, a picture stays in the cache; its bits do not depend on the others.
+    return torch.cat([_summed(_summed(p, weights, 2, border), weights, 3, border)
+                      for p in picture.split(1)])  # fmt: skip
+
+
+def _summed(picture: Tensor, weights: list[float], axis: int, border: str) -> Tensor:
+    """Weighted sums of shifted pictures: several times as fast as a convolution of so few planes."""
+    reach, length = len(weights) // 2, picture.shape[axis]
+    padding = [0, 0, reach, reach] if axis == 2 else [reach, reach, 0, 0]
+    padded = F.pad(picture, padding, border)
+    total = weights[reach] * padded.narrow(axis, reach, length)
+    for k in range(reach):  # the same weight on both sides
+        both = padded.narrow(axis, k, length) + padded.narrow(axis, 2 * reach - k, length)
+        total.add_(both, alpha=weights[k])
+    return total
 
 
 @functools.lru_cache(maxsize=8)

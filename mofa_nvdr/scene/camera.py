@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.scene.pose import transform_points
+from mofa_nvdr.scene.projection import Pinhole, project_pinhole
 
 # Focal length per pixel of image height: 1087.5 px at 240.
 FOCAL_PER_HEIGHT = 1087.5 / 240
@@ -185,10 +186,9 @@ class Camera(BaseCamera):
 
     def project(self, points_camera: Tensor) -> Tensor:  # noqa: D102 (documented with the base)
         check_points("Camera.project", points_camera)
-        height, width = self.size
-        x, y, z = points_camera.unbind(-1)
-        scale = self.focal_px / (-z).clamp(min=self.near)
-        return torch.stack([scale * x + 0.5 * width, 0.5 * height - scale * y], dim=-1)
+        (height, width), focal = self.size, self.focal_px
+        pinhole = Pinhole(focal, focal, 0.0, 0.5 * width, 0.5 * height, self.near)
+        return project_pinhole(points_camera, pinhole)
 
     @property
     def clip_matrix(self) -> Matrix:  # noqa: D102

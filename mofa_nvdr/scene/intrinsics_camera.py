@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 
-import torch
 from torch import Tensor
 
 from mofa_nvdr.scene.camera import (
@@ -17,6 +16,7 @@ from mofa_nvdr.scene.camera import (
     check_points,
     pinhole_rows,
 )
+from mofa_nvdr.scene.projection import Pinhole, project_pinhole
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,8 @@ class IntrinsicsCamera(BaseCamera):
 
     def project(self, points_camera: Tensor) -> Tensor:  # noqa: D102 (documented with the base)
         check_points("IntrinsicsCamera.project", points_camera)
-        x, y, z = points_camera.unbind(-1)
-        inverse = 1 / (-z).clamp(min=self.near)
-        right, down = x * inverse, -y * inverse
-        column = self.fx * right + self.skew * down + self.cx
-        return torch.stack([column, self.fy * down + self.cy], dim=-1)
+        pinhole = Pinhole(self.fx, self.fy, self.skew, self.cx, self.cy, self.near)
+        return project_pinhole(points_camera, pinhole)
 
     @property
     def clip_matrix(self) -> Matrix:  # noqa: D102

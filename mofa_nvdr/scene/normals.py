@@ -99,7 +99,7 @@ class _FaceTable:
 
     triangles: np.ndarray  # [T, 3] int32
     offsets: np.ndarray  # [V + 1] int32
-    corners: np.ndarray  # [3 T, 3] int32
+    corners: np.ndarray  # [3 T, 3] uint32: kernels need no test for negative indices
 
 
 _tables: tuple[_FaceTable, ...] = ()
@@ -126,7 +126,7 @@ def _face_table(triangles: Tensor, num_vertices: int) -> _FaceTable:
     table = _FaceTable(
         triangles=wanted.astype(np.int32),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
-        corners=np.stack([triangle, after, last], axis=1).astype(np.int32),
+        corners=np.stack([triangle, after, last], axis=1).astype(np.uint32),
     )
     _tables = (table, *_tables[: _MAX_TABLES - 1])
     return table
@@ -197,7 +197,7 @@ def _normals_of_vertices(
         face_normals[t, 1] = pz * qx - px * qz
         face_normals[t, 2] = px * qy - py * qx
     for v in range(start, stop):
-        x, y, z = 0.0, 0.0, 0.0
+        x, y, z = np.float32(0.0), np.float32(0.0), np.float32(0.0)
         for n in range(offsets[v], offsets[v + 1]):
             t = corners[n, 0]
             x += face_normals[t, 0]
@@ -209,7 +209,7 @@ def _normals_of_vertices(
             normals[v, 0], normals[v, 1], normals[v, 2] = 0.0, 0.0, 1.0
             continue
         length = np.sqrt(squared)
-        inverse = 1.0 / length
+        inverse = np.float32(1.0) / length
         lengths[v] = length
         normals[v, 0], normals[v, 1], normals[v, 2] = x * inverse, y * inverse, z * inverse
 

@@ -81,10 +81,10 @@ class RandomViews:
         shape = F.pad(shape, (0, layout.num_shape - shape.shape[1]))
         albedo = F.pad(albedo, (0, layout.num_albedo - albedo.shape[1]))
         generators = [random_generator(self.seed, STREAM, place) for place in places]
-        drawn = [random_codes(layout, k, g, self.prior).pack() for g in generators]
+        drawn = random_codes(layout, k, generators, self.prior).pack()
         lamps = _joined([random_lamps(k, g) for g in generators], shape)
         behind = torch.cat([_plain_colors(k, g) for g in generators]).to(shape)
-        code = layout.unpack(torch.cat(drawn).to(shape)).replace(
+        code = layout.unpack(drawn.to(shape)).replace(
             shape=shape.repeat_interleave(k, 0), albedo=albedo.repeat_interleave(k, 0)
         )
         code = code.replace(expression=torch.zeros_like(code.expression))

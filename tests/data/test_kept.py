@@ -44,3 +44,14 @@ class TestKeptCorpus:
         with pytest.warns(UserWarning, match="skipped picture 1"):
             kept.report_skipped(photographs.files[1], "why")
         assert kept.skipped == photographs.skipped == [str(photographs.files[1])]
+
+    def test_at_another_size(self, photographs):
+        """As a corpus of that size reads them; what cannot be read is counted in one place."""
+        kept = KeptCorpus(photographs, 1.0)
+        small = kept.at_size(20)
+        want = Photographs(photographs.path, "train", 20)
+        assert small[2].image.shape == (20, 20, 3) and (small[2].image == want[2].image).all()
+        assert kept[2].image.shape == photographs[2].image.shape == (SIDE, SIDE, 3)
+        with pytest.warns(UserWarning, match="skipped picture 1"):
+            small.report_skipped(small.files[1], "why")
+        assert kept.skipped == [str(photographs.files[1])]

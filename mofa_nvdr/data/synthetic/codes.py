@@ -56,7 +56,7 @@ class CodePrior:
 def random_codes(
     layout: CodeLayout,
     count: int,
-    generator: np.random.Generator,
+    generator: np.random.Generator | Sequence[np.random.Generator],
     prior: CodePrior | None = None,
     lights: Sequence[Tensor] = (),
     habits: ExpressionHabits | None = None,
@@ -65,30 +65,35 @@ def random_codes(
 
     Args:
         layout: sizes of the code.
-        count: number of faces B.
-        generator: source of randomness.
+        count: number of faces of each generator.
+        generator: source of randomness; of several each draws faces of its own, to the last bit those that it
+            draws alone.
         prior: distributions.
         lights: complete lights [9, 3] (`light_sources.load_light`) for a share `prior.probes` of the faces,
             each turned about the vertical axis at random and as bright as the prior says.
         habits: of the face model's named blendshapes; None: normal coefficients.
 
     Returns:
-        Codes of B faces, float32.
+        Codes of all B faces, float32.
     """
     p = prior or CodePrior()
+    generators = [generator] if isinstance(generator, np.random.Generator) else list(generator)
 
+    # Before they are rounded, in float64: sines of a number alone and of one in a row have other last bits.
     def normal(*shape: int) -> Tensor:
-        return torch.from_numpy(generator.standard_normal(shape, np.float32))
+        drawn = [g.standard_normal((count, *shape), np.float32) for g in generators]
+        return torch.from_numpy(np.concatenate(drawn)).double()
 
     def uniform(*shape: int) -> Tensor:
-        return torch.from_numpy(generator.random(shape, np.float32))
+        drawn = [g.random((count, *shape), np.float32) for g in generators]
+        return torch.from_numpy(np.concatenate(drawn)).double()
 
-    rotation = normal(count, 3).clamp(-2.5, 2.5) * torch.tensor([p.pitch, p.yaw, p.roll])
-    rotation[:, 1] *= 1 + 0.7 * (uniform(count) < p.aside)
-    translation = normal(count, 3).clamp(-2.5, 2.5) * torch.tensor([p.sideways] * 2 + [p.depth])
-    strength = p.key[0] + (p.key[1] - p.key[0]) * uniform(count, 1, 1)
-    azimuth = p.key_azimuth * normal(count)
-    elevation = math.radians(20) + p.key_elevation * normal(count)
+    rotation = normal(3).clamp(-2.5, 2.5) * torch.tensor([p.pitch, p.yaw, p.roll])
+    rotation[:, 1] *= 1 + 0.7 * (uniform() < p.aside)
+    translation = normal(3).clamp(-2.5, 2.5) * torch.tensor([p.sideways] * 2 + [p.depth])
+    strength = p.key[0] + (p.key[1] - p.key[0]) * uniform(1, 1)
+    azimuth = p.key_azimuth * normal()
+    elevation = math.radians(20) + p.key_elevation * normal()
     towards_key = torch.stack(
         [
             elevation.cos() * azimuth.sin(),
@@ -98,37 +103,38 @@ def random_codes(
         dim=1,
     )
     light = strength * directional_light(towards_key)
-    light = light * (1 + 2 * p.tint * normal(count, 1, 3)).clamp(min=0)
-    level = p.exposure * (p.ambient * normal(count, 1)).exp()  # [B, 1]
-    ambient = AMBIENT_OFFSET * (level * (1 + p.tint * normal(count, 3)) - 1)
+    light = light * (1 + 2 * p.tint * normal(1, 3)).clamp(min=0)
+    level = p.exposure * (p.ambient * normal(1)).exp()  # [B, 1]
+    ambient = AMBIENT_OFFSET * (level * (1 + p.tint * normal(3)) - 1)
     # What the key light adds on average is taken from the ambient light: faces stay well exposed.
     light[:, 0] += ambient - 0.5 * light[:, 0]
-    light[:, 4:] += p.second * AMBIENT_OFFSET * level[..., None] * normal(count, 5, 1)
+    light[:, 4:] += p.second * AMBIENT_OFFSET * level[..., None] * normal(5, 1)
 
     # Drawn without probes too: the other parts of a code do not depend on them.
-    which, turn, tilt = uniform(count, 2), 2 * math.pi * uniform(count), 0.15 * normal(count)
+    which, turn, tilt = uniform(2), 2 * math.pi * uniform(), 0.15 * normal()
     if lights:
         turned = torch.stack([tilt, turn, 0 * turn], dim=1)
-        chosen = torch.stack([lights[int(k)] for k in (which[:, 1] * len(lights)).tolist()])
+        chosen = torch.stack(
+            [lights[int(k)] for k in (which[:, 1] * len(lights)).tolist()]
+        ).double()
         chosen = rotate_sh(chosen, axis_angle_to_matrix(turned)) * level[..., None]
-        chosen = chosen - total_light(torch.zeros(9, 3))
+        chosen = chosen - total_light(torch.zeros(9, 3).double())
         light = torch.where((which[:, 0] < p.probes)[:, None, None], chosen, light)
-    amount = torch.where(uniform(count, 1) < p.neutral, 0.25, 1.0)
-    shape, expression = normal(count, layout.num_shape), normal(count, layout.num_expression)
+    amount = torch.where(uniform(1) < p.neutral, 0.25, 1.0)
+    shape, expression = normal(layout.num_shape), normal(layout.num_expression)
     if habits is None:
         expression = p.expression * expression
     else:
-        expression = p.unnamed * expression + torch.stack(
-            [habits.draw(generator) for _ in range(count)]
-        )
+        each = [g for g in generators for _ in range(count)]
+        expression = p.unnamed * expression + habits.draw(each)
     return FaceCode(
         shape=p.shape * shape,
         expression=amount * expression,
-        albedo=p.albedo * normal(count, layout.num_albedo),
+        albedo=p.albedo * normal(layout.num_albedo),
         rotation=rotation,
         translation=translation,
         light=light,
-    )
+    ).map(Tensor.float)
 
 
 def load_lights(folder: str) -> list[Tensor]:

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mofa_nvdr import dr
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.photographs import Corpus
 from mofa_nvdr.data.random_numbers import Draws, random_generator
@@ -30,12 +29,14 @@ from mofa_nvdr.data.synthetic.surroundings import (
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.render.decoder import FaceDecoder, Geometry
 from mofa_nvdr.scene.normals import vertex_normals
-from mofa_nvdr.shaders.gbuffer import shade_mesh
 
 # Streams of a seed: 0 to 2 order, mirror and augment photographs.
 TRAIN, _VAL, ACCOMPANYING = 3, 4, 5
 CYCLES = 1000  # and the number of a cycle of bootstrapping
 _CODES, _PICTURES, _PHOTOGRAPHS = 0, 1, 2  # of a face
+_SAME_PHOTOGRAPH = (
+    4  # faces next to each other, each in front of other parts of it: reading takes time
+)
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,12 @@ class SyntheticFaces:
     ) -> None:
         self.decoder = decoder
         self.prior = prior or CodePrior()
-        self.photographs = photographs
+        size = max(decoder.camera.size)
+        self.photographs = None if photographs is None else photographs.at_size(size)
         self.lights = list(lights)
         self.plain = plain
         model, device = decoder.model, decoder.triangles.device
         self._frontal = model.frontal_mask[model.triangles.long()].all(1).to(device)
-        self._context = dr.RasterizeContext()
         self._habits = ExpressionHabits.of(model.named_expressions)
         self._heads = None if plain else HeadShape(model, decoder.camera)
 
@@ -146,12 +147,8 @@ class SyntheticFaces:
 
         layout = self.decoder.model.layout
         if around is None:
-            codes = torch.cat(
-                [
-                    random_codes(layout, 1, g, self.prior, self.lights, self._habits).pack()
-                    for g in draws(_CODES)
-                ]
-            )
+            each = draws(_CODES)
+            codes = random_codes(layout, 1, each, self.prior, self.lights, self._habits).pack()
         else:
             codes = around.draw(draws(_CODES))
         code = layout.unpack(codes.to(device))
@@ -165,7 +162,7 @@ class SyntheticFaces:
         if self.photographs is None:
             background = plain_background(self.decoder.camera.size, d)
         else:
-            photographs = self._photographs(draws(_PHOTOGRAPHS)).to(device)
+            photographs = self._photographs(seed, stream, places).to(device)
             background = photograph_background(photographs, kept, d)
         if self._heads is None:
             image = torch.lerp(background, face.image, face.mask).clamp(0, 1)
@@ -189,13 +186,11 @@ class SyntheticFaces:
     def _draw(
         self, vertices: Tensor, triangles: Tensor, albedo: Tensor, light: Tensor, normals: Tensor
     ) -> Layer:
-        """As FaceRenderer draws, and what else the rasterizer knows."""
-        verbs, camera = self.decoder.renderer.dr, self.decoder.camera
-        pos = camera.clip_space(vertices).contiguous()
-        rast, _ = verbs.rasterize(self._context, pos, triangles, camera.size, grad_db=False)
-        image, mask = shade_mesh(normals, albedo, rast, triangles, light, verbs)
-        depth, number = rast[..., 2:].flip(1).permute(3, 0, 1, 2)[:, :, None].unbind(0)
-        return Layer(image, mask, depth, (number.long() - 1).clamp(min=0))
+        """A mesh as the decoder's renderer draws it, and what else the rasterizer knows."""
+        drawn = self.decoder.renderer(vertices, triangles, albedo, light, normals)
+        assert drawn.pixels is not None
+        depth, number = drawn.pixels.rast[..., 2:].flip(1).permute(3, 0, 1, 2)[:, :, None].unbind(0)
+        return Layer(drawn.image, drawn.mask, depth, (number.long() - 1).clamp(min=0))
 
     def _batch(self, stream: tuple[int, int], places: Sequence[int], step: int) -> Batch:
         rendered = self.render(stream[1], places, stream[0])
@@ -211,22 +206,25 @@ class SyntheticFaces:
             dense=rendered.dense,
         )
 
-    def _photographs(self, generators: list[np.random.Generator]) -> Tensor:
-        """A photograph [B, 3, H, W] for each generator; unreadable ones are skipped."""
-        assert self.photographs is not None
-        pictures: list[Tensor] = []
-        for generator in generators:
-            while True:
-                index = int(generator.integers(len(self.photographs)))
-                try:
-                    pictures.append(torch.from_numpy(self.photographs[index].image))
-                    break
-                except ImageError as error:
-                    self.photographs.report_skipped(self.photographs.files[index], str(error))
-                    if len(self.photographs.skipped) >= len(self.photographs):
-                        raise
-        batch = torch.stack(pictures).permute(0, 3, 1, 2).float() / 255
+    def _photographs(self, seed: int, stream: int, places: Sequence[int]) -> Tensor:
+        """A photograph [B, 3, H, W] for each place; unreadable ones are skipped."""
+        groups = [place // _SAME_PHOTOGRAPH for place in places]
+        read = {group: self._photograph(seed, stream, group) for group in dict.fromkeys(groups)}
+        batch = torch.stack([read[group] for group in groups]).permute(0, 3, 1, 2).float() / 255
         size = self.decoder.camera.size
         if batch.shape[2:] == size:
             return batch
         return F.interpolate(batch, size, mode="bilinear", align_corners=False, antialias=True)
+
+    def _photograph(self, seed: int, stream: int, group: int) -> Tensor:
+        """Bytes [S, S, 3]."""
+        assert self.photographs is not None
+        generator = random_generator(seed, stream, _PHOTOGRAPHS, group)
+        while True:
+            index = int(generator.integers(len(self.photographs)))
+            try:
+                return torch.from_numpy(self.photographs[index].image)
+            except ImageError as error:
+                self.photographs.report_skipped(self.photographs.files[index], str(error))
+                if len(self.photographs.skipped) >= len(self.photographs):
+                    raise

@@ -6,7 +6,7 @@ or look aside. What is drawn here is a rough guess at how often and how far, not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class ExpressionHabits:
     """
 
     def __init__(self, named: Mapping[str, Tensor]) -> None:
-        self._matrix = torch.stack([value.cpu() for value in named.values()])
+        self._matrix = torch.stack([value.cpu() for value in named.values()]).double().numpy()
         column = {name: index for index, name in enumerate(named)}
 
         def columns(name: str) -> list[int]:
@@ -89,19 +89,12 @@ class ExpressionHabits:
             return ExpressionHabits(named)
         return None
 
-    def draw(self, generator: np.random.Generator) -> Tensor:
-        """Coefficients [E] of one expression."""
-        return self.draws(generator, 1)[0]
-
-    def draws(self, generator: np.random.Generator, count: int) -> Tensor:
-        """Coefficients [count, E] of expressions, those of as many calls of `draw`."""
-        names = len(self._matrix)
-        u, uneven, gaze = (
-            np.empty((count, _NUMBERS)),
-            np.empty((count, names)),
-            np.empty((count, 2)),
-        )
-        for k in range(count):  # in this order, whatever the count
+    def draw(self, generators: Sequence[np.random.Generator]) -> Tensor:
+        """Coefficients [count, E] of an expression for each generator; one may stand there many times."""
+        count, names = len(generators), len(self._matrix)
+        u, uneven = np.empty((count, _NUMBERS)), np.empty((count, names))
+        gaze = np.empty((count, 2))
+        for k, generator in enumerate(generators):
             generator.random(out=u[k])
             generator.standard_normal(out=uneven[k])
             gaze[k] = generator.standard_normal(2)
@@ -119,5 +112,6 @@ class ExpressionHabits:
         weights[:, self._blink] += (u[:, -1] < _CLOSED_EYES)[:, None]
         for columns, turn in zip(self._gaze, (across, -across, up, -up)):
             weights[:, columns] += np.maximum(turn, 0.0)[:, None]
-        weights = np.clip(weights * (1 + _SIDES * uneven), 0, 1).astype(np.float32)
-        return torch.from_numpy(weights) @ self._matrix
+        weights = np.clip(weights * (1 + _SIDES * uneven), 0, 1)
+        # In float64, then rounded: bits that don't depend on how many are drawn at once.
+        return torch.from_numpy(weights @ self._matrix).float()

@@ -111,7 +111,7 @@ class HeadShape:
             model: the face model.
             d: randomness for B samples.
         """
-        points = model.vertices(code.shape, code.expression)[:, self._loop]  # [B, L, 3]
+        points = model.vertices(code.shape, code.expression, self._loop)  # [B, L, 3]
         border_color = geometry.albedo[:, self._loop]
         skin = border_color.mean(1)  # [B, 3]
         skull = self._skull(points)
@@ -142,7 +142,7 @@ class HeadShape:
 
         In the order of `__call__`, and of the triangles that are no hair.
         """
-        points = model.vertices(code.shape, code.expression)[:, self._loop]
+        points = model.vertices(code.shape, code.expression, self._loop)
         size = (points - self._center).norm(dim=2).mean(1) / self._mean_size
         skin = geometry.albedo.mean(1)
         d = Draws([np.random.default_rng(0) for _ in range(len(points))], points.device)

@@ -154,10 +154,8 @@ def photograph_background(photographs: Tensor, kept: Tensor, d: Draws) -> Tensor
             side = max(8, int(part[b] * height))
             top = 0 if corner_y[b] < 0.6 else height - side
             left = 0 if corner_x[b] < 0.5 else width - side
-            strip = picture[None, :, top : top + side, left : left + side]
-            result.append(
-                F.interpolate(strip, (height, width), mode="bilinear", align_corners=False)[0]
-            )
+            corner = picture[None, :, top : top + side, left : left + side]
+            result.append(_wide(corner, (height, width))[0])
         else:
             cells = 8
             h, w = height // cells * cells, width // cells * cells
@@ -310,7 +308,11 @@ def _average(x: Tensor) -> Tensor:
 
 
 def _wide(noise: Tensor, size: tuple[int, ...]) -> Tensor:
-    return F.interpolate(noise, size, mode="bilinear", align_corners=False)
+    """Pictures [B, C, h, w] at a larger size, bilinear."""
+    # As planes of one channel: with more of them torch's last bits follow the number of threads.
+    planes = noise.flatten(0, 1)[:, None]
+    wide = F.interpolate(planes, size, mode="bilinear", align_corners=False)
+    return wide.view(*noise.shape[:2], *size)
 
 
 def _column(value: Tensor) -> Tensor:

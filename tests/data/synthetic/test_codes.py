@@ -111,6 +111,17 @@ class TestRandomCodes:
         assert codes.light[:, 1:].abs().max() == 0
         assert codes.light[:, 0].abs().max() < 0.25 * AMBIENT_OFFSET  # 5 % of colour are left
 
+    def test_of_several_generators(self):
+        """Each draws to the last bit what it draws alone, under lights of probes too."""
+        layout, lights = CodeLayout(3, 2, 4), [torch.rand(9, 3), torch.rand(9, 3)]
+
+        def generators() -> list[np.random.Generator]:
+            return [np.random.default_rng(k) for k in range(7)]
+
+        together = random_codes(layout, 2, generators(), None, lights).pack()
+        alone = [random_codes(layout, 2, g, None, lights).pack() for g in generators()]
+        assert together.dtype == torch.float32 and torch.equal(together, torch.cat(alone))
+
     def test_narrower_poses_change_nothing_else(self):
         layout = CodeLayout(3, 2, 4)
         wide = random_codes(layout, 50, np.random.default_rng(3))
