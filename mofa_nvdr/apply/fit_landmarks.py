@@ -19,8 +19,10 @@ from mofa_nvdr.render.decoder import Geometry
 _PX_PER_MM = 1087.5 / 857.9 / 240  # of a face in the training framing, in sides of the picture
 _LANDMARK_FLOOR = 1.0 / 240  # deviation of a detected point in addition to its spread, in sides
 _IBUG_SPREAD, _JAW_SPREAD = 2.0, 6.0  # mm, of 68 landmarks; the jaw line slides over the skin
-# The subject's right and left outer corner of the eye, among 68 and among 478.
-_EYES = {NUM_LANDMARKS: (36, 45), NUM_DENSE: (33, 263)}
+# Of five points, the landmarks that each is in the middle of: eyes, tip of the nose, corners of the mouth.
+_FIVE = ((36, 39), (42, 45), (30, 30), (48, 48), (54, 54))
+# Points of the subject's right and left eye: among five, and their outer corners among 68 and among 478.
+_EYES = {len(_FIVE): (0, 1), NUM_LANDMARKS: (36, 45), NUM_DENSE: (33, 263)}
 
 
 class LandmarkTerm:
@@ -29,7 +31,7 @@ class LandmarkTerm:
     Args:
         model: the face model.
         jacobian: of it, with the camera at the size at which photographs are compared.
-        marks: [B, N, 2] px at that size, NaN: unknown; N is 68 or 478.
+        marks: [B, N, 2] px at that size, NaN: unknown; N is 5, 68 or 478.
 
     Raises:
         ValueError: another number of landmarks, or the face model has no places for 478.
@@ -62,7 +64,7 @@ class LandmarkTerm:
         return Rows(rows, away, weight * robust_weight(squared) / deviation.square())
 
     def roll(self) -> Tensor:
-        """How far faces are tilted, clockwise as seen, by the outer corners of their eyes, [B] radians."""
+        """How far faces are tilted, clockwise as seen, by their eyes, [B] radians."""
         right, left = _EYES[self.marks.shape[1]]
         along = (self.marks[:, left] - self.marks[:, right]).nan_to_num(0.0)
         return torch.atan2(along[:, 1], along[:, 0])
@@ -77,8 +79,15 @@ def _points_of(model: FaceModel, count: int) -> tuple[SurfacePoints, Tensor]:
         spread = torch.full((count,), _IBUG_SPREAD)
         spread[: len(JAW)] = _JAW_SPREAD
         return SurfacePoints(model.landmarks[:, None].expand(-1, 3), shares), spread
+    if count == len(_FIVE):
+        corners = model.landmarks[torch.tensor(_FIVE)]  # [5, 2]
+        shares = torch.tensor([0.5, 0.5, 0.0]).expand(count, 3)
+        return SurfacePoints(torch.cat([corners, corners[:, 1:]], 1), shares), torch.full(
+            (count,), _IBUG_SPREAD
+        )
     if count != NUM_DENSE:
-        raise ValueError(f"fit: {count} landmarks, expected {NUM_LANDMARKS} or {NUM_DENSE}")
+        numbers = f"{len(_FIVE)}, {NUM_LANDMARKS} or {NUM_DENSE}"
+        raise ValueError(f"fit: {count} landmarks, expected {numbers}")
     if places is None:
         raise ValueError(
             f"fit: face model {model.name} has no places for {NUM_DENSE} landmarks; give {NUM_LANDMARKS}, "

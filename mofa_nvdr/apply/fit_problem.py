@@ -58,7 +58,7 @@ class Observed:
 
     Attributes:
         photo: [B, 3, H, W] face crops in [0, 1]; NaN: no photograph there.
-        landmarks: [B, N, 2] px of the crop, NaN: unknown; N is 68 or 478. None: no landmarks.
+        landmarks: [B, N, 2] px of the crop, NaN: unknown; N is 5, 68 or 478. None: no landmarks.
         person: int64 [B], photographs with the same number share `shared`; None: each is another person.
         shared: parts of the code that a person's photographs have in common.
     """

@@ -132,8 +132,8 @@ class TestRoll:
 
 class TestRefused:
     def test_another_number(self, model):
-        with pytest.raises(ValueError, match="^fit: 5 landmarks, expected 68 or 478$"):
-            _term(model, torch.zeros(1, 5, 2))
+        with pytest.raises(ValueError, match="^fit: 7 landmarks, expected 5, 68 or 478$"):
+            _term(model, torch.zeros(1, 7, 2))
 
     def test_a_model_without_places(self):
         with pytest.raises(

@@ -32,8 +32,8 @@ from torch import Tensor
 
 from mofa_nvdr import FaceModel
 from mofa_nvdr.apply.color_solver import ColorSolver
+from mofa_nvdr.apply.fit_stages import REFINE_STAGES
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed
-from mofa_nvdr.apply.refinement import REFINE_STAGES
 from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.code import FaceCode
