@@ -1,8 +1,8 @@
 """Fits next to what is known of faces: tables in Markdown, and sheets of pictures.
 
-`python -m tests.benchmarks.bm_fit renders|error|time|sheet [--count N] [--data FOLDER] [--out FILE.png]`; it
-needs `mofa-nvdr networks get landmarks`, and all but `renders` the photographs of $MOFA_NVDR_DATA or
-../shared/data. Times are of the fit alone, without reading and detecting.
+`python -m tests.benchmarks.bm_fit renders|error|time|sheet [--count N] [--data FOLDER] [--out FILE.png]
+[--face-model NAME]`; it needs `mofa-nvdr networks get landmarks`, and all but `renders` the photographs of
+$MOFA_NVDR_DATA or ../shared/data. Times are of the fit alone, without reading and detecting.
 """
 
 from __future__ import annotations
@@ -218,8 +218,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=48)
     parser.add_argument("--data", default=os.environ.get("MOFA_NVDR_DATA", "../shared/data"))
     parser.add_argument("--out", default="fits.png")
+    parser.add_argument("--face-model", default="portraits", help="as FaceModel.load takes it")
     args = parser.parse_args()
-    model, detector, data = FaceModel.load(), LandmarkDetector.load(), Path(args.data)
+    model, detector = FaceModel.load(args.face_model), LandmarkDetector.load()
+    data = Path(args.data)
     facts = machine_facts(torch.device("cpu"))
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     if args.what == "renders":

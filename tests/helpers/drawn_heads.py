@@ -126,6 +126,7 @@ def _mesh(image: Tensor) -> tuple[Tensor, Tensor]:
     points[33, :2], points[263, :2] = right, left
     points[133, :2] = right + (left - right) / 4
     points[362, :2] = left - (left - right) / 4
+    points[:, :2] -= 0.5  # the real one counts from the middle of the first pixel
     return points.flatten(), torch.tensor([6.0])
 
 
