@@ -374,7 +374,8 @@ def _write(
                 write_result(
                     photograph.source, photograph.file_hash, parameters,
                     {"panel": pictures[k], "occluders": occluders[k]}, folder, overwrite,
-                    arkit.arrays(fitter.model, parameters.code.expression),
+                    arkit.arrays(fitter.model, parameters.code.expression)
+                    | {"landmark_error": fits.landmark_error[k].double().numpy()},
                 )
             )  # fmt: skip
         except ImageError as error:

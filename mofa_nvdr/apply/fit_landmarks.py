@@ -48,10 +48,19 @@ class LandmarkTerm:
 
     def energy(self, geometry: Geometry) -> Tensor:
         """[B], half of squared distances in deviations, robust."""
+        away = self._away(geometry) / self.deviation[:, None]
+        return (robust(away.square().sum(-1)) * self._known).nan_to_num(0.0).sum(1)
+
+    def distance(self, geometry: Geometry) -> Tensor:
+        """Mean distance [B] of landmarks and the points that they are of, px; NaN where none is known."""
+        away = self._away(geometry).norm(dim=-1)
+        return torch.where(self._known, away, torch.nan).nanmean(1)
+
+    def _away(self, geometry: Geometry) -> Tensor:
+        """From the landmarks to the points of faces, [B, N, 2] px."""
         corners = geometry.vertices[:, self._points.corners]
         places = (corners * self._points.shares[..., None]).sum(2)
-        away = (self._jacobian.camera.project(places) - self.marks) / self.deviation[:, None]
-        return (robust(away.square().sum(-1)) * self._known).nan_to_num(0.0).sum(1)
+        return self._jacobian.camera.project(places) - self.marks
 
     def rows(self, b: int, pose: Pose, weight: float) -> Rows:
         """Rows [N, 2, 257] of the known landmarks of one photograph, times the term's weight."""

@@ -130,6 +130,16 @@ class TestRoll:
         assert _term(model, torch.full((1, 478, 2), torch.nan)).roll().tolist() == [0]
 
 
+class TestDistance:
+    def test_by_hand(self, model, known):
+        """Two known landmarks, 3 and 4 px off; without a known one there is no distance."""
+        marks = torch.full_like(known.dense, torch.nan)
+        marks[0, 33] = known.dense[0, 33] + torch.tensor([3.0, 0])
+        marks[0, 263] = known.dense[0, 263] - torch.tensor([0, 4.0])
+        found = _term(model, marks).distance(_geometry(model, known.code))
+        assert found[0].item() == pytest.approx(3.5, abs=1e-3) and found[1].isnan()
+
+
 class TestRefused:
     def test_another_number(self, model):
         with pytest.raises(ValueError, match="^fit: 7 landmarks, expected 5, 68 or 478$"):

@@ -95,7 +95,9 @@ def contender(name: str) -> Contender:
             face = decoder.rasterize(decoder.geometry(code))
             away = ((face.image - some).square() * face.mask).flatten(1).sum(1)
             deviation = (away / (3 * face.mask.flatten(1).sum(1))).sqrt()
-            out.append(FittedFaces(code, face, face.mask, deviation))
+            out.append(
+                FittedFaces(code, face, face.mask, deviation, torch.full_like(deviation, torch.nan))
+            )
         return out
 
     return Contender(model, faces)

@@ -69,6 +69,27 @@ class TestFaceMesh:
         expected = torch.tensor([70.5, 50.5, 0.0]).expand(468, 3)
         assert torch.allclose(points[0], expected, atol=1e-3)
 
+    def test_both_ways(self):
+        """The mean with the mirror image's points, each from its twin; and of both certainties."""
+
+        def mesh(images):
+            bright = images[:, 0].flatten(1).argmax(1) % MESH_SIZE
+            points = torch.full((len(images), 468, 3), 50.0)
+            points[:, :, 0] = bright[:, None].float() + 3  # always 3 px to the right
+            points[:, 33, 1], points[:, 263, 1] = 20.0, 30.0  # twins: right and left corner
+            return points.reshape(-1, 1, 1404), (bright - 96).float()[:, None]
+
+        picture = torch.zeros(3, 192, 192, dtype=torch.uint8)
+        picture[:, 50, 70] = 255
+        square = torch.tensor([[96.0, 96.0, 192.0, 0.0]])
+        face = FaceMesh(mesh, mesh, torch.float32)
+        (points,), (flag,) = face.points([picture], [square], both_ways=True)
+        assert torch.allclose(points[0, :, 0], torch.tensor(70.5), atol=1e-3)
+        assert points[0, [33, 263], 1].tolist() == pytest.approx([25.5, 25.5], abs=1e-3)
+        assert (points[0, :, 2] - 50).abs().max() < 1e-3
+        sides = torch.tensor([70.0 - 96, 121.0 - 96]).sigmoid()
+        assert flag.item() == pytest.approx(sides.mean().item(), abs=1e-4)
+
     def test_no_faces(self):
         mesh = FaceMesh(None, None, torch.float32)
         picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
