@@ -257,14 +257,15 @@ def small(data: Path, detector: LandmarkDetector, count: int) -> None:
 
 _ACROSS = 0.7  # of the training framing: heads with their hair and neck, as in photographs
 _BEHIND = 6.0  # mm behind what is drawn at its pixel, from which a landmark is hidden
-_PIXELS = 320
+_SIDE = 320  # px of the pictures
+_YAWS = (15, 30, 35, 40, 45, 60, 75, 90)  # degrees to either side
 
 
 @torch.no_grad()
 def _heads(yaw: float, count: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """Pictures of people who look aside, their landmarks [N, 68, 2] px, and which are seen [N, 68]."""
     model = FaceModel.load("portraits")
-    camera = Camera(_PIXELS, focal=_ACROSS * Camera(_PIXELS).focal_px)
+    camera = Camera(_SIDE, focal=_ACROSS * Camera(_SIDE).focal_px)
     decoder = FaceDecoder(model, camera=camera, frontal_only=False)
     people = random_codes(
         model.layout, 4 * count, np.random.default_rng(7), CodePrior().with_pose(0.5)
@@ -279,7 +280,7 @@ def _heads(yaw: float, count: int) -> tuple[list[np.ndarray], np.ndarray, np.nda
         drawn = decoder.rasterize(geometry).triangle_ids
         marks = some.landmarks.numpy()
         for k, place in enumerate(marks):
-            column, row = np.clip(place.astype(int), 0, _PIXELS - 1).T
+            column, row = np.clip(place.astype(int), 0, _SIDE - 1).T
             depth = geometry.vertices[k, :, 2]
             front = depth[decoder.triangles[drawn[k, row, column]].long()].mean(1)
             seen.append((front - depth[model.landmarks.long()] < _BEHIND).numpy())
@@ -291,7 +292,7 @@ def turned(data: Path, detector: LandmarkDetector, count: int) -> None:
     """Rendered heads by their yaw: what `preprocess` keeps of them, and how far off what is seen of 51 is."""
     print("| yaw, degrees | found | kept | turned away | 51, px of 240 | worst | framing, px |")
     print("|---|---|---|---|---|---|---|")
-    for degrees in range(-90, 91, 15):
+    for degrees in (*(-yaw for yaw in reversed(_YAWS)), 0, *_YAWS):
         images, landmarks, seen = _heads(math.radians(degrees), count)
         with tempfile.TemporaryDirectory() as folder:
             for k, image in enumerate(images):
@@ -299,7 +300,7 @@ def turned(data: Path, detector: LandmarkDetector, count: int) -> None:
             out = Path(folder, "out")
             with contextlib.redirect_stdout(io.StringIO()):
                 preprocess_files([folder], str(out), workers=1, networks=detector.points)
-            lines = (out / LOG_FILE).read_text().splitlines()
+            _, *lines = (out / LOG_FILE).read_text().splitlines()  # the first has the options
         found, kept, away, errors, frames = 0, 0, 0, [], []
         for record in map(json.loads, lines):
             k = int(Path(record["source"]).stem)
