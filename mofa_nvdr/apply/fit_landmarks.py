@@ -11,16 +11,20 @@ from torch import Tensor
 
 from mofa_nvdr.apply.face_jacobian import FaceJacobian, Pose, SurfacePoints
 from mofa_nvdr.apply.fit_colors import Rows, robust, robust_weight
-from mofa_nvdr.face.dense_landmarks import NUM_DENSE
-from mofa_nvdr.face.landmarks import JAW, NUM_LANDMARKS
+from mofa_nvdr.face.dense_landmarks import DENSE_INNER_LIPS, EYELIDS, NUM_DENSE
+from mofa_nvdr.face.landmarks import JAW, NUM_LANDMARKS, OPENINGS
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import Geometry
 
 _PX_PER_MM = 1087.5 / 857.9 / 240  # of a face in the training framing, in sides of the picture
 _LANDMARK_FLOOR = 1.0 / 240  # deviation of a detected point in addition to its spread, in sides
+_OPENING_SPREAD = 0.4  # mm, of how far two points of lids or lips are apart
 _IBUG_SPREAD, _JAW_SPREAD = 2.0, 6.0  # mm, of 68 landmarks; the jaw line slides over the skin
 # Of five points, the landmarks that each is in the middle of: eyes, tip of the nose, corners of the mouth.
 _FIVE = ((36, 39), (42, 45), (30, 30), (48, 48), (54, 54))
+# (upper, lower) points of lids and of the lips' inner edges, whose distance counts of its own: where they are
+# is known to some 2 mm, whether they meet far better.
+_PAIRS = {len(_FIVE): (), NUM_LANDMARKS: OPENINGS, NUM_DENSE: (*EYELIDS, *DENSE_INNER_LIPS)}
 # Points of the subject's right and left eye: among five, and their outer corners among 68 and among 478.
 _EYES = {len(_FIVE): (0, 1), NUM_LANDMARKS: (36, 45), NUM_DENSE: (33, 263)}
 
@@ -45,11 +49,18 @@ class LandmarkTerm:
         floor = torch.tensor(_LANDMARK_FLOOR * size)
         self.deviation = torch.hypot(spread * (_PX_PER_MM * size), floor)  # [N] px
         self._known = marks.isfinite().all(2) & self.deviation.isfinite()
+        self._pairs = torch.tensor(_PAIRS[marks.shape[1]], dtype=torch.long).view(-1, 2)
+        self._gap = torch.hypot(torch.tensor(_OPENING_SPREAD * _PX_PER_MM * size), floor)  # px
 
     def energy(self, geometry: Geometry) -> Tensor:
         """[B], half of squared distances in deviations, robust."""
-        away = self._away(geometry) / self.deviation[:, None]
-        return (robust(away.square().sum(-1)) * self._known).nan_to_num(0.0).sum(1)
+        away = self._away(geometry)
+        squared = (away / self.deviation[:, None]).square().sum(-1)
+        total = (robust(squared) * self._known).nan_to_num(0.0).sum(1)
+        upper, lower = self._pairs.T
+        gap = ((away[:, upper] - away[:, lower]) / self._gap).square().sum(-1)
+        both = self._known[:, upper] & self._known[:, lower]
+        return total + (robust(gap) * both).nan_to_num(0.0).sum(1)
 
     def distance(self, geometry: Geometry) -> Tensor:
         """Mean distance [B] of landmarks and the points that they are of, px; NaN where none is known."""
@@ -63,14 +74,23 @@ class LandmarkTerm:
         return self._jacobian.camera.project(places) - self.marks
 
     def rows(self, b: int, pose: Pose, weight: float) -> Rows:
-        """Rows [N, 2, 257] of the known landmarks of one photograph, times the term's weight."""
+        """Rows [N, 2, 257] of one photograph's known landmarks and openings, times the term's weight."""
         known = self._known[b]
         points = SurfacePoints(self._points.corners[known], self._points.shares[known])
         projected, rows = self._jacobian.projections(points, pose)
         away = projected - self.marks[b, known]
         deviation = self.deviation[known]
         squared = (away / deviation[:, None]).square().sum(1)
-        return Rows(rows, away, weight * robust_weight(squared) / deviation.square())
+        weights = robust_weight(squared) / deviation.square()
+        place = known.cumsum(0) - 1  # of each landmark among the known ones
+        upper, lower = place[self._pairs[known[self._pairs].all(1)]].T
+        gaps = away[upper] - away[lower]
+        of_gaps = robust_weight((gaps / self._gap).square().sum(1)) / self._gap.square()
+        return Rows(
+            torch.cat([rows, rows[upper] - rows[lower]]),
+            torch.cat([away, gaps]),
+            weight * torch.cat([weights, of_gaps]),
+        )
 
     def roll(self) -> Tensor:
         """How far faces are tilted, clockwise as seen, by their eyes, [B] radians."""

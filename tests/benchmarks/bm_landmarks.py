@@ -27,7 +27,7 @@ from PIL import Image
 from mofa_nvdr import FaceDecoder, FaceModel
 from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.crops.detection import FaceDetector
-from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks
+from mofa_nvdr.data.crops.framing import Crop, crop_from_landmarks, turned_away
 from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files
 from mofa_nvdr.data.crops.records import LOG_FILE
 from mofa_nvdr.data.images import read_image
@@ -289,7 +289,10 @@ def _heads(yaw: float, count: int) -> tuple[list[np.ndarray], np.ndarray, np.nda
 
 
 def turned(data: Path, detector: LandmarkDetector, count: int) -> None:
-    """Rendered heads by their yaw: what `preprocess` keeps of them, and how far off what is seen of 51 is."""
+    """Rendered heads by their yaw: what `preprocess` keeps of them, and how far off what is seen of 51 is.
+
+    Errors are of all that are found, also of those that it leaves out for their turn by default.
+    """
     print("| yaw, degrees | found | kept | turned away | 51, px of 240 | worst | framing, px |")
     print("|---|---|---|---|---|---|---|")
     for degrees in (*(-yaw for yaw in reversed(_YAWS)), 0, *_YAWS):
@@ -299,20 +302,21 @@ def turned(data: Path, detector: LandmarkDetector, count: int) -> None:
                 Image.fromarray(image).save(Path(folder, f"{k}.png"))
             out = Path(folder, "out")
             with contextlib.redirect_stdout(io.StringIO()):
-                preprocess_files([folder], str(out), workers=1, networks=detector.points)
+                every = PreprocessOptions(turned=1000)
+                preprocess_files([folder], str(out), every, workers=1, networks=detector.points)
             _, *lines = (out / LOG_FILE).read_text().splitlines()  # the first has the options
         found, kept, away, errors, frames = 0, 0, 0, [], []
         for record in map(json.loads, lines):
             k = int(Path(record["source"]).stem)
             found += bool(record["faces"] or record["pruned"])
-            away += "turned away" in record["pruned"]
             if not record["faces"]:
                 continue
-            kept += 1
             row = record["faces"][0]
             marks = Crop(row["left"], row["top"], row["side"]).to_source(
                 np.array(row["lm68"]), PreprocessOptions().size
             )
+            aside = turned_away(marks) > PreprocessOptions().turned
+            away, kept = away + aside, kept + (not aside)
             truth = crop_from_landmarks(landmarks[k])
             inner = [n for n in INNER_FACE if seen[k, n]]
             off = np.linalg.norm(marks - landmarks[k], axis=1)[inner].mean()
