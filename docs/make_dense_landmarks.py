@@ -2,17 +2,19 @@
 
 mofa-nvdr networks get landmarks
 python docs/make_dense_landmarks.py
+python docs/make_dense_landmarks.py ibug   # print where its 68 landmarks do: face/recipe/landmark_vertices.py
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mofa_nvdr import FaceModel
-from mofa_nvdr.apply.landmark_places import place_dense_landmarks
+from mofa_nvdr.apply.landmark_places import place_dense_landmarks, place_detected_landmarks
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 
 COUNT = 400
@@ -22,13 +24,17 @@ def main() -> None:
     """Measure and write; the file to write may be given."""
     default = Path(__file__).parents[1] / "assets" / "default_face_landmarks.npz"
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else default
-    detector = LandmarkDetector.load()
-    places = place_dense_landmarks(
-        FaceModel.load("procedural"),
-        lambda pictures: [[face.points for face in faces] for faces in detector.detect(pictures)],
-        COUNT,
-        progress=True,
-    )
+    detector, model = LandmarkDetector.load(), FaceModel.load("procedural")
+
+    def detect(pictures: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        return [[face.points for face in faces] for faces in detector.detect(pictures)]
+
+    if sys.argv[1:] == ["ibug"]:
+        found = place_detected_landmarks(model, detect, COUNT, progress=True)
+        for number, place in enumerate(found.round(1).tolist()):
+            print(number, *place)
+        return
+    places = place_dense_landmarks(model, detect, COUNT, progress=True)
     np.savez_compressed(
         out,
         dense_vertices=places.vertices.numpy().astype(np.int32),

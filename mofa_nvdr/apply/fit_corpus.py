@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mofa_nvdr.apply.fit_files import QUICK_STAGES
+from mofa_nvdr.apply.fit_stages import QUICK_STAGES
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, Observed
 from mofa_nvdr.data.crop_tables import CODE_FILE, DataError, code_table, npz_bytes
 from mofa_nvdr.data.images import ImageError

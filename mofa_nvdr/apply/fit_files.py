@@ -17,8 +17,15 @@ from tqdm import tqdm
 from mofa_nvdr.apply import arkit
 from mofa_nvdr.apply.certainty import DOUBTFUL, LEAST_FOUND, face_certainty
 from mofa_nvdr.apply.face_search import WHOLE, FaceSearch
+from mofa_nvdr.apply.fit_stages import QUICK_STAGES
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed, Stage
-from mofa_nvdr.apply.largest_face import FIT_SIZE, FacePhotograph, largest_face
+from mofa_nvdr.apply.largest_face import (
+    FIT_SIZE,
+    LONGEST,
+    FacePhotograph,
+    known_face,
+    largest_face,
+)
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.photo_camera import crop_camera, photo_focal, photo_intrinsics
 from mofa_nvdr.apply.prediction import Predictor, frame_points, with_frames
@@ -30,7 +37,10 @@ from mofa_nvdr.apply.result_files import (
     write_result,
 )
 from mofa_nvdr.apply.sources import Source, name_sources
+from mofa_nvdr.data.crops.finder import FaceFinder
 from mofa_nvdr.data.crops.framing import Crop
+from mofa_nvdr.data.crops.known_points import KnownPoints
+from mofa_nvdr.data.crops.landmark_files import DENSE_FIRST, TABLE_ORDER
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, Picture
 from mofa_nvdr.data.images import ImageError, picture_square
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
@@ -91,8 +101,9 @@ def fit_files(
 ) -> Written:
     """Fit the face model to photographs: NAME.npz, NAME_panel.png and NAME_occluders.png for each.
 
-    Of several faces the largest is fitted. Without the landmark networks OpenCV's cascades find it, and
-    fitting starts from the predictions of an encoder.
+    Of several faces the largest is fitted. Landmarks next to a photograph are used as `preprocess` reads
+    them. Else, without the landmark networks, OpenCV's cascades find the face, and fitting starts from the
+    predictions of an encoder.
 
     Args:
         inputs: image files or folders of images.
@@ -126,33 +137,37 @@ def fit_files(
     whole = len(sources) if o.same_person else o.batch
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        steps = sum(stage.steps for stage in fitter.stages())
-        with tqdm(total=len(sources) * steps, unit="step", disable=not sys.stderr.isatty()) as bar:
+        fitter.read_landmarks(sources)
+        with tqdm(total=len(sources), unit="photo", disable=not sys.stderr.isatty()) as bar:
             for first in range(0, len(sources), whole):
                 some = sources[first : first + whole]
                 photographs = list(fitter.photographs(some, folder, written))
-                bar.update((len(some) - len(photographs)) * steps)
-                if photographs:
-                    fits = fitter.fit(photographs, bar)
-                    _write(fits, photographs, fitter, folder, o.overwrite, written)
+                bar.update(len(some) - len(photographs))
+                for alike in _alike(photographs, o.same_person):
+                    fits = fitter.fit(alike, bar)
+                    _write(fits, alike, fitter, folder, o.overwrite, written)
     except OSError as error:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror or error})") from None
     written.report("fit", "fitted", folder, inventory)
     return written
 
 
-# For relighting, which needs a face's form and light and no likeness: half of the time.
-QUICK_STAGES = (
-    Stage(("rotation", "translation"), 5, landmarks=0.5),
-    Stage(("rotation", "translation", "shape", "expression"), 4, landmarks=0.5),
-    Stage(("light",), 2, photometric=100.0, blur=1.0),
-    Stage(("light", "albedo"), 3, photometric=100.0, blur=1.0),
-    Stage(
-        ("rotation", "translation", "shape", "expression", "albedo", "light"), 3,
-        landmarks=0.3, photometric=50.0, detail=150.0, blur=1.0, occlusion=True,
-    ),
-    Stage(("light", "albedo"), 2, photometric=300.0, detail=300.0, occlusion=True),
-)  # fmt: skip
+def _alike(photographs: Sequence[_Photograph], same_person: bool) -> list[list[_Photograph]]:
+    """Those with as many landmarks together, which can be fitted at once.
+
+    Raises:
+        ValueError: they are to be of one person, and have landmarks of several numbers.
+    """
+    groups: dict[int, list[_Photograph]] = {}
+    for photograph in photographs:
+        points = photograph.face.points
+        groups.setdefault(0 if points is None else len(points), []).append(photograph)
+    if same_person and len(groups) > 1:
+        numbers = " and ".join(str(count) for count in sorted(groups))
+        raise ValueError(
+            f"--same-person: the photographs have {numbers} landmarks; give all of them the same number"
+        )
+    return list(groups.values())
 
 
 class PhotographFitter:
@@ -223,6 +238,7 @@ class _FileFitter:
         options = options if stages is None else replace(options, stages=stages)
         self.fitter = FaceFitter(self.model, options, camera=camera)
         self._finer: FaceDecoder | None = None
+        self._known: KnownPoints | None = None
         self._finding: tuple[FaceSearch, Predictor] | None = None
 
     @staticmethod
@@ -235,9 +251,19 @@ class _FileFitter:
             f"{reason}; or give --checkpoint RUN, whose predictions are fitted further"
         )
 
-    def stages(self) -> list[Stage]:
-        """What is done with each photograph."""
-        return self.fitter.stages_of(landmarks=self.detector is not None)
+    def read_landmarks(self, sources: Sequence[Source]) -> None:
+        """Look for landmarks next to photographs; they are used instead of detected ones.
+
+        Raises:
+            ValueError: a table of landmarks that cannot be read.
+        """
+        networks = None if self.detector is None else self.detector.points
+        finder = FaceFinder(1, 0.0, LONGEST, networks=networks)
+        dense = self.model.dense_landmarks is not None
+        order = DENSE_FIRST if dense else TABLE_ORDER
+        self._known = KnownPoints([s.path for s in sources], finder, LONGEST, order)
+        for note in self._known.notes:
+            say(f"note: {note}", sys.stderr)
 
     def photographs(
         self, sources: Sequence[Source], folder: Path, written: Written
@@ -253,9 +279,16 @@ class _FileFitter:
                 written.left_out.append(str(error))
 
     def _face(self, picture: Picture, source: Source) -> FacePhotograph:
+        dense = self.model.dense_landmarks is not None
+        if self._known is not None:
+            known = self._known.of(source.path)
+            for note in known.notes:
+                say(f"note: {note}", sys.stderr)
+            if known.points is not None:
+                self._known.check(known, source.path, picture)
+                return known_face(picture, source.path, known.points, dense)
         if self.detector is None:
             return self._predicted_face(picture, source.path)
-        dense = self.model.dense_landmarks is not None
         return largest_face(picture, source.path, self.detector, dense)
 
     def _predicted_face(self, picture: Picture, path: Path) -> FacePhotograph:
@@ -299,8 +332,8 @@ class _FileFitter:
             shared,
         )
 
-        def after(done: int, total: int) -> None:
-            bar.update(count)
+        def after(step: int, steps: int) -> None:
+            bar.update(count / steps)
 
         return self.fitter(observed, self._start(photo), after)
 
@@ -341,7 +374,8 @@ def _write(
                 write_result(
                     photograph.source, photograph.file_hash, parameters,
                     {"panel": pictures[k], "occluders": occluders[k]}, folder, overwrite,
-                    arkit.arrays(fitter.model, parameters.code.expression),
+                    arkit.arrays(fitter.model, parameters.code.expression)
+                    | {"landmark_error": fits.landmark_error[k].double().numpy()},
                 )
             )  # fmt: skip
         except ImageError as error:

@@ -11,16 +11,22 @@ from torch import Tensor
 
 from mofa_nvdr.apply.face_jacobian import FaceJacobian, Pose, SurfacePoints
 from mofa_nvdr.apply.fit_colors import Rows, robust, robust_weight
-from mofa_nvdr.face.dense_landmarks import NUM_DENSE
-from mofa_nvdr.face.landmarks import JAW, NUM_LANDMARKS
+from mofa_nvdr.face.dense_landmarks import DENSE_INNER_LIPS, EYELIDS, NUM_DENSE
+from mofa_nvdr.face.landmarks import JAW, NUM_LANDMARKS, OPENINGS
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import Geometry
 
 _PX_PER_MM = 1087.5 / 857.9 / 240  # of a face in the training framing, in sides of the picture
 _LANDMARK_FLOOR = 1.0 / 240  # deviation of a detected point in addition to its spread, in sides
+_OPENING_SPREAD = 0.4  # mm, of how far two points of lids or lips are apart
 _IBUG_SPREAD, _JAW_SPREAD = 2.0, 6.0  # mm, of 68 landmarks; the jaw line slides over the skin
-# The subject's right and left outer corner of the eye, among 68 and among 478.
-_EYES = {NUM_LANDMARKS: (36, 45), NUM_DENSE: (33, 263)}
+# Of five points, the landmarks that each is in the middle of: eyes, tip of the nose, corners of the mouth.
+_FIVE = ((36, 39), (42, 45), (30, 30), (48, 48), (54, 54))
+# (upper, lower) points of lids and of the lips' inner edges, whose distance counts of its own: where they are
+# is known to some 2 mm, whether they meet far better.
+_PAIRS = {len(_FIVE): (), NUM_LANDMARKS: OPENINGS, NUM_DENSE: (*EYELIDS, *DENSE_INNER_LIPS)}
+# Points of the subject's right and left eye: among five, and their outer corners among 68 and among 478.
+_EYES = {len(_FIVE): (0, 1), NUM_LANDMARKS: (36, 45), NUM_DENSE: (33, 263)}
 
 
 class LandmarkTerm:
@@ -29,7 +35,7 @@ class LandmarkTerm:
     Args:
         model: the face model.
         jacobian: of it, with the camera at the size at which photographs are compared.
-        marks: [B, N, 2] px at that size, NaN: unknown; N is 68 or 478.
+        marks: [B, N, 2] px at that size, NaN: unknown; N is 5, 68 or 478.
 
     Raises:
         ValueError: another number of landmarks, or the face model has no places for 478.
@@ -43,26 +49,51 @@ class LandmarkTerm:
         floor = torch.tensor(_LANDMARK_FLOOR * size)
         self.deviation = torch.hypot(spread * (_PX_PER_MM * size), floor)  # [N] px
         self._known = marks.isfinite().all(2) & self.deviation.isfinite()
+        self._pairs = torch.tensor(_PAIRS[marks.shape[1]], dtype=torch.long).view(-1, 2)
+        self._gap = torch.hypot(torch.tensor(_OPENING_SPREAD * _PX_PER_MM * size), floor)  # px
 
     def energy(self, geometry: Geometry) -> Tensor:
         """[B], half of squared distances in deviations, robust."""
+        away = self._away(geometry)
+        squared = (away / self.deviation[:, None]).square().sum(-1)
+        total = (robust(squared) * self._known).nan_to_num(0.0).sum(1)
+        upper, lower = self._pairs.T
+        gap = ((away[:, upper] - away[:, lower]) / self._gap).square().sum(-1)
+        both = self._known[:, upper] & self._known[:, lower]
+        return total + (robust(gap) * both).nan_to_num(0.0).sum(1)
+
+    def distance(self, geometry: Geometry) -> Tensor:
+        """Mean distance [B] of landmarks and the points that they are of, px; NaN where none is known."""
+        away = self._away(geometry).norm(dim=-1)
+        return torch.where(self._known, away, torch.nan).nanmean(1)
+
+    def _away(self, geometry: Geometry) -> Tensor:
+        """From the landmarks to the points of faces, [B, N, 2] px."""
         corners = geometry.vertices[:, self._points.corners]
         places = (corners * self._points.shares[..., None]).sum(2)
-        away = (self._jacobian.camera.project(places) - self.marks) / self.deviation[:, None]
-        return (robust(away.square().sum(-1)) * self._known).nan_to_num(0.0).sum(1)
+        return self._jacobian.camera.project(places) - self.marks
 
     def rows(self, b: int, pose: Pose, weight: float) -> Rows:
-        """Rows [N, 2, 257] of the known landmarks of one photograph, times the term's weight."""
+        """Rows [N, 2, 257] of one photograph's known landmarks and openings, times the term's weight."""
         known = self._known[b]
         points = SurfacePoints(self._points.corners[known], self._points.shares[known])
         projected, rows = self._jacobian.projections(points, pose)
         away = projected - self.marks[b, known]
         deviation = self.deviation[known]
         squared = (away / deviation[:, None]).square().sum(1)
-        return Rows(rows, away, weight * robust_weight(squared) / deviation.square())
+        weights = robust_weight(squared) / deviation.square()
+        place = known.cumsum(0) - 1  # of each landmark among the known ones
+        upper, lower = place[self._pairs[known[self._pairs].all(1)]].T
+        gaps = away[upper] - away[lower]
+        of_gaps = robust_weight((gaps / self._gap).square().sum(1)) / self._gap.square()
+        return Rows(
+            torch.cat([rows, rows[upper] - rows[lower]]),
+            torch.cat([away, gaps]),
+            weight * torch.cat([weights, of_gaps]),
+        )
 
     def roll(self) -> Tensor:
-        """How far faces are tilted, clockwise as seen, by the outer corners of their eyes, [B] radians."""
+        """How far faces are tilted, clockwise as seen, by their eyes, [B] radians."""
         right, left = _EYES[self.marks.shape[1]]
         along = (self.marks[:, left] - self.marks[:, right]).nan_to_num(0.0)
         return torch.atan2(along[:, 1], along[:, 0])
@@ -77,8 +108,15 @@ def _points_of(model: FaceModel, count: int) -> tuple[SurfacePoints, Tensor]:
         spread = torch.full((count,), _IBUG_SPREAD)
         spread[: len(JAW)] = _JAW_SPREAD
         return SurfacePoints(model.landmarks[:, None].expand(-1, 3), shares), spread
+    if count == len(_FIVE):
+        corners = model.landmarks[torch.tensor(_FIVE)]  # [5, 2]
+        shares = torch.tensor([0.5, 0.5, 0.0]).expand(count, 3)
+        return SurfacePoints(torch.cat([corners, corners[:, 1:]], 1), shares), torch.full(
+            (count,), _IBUG_SPREAD
+        )
     if count != NUM_DENSE:
-        raise ValueError(f"fit: {count} landmarks, expected {NUM_LANDMARKS} or {NUM_DENSE}")
+        numbers = f"{len(_FIVE)}, {NUM_LANDMARKS} or {NUM_DENSE}"
+        raise ValueError(f"fit: {count} landmarks, expected {numbers}")
     if places is None:
         raise ValueError(
             f"fit: face model {model.name} has no places for {NUM_DENSE} landmarks; give {NUM_LANDMARKS}, "

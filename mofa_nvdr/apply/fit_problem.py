@@ -58,7 +58,7 @@ class Observed:
 
     Attributes:
         photo: [B, 3, H, W] face crops in [0, 1]; NaN: no photograph there.
-        landmarks: [B, N, 2] px of the crop, NaN: unknown; N is 68 or 478. None: no landmarks.
+        landmarks: [B, N, 2] px of the crop, NaN: unknown; N is 5, 68 or 478. None: no landmarks.
         person: int64 [B], photographs with the same number share `shared`; None: each is another person.
         shared: parts of the code that a person's photographs have in common.
     """
@@ -332,14 +332,20 @@ class FitProblem:
         mask = face.mask[:, 0] * self.known
         self.visible, self.variance = visibility(squared, mask, self._scatter_at(face))
 
-    def finish(self, state: FitState, decoder: FaceDecoder) -> tuple[RasterFace, Tensor, Tensor]:
-        """Renderings at the photographs' size, what is visible there, and the colours' deviation."""
-        face = decoder.rasterize(decoder.geometry(state.code))
+    def finish(
+        self, state: FitState, decoder: FaceDecoder
+    ) -> tuple[RasterFace, Tensor, Tensor, Tensor]:
+        """Renderings at the photographs' size, what is visible there, and both deviations of FittedFaces."""
+        geometry = decoder.geometry(state.code)
+        face = decoder.rasterize(geometry)
+        off = torch.full((self.batch,), torch.nan)
+        if self.landmarks is not None:
+            off = self.landmarks.distance(geometry) * (self.side / self.size)
         photo, known = known_photo(self.observed.photo, None)
         squared = (photo - face.image).square().sum(1)
         mask = face.mask[:, 0] * known[:, 0]
         visible, variance = visibility(squared, mask, self._scatter_at(face))
-        return face, (visible * mask)[:, None], variance.sqrt()
+        return face, (visible * mask)[:, None], variance.sqrt(), off
 
     def _scatter_at(self, face: RasterFace) -> Tensor:
         """Factors of the variance at the pixels of a rendering, [B, S, S]."""

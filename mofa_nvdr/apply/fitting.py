@@ -65,12 +65,14 @@ class FittedFaces:
         face: their renderings at the photographs' size.
         visible: [B, 1, H, W] probability that a pixel of the face's mask shows the face; 0 elsewhere.
         deviation: [B] of a channel of the photograph about the rendering, where the face is visible.
+        landmark_error: [B] mean distance of the given landmarks and the face's, px; NaN without any.
     """
 
     code: FaceCode
     face: RasterFace
     visible: Tensor
     deviation: Tensor
+    landmark_error: Tensor
 
 
 class FaceFitter:

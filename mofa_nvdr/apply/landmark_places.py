@@ -26,6 +26,8 @@ from mofa_nvdr.face.dense_landmarks import (
     DenseLandmarks,
     closest_points,
 )
+from mofa_nvdr.face.ibug_points import ibug_landmarks
+from mofa_nvdr.face.landmarks import MIRROR, NUM_LANDMARKS
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.networks.on_request import NetworkMissingError
@@ -87,14 +89,14 @@ def place_dense_landmarks(
     Raises:
         PlacesNotFoundError: the detector finds the face in fewer than a quarter of the renderings.
     """
-    hits, mouths = _hits(model, detect, count, seed, progress)
+    hits, _, mouths = _hits(model, detect, count, seed, progress)
     found = np.isfinite(hits).all(2).any(1).sum()
     if found < max(4, _LEAST_HITS * count):
         raise PlacesNotFoundError(
             f"dense landmarks: the detector finds a face in {found} of {count} renderings of {model.name}; "
             "it cannot be measured on this model"
         )
-    places, spread = _middles(hits, _LEAST_HITS * found)
+    places, spread = _middles(hits, _LEAST_HITS * found, DENSE_MIRROR)
     known = (spread > 0) & (spread <= _MOST_SPREAD)
     triangles = model.triangles.cpu().numpy()
     mean = model.mean_shape.cpu().numpy()
@@ -111,6 +113,22 @@ def place_dense_landmarks(
         torch.from_numpy(weights),
         torch.from_numpy(np.where(known, spread, 0).astype(np.float32)),
     )
+
+
+def place_detected_landmarks(
+    model: FaceModel,
+    detect: DetectLandmarks,
+    count: int = 160,
+    seed: int = 0,
+    progress: bool = False,
+) -> np.ndarray:
+    """Where the 68 landmarks of detected faces lie on a model's skin, [68, 3] mm on its mean face; or NaN.
+
+    As in `place_dense_landmarks`; the same on both sides of the face. The recipe's landmarks are from here.
+    """
+    _, hits, _ = _hits(model, detect, count, seed, progress)
+    found = np.isfinite(hits).all(2).any(1).sum()
+    return _middles(hits, _LEAST_HITS * found, MIRROR)[0]
 
 
 def place_in_file(path: str | Path, count: int = 160) -> bool:
@@ -155,14 +173,15 @@ def place_in_file(path: str | Path, count: int = 160) -> bool:
 @torch.no_grad()
 def _hits(
     model: FaceModel, detect: DetectLandmarks, count: int, seed: int, progress: bool
-) -> tuple[np.ndarray, list[_Mouth]]:
+) -> tuple[np.ndarray, np.ndarray, list[_Mouth]]:
     """What the points hit in each rendering, as places [count, 478, 3] on the mean face, mm; or NaN.
 
-    And the mouths that are open.
+    And what iBUG's landmarks of them hit, [count, 68, 3], and the mouths that are open.
     """
     decoder = FaceDecoder(model, camera=Camera(image_size=_SIZE), frontal_only=False)
     faces, behind = SyntheticFaces(decoder), _behind(model)
-    hits, mouths = np.full((count, NUM_DENSE, 3), np.nan), []
+    hits, ibug = (np.full((count, n, 3), np.nan) for n in (NUM_DENSE, NUM_LANDMARKS))
+    mouths = []
     for first in tqdm(range(0, count, _BATCH), disable=not progress, unit="batch"):
         places = range(first, min(first + _BATCH, count))
         rendered = faces.render(seed, places)
@@ -179,10 +198,12 @@ def _hits(
                 skin = np.where(behind[seen], -1, seen)
                 for some, ids in ((slice(NUM_MESH), skin), (slice(NUM_MESH, None), seen)):
                     hits[first + k, some] = _on_mean(points[some], ids, pixels[k], depth[k], model)
+                marks = ibug_landmarks(points)
+                ibug[first + k] = _on_mean(marks, skin, pixels[k], depth[k], model)
                 if _opening(truth[k]) > _LEAST_OPENING:
                     millimetres = depth[k].mean() / decoder.pinhole.focal_px
                     mouths.append(_Mouth(points[_EDGES], pixels[k].astype(np.float32), millimetres))
-    return hits, mouths
+    return hits, ibug, mouths
 
 
 def _opening(landmarks: np.ndarray) -> float:
@@ -266,13 +287,15 @@ def _on_mean(
     return out
 
 
-def _middles(hits: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """Places [478, 3] and spreads [478] of hits [count, 478, 3]; NaN and 0 with fewer than `least` a side.
+def _middles(
+    hits: np.ndarray, least: float, mirror: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places [N, 3] and spreads [N] of hits [count, N, 3]; NaN and 0 with fewer than `least` a side.
 
-    A point and the one on the other side of the face count as one, each mirrored onto the other.
+    A point and the one on the other side of the face, `mirror`, count as one, each mirrored onto the other.
     """
-    places, spread = np.full((NUM_DENSE, 3), np.nan), np.zeros(NUM_DENSE)
-    for k, other in enumerate(DENSE_MIRROR):
+    places, spread = np.full((len(mirror), 3), np.nan), np.zeros(len(mirror))
+    for k, other in enumerate(mirror):
         if other < k:
             continue
         both = np.concatenate([hits[:, k], hits[:, other] * _ACROSS])

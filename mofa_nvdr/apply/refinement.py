@@ -12,23 +12,13 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr.apply.face_search import Candidate
-from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, Observed, Stage
+from mofa_nvdr.apply.fit_stages import REFINE_STAGES
+from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, Observed
 from mofa_nvdr.apply.largest_face import FIT_SIZE
 from mofa_nvdr.data.crops.framing import Crop
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.scene.camera import Camera
-
-# A prediction is near: its pose and form need few steps, and light comes first, which it knows least.
-REFINE_STAGES = (
-    Stage(("rotation", "translation", "shape", "expression"), 3, landmarks=0.5),
-    Stage(("light", "albedo"), 3, photometric=100.0, blur=1.0),
-    Stage(
-        ("rotation", "translation", "shape", "expression", "albedo", "light"), 4,
-        landmarks=0.3, photometric=50.0, detail=150.0, blur=1.0, occlusion=True,
-    ),
-    Stage(("light", "albedo"), 2, photometric=300.0, detail=300.0, occlusion=True),
-)  # fmt: skip
 
 
 class Refiner:

@@ -29,8 +29,8 @@ def fit(
 ) -> object:
     """Fit the face model to photographs: NAME.npz, NAME_panel.png and NAME_occluders.png for each.
 
-    Analysis by synthesis: the largest face of each photograph is found, and its
-    code is changed until the rendering looks like the photograph. It takes a second or two a face, and is
+    Analysis by synthesis: the largest face of each photograph is found, or landmarks next to it are read, and
+    its code is changed until the rendering looks like the photograph. It takes a second or two a face, and is
     closer than `reconstruct`. The results are the same files, and lie in OUT in the same way;
     NAME_occluders.png is white where something was taken to be in front of the face. Exit status: 0 all done,
     2 a mistake, 3 nothing fitted, 4 some photographs left out.

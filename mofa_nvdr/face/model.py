@@ -28,6 +28,11 @@ BUILT_IN = ("default", "procedural", "portraits")
 """Names of the faces that the package ships; "default" is one of the others."""
 
 _DENSE_FILE = "default_face_landmarks.npz"  # of the built-in face; docs/make_dense_landmarks.py
+# Hashes of the built-in faces whose landmarks were other vertices: files name them, and codes are the same.
+_EARLIER = {
+    "procedural": ("ff3fa8bc75d138e4", "c2a7b12092d54309"),
+    "portraits": ("27edbd3e6ac63fd5",),
+}
 _READ = {*ARRAYS, *OPTIONAL, "named_expressions"}
 # safetensors' names of the number types that an array may be stored in.
 _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
@@ -275,7 +280,9 @@ def _built_in(name: str) -> FaceModel:
     from mofa_nvdr.face import portraits, recipe
 
     if name == "portraits":
-        return _with_shared_parts(*portraits.load_portraits())
+        arrays, metadata = portraits.load_portraits()
+        metadata["same_codes"] = " ".join([metadata.get("same_codes", ""), *_EARLIER[name]]).strip()
+        return _with_shared_parts(arrays, metadata)
     return model_of_recipe(recipe.load_product())
 
 
@@ -287,8 +294,7 @@ def model_of_recipe(arrays: Mapping[str, np.ndarray], name: str = "procedural") 
         "licence": "Apache-2.0",
         "source": "mofa_nvdr.face.recipe",
     }
-    # Files of earlier versions name a hash with the same codes and other landmarks.
-    metadata["same_codes"] = "ff3fa8bc75d138e4"
+    metadata["same_codes"] = " ".join(_EARLIER["procedural"])
     return _with_shared_parts(arrays, metadata)
 
 

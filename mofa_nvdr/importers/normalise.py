@@ -48,6 +48,12 @@ def face_model(
             f"{len(part.mean)} vertices, more than --vertices {options.vertices}: kept as they are"
         )
     triangles = _outward(part.mean, part.triangles)
+    given = part.landmarks
+    if options.landmarks and len(given) >= 6 > len(set(given.values())):
+        raise ModelFileError(
+            f"{path}: the {len(given)} landmarks of {options.landmarks} lie on {len(set(given.values()))} "
+            "vertices, expected one for each"
+        )
     landmarks, how = _landmarks(part, triangles, own)
     notes.append(how)
     if len(np.unique(landmarks)) < 34:

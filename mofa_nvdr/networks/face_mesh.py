@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mofa_nvdr.face.dense_landmarks import DENSE_MIRROR, NUM_MESH
 from mofa_nvdr.networks.face_boxes import LEFT_EYE, RIGHT_EYE
 from mofa_nvdr.networks.face_crops import cut_squares, to_picture, turn
 from mofa_nvdr.networks.graph import GraphNetwork
 
-NUM_MESH, NUM_POINTS = 468, 478
 MESH_SIZE, IRIS_SIZE = 192, 64
 # Sides of the squares in sides of what they are about: as MediaPipe's graphs frame them.
 _FACE_MARGIN, _EYE_MARGIN = 1.5, 2.3
@@ -26,6 +26,10 @@ _LIDS = (
     (263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398),
 )
 _IRIS_POINTS = 5
+# The mesh network counts from the middle of its image's first pixel, as MediaPipe's warp by OpenCV does: read
+# from the edge, points of 120 photographs and of their mirror images lie 2 * 0.60 px apart, so 2 * 0.10.
+_FIRST_PIXEL = 0.5
+_MIRROR = torch.tensor(DENSE_MIRROR[:NUM_MESH])
 _BATCH = 16  # crops at once; more are no faster on a CPU
 
 
@@ -42,20 +46,32 @@ class FaceMesh:
         self._mesh, self._iris, self._dtype = mesh, iris, dtype
 
     def points(
-        self, pictures: Sequence[Tensor], squares: Sequence[Tensor]
+        self, pictures: Sequence[Tensor], squares: Sequence[Tensor], both_ways: bool = False
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Points [N, 468, 3] of each picture in its px, z in the same unit, and certainty [N] of a face.
 
         Args:
             pictures: bytes [3, H, W].
             squares: [N, 4] of each, see `face_crops`.
+            both_ways: the mean of what the network says of a crop and of its mirror image.
         """
         counts = [len(s) for s in squares]
         crops = torch.cat([cut_squares(p, s, MESH_SIZE) for p, s in zip(pictures, squares)])
+        places, flags = self._in_crops(crops)
+        if both_ways:
+            mirrored, others = self._in_crops(crops.flip(3))
+            mirrored = mirrored[:, _MIRROR.to(crops.device)]
+            back = torch.cat([MESH_SIZE - mirrored[..., :1], mirrored[..., 1:]], -1)
+            places, flags = (places + back) / 2, (flags + others) / 2
+        found = [to_picture(p, s, MESH_SIZE) for p, s in zip(places.split(counts), squares)]
+        return found, list(flags.split(counts))
+
+    def _in_crops(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """Points [N, 468, 3] in px of crops, and certainty [N]."""
         points, flags = self._run(self._mesh, crops)
-        places = points.reshape(len(crops), NUM_MESH, 3).split(counts)
-        found = [to_picture(p, s, MESH_SIZE) for p, s in zip(places, squares)]
-        return found, list(flags.reshape(len(crops)).sigmoid().split(counts))
+        places = points.reshape(len(crops), NUM_MESH, 3)
+        places = torch.cat([places[..., :2] + _FIRST_PIXEL, places[..., 2:]], -1)
+        return places, flags.reshape(len(crops)).sigmoid()
 
     def irises(self, pictures: Sequence[Tensor], points: Sequence[Tensor]) -> list[Tensor]:
         """The iris points [N, 10, 3] of each picture's faces [N, 468, 3]; z is that of the lids."""

@@ -204,7 +204,7 @@ class LandmarkDetector:
         points, flags = self._mesh.points(pictures, [squares_of_boxes(r) for r in rows])
         rough = [flag >= _FIRST_FLAG for flag in flags]
         squares = [squares_of_points(p[k]) for p, k in zip(points, rough)]
-        points, flags = self._mesh.points(pictures, squares)
+        points, flags = self._mesh.points(pictures, squares, both_ways=True)
         good = [(f >= self.flag) & p.isfinite().flatten(1).all(1) for p, f in zip(points, flags)]
         points = [p[k] for p, k in zip(points, good)]
         scores = [(r[k, -1] * f)[g] for r, k, f, g in zip(rows, rough, flags, good)]

@@ -120,6 +120,8 @@ class TestFitFiles:
             assert off.mean() < 1.0
             assert 0 < face.photometric < 0.07 and 0.2 < face.mask_fraction < 0.9
             assert face.certainty > 0.9
+            with np.load(path) as arrays:
+                assert 0 < arrays["landmark_error"] < 1.5  # px of a crop of 64; measured below 1
             assert face.camera.size == (_SIZE, _SIZE)
         panel = iio.imread(out / "a_panel.png")
         assert panel.shape == (_SIZE, 6 * _SIZE, 3)

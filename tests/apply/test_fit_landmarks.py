@@ -11,6 +11,7 @@ from torch import Tensor
 from mofa_nvdr.apply.face_jacobian import FaceJacobian, Pose
 from mofa_nvdr.apply.fit_colors import robust
 from mofa_nvdr.apply.fit_landmarks import LandmarkTerm
+from mofa_nvdr.face.dense_landmarks import DENSE_INNER_LIPS, EYELIDS
 from mofa_nvdr.face.landmarks import JAW
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
@@ -19,6 +20,7 @@ from tests.helpers.fitted_faces import KnownFaces, known_faces, landmarked_face
 from tests.helpers.small_face import small_face
 
 _SIZE = 120
+PAIRS = (*EYELIDS, *DENSE_INNER_LIPS)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +82,32 @@ class TestEnergy:
     def test_unknown_ones(self, model, known):
         """NaN, and those without a place on the model."""
         marks = known.dense.clone()
-        marks[:, 5] = torch.nan
+        marks[:, [5, 13]] = torch.nan
         marks[:, ~model.dense_landmarks.known] = 1e4
         term, geometry = _term(model, marks), _geometry(model, known.code)
         assert term.energy(geometry).max() < 1e-6
         pose = Pose(torch.eye(3), geometry.vertices[0], torch.zeros(3))
-        assert len(term.rows(0, pose, 1.0).weight) == int(model.dense_landmarks.known.sum()) - 1
+        known_ones = model.dense_landmarks.known.clone()
+        known_ones[[5, 13]] = False
+        openings = sum(bool(known_ones[list(pair)].all()) for pair in PAIRS)
+        assert 0 < openings < len(PAIRS)
+        assert len(term.rows(0, pose, 1.0).weight) == int(known_ones.sum()) + openings
+
+    def test_openings(self, model, known):
+        """A mouth that is 4 px wider open: both points are 2 px off, and their distance by 4 counts too."""
+        marks = known.dense.clone()
+        marks[0, 13, 1] -= 2
+        marks[0, 14, 1] += 2
+        term = _term(model, marks)
+        wanted = robust((4 / term._gap).square())
+        wanted = wanted + 2 * robust((2 / term.deviation[13]).square())
+        energy = term.energy(_geometry(model, known.code))
+        assert energy[0].item() == pytest.approx(wanted.item(), rel=1e-3) and energy[1] < 1e-6
+        moved = known.dense + torch.tensor([0.0, 2])  # both alike: no opening
+        term = _term(model, moved)
+        alone = robust((2 / term.deviation[model.dense_landmarks.known]).square()).sum()
+        energy = term.energy(_geometry(model, known.code))
+        assert energy[0].item() == pytest.approx(alone.item(), rel=1e-3)
 
     def test_none_at_all(self, model, known):
         term = _term(model, torch.full_like(known.dense, torch.nan))
@@ -101,7 +123,9 @@ class TestRows:
         code = known.code.clone()
         where = model.layout.slices["translation"]
         code[:, where] += torch.tensor([3.0, -2.0, 10.0])
-        term = _term(model, known.dense)
+        marks = known.dense.clone()
+        marks[:, [13, 145]] += 3.0  # and some openings are others
+        term = _term(model, marks)
         geometry = _geometry(model, code)
         rows = term.rows(0, Pose(torch.eye(3), geometry.vertices[0], torch.zeros(3)), 0.7)
         slopes = torch.einsum("nrp,nr,n->p", rows.rows, rows.away, rows.weight)[where]
@@ -130,10 +154,20 @@ class TestRoll:
         assert _term(model, torch.full((1, 478, 2), torch.nan)).roll().tolist() == [0]
 
 
+class TestDistance:
+    def test_by_hand(self, model, known):
+        """Two known landmarks, 3 and 4 px off; without a known one there is no distance."""
+        marks = torch.full_like(known.dense, torch.nan)
+        marks[0, 33] = known.dense[0, 33] + torch.tensor([3.0, 0])
+        marks[0, 263] = known.dense[0, 263] - torch.tensor([0, 4.0])
+        found = _term(model, marks).distance(_geometry(model, known.code))
+        assert found[0].item() == pytest.approx(3.5, abs=1e-3) and found[1].isnan()
+
+
 class TestRefused:
     def test_another_number(self, model):
-        with pytest.raises(ValueError, match="^fit: 5 landmarks, expected 68 or 478$"):
-            _term(model, torch.zeros(1, 5, 2))
+        with pytest.raises(ValueError, match="^fit: 7 landmarks, expected 5, 68 or 478$"):
+            _term(model, torch.zeros(1, 7, 2))
 
     def test_a_model_without_places(self):
         with pytest.raises(

@@ -13,10 +13,13 @@ from mofa_nvdr.apply import landmark_places as module
 from mofa_nvdr.apply.landmark_places import (
     PlacesNotFoundError,
     place_dense_landmarks,
+    place_detected_landmarks,
     place_in_file,
 )
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
+from mofa_nvdr.face import ibug_points
 from mofa_nvdr.face.dense_landmarks import DENSE_MIRROR, MIDDLE, NUM_DENSE
+from mofa_nvdr.face.landmarks import MIRROR
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.networks.on_request import NetworkMissingError
@@ -139,6 +142,18 @@ class TestPlaceDenseLandmarks:
         names = {face_model.region_names[k] for k in _labels(face_model, behind)}
         assert {"eyes", "teeth", "mouth"} <= names and 0 < behind.mean() < 0.5
         assert not module._behind(small_face()).any()
+
+
+class TestPlaceDetectedLandmarks:
+    def test_finds_them(self, cap, truth, monkeypatch):
+        """Landmarks that are points of the mesh lie where these do, the same on both sides."""
+        first = list(ibug_points._FIRST)
+        monkeypatch.setattr(module, "ibug_landmarks", lambda points: points[first])
+        found = place_detected_landmarks(cap, _Detector(cap, truth), _COUNT)
+        assert found.shape == (68, 3)
+        away = np.linalg.norm(found - cap.mean_shape[truth[first]].numpy(), axis=1)
+        assert np.nanmax(away) < 1.0 and np.isfinite(away).sum() >= 66
+        np.testing.assert_allclose(found[list(MIRROR)] * (-1, 1, 1), found, atol=1e-9)
 
 
 class TestEdges:

@@ -1,8 +1,8 @@
 """Fits next to what is known of faces: tables in Markdown, and sheets of pictures.
 
-`python -m tests.benchmarks.bm_fit renders|error|time|sheet [--count N] [--data FOLDER] [--out FILE.png]`; it
-needs `mofa-nvdr networks get landmarks`, and all but `renders` the photographs of $MOFA_NVDR_DATA or
-../shared/data. Times are of the fit alone, without reading and detecting.
+`python -m tests.benchmarks.bm_fit renders|error|time|sheet [--count N] [--data FOLDER] [--out FILE.png]
+[--face-model NAME]`; it needs `mofa-nvdr networks get landmarks`, and all but `renders` the photographs of
+$MOFA_NVDR_DATA or ../shared/data. Times are of the fit alone, without reading and detecting.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.crops.framing import crop_from_landmarks
 from mofa_nvdr.data.synthetic.faces import Rendered, SyntheticFaces
 from mofa_nvdr.face.code import FaceCode
-from mofa_nvdr.face.landmarks import PAPER_46
+from mofa_nvdr.face.landmarks import OPENINGS, PAPER_46
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.render.pictures import panels, to_uint8
 from mofa_nvdr.scene.camera import Camera
@@ -156,8 +156,19 @@ def photographs(
     return out
 
 
+def openings(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """How far lids and lips are open, [B] each, of 68 landmarks: of the eyes' and the mouth's widths."""
+    gaps = torch.stack([(landmarks[:, a] - landmarks[:, b]).norm(dim=1) for a, b in OPENINGS], 1)
+    width = lambda a, b: (landmarks[:, a] - landmarks[:, b]).norm(dim=1)  # noqa: E731
+    eyes = (width(36, 39) + width(42, 45)) / 2
+    return gaps[:, :4].mean(1) / eyes, gaps[:, 4:].mean(1) / width(48, 54)
+
+
 def error(model: FaceModel, detector: LandmarkDetector, data: Path, count: int) -> None:
-    """Distances to annotations of another origin, px of 240, over the paper's 46."""
+    """Distances to annotations of another origin, px of 240, over the paper's 46.
+
+    And the correlation of how far lids and lips are open in the annotations, and in the fits.
+    """
     faces = photographs(detector, data, ("ffhq10", "dlib_faces", "eos", "ytf"), count)
     photo, points = torch.stack([f[1] for f in faces]), torch.stack([f[2] for f in faces])
     known, ibug = torch.stack([f[3] for f in faces]), torch.stack([f[4] for f in faces])
@@ -167,16 +178,22 @@ def error(model: FaceModel, detector: LandmarkDetector, data: Path, count: int) 
     fraction = torch.cat([fit.face.mask for fit in fits]).flatten(1).mean(1)
     index = list(PAPER_46)
     print(
-        "| set | faces | detector px | fit px | worst fit | photometric | mask |\n"
-        "|---|---|---|---|---|---|---|"
+        "| set | faces | detector px | fit px | worst fit | photometric | mask | lids | mouth |\n"
+        "|---|---|---|---|---|---|---|---|---|"
     )
     names = np.array([f[0] for f in faces])
     for name in dict.fromkeys(names):
         of = torch.from_numpy(names == name)
+        same = [
+            np.corrcoef(a[of], b[of])[0, 1] if int(of.sum()) > 2 else float("nan")
+            for a, b in zip(openings(known), openings(landmarks))
+        ]
         one, two = (((x - known).norm(dim=2)[:, index].mean(1))[of] for x in (ibug, landmarks))
         print(
             f"| {name} | {int(of.sum())} | {float(one.mean()):.2f} | {float(two.mean()):.2f} | "
-            f"{float(two.max()):.1f} | {float(colors[of].mean()):.3f} | {float(fraction[of].mean()):.3f} |"
+            f"{float(two.max()):.1f} | {float(colors[of].mean()):.3f} | {float(fraction[of].mean()):.3f} | "
+            f"{same[0]:.2f} | {same[1]:.2f} |",
+            flush=True,
         )
 
 
@@ -218,8 +235,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=48)
     parser.add_argument("--data", default=os.environ.get("MOFA_NVDR_DATA", "../shared/data"))
     parser.add_argument("--out", default="fits.png")
+    parser.add_argument("--face-model", default="portraits", help="as FaceModel.load takes it")
     args = parser.parse_args()
-    model, detector, data = FaceModel.load(), LandmarkDetector.load(), Path(args.data)
+    model, detector = FaceModel.load(args.face_model), LandmarkDetector.load()
+    data = Path(args.data)
     facts = machine_facts(torch.device("cpu"))
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     if args.what == "renders":

@@ -32,8 +32,8 @@ from torch import Tensor
 
 from mofa_nvdr import FaceModel
 from mofa_nvdr.apply.color_solver import ColorSolver
+from mofa_nvdr.apply.fit_stages import REFINE_STAGES
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed
-from mofa_nvdr.apply.refinement import REFINE_STAGES
 from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.code import FaceCode
@@ -95,7 +95,9 @@ def contender(name: str) -> Contender:
             face = decoder.rasterize(decoder.geometry(code))
             away = ((face.image - some).square() * face.mask).flatten(1).sum(1)
             deviation = (away / (3 * face.mask.flatten(1).sum(1))).sqrt()
-            out.append(FittedFaces(code, face, face.mask, deviation))
+            out.append(
+                FittedFaces(code, face, face.mask, deviation, torch.full_like(deviation, torch.nan))
+            )
         return out
 
     return Contender(model, faces)

@@ -27,7 +27,8 @@ from kornia.metrics import psnr, ssim
 from torch import Tensor
 
 from mofa_nvdr import FaceDecoder, FaceModel
-from mofa_nvdr.apply.fit_files import QUICK_STAGES, PhotographFitter
+from mofa_nvdr.apply.fit_files import PhotographFitter
+from mofa_nvdr.apply.fit_stages import QUICK_STAGES
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, Observed
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.photo_relighting import PhotoRelighter

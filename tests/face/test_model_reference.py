@@ -39,13 +39,19 @@ class TestModelReference:
         ModelReference("another name", small_face().hash).check(small_face(), "x: of")
 
     @pytest.mark.parametrize("file", ["default", ""])
-    def test_built_in_face_of_an_earlier_version(self, file, tmp_path):
+    @pytest.mark.parametrize("hash", ["ff3fa8bc75d138e4", "c2a7b12092d54309"])
+    def test_built_in_face_of_an_earlier_version(self, hash, file, tmp_path):
         """Its landmarks have moved since and its hash with them; codes mean the same faces."""
-        earlier = ModelReference("default", "ff3fa8bc75d138e4", file)
+        earlier = ModelReference("default", hash, file)
         model, now = earlier.load("", tmp_path, "face.npz: parameters of")
         assert now.file == "procedural" and now.hash == model.hash != earlier.hash
         assert model.has_codes_of(earlier.hash) and not model.has_codes_of("0" * 16)
         assert not small_face().has_codes_of(earlier.hash)
+
+    def test_the_face_from_portraits_of_an_earlier_version(self):
+        model = FaceModel.load("portraits")
+        for hash in ("0ff2a0e1312583f4", "27edbd3e6ac63fd5"):
+            assert model.has_codes_of(hash) and model.hash != hash
 
     def test_default_is_kept_by_its_own_name(self, tmp_path):
         """What "default" names may be another face in the next version."""

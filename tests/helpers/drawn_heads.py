@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mofa_nvdr.face.dense_landmarks import DENSE_MIRROR, MIDDLE
 from mofa_nvdr.networks.face_boxes import SPECS, BoxDetector
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 
@@ -119,13 +120,21 @@ def _mesh(image: Tensor) -> tuple[Tensor, Tensor]:
     disc, right, left = _disc(image), _spot(image, 1), _spot(image, 2)
     if disc is None or right is None or left is None:
         return torch.zeros(1404), torch.tensor([-9.0])
+    if right[0] > left[0]:  # a mirror image: the real one knows no colours
+        right, left = left, right
     middle, radius = disc
-    angle = torch.arange(468) * (2 * math.pi / 468)
+    # The outline, its twins opposite to each other.
+    angle, mirror = torch.zeros(468), torch.tensor(DENSE_MIRROR[:468])
+    one_side = (mirror > torch.arange(468)).nonzero()[:, 0]
+    angle[one_side] = torch.linspace(0.5, 1.5, len(one_side)) * math.pi
+    angle[mirror[one_side]] = math.pi - angle[one_side]
+    angle[list(MIDDLE)] = torch.tensor([0.5, -0.5]).repeat(len(MIDDLE) // 2) * math.pi
     points = torch.stack([angle.cos() * radius, angle.sin() * radius, angle.sin() * radius], 1)
     points[:, :2] += middle
     points[33, :2], points[263, :2] = right, left
     points[133, :2] = right + (left - right) / 4
     points[362, :2] = left - (left - right) / 4
+    points[:, :2] -= 0.5  # the real one counts from the middle of the first pixel
     return points.flatten(), torch.tensor([6.0])
 
 

@@ -39,6 +39,10 @@ class FakeDetector:
     def __call__(self, picture: np.ndarray) -> Sequence[KnownLandmarks]:
         return self._faces.get(tuple(picture[0, 0].tolist()), [])
 
+    def points(self, picture: np.ndarray) -> list[tuple[np.ndarray, float]]:
+        """As `LandmarkDetector.points`."""
+        return [(face.points[:, :2], face.score) for face in self(picture)]
+
 
 def install_fake_detector(patch: pytest.MonkeyPatch) -> FakeDetector:
     """Load this detector in the place of the networks."""

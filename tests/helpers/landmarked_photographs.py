@@ -27,6 +27,40 @@ def frontal_68() -> np.ndarray:
     return landmark_shape._MEAN[:, :2] * [1, -1] / 75
 
 
+def _lid(outer: np.ndarray, inner: np.ndarray, height: float, steps: int) -> list[np.ndarray]:
+    """Points of a parabola between the corners of an eye, without them."""
+    shares = np.arange(1, steps) / steps
+    return [(1 - t) * outer + t * inner + [0, -4 * height * t * (1 - t)] for t in shares]
+
+
+def face(kind: int) -> np.ndarray:
+    """A frontal face in a picture of 240 px, by the contours of a set of 68, 98 or 106 points."""
+    mean = 50 * frontal_68() + [120, 120]
+    steps = 3 if kind == 68 else 4
+    jaw = np.stack([np.interp(np.arange(0, 16.5, 1 if kind == 68 else 0.5), range(17), axis)
+                    for axis in mean[:17].T], 1)  # fmt: skip
+    points = [*jaw]
+    for brow in (mean[17:22], mean[22:27]):
+        points += [*brow]
+        if kind != 68:  # the lower edge, from the subject's left on the right brow
+            lower = brow[1:] if brow[0, 0] < 120 else brow[:-1]
+            points += [*(lower[::-1] + [0, 5])]
+    points += [*mean[27:31]]
+    wings = [*mean[31:36]]
+    if kind == 106:  # the sides of the nose, down to its wings and up again
+        sides = [mean[27] * (1 - t) + mean[31] * t + [-3, 0] for t in (0.3, 0.6, 0.9)]
+        wings = [*sides, *wings, *([240 - x, y] for x, y in sides[::-1])]
+    points += wings
+    for first, second in ((36, 39), (42, 45)):
+        a, b = mean[first], mean[second]
+        lower = _lid(b, a, -3.0, steps)
+        points += [a, *_lid(a, b, 6.0, steps), b, *lower]
+        points += [(a + b) / 2] * (kind == 106)
+    points += [*mean[48:68]]
+    points += [(mean[36] + mean[39]) / 2, (mean[42] + mean[45]) / 2] * (kind != 68)
+    return np.array(points)
+
+
 def mesh_of(landmarks: np.ndarray, count: int = 478) -> np.ndarray:
     """Points [..., count, 2] of MediaPipe's numbers of faces with landmarks [..., 68, 2]."""
     each = np.zeros((count, count, 2))

@@ -24,15 +24,11 @@ from mofa_nvdr.face.dense_landmarks import NUM_DENSE, NUM_MESH
 from mofa_nvdr.system.array_files import NotArrays, read_npz
 from mofa_nvdr.system.budget import MOST_TEXT
 
-_ORDER = (
-    68,
-    98,
-    106,
-    NUM_DENSE,
-    NUM_MESH,
-    5,
-)  # of what a folder or an .npz holds the first is taken
-_KEYS = ", ".join(f"lm{count}" for count in sorted(_ORDER))
+TABLE_ORDER = (68, 98, 106, NUM_DENSE, NUM_MESH, 5)
+"""Numbers of points: of what a folder or an .npz holds the first is taken."""
+DENSE_FIRST = (NUM_DENSE, NUM_MESH, 68, 98, 106, 5)
+"""The same for who has a place for each point."""
+_KEYS = ", ".join(f"lm{count}" for count in sorted(TABLE_ORDER))
 _EXPECTED = f"expected {READ_WORDS} rows of x and y"
 
 
@@ -98,11 +94,11 @@ class Folders:
         return [folder / n for n in ([name] if name in same else same)]
 
 
-def read_tables(photographs: Iterable[Path]) -> Tables:
+def read_tables(photographs: Iterable[Path], order: tuple[int, ...] = TABLE_ORDER) -> Tables:
     """What the `landmarks68.npz`, or of another number, of the photographs' folders say of them.
 
-    The table of a folder goes before that of the folder above; 68 points before others. Rows name pictures
-    relative to their table, in any case of letters and with or without a suffix.
+    The table of a folder goes before that of the folder above; of a folder's the first of `order`. Rows name
+    pictures relative to their table, in any case of letters and with or without a suffix.
 
     Raises:
         DataError: a table that cannot be read, or of other arrays.
@@ -112,7 +108,7 @@ def read_tables(photographs: Iterable[Path]) -> Tables:
     own = {path.parent for path in photographs}
     tables = Tables({}, [])
     for folder in sorted(own) + sorted({folder.parent for folder in own} - own):
-        for key, count in ((f"lm{count}", count) for count in _ORDER):
+        for key, count in ((f"lm{count}", count) for count in order):
             path = folder / f"landmarks{count}.npz"
             if os.path.isfile(path):  # False too where the folder may be listed and no more
                 rows = _rows_of(path, key, count)
@@ -306,7 +302,7 @@ def _read_points(file: Path) -> tuple[np.ndarray | None, str]:
     try:
         if file.suffix.lower() == ".npz":
             table = _load_npz(file)
-            found = [table[f"lm{count}"] for count in _ORDER if f"lm{count}" in table]
+            found = [table[f"lm{count}"] for count in TABLE_ORDER if f"lm{count}" in table]
             if not found:
                 return None, f"holds none of {_KEYS}; not taken for landmarks"
             if found[0].dtype.kind not in "fiu":

@@ -26,16 +26,8 @@ from mofa_nvdr.data.crop_tables import DataError
 from mofa_nvdr.data.crops.detection import LandmarkModel
 from mofa_nvdr.data.crops.finder import FaceFinder, FoundFace, Networks, cut_crop
 from mofa_nvdr.data.crops.framing import Crop, sharpness, turned_away
-from mofa_nvdr.data.crops.landmark_checks import wrong_frame_of
-from mofa_nvdr.data.crops.landmark_files import (
-    Folders,
-    KnownFaces,
-    LandmarkError,
-    landmarks_next_to,
-    orphans,
-    read_tables,
-    reason_of,
-)
+from mofa_nvdr.data.crops.known_points import KnownPoints
+from mofa_nvdr.data.crops.landmark_files import LandmarkError, orphans, reason_of
 from mofa_nvdr.data.crops.records import LOG_FILE, place_of, read_records, summary, write_tables
 from mofa_nvdr.data.decoding import MAX_MEGAPIXELS, MIN_SIDE, ImageError, Picture
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
@@ -146,24 +138,22 @@ def preprocess_files(
     check_out(out)
     model = LandmarkModel(o.landmark_model) if o.landmark_model else None
     sources, closed, notes = _find_sources(inputs, Path(out))
-    tables = read_tables(source.path for source in sources)
+    finder = FaceFinder(o.smallest, o.score, o.detection_size, model, networks)
+    points = KnownPoints([source.path for source in sources], finder, o.detection_size)
     folder = make_folders(out, "images")
     for text in [*notes, *(f"skipped: {reason}" for reason in closed)]:
         say(text)
-    for note in [*tables.notes, *orphans(source.path for source in sources)]:
+    for note in [*points.notes, *orphans(source.path for source in sources)]:
         say(f"note: {note}")
     with (
         locked(folder, "mofa-nvdr preprocess"),
         named_errors(folder, lambda: "the crops that are done are whole"),
     ):
         done = read_records(folder, asdict(o), asdict(PreprocessOptions()))
-        finder = FaceFinder(o.smallest, o.score, o.detection_size, model, networks)
-        folders = Folders()
         budget = MemoryBudget(_MEMORY)
 
         def work(source: _Source) -> tuple[dict[str, Any], list[bytes]]:
-            known = tables.known.get(source.path)
-            return _process(source, known, folders, o, finder, max_megapixels, budget)
+            return _process(source, points, o, finder, max_megapixels, budget)
 
         # What could not be read may have been mended.
         todo = [s for s in sources if "unreadable" in done.get(s.place, {"unreadable": ""})]
@@ -250,8 +240,7 @@ def _free_names(name: str, count: int, taken: set[str]) -> list[str]:
 
 def _process(
     source: _Source,
-    known: KnownFaces | None,
-    folders: Folders,
+    points: KnownPoints,
     o: PreprocessOptions,
     finder: FaceFinder,
     max_megapixels: float,
@@ -266,16 +255,12 @@ def _process(
         if other := not_a_photograph(path):
             raise ImageError(other)
         with Picture(path, "", max_megapixels, budget) as picture:
-            known = known or landmarks_next_to(path, folders)
+            known = points.of(path)
             if known.notes:
                 record["notes"] = [_utf8(note) for note in known.notes]
             if known.points is not None:
-                reason = wrong_frame_of(
-                    known.points, picture, o.detection_size, finder.check, finder.sure(picture)
-                )
-                if reason:
-                    raise LandmarkError(f"{known.file}: the points of {path.name} {reason}")
-                faces, astray = [FoundFace.of(points) for points in known.points], 0
+                points.check(known, path, picture)
+                faces, astray = [FoundFace.of(marks) for marks in known.points], 0
             else:
                 faces, astray = finder.find(picture)
             record["pruned"] += ["landmarks off the face"] * astray
