@@ -26,10 +26,10 @@ class ImportOptions:
         shape_modes, expression_modes, albedo_modes: at most this many modes are kept.
         vertices: subdivide until the mesh has about this many; 0: as the format has it.
         albedo: file with the model's albedo where it is a file of its own; None: none given.
-        albedo_of: face model whose albedo a model without its own gets, as FaceModel.load takes it.
         expressions: file with the model's blendshapes where it is a file of its own.
         landmarks: file with the 68 landmarks (landmark_points.read_landmark_vertices).
         name: name of the model; empty: the format's.
+        albedo_of: face model whose albedo a model without its own gets, as FaceModel.load takes it.
     """
 
     shape_modes: int = 80
@@ -37,10 +37,10 @@ class ImportOptions:
     albedo_modes: int = 80
     vertices: int = 0
     albedo: Path | None = None
-    albedo_of: str = "procedural"
     expressions: Path | None = None
     landmarks: Path | None = None
     name: str = ""
+    albedo_of: str = "procedural"
 
 
 @dataclass
