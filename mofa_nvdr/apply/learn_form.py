@@ -169,11 +169,17 @@ def closed_and_open(model: FaceModel) -> Tensor:
     return torch.cat([model.mean_shape, opened], 1)
 
 
-def kernel(a: Tensor, b: Tensor) -> Tensor:
-    """Covariances [N, M] of displacements at places [N, D] and [M, D], mm^2."""
+def kernel(a: Tensor, b: Tensor, parts: tuple[tuple[float, float], ...] = _KERNEL) -> Tensor:
+    """Covariances [N, M] of displacements at places [N, D] and [M, D], mm^2.
+
+    Args:
+        a: [N, D] mm.
+        b: [M, D] mm.
+        parts: what is added up: deviations, and the distances over which they go together, mm.
+    """
     squared = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
-    parts = [s**2 * (-squared / (2 * reach**2)).exp() for s, reach in _KERNEL]
-    return torch.stack(parts).sum(0)
+    every = [s**2 * (-squared / (2 * reach**2)).exp() for s, reach in parts]
+    return torch.stack(every).sum(0)
 
 
 def _symmetric(points: Tensor, mirror: Tensor) -> Tensor:

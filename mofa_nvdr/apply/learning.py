@@ -26,6 +26,7 @@ from mofa_nvdr.apply.learn_colors import (
     wide_tone,
 )
 from mofa_nvdr.apply.learn_form import FormLearner, fold
+from mofa_nvdr.apply.learn_lips import touching, with_lips_together
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.scene.camera import Camera
@@ -61,7 +62,8 @@ _WORST = 0.97  # quantile of the photometric error beyond which a photograph tea
 _LEAST_VISIBLE = (
     0.7  # of what is visible of a face in the middle photograph, that one teaches colours
 )
-# Regions whose colours photographs do not show, or lips that are fitted over them.
+# Regions whose colours photographs do not show, or lips that are fitted over them. Edges of lips, which a
+# shut mouth hides, are fitted over teeth as well.
 _STILL = ("mouth", "teeth")
 _FITTED = ("code", "visible", "error")  # what is kept of a fit
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # of sRGB's channels (ITU-R BT.709)
@@ -149,7 +151,9 @@ class ModelLearner:
             fits = self._fits(f"colors {number}", fitter, codes)
             codes = fits[0]
             model, kept = self._learned_colors(model, *fits, kept), tuple(range(len(kept)))
-        return model
+        shapes = torch.cat([model.mean_shape[None], model.shape_basis])
+        shapes = with_lips_together(self.model, shapes)
+        return _changed(model, mean_shape=shapes[0], shape_basis=shapes[1:])
 
     def _learned_form(self) -> FaceModel:
         """The model with the mean and the modes of shape that landmarks show; sets the exposures."""
@@ -293,7 +297,9 @@ class ModelLearner:
         if model.regions is None:
             return None
         labels = [n for n, name in enumerate(model.region_names) if name in _STILL]
-        return torch.isin(model.regions[model.frontal_mask], torch.tensor(labels).to(model.regions))
+        still = torch.isin(model.regions, torch.tensor(labels).to(model.regions))
+        still[touching(self.model).flatten()] = True
+        return still[model.frontal_mask]
 
 
 def _changed(model: FaceModel, **arrays: Tensor) -> FaceModel:

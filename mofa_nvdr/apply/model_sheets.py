@@ -221,7 +221,7 @@ def show_model(
     Sheets that a model has nothing for (no such mode, no named expression) are left out and named.
 
     Args:
-        model_name: 'default' or a .safetensors file.
+        model_name: as FaceModel.load takes it.
         out: folder, made if missing.
         size: height of a picture in pixels; modes are drawn at 0.7 of it, the average face at twice.
         modes: most modes of each kind.

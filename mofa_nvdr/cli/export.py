@@ -40,11 +40,12 @@ def export(
 
     Args:
         faces: parameter file (.npz) of mofa-nvdr reconstruct or fit; a clip's, or CLIP.npz#120 for a frame of
-            it; or a face model ('default' or a .safetensors file): its average face. With --texture photo
-            further files of the same person, made with --same-person: what their photographs show is merged
+            it; or a face model ('portraits', 'procedural', a .safetensors file): its average face. With
+            --texture photo further files of the same person, made with --same-person: what their photographs
+            show is merged
         out: file to write: .obj, .ply or .glb; .csv for the weights of ARKit's 52 blendshapes
-        face_model: the face model that the parameters are for: 'default' or a .safetensors file;
-            empty: the one that the file names
+        face_model: the face model that the parameters are for: 'portraits', 'procedural' or a .safetensors
+            file; empty: the one that the file names
         texture: albedo, the face model's; or photo, the person's own skin from the photographs
         photo: with --texture photo, the photographs of the .npz, in their order; empty: those that they name
         balanced: the photographs are balanced for their light, as cameras do; --no-balanced takes out the

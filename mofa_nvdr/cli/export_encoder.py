@@ -27,8 +27,8 @@ def export_encoder(
         run: run folder (its newest checkpoint), or a checkpoint file; none: the encoder that comes with the
             package
         out: .onnx file; empty: encoder.onnx next to the checkpoint, or in this folder for the package's own
-        face_model: the face model that the run was trained with, 'default' or a .safetensors file; empty: the
-            one that the run names
+        face_model: the face model that the run was trained with: 'portraits', 'procedural' or a .safetensors
+            file; empty: the one that the run names
         photographs: face crops, or folders of them, to compare on, in addition to noise and rendered faces;
             empty: those that the run was trained on, if they are still there
         overwrite: replace a file that is there, whatever it was made from; else only an encoder of the same

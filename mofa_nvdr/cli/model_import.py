@@ -39,6 +39,7 @@ def import_(
     albedo_modes: int = 80,
     vertices: int = 0,
     albedo: str = "",
+    albedo_of: str = "procedural",
     expressions: str = "",
     landmarks: str = "",
     name: str = "",
@@ -55,9 +56,11 @@ def import_(
         out: .safetensors file to write; give it as --face-model to the other commands
         shape_modes: keep at most this many identity modes
         expression_modes: keep at most this many expression modes
-        albedo_modes: keep at most this many albedo modes; a model without albedo gets the built-in face's
+        albedo_modes: keep at most this many albedo modes
         vertices: subdivide to about this many vertices; 0: as the format has it (ict: subdivided once)
         albedo: file with the albedo (flame: .npz texture space; bfm: AlbedoMM .h5)
+        albedo_of: face whose albedo a model without its own gets: 'procedural', 'portraits' or a .safetensors
+            file
         expressions: file with the blendshapes (eos: .bin)
         landmarks: file with the 68 landmarks' vertices from 0 (.json, .txt, .npy)
         name: name of the model; empty: the format's
@@ -78,6 +81,7 @@ def import_(
             albedo_modes=albedo_modes,
             vertices=vertices,
             albedo=Path(albedo) if albedo else None,
+            albedo_of=albedo_of,
             expressions=Path(expressions) if expressions else None,
             landmarks=Path(landmarks) if landmarks else None,
             name=name,

@@ -18,7 +18,7 @@ def info(model: Annotated[str, tyro.conf.Positional] = "default", json: bool = F
     """Say what a face model holds: sizes, units, variance, licence.
 
     Args:
-        model: the face model: 'default' or a .safetensors file
+        model: the face model: 'portraits', 'procedural' (which 'default' is too) or a .safetensors file
         json: print it as JSON
     """
 

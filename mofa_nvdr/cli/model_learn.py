@@ -38,7 +38,8 @@ def learn(
     Args:
         input: photographs, or folders of photographs
         out: .safetensors file to write; give it as --face-model to the other commands
-        face_model: that is fitted first: 'default', 'procedural' or a .safetensors file
+        face_model: that is fitted first: 'procedural' (which 'default' is too), 'portraits' or a
+            .safetensors file
         people: .csv file with the columns file (a path below the folder that is given) and person:
             photographs of one person share shape and albedo; those not named show another person each
         rounds: how often colours are fitted and learned

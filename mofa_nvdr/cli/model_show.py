@@ -27,7 +27,7 @@ def show(
 
     Args:
         out: folder for the sheets (.png)
-        model: the face model: 'default' or a .safetensors file
+        model: the face model: 'portraits', 'procedural' (which 'default' is too) or a .safetensors file
         size: height of a picture in pixels; modes are drawn at 0.7 of it, the average face at twice
         modes: most modes of each kind
         seed: of the random people

@@ -70,8 +70,8 @@ def reconstruct(
         principal_point: where the camera's axis meets the photographs, x y in pixels from the top left
             corner; by default their centre
         pictures: write pictures; --no-pictures writes parameters alone
-        face_model: the face model that the run was trained with, 'default' or a .safetensors file; empty: the
-            one that the run names
+        face_model: the face model that the run was trained with: 'portraits', 'procedural' or a .safetensors
+            file; empty: the one that the run names
         device: auto, cpu, cuda or cuda:N
         runtime: what the encoder runs in: torch, or onnx (ONNX Runtime, on the CPU; the package's encoder is
             exported at the first use)

@@ -60,8 +60,8 @@ def relight(
             colour of the light that was fitted, which is a guess
         parameters_only: render the face of the .npz instead of changing the photograph
         image_size: with --parameters-only: height of the picture in pixels; 0: that of the reconstruction
-        face_model: the face model to fit, or that the parameters are for, 'default' or a .safetensors file;
-            empty: the one that each file names
+        face_model: the face model to fit, or that the parameters are for: 'portraits', 'procedural' or a
+            .safetensors file; empty: the one that each file names, of photographs 'portraits'
         device: with --parameters-only: auto, cpu, cuda or cuda:N
         overwrite: replace a file that is there, whatever it was made from; else only an earlier picture of
             the same faces is replaced

@@ -29,7 +29,7 @@ def synthesize(
         out: folder for images/, masks/, index.csv, landmarks68.npz and codes.npz; the same command resumes
         seed: face n is a function of the seed and n, for any number of workers
         size: side of the images in pixels
-        face_model: 'default' (built in) or a .safetensors face model
+        face_model: 'portraits', 'procedural' (which 'default' is too) or a .safetensors face model
         backgrounds: folder of pictures, parts of which are the backgrounds of the faces; empty: made-up rooms
         lights: folder of .hdr light probes for half of the faces; empty: only lights drawn from the prior
         plain: faces alone in front of backgrounds, without heads, hair, occluders and a camera's faults

@@ -40,8 +40,8 @@ def transfer(
         photo: the photograph of an .npz; empty: the one that it names, here or next to it
         parameters_only: render the new face instead of changing the photograph
         image_size: with --parameters-only or --turntable: height in pixels; 0: that of the reconstruction
-        face_model: the face model to fit, or that the parameters are for, 'default' or a .safetensors file;
-            empty: the one that each file names
+        face_model: the face model to fit, or that the parameters are for: 'portraits', 'procedural' or a
+            .safetensors file; empty: the one that each file names, of photographs 'portraits'
         overwrite: replace files that are there, whatever they were made from; else only earlier results of
             the same faces are replaced
     """

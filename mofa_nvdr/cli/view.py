@@ -32,8 +32,8 @@ def view(
         port: port to listen at; 0: 8080, or the next that is free
         host: address to listen at; the default is reached from this machine alone
         size: side of a picture in pixels
-        face_model: the face model to fit, or that the parameters are for, 'default' or a .safetensors file;
-            empty: the one that each file names
+        face_model: the face model to fit, or that the parameters are for: 'portraits', 'procedural' or a
+            .safetensors file; empty: the one that each file names, of photographs 'portraits'
     """
 
     def call() -> None:

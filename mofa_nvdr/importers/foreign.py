@@ -29,6 +29,7 @@ class ImportOptions:
         expressions: file with the model's blendshapes where it is a file of its own.
         landmarks: file with the 68 landmarks (landmark_points.read_landmark_vertices).
         name: name of the model; empty: the format's.
+        albedo_of: face model whose albedo a model without its own gets, as FaceModel.load takes it.
     """
 
     shape_modes: int = 80
@@ -39,6 +40,7 @@ class ImportOptions:
     expressions: Path | None = None
     landmarks: Path | None = None
     name: str = ""
+    albedo_of: str = "procedural"
 
 
 @dataclass

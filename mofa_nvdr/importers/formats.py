@@ -82,7 +82,7 @@ def import_model(
     Raises:
         ModelFileError: not such a file, damaged, oversized, or no face in millimetres. One line.
         RuntimeError: a reader's library is not installed.
-        ValueError: no such format.
+        ValueError: no such format, or no such face model to take albedo of.
     """
     options = options or ImportOptions()
     path = Path(path)
@@ -98,8 +98,9 @@ def import_model(
         import scipy  # noqa: F401
     except ImportError:
         raise RuntimeError(f"importing a face model needs scipy; {_EXTRA}") from None
-    from mofa_nvdr.importers.normalise import face_model
+    from mofa_nvdr.importers.normalise import arrays_of, face_model
 
+    arrays_of(options.albedo_of)  # raises here, where the foreign file is not to blame
     if not _call(key, "looks_like", path):
         others = [k for k in _SNIFFING if k != key and _call(k, "looks_like", path)]
         hint = f"; it looks like {others[0]}" if others else ""

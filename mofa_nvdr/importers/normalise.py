@@ -35,7 +35,7 @@ def face_model(
         ModelFileError: the parts do not fit together, or are no face in millimetres.
     """
     foreign.check(path)
-    default, own = _built_in()
+    _, own = arrays_of("procedural")
     notes = list(foreign.notes)
     triangles = triangulate(as_polygons(foreign.polygons), foreign.mean)
     part = _Part(foreign, triangles, options)
@@ -74,11 +74,13 @@ def face_model(
     }
     albedo = "its own"
     if part.mean_albedo is None or part.albedo is None or len(part.albedo) == 0:
+        giver, colored = arrays_of(options.albedo_of)
         mean, modes = transfer.transfer_albedo(
-            own, {k: np.asarray(v) for k, v in arrays.items()}, options.albedo_modes
+            colored, {k: np.asarray(v) for k, v in arrays.items()}, options.albedo_modes
         )
         arrays["mean_albedo"], arrays["albedo_basis"] = mean, modes
-        albedo = f"transferred from the built-in face ({default.hash})"
+        licence = giver.metadata.get("licence", "no licence given")
+        albedo = f"transferred from the face {giver.name} ({giver.hash}; {licence})"
     else:
         arrays["mean_albedo"], arrays["albedo_basis"] = part.mean_albedo, part.albedo
     notes.append(f"albedo: {albedo}")
@@ -100,9 +102,9 @@ def face_model(
 
 
 @functools.cache
-def _built_in() -> tuple[FaceModel, dict[str, np.ndarray]]:
-    """The built-in face and its arrays, unpacked once."""
-    model = FaceModel.load("procedural")
+def arrays_of(face_model: str) -> tuple[FaceModel, dict[str, np.ndarray]]:
+    """A face model, as FaceModel.load takes it, and its arrays, unpacked once."""
+    model = FaceModel.load(face_model)
     return model, {name: value.numpy() for name, value in model.named_buffers()}
 
 

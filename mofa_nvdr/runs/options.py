@@ -29,7 +29,7 @@ class RunOptions:
     out: str = ""
     """run folder; empty: runs/NNNNN-NAME, and the same command again resumes it"""
     face_model: str = "default"
-    """'default' (built in) or a .safetensors face model"""
+    """'portraits', 'procedural' (which 'default' is too) or a .safetensors face model"""
     seed: int = 0
     """seed of initial weights, order of images and augmentation"""
     device: str = "auto"

@@ -1,9 +1,9 @@
 """Faces in the wild by person and by group: who is recognised, and how well whom is drawn.
 
 `python -m tests.benchmarks.bm_groups people|wild|groups --models portraits encoder: refined: [--data FOLDER]
-[--count N] [--split val]`; models as bm_model.py takes them. It needs `mofa-nvdr networks get landmarks` and
-`identity`, and the photographs of $MOFA_NVDR_DATA or ../shared/data. Where a run was trained on these,
-`--split val` takes those that it has not seen.
+[--count N] [--split val] [--labelled]`; models as bm_model.py takes them. It needs `mofa-nvdr networks get
+landmarks` and `identity`, and the photographs of $MOFA_NVDR_DATA or ../shared/data. Where a run was trained
+on these, `--split val` takes those that it has not seen.
 
 people: the tables of Genova et al. 2018: people with two photographs in LFW, of which the first is
 reconstructed; its render is looked for among the first and among the second ones of all; distributions of
@@ -12,10 +12,12 @@ The network is dlib's, which `loss.identity` has too.
 wild: people with two photographs in LFW; the first is reconstructed and rendered on grey, and its person is
 looked for among the second ones of all. Tone: luminance of the albedo on the cheeks against the
 photograph's.
-groups: crops of UTKFace and LFW by the labels of the first (sex, age), by thirds of the photographs' cheek
-luminance, and by the turn that the data set gives: photometric error over the pixels of all models' masks,
-tone, landmarks (the paper's 46, px at 240) and how far lids and mouths are open, against the landmark
-networks' points, which are in the training too: agreement, not accuracy.
+groups: crops of UTKFace and LFW (`--labelled`: of the first alone) by the labels of the first (sex, age,
+origin, in its own words), by thirds of the photographs' cheek luminance, and by the turn that the data set
+gives: photometric error over the pixels of all models' masks; tone: correlation with the photographs', and
+the rms of what a line through all faces leaves, in the photographs' luminance; landmarks (the paper's 46, px
+at 240) and how far lids and mouths are open, against the landmark networks' points, which are in fits and
+training too: agreement, not accuracy; recognition: the render on grey among the photographs of all faces.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ from tests.benchmarks.bm_model import (
 )
 
 _Row = dict[str, str]
+_ORIGINS = ("white", "black", "asian", "indian", "other")  # UTKFace's labels, by its numbers
 
 
 def rows_of(data: Path) -> list[_Row]:
@@ -183,10 +186,13 @@ def wild(models: dict[str, Contender], data: Path, count: int, split: str) -> No
         )
 
 
-def groups(models: dict[str, Contender], data: Path, count: int, split: str) -> None:
-    """Photometric error and tone by group."""
+def groups(
+    models: dict[str, Contender], data: Path, count: int, split: str, labelled: bool
+) -> None:
+    """What is measured of fits, by group."""
+    sets = ("utk",) if labelled else ("utk", "lfw")
     rows = [
-        row for row in rows_of(data) if row["split"] == (split or "val") and row["dataset"] != "ytf"
+        row for row in rows_of(data) if row["split"] == (split or "val") and row["dataset"] in sets
     ]
     rows = rows[:: max(1, len(rows) // count)][:count]
     kept, photo, points, marks = crops(data, rows)
@@ -204,13 +210,23 @@ def groups(models: dict[str, Contender], data: Path, count: int, split: str) -> 
     of = {
         "all": torch.ones(len(rows), dtype=torch.bool),
         "women": with_label(1, lambda x: x == 1), "men": with_label(1, lambda x: x == 0),
+        "to 15 years": with_label(0, lambda x: x <= 15),
         "to 25 years": with_label(0, lambda x: x <= 25),
         "26 to 50": with_label(0, lambda x: 25 < x <= 50), "over 50": with_label(0, lambda x: x > 50),
+        **{name: with_label(2, k.__eq__) for k, name in enumerate(_ORIGINS)},
         "darkest third": tone <= third[0], "middle third": (tone > third[0]) & (tone <= third[1]),
         "lightest third": tone > third[1], "turned 0 to 15 degrees": turned <= 15,
         "15 to 35": (turned > 15) & (turned <= 35), "over 35": turned > 35,
     }  # fmt: skip
-    columns = ("photometric", "mask", "tone", "landmarks", "lids", "mouths")
+    embeddings = embed(photo, marks)
+    renders = {
+        name: embed(torch.cat([face_image(fit.face, GREY) for fit in f]), marks)
+        for name, f in fits.items()
+    }
+    missed = {name: _missed_tone(tone_of(f, points), tone) for name, f in fits.items()}
+    columns = (
+        "photometric", "mask", "tone", "tone error", "landmarks", "lids", "mouths", "top-1", "top-5",
+    )  # fmt: skip
     print("| group | faces |" + "".join(f" {n}: {' | '.join(columns)} |" for n in models))
     print("|---|---|" + "---|" * len(columns) * len(models))
     for group, who in of.items():
@@ -220,7 +236,8 @@ def groups(models: dict[str, Contender], data: Path, count: int, split: str) -> 
         for name, f in fits.items():
             mask = joined(f, "mask")[who].flatten(1).mean()
             agree = correlation(tone_of(f, points)[who], tone[who])
-            cells += f" {float(colors[name][who].mean()):.4f} | {float(mask):.3f} | {agree:.2f} |"
+            off = float(missed[name][who].square().mean().sqrt())
+            cells += f" {float(colors[name][who].mean()):.4f} | {float(mask):.3f} | {agree:.2f} | {off:.3f} |"
             drawn, there = joined(f, "landmarks")[who], marks[who]
             away = (drawn - there).norm(dim=2)[:, list(PAPER_46)].mean()
             own, known = (openings(x).norm(dim=2) for x in (drawn, there))
@@ -228,16 +245,25 @@ def groups(models: dict[str, Contender], data: Path, count: int, split: str) -> 
                 correlation(own[:, part].mean(1), known[:, part].mean(1))
                 for part in (slice(4), slice(4, None))
             )
-            cells += f" {float(away):.2f} | {lids:.2f} | {mouths:.2f} |"
+            top = recall(renders[name][who], embeddings, who.nonzero()[:, 0])
+            cells += (
+                f" {float(away):.2f} | {lids:.2f} | {mouths:.2f} | {top[0]:.2f} | {top[1]:.2f} |"
+            )
         print(f"| {group} | {int(who.sum())} |{cells}")
 
 
-def _labels(row: _Row) -> tuple[int, int] | None:
-    """Age and sex (0 male, 1 female) of UTKFace, which are in its files' names."""
+def _missed_tone(albedo: Tensor, photograph: Tensor) -> Tensor:
+    """What the line of photographs' luminance [B] over the albedos' [B] leaves of it, [B]."""
+    x, y = albedo - albedo.mean(), photograph - photograph.mean()
+    return y - x * (x @ y) / (x @ x)
+
+
+def _labels(row: _Row) -> tuple[int, int, int] | None:
+    """Age, sex (0 male, 1 female) and origin of UTKFace, which are in its files' names."""
     parts = Path(row["source_path"]).name.split("_")
-    if row["dataset"] != "utk" or not (parts[0].isdigit() and parts[1] in ("0", "1")):
+    if row["dataset"] != "utk" or not all(part.isdigit() for part in parts[:3]):
         return None
-    return int(parts[0]), int(parts[1])
+    return int(parts[0]), int(parts[1]), int(parts[2])
 
 
 def _distances(photo: Tensor, fits: dict[str, list]) -> dict[str, Tensor]:
@@ -255,12 +281,16 @@ def main() -> None:
     parser.add_argument(
         "--split", default="", help="val: those that a run on this data has not seen"
     )
+    parser.add_argument("--labelled", action="store_true", help="groups: those with labels alone")
     args = parser.parse_args()
     facts = machine_facts(torch.device("cpu"))
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     models = {name: contender(name) for name in args.models}
-    what = {"people": people, "wild": wild, "groups": groups}[args.what]
-    what(models, Path(args.data), args.count, args.split)
+    given = models, Path(args.data), args.count, args.split
+    if args.what == "groups":
+        groups(*given, args.labelled)
+    else:
+        {"people": people, "wild": wild}[args.what](*given)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from mofa_nvdr import FaceModel
+from mofa_nvdr.apply.kept_steps import _CHECKSUM
 from mofa_nvdr.apply.learn_colors import ColorObserver, Seen, learn_colors
 from mofa_nvdr.apply.learn_files import _PIGMENTS
 from mofa_nvdr.apply.learning import Faces, ModelLearner
 from mofa_nvdr.bench.operators import machine_facts
 
-PEOPLE, MODES, ROUNDS = (60, 240, 10_000), (20, 40, 80), (1, 2, 3)
+PEOPLE, MODES, ROUNDS = (60, 120, 240, 10_000), (20, 40, 80), (1, 2, 3)
 POINTS = 1500
 NOISE = 0.05  # of a number of albedo about what the modes can say
 
@@ -30,13 +31,18 @@ NOISE = 0.05  # of a number of albedo about what the modes can say
 def steps(folder: Path, name: str) -> dict[str, np.ndarray]:
     """Arrays of all batches of a step."""
     files = sorted(folder.glob(f"{name}-*.npz"), key=lambda p: int(p.stem.rpartition("-")[2]))
-    parts = [dict(np.load(file)) for file in files]
+    parts = [_arrays(file) for file in files]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
 
 
 def kept(folder: Path, name: str) -> dict[str, np.ndarray]:
     """The arrays of one batch of a step."""
-    return dict(np.load(folder / f"{name.replace(' ', '-')}.npz"))
+    return _arrays(folder / f"{name.replace(' ', '-')}.npz")
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files if name != _CHECKSUM}
 
 
 def held_error(mean: Tensor, modes: Tensor, seen: Seen, count: int) -> float:
@@ -93,9 +99,9 @@ def main() -> None:
             + "|---" * len(MODES)
             + "|"
         )
-        for count in PEOPLE:
-            some = rest.nonzero()[:, 0]
-            some = some[torch.linspace(0, len(some) - 1, min(count, len(some))).round().long()]
+        every = rest.nonzero()[:, 0]
+        for count in sorted({min(count, len(every)) for count in PEOPLE}):
+            some = every[torch.linspace(0, len(every) - 1, count).round().long()]
             mean, modes, _ = learn_colors(
                 Seen(seen.albedo[some], seen.weight[some]), first, _PIGMENTS, max(MODES)
             )

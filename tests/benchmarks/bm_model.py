@@ -21,7 +21,8 @@ import argparse
 import csv
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -32,8 +33,12 @@ from torch import Tensor
 
 from mofa_nvdr import FaceModel
 from mofa_nvdr.apply.color_solver import ColorSolver
+from mofa_nvdr.apply.fit_prior import fit_prior
 from mofa_nvdr.apply.fit_stages import REFINE_STAGES
 from mofa_nvdr.apply.fitting import FaceFitter, FitOptions, FittedFaces, Observed
+from mofa_nvdr.apply.learn_colors import strict_light, wide_tone
+from mofa_nvdr.apply.learn_files import _PIGMENTS
+from mofa_nvdr.apply.learning import _LANDMARKS, _WIDER, Faces, ModelLearner
 from mofa_nvdr.bench.operators import machine_facts
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.code import FaceCode
@@ -66,12 +71,17 @@ class Contender:
 def contender(name: str) -> Contender:
     """A face model that is fitted, or an encoder.
 
+    `studio:MODEL` is fitted with the prior of light and tone of `model learn`, for portraits that share a
+    light; `exposed:MODEL` after their highlights have been brought together, too, as it does.
     `encoder:RUN` predicts; `solved:RUN` takes light and albedo from the photograph, as `reconstruct` does;
     `refined:RUN` fits from there, as `--refine` does with the landmark networks.
 
     RUN is a run folder or a checkpoint; empty: the encoder that ships with the package.
     """
     how, _, run = name.partition(":")
+    if how in ("studio", "exposed"):
+        own = FaceModel.load(run)
+        return Contender(own, partial(learner_fits, own, how == "exposed"))
     if how not in ("encoder", "solved", "refined"):
         fitter = FaceFitter(FaceModel.load(name))
         return Contender(fitter.model, lambda photo, points: fitted(fitter, photo, points))
@@ -101,6 +111,27 @@ def contender(name: str) -> Contender:
         return out
 
     return Contender(model, faces)
+
+
+def learner_fits(
+    model: FaceModel, exposed: bool, photo: Tensor, points: Tensor
+) -> list[FittedFaces]:
+    """Fits under the light that photographs share but for little, with a wide tone, as in learning."""
+    known = photo.isfinite().all(1)
+    pixels = (photo.nan_to_num(0.0) * 255).round().byte().permute(0, 2, 3, 1)
+    given = Faces(pixels.numpy(), known.numpy(), points.numpy(), np.arange(len(photo)))
+    learner = ModelLearner(model, given)
+    if exposed:
+        marked = FaceFitter(model, FitOptions(stages=_LANDMARKS), camera=learner.camera)
+        learner.gain = learner._exposure(learner._fits("landmarks", marked, None)[0])
+    prior = strict_light(fit_prior(model), model, learner._light(model))
+    prior = wide_tone(prior, model, range(len(_PIGMENTS)), _WIDER[-1])
+    gain = learner.gain[:, :, None, None]
+    fits = fitted(FaceFitter(model, prior=prior), photo * gain, points)
+    return [
+        replace(fit, face=replace(fit.face, image=fit.face.image / own))
+        for fit, own in zip(fits, gain.split(BATCH))
+    ]
 
 
 def joined(fits: list[FittedFaces], part: str) -> Tensor:

@@ -31,7 +31,7 @@ class TestOptions:
     def test_all(self, calls):
         numbers = {"shape-modes": 3, "expression-modes": 4, "albedo-modes": 5, "vertices": 900}
         files = {"albedo": "a.h5", "expressions": "e.bin", "landmarks": "l.json"}
-        options = {**numbers, **files, "name": "mine"}
+        options = {**numbers, **files, "name": "mine", "albedo-of": "portraits"}
         words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
         assert (
             main(
@@ -39,7 +39,8 @@ class TestOptions:
             )
             == 0
         )
-        want = ImportOptions(3, 4, 5, 900, Path("a.h5"), Path("e.bin"), Path("l.json"), "mine")
+        paths = Path("a.h5"), Path("e.bin"), Path("l.json")
+        want = ImportOptions(3, 4, 5, 900, *paths, "mine", "portraits")
         assert calls == [("eos", "s.bin", "m.safetensors", want, True)]
 
     def test_wrong_ones(self, calls, capsys):

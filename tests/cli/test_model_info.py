@@ -52,4 +52,5 @@ class TestOptions:
         assert "--yaml" in error_line(capsys, "model", "info", "--yaml")
 
     def test_help(self, capsys):
-        assert "'default' or a .safetensors file" in help_words(capsys, "model", "info")
+        words = help_words(capsys, "model", "info")
+        assert "'portraits', 'procedural' (which 'default' is too) or a .safetensors file" in words

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mofa_nvdr.apply.learn_lips import touching
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.face.portraits import PORTRAITS_FILE, load_portraits, with_teeth, write_portraits
@@ -61,6 +62,16 @@ class TestShipped:
         assert shipped.mean_albedo.min() >= 0 and shipped.mean_albedo.max() <= 1
         image = shipped.mean_shape[shipped.mirror_index] * torch.tensor([-1.0, 1, 1])
         torch.testing.assert_close(image, shipped.mean_shape, atol=0.01, rtol=0)
+
+    def test_mouths_are_shut(self, shipped, procedural):
+        """Of all neutral faces: lips that touch on the procedural face have one place in mean and modes."""
+        one, other = touching(procedural).T
+        for shape in (shipped.mean_shape[None], shipped.shape_basis):
+            assert torch.equal(shape[:, one], shape[:, other])
+
+    def test_codes_of_the_parted_lips(self, shipped):
+        """The encoder in the box and files of before mean the same people."""
+        assert shipped.has_codes_of("27edbd3e6ac63fd5")
 
     def test_says_what_it_is(self, shipped):
         assert shipped.name not in ("unnamed", "default")

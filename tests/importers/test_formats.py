@@ -58,7 +58,7 @@ class TestEveryFormat:
     def test_transferred_albedo(self, key, files, options, face_model):
         """Vertex k lies on the built-in face's landmark k and takes its colour."""
         model, notes = import_model(key, files[key], options)
-        assert any("transferred from the built-in face" in note for note in notes)
+        assert any("transferred from the face procedural" in note for note in notes)
         assert model.layout.num_albedo == 80
         if key != "ict":  # there the vertices are smoothed away from the landmarks
             points = [27, 30, 33, 8, 40, 51, 57]
@@ -68,6 +68,23 @@ class TestEveryFormat:
         # Skin is skin: lighter than lips and brows.
         middle = model.mean_albedo[model.landmarks]
         assert middle[[2, 14, 29]].mean() > middle[[51, 57]].mean() > 0.1
+
+    def test_albedo_of_another_face(self, files, options):
+        """Of that face, with its licence in the note, and modes of it."""
+        giver = FaceModel.load("portraits")
+        model, notes = import_model(
+            "gnm", files["gnm"], dataclasses.replace(options, albedo_of="portraits")
+        )
+        assert f"transferred from the face portraits ({giver.hash}; Apache-2.0" in str(notes)
+        points = [30, 33, 40, 51, 57]
+        own = giver.landmarks[points]
+        assert (model.mean_albedo[points] - giver.mean_albedo[own]).abs().max() < 0.05  # 0.025
+        away = model.albedo_basis[:, points] - giver.albedo_basis[:, own]
+        assert away.square().mean() < 0.1 * giver.albedo_basis[:, own].square().mean()
+
+    def test_albedo_of_no_face(self, files, options):
+        with pytest.raises(ValueError, match="^face model 'nobody': no such file"):
+            import_model("gnm", files["gnm"], dataclasses.replace(options, albedo_of="nobody"))
 
     @pytest.mark.parametrize("key", FILES)
     def test_wanted_number_of_modes(self, key, files, options):

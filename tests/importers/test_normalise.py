@@ -104,7 +104,7 @@ class TestFaceModel:
         bare = model_of(foreign, expression=None, mean_albedo=None, albedo=None)
         model, notes = face_model(bare, ImportOptions(albedo_modes=2), Path("a"))
         assert model.layout.num_expression == 0 and model.layout.num_albedo == 2
-        assert notes[1].startswith("albedo: transferred from the built-in face (")
+        assert notes[1].startswith("albedo: transferred from the face procedural (")
         assert notes[2] == "no expression in this model: its faces keep the mean's"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.scene.similarity import similarity
 from tests.helpers.ict import IctFace, closest_points, fit
 
@@ -12,17 +13,19 @@ SEED = 20_261_125
 
 class TestFit:
     @pytest.mark.slow
-    def test_thirty_identities(self, data_dir, face_model):
+    @pytest.mark.parametrize("name", ["procedural", "portraits"])
+    def test_thirty_identities(self, data_dir, name):
         """80 shape modes over the frontal face, in mm at the identities' scale."""
+        model = FaceModel.load(name)
         pytest.importorskip("scipy")
         ict = IctFace.load(data_dir)
         fits = [
-            fit(face_model, ict.frontal_points(person), person[ict.landmarks])
+            fit(model, ict.frontal_points(person), person[ict.landmarks])
             for person in ict.identities(30, SEED)
         ]
-        # Measured: 0.81 mm on average, 0.96 at worst; the mean alone 2.46.
-        assert np.mean([f.distance for f in fits]) <= 1.5
-        assert max(f.distance for f in fits) <= 1.5
+        # Measured: 0.79 mm and 0.80 on average, 0.95 at worst; the means alone 2.48 and 2.37.
+        assert np.mean([f.distance for f in fits]) <= 0.9
+        assert max(f.distance for f in fits) <= 1.2
         assert np.mean([f.distance_of_mean for f in fits]) < 2.5
 
     def test_recovers_its_own_shapes(self, face_model):
