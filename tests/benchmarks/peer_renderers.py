@@ -72,6 +72,10 @@ class Renderer(ABC):
         """What the pixels show, without blending."""
 
     @abstractmethod
+    def flat(self) -> Tensor:
+        """[B, H, W, 3]: the nearest surface, shaded; nothing is done at outlines."""
+
+    @abstractmethod
     def picture(self) -> Tensor:
         """[B, H, W, 3]: camera space to a shaded picture whose outline has a gradient."""
 
@@ -106,6 +110,9 @@ class Ours(Renderer):
         depth = -dr.interpolate(self.scene.vertices, self.rast.detach(), self.triangles)[0][..., 2]
         ids = self.rast.detach()[..., 3].long() - 1
         return Surface(ids.flip(1), depth.flip(1))
+
+    def flat(self) -> Tensor:
+        return shade(dr.interpolate(self.attributes, self.rast, self.triangles)[0]).flip(1)
 
     def picture(self) -> Tensor:
         pos = self.scene.camera.clip_space(self.vertices)
@@ -161,6 +168,10 @@ class Drtk(Renderer):
 
     def surface(self) -> Surface:
         return Surface(self.ids.long(), self.depth)
+
+    def flat(self) -> Tensor:
+        color = self._shade(self._interpolate(self.ids, self.bary), self.ids)
+        return color.permute(0, 2, 3, 1)
 
     def picture(self) -> Tensor:
         pixels = self._project(self.vertices)
@@ -226,6 +237,9 @@ class PyTorch3D(Renderer):
     def surface(self) -> Surface:
         ids = self.hard.pix_to_face[..., 0]
         return Surface(torch.where(ids < 0, ids, ids % len(self.triangles)), self.hard.zbuf[..., 0])
+
+    def flat(self) -> Tensor:
+        return shade(self._interpolate(self.hard.pix_to_face, self.hard.bary))[..., 0, :]
 
     def picture(self) -> Tensor:
         fragments = self._rasterize(self._project(self.vertices), soft=True)
