@@ -326,7 +326,8 @@ class PhotoRelighter:
 def _fill_of(light: Illumination) -> float:
     """The share of filling light that a light asks for; by look, on two dozen portraits."""
     steep = torch.tensor((abs(light.upright()) - _STEEP[0]) / (_STEEP[1] - _STEEP[0]))
-    return float(torch.lerp(*torch.tensor(_FILL), smooth_step(steep)))
+    least, most = _FILL
+    return least + (most - least) * float(smooth_step(steep))
 
 
 def _grown(mask: Tensor, radius: float) -> Tensor:
