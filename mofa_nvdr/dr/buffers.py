@@ -19,5 +19,5 @@ def unwritten(*shape: int) -> Tensor:
     cost as much as the work on them. NumPy asks Linux for pages of 2 MB there.
     """
     if 4 * math.prod(shape) < _LARGE:
-        return torch.empty(shape, dtype=torch.float32)
+        return torch.empty(shape, dtype=torch.float32, device="cpu")
     return torch.from_numpy(np.empty(shape, np.float32))
