@@ -1,6 +1,6 @@
 """How long the viewer takes from a moved control to the picture, as a table in Markdown.
 
-`python tests/benchmarks/bm_view.py FACE.npz [--size 240] [--count 30] [--threads 2] [--live SECONDS]`
+`python -m tests.benchmarks.bm_view FACE.npz [--size 240] [--count 30] [--threads 2] [--live SECONDS]`
 
 Protocol: the face with its photograph; a control is moved in small steps, and after each the sheet of six
 pictures is drawn as a draft and encoded as JPEG, which is what a window does between a slider's callback
