@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from mofa_nvdr.apply.photo_frame import smooth_step
+from mofa_nvdr.apply.photo_frame import grown, smooth_step
 from mofa_nvdr.apply.ratio_image import filled
 from mofa_nvdr.render.blur import blurred
 
@@ -78,20 +78,16 @@ class OpenParts:
     """The openings of a face in a photograph.
 
     Args:
+        openings: [3, h, w], where mouth and eyes are open in it.
         face: px that a face is wide.
     """
 
-    def __init__(self, face: float) -> None:
+    def __init__(self, openings: Tensor, face: float) -> None:
         self._face = face
-        self._grown: list[Tensor] = []
-        self._areas: list[float] = []
-
-    def look(self, openings: Tensor) -> None:
-        """Remember the photograph: [3, h, w], where mouth and eyes are open in it."""
-        for kind, opening in zip(_KINDS, openings):
-            far = max(1, round(kind.around * self._face))
-            self._grown.append(F.max_pool2d(opening[None, None], 2 * far + 1, 1, far)[0])
-            self._areas.append(float(opening.sum()))
+        self._grown = [
+            grown(opening, kind.around * face) for kind, opening in zip(_KINDS, openings)
+        ]
+        self._areas = [float(opening.sum()) for opening in openings]
 
     def closed(self, openings: Tensor, places: Tensor, marks: Tensor) -> ClosedParts | None:
         """What to paint over where openings close; None: none does.
@@ -104,14 +100,14 @@ class OpenParts:
         least = _LEAST * self._face**2
         skin = torch.zeros_like(openings[:1])
         line = torch.zeros_like(skin)
-        for kind, grown, area, opening in zip(_KINDS, self._grown, self._areas, openings):
+        for kind, near, area, opening in zip(_KINDS, self._grown, self._areas, openings):
             if area < least:
                 continue
             lost = 1 - float(opening.sum()) / area
             share = float(smooth_step(torch.tensor((lost - _CLOSES[0]) / _CLOSES[1])))
             if not share:
                 continue
-            from_there = F.grid_sample(grown[None], places[None], align_corners=False)[0]
+            from_there = F.grid_sample(near[None, None], places[None], align_corners=False)[0]
             # What little is left of an opening that is nearly closed is an error of the fit.
             skin = torch.maximum(skin, share * from_there * (1 - opening * (1 - share)))
             line = torch.maximum(line, share * kind.dark * self._line(kind, marks, skin.shape[1:]))

@@ -108,16 +108,16 @@ class FaceWarp:
         size = picture.shape[1:]
         places, rest = self.places, torch.cat([self.folds, self.share, self.inside])
         closed = self.closed
-        if closed is not None:
-            rest = torch.cat([rest, closed.skin, closed.line])
         if size != places.shape[:2]:
             places = _resized(places.permute(2, 0, 1), size).permute(1, 2, 0)
             rest = _resized(rest, size)
+            if closed is not None:
+                closed = ClosedParts(_resized(closed.skin, size), _resized(closed.line, size))
         moved = F.grid_sample(picture[None], places[None], mode="bicubic", padding_mode="border",
                               align_corners=False)[0]  # fmt: skip
         if closed is not None:
-            moved = ClosedParts(rest[5:6], rest[6:7])(moved)
-        return torch.lerp((moved * rest[:1]).clamp(0, 1), rest[2:5], rest[1:2])
+            moved = closed(moved)
+        return torch.lerp((moved * rest[:1]).clamp(0, 1), rest[2:], rest[1:2])
 
 
 class ExpressionWarper:
@@ -165,8 +165,7 @@ class ExpressionWarper:
         self._openings = torch.cat([self._inner, *_sides(model, self._held)], 1)  # [V, 3]
         openings = interpolated(self._openings, rast, model.triangles)
         self._open = float(openings[0].sum())
-        self._parts = OpenParts(self._face)
-        self._parts.look((openings > 0.5).float())
+        self._parts = OpenParts((openings > 0.5).float(), self._face)
 
     @torch.no_grad()
     def __call__(self, code: FaceCode, mouth: MouthPhoto | None = None) -> np.ndarray:

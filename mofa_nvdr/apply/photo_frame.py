@@ -86,3 +86,16 @@ def smooth_step(x: Tensor) -> Tensor:
     """0 below 0, 1 above 1, smooth between."""
     x = x.clamp(0, 1)
     return x * x * (3 - 2 * x)
+
+
+def grown(mask: Tensor, radius: float) -> Tensor:
+    """The largest value of [H, W] within a radius, px: two rectangles across each other, nearly a disc."""
+    far = max(1, round(radius))
+    near = far * 2 // 3
+    return torch.maximum(_largest(mask, far, near), _largest(mask, near, far))
+
+
+def _largest(mask: Tensor, rows: int, columns: int) -> Tensor:
+    """The largest value of [H, W] in a rectangle of rows and columns on each side."""
+    tall = F.max_pool2d(mask[None, None], (2 * rows + 1, 1), 1, (rows, 0))
+    return F.max_pool2d(tall, (1, 2 * columns + 1), 1, (0, columns))[0, 0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from mofa_nvdr.apply.photo_frame import (
     Frame,
     covered,
     distance_to,
+    grown,
     interpolated,
     smooth_step,
 )
@@ -142,6 +144,12 @@ class PhotoRelighter:
         mean = (shading @ shading.new_tensor(LUMINANCE)).mean()
         return floored(torch.lerp(shading, mean * self._everywhere, fill))
 
+    @cached_property
+    def _gloss(self) -> Tensor:
+        """`gloss` of the photograph; pictures need it, an even face does not."""
+        skin = F.grid_sample(self._known[None, None], self._to_maps, align_corners=False)[0, 0]
+        return gloss(self._linear, skin, 0.008 * self._face)
+
     def _even_light(self) -> Tensor:
         """Irradiance [P, 1] by a light from everywhere, of mean 1: less in hollows of the face."""
         white = torch.zeros(9, 3)
@@ -249,8 +257,8 @@ class PhotoRelighter:
         f, unit = self._frame, self._unit
         seen = self._seen(decoder, geometry)  # [h, w]
         cut = self._mouth(f)
-        solid = -_grown(1 - self._mask, 0.03 * unit) + 1
-        solid = solid * (1 - _grown(cut, 0.03 * unit))
+        solid = -grown(1 - self._mask, 0.03 * unit) + 1
+        solid = solid * (1 - grown(cut, 0.03 * unit))
         self._known = solid * (0.15 + 0.85 * seen)
         self._distance = distance_to(self._mask) / unit
         picture = self._resampled(self._patch, f)
@@ -267,15 +275,13 @@ class PhotoRelighter:
         x = ((torch.arange(width) + 0.5) * f.scale / f.width) * 2 - 1
         y = ((torch.arange(height) + 0.5) * f.scale / f.height) * 2 - 1
         self._to_maps = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
-        skin = F.grid_sample(self._known[None, None], self._to_maps, align_corners=False)[0, 0]
-        self._gloss = gloss(self._linear, skin, 0.008 * self._face)
         if person is not None:
             self._weight = person[top : top + height, left : left + width].float()
             return
         across, below = self._axes(f)
         found = person_weight(picture, self._mask, solid * seen, self._distance, across, below)
         found = along_edges(found, picture, 0.03 * unit)
-        found = torch.maximum(found, 1 - _grown(1 - self._mask, 0.02 * unit))
+        found = torch.maximum(found, 1 - grown(1 - self._mask, 0.02 * unit))
         fall = smooth_step(1 - (self._distance - 0.25) / 0.75) * smooth_step(
             1 - (below - 0.35) / 0.35
         )
@@ -328,14 +334,3 @@ def _fill_of(light: Illumination) -> float:
     steep = torch.tensor((abs(light.upright()) - _STEEP[0]) / (_STEEP[1] - _STEEP[0]))
     least, most = _FILL
     return least + (most - least) * float(smooth_step(steep))
-
-
-def _grown(mask: Tensor, radius: float) -> Tensor:
-    """The largest value of [H, W] within a radius, px: two rectangles across each other, nearly a disc."""
-    far = max(1, round(radius))
-    near = far * 2 // 3
-    upright, lying = (
-        F.max_pool2d(mask[None, None], (2 * a + 1, 2 * b + 1), 1, (a, b))
-        for a, b in ((far, near), (near, far))
-    )
-    return torch.maximum(upright, lying)[0, 0]

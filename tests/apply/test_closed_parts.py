@@ -36,9 +36,7 @@ def places() -> torch.Tensor:
 
 @pytest.fixture
 def before() -> OpenParts:
-    parts = OpenParts(FACE)
-    parts.look(openings(0, 1, 2))
-    return parts
+    return OpenParts(openings(0, 1, 2), FACE)
 
 
 class TestClosed:
@@ -65,8 +63,7 @@ class TestClosed:
         assert closed is not None and 0.2 < closed.skin[0, 26, 28] < 0.95
 
     def test_what_was_shut_is_never_painted(self, places):
-        shut = OpenParts(FACE)
-        shut.look(torch.zeros(3, SIZE, SIZE))
+        shut = OpenParts(torch.zeros(3, SIZE, SIZE), FACE)
         assert shut.closed(torch.zeros(3, SIZE, SIZE), places, marks()) is None
 
 
