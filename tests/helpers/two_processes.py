@@ -10,7 +10,7 @@ import dataclasses
 import os
 import signal
 import sys
-import threading
+import time
 import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -223,11 +223,11 @@ def elastic(face_model: str, folder: Path) -> None:
     """One process is killed at step 4; torchrun starts both anew; at step 6 torchrun is told to end."""
     step_of, note_of = training.train_step, Signals._note
     first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
-    told = threading.Event()
+    told: list[int] = []  # an Event's lock may be held by the very code that a signal interrupts
 
     def note(*arguments: Any) -> None:
         note_of(*arguments)
-        told.set()
+        told.append(arguments[1])
 
     def mishaps(*arguments: Any) -> training.StepResult:
         step, rank = arguments[2], distributed.rank()
@@ -235,7 +235,10 @@ def elastic(face_model: str, folder: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if not first and step == 6 and rank == 0:
             os.kill(os.getppid(), signal.SIGTERM)  # torchrun's, which passes it on
-            assert told.wait(60)
+            end = time.monotonic() + 60
+            while not told and time.monotonic() < end:
+                time.sleep(0.01)
+            assert told
         return step_of(*arguments)
 
     Signals._note = note
