@@ -24,7 +24,11 @@ from mofa_nvdr.system.files import replacing
 
 _PARTS = ("shape", "expression", "albedo", "rotation", "translation", "light")
 _TEXTS = ("face_model", "face_model_hash", "source")
-_LATER_TEXTS = ("face_model_file", "source_hash")  # absent in files of earlier versions
+_LATER_TEXTS = (
+    "face_model_file",
+    "source_hash",
+    "source_file",
+)  # absent in files of earlier versions
 # So are these: numbers that were measured, and their ranges.
 _MEASURES = {"certainty": (0.0, 1.0), "photometric": (0.0, math.inf), "mask_fraction": (0.0, 1.0)}
 _LANDMARKS = "landmarks68"
@@ -62,6 +66,7 @@ class FaceParameters:
         face_model_file: where the model was (reference.ModelReference.file); empty: unknown.
         source: the picture's path below the folder that was given, with forward slashes.
         source_hash: SHA-256 of the picture's file, in hexadecimal; empty: unknown.
+        source_file: the way from the file's folder to the picture, with forward slashes; empty: unknown.
         certainty: that the picture shows a face there, 0 to 1 (certainty.py); NaN: unknown.
         photometric: mean RGB distance of photograph and rendering over the face's mask; NaN: unknown.
         mask_fraction: share of the crop that the mask covers, next to which `photometric` is to be read.
@@ -76,6 +81,7 @@ class FaceParameters:
     source: str
     face_model_file: str = ""
     source_hash: str = ""
+    source_file: str = ""
     certainty: float = math.nan
     photometric: float = math.nan
     mask_fraction: float = math.nan
@@ -147,6 +153,7 @@ class FaceParameters:
             face_model_file=np.array(self.face_model_file),
             source=np.array(self.source),
             source_hash=np.array(self.source_hash),
+            source_file=np.array(self.source_file),
         )
         return buffer.getvalue()
 
@@ -207,7 +214,7 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     name, content_hash, source = (printable(arrays[key]) for key in _TEXTS)
-    file, source_hash = (printable(arrays.get(key, "")) for key in _LATER_TEXTS)
+    file, source_hash, source_file = (printable(arrays.get(key, "")) for key in _LATER_TEXTS)
     return FaceParameters(
         code,
         camera,
@@ -216,6 +223,7 @@ def load_parameters(path: str | Path, layout: CodeLayout | None = None) -> FaceP
         source,
         file,
         source_hash,
+        source_file,
         **{name: _measure(path, arrays, name) for name in _MEASURES},
         landmarks68=_landmarks(path, arrays),
         frame=_frame(path, arrays),

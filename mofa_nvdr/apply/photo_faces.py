@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,6 @@ from mofa_nvdr.apply.parameters import FaceParameters, load_face
 from mofa_nvdr.apply.source_photo import source_photo
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.networks.on_request import NetworkMissingError
-from mofa_nvdr.system.origins import content_hash
 
 
 @dataclass(frozen=True)
@@ -89,19 +87,9 @@ def is_parameters(path: str | Path) -> bool:
 
 
 def photograph_of(npz: Path, face: FaceParameters, given: str = "") -> Path:
-    """The photograph of a parameter file: the given one, or the one that it names, near it or near here.
+    """The photograph of a parameter file: the given one, or the one that it names.
 
     Raises:
         ValueError: it is not there, or what is given is no photograph.
     """
     return source_photo(npz, face, given, "draw the face alone with --parameters-only")
-
-
-def named_photograph(face: FaceParameters, folders: Sequence[Path]) -> Path | None:
-    """The photograph that parameters name, in the first of the folders that has it; None: in none."""
-    for folder in folders:
-        path = folder / face.source
-        if face.source and path.is_file():
-            if not face.source_hash or content_hash(path) == face.source_hash:
-                return path
-    return None

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mofa_nvdr.apply.parameters import FaceParameters, load_parameters
 from mofa_nvdr.apply.provenance import origin_of, photo_origin
+from mofa_nvdr.apply.source_photo import way_to
 from mofa_nvdr.apply.sources import Source
 from mofa_nvdr.data.images import ImageError
 from mofa_nvdr.data.listing import Inventory, not_a_photograph
@@ -171,8 +172,14 @@ def write_result(
         ImageError: the place of a picture is taken by something else.
         OSError: the folder cannot be written.
     """
-    parameters = dataclasses.replace(parameters, source=source.name, source_hash=file_hash)
-    target, origin = result_path(source, folder), origin_of(parameters)
+    target = result_path(source, folder)
+    parameters = dataclasses.replace(
+        parameters,
+        source=source.name,
+        source_hash=file_hash,
+        source_file=way_to(source.path, target.parent),
+    )
+    origin = origin_of(parameters)
     files = {kind: folder / f"{source.result}_{kind}.png" for kind in pictures}
     for path in files.values():
         if not overwrite and not is_free(path, origin):

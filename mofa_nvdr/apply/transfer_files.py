@@ -15,9 +15,10 @@ from mofa_nvdr.apply.clip_parameters import load_named_face, names_face
 from mofa_nvdr.apply.expression_warp import ExpressionWarper, MouthPhoto, mouth_photo
 from mofa_nvdr.apply.landmark_alignment import detected_points
 from mofa_nvdr.apply.parameters import FaceParameters
-from mofa_nvdr.apply.photo_faces import PhotoFaces, is_parameters, named_photograph
+from mofa_nvdr.apply.photo_faces import PhotoFaces, is_parameters
 from mofa_nvdr.apply.provenance import origin_of
 from mofa_nvdr.apply.relighting import BACKGROUND, MOST_HEIGHT, resized, write_pictures
+from mofa_nvdr.apply.source_photo import named_photograph
 from mofa_nvdr.data.decoding import ImageError
 from mofa_nvdr.data.images import read_image
 from mofa_nvdr.data.video_files import find_ffmpeg, is_video
@@ -211,8 +212,7 @@ def _known(source: str, face_model: str, any_photo: bool, photo: str) -> _Known:
     face = load_named_face(source, face_model, models)
     path = None
     if is_parameters(source):
-        parent = Path(source).parent
-        path = named_photograph(face, (Path(), parent, parent.parent))
+        path = named_photograph(Path(source), face)
     return _Known(face, models[face.face_model[1]], path)
 
 

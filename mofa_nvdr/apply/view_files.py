@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mofa_nvdr.apply.clip_parameters import load_named_face, names_face
 from mofa_nvdr.apply.parameters import CLIP_KEY, FaceParameters, load_parameters
-from mofa_nvdr.apply.photo_faces import PhotoFaces, is_parameters, named_photograph
+from mofa_nvdr.apply.photo_faces import PhotoFaces, is_parameters
+from mofa_nvdr.apply.source_photo import named_photograph, photograph_in
 from mofa_nvdr.apply.viewing import SIZE, ViewedFace
 from mofa_nvdr.data.decoding import ImageError
 from mofa_nvdr.data.images import read_image
@@ -27,7 +28,7 @@ class FaceLibrary:
 
     Args:
         source: an .npz of a face, CLIP.npz#120, a photograph, or a folder of both.
-        photo: the photograph of one .npz; empty: the one that it names, here or next to it.
+        photo: the photograph of one .npz; empty: the one that it names.
         face_model: as FaceModel.load takes it; empty: that of a parameter file, or "portraits".
         size: px of a picture's side.
 
@@ -97,8 +98,7 @@ class FaceLibrary:
         if self._photo:
             path = self._finder(source, self._photo).path
         elif is_parameters(source):
-            parent = Path(source).parent
-            path = named_photograph(face, (Path(), parent, parent.parent))
+            path = named_photograph(Path(source), face)
         if path is None:
             say(
                 f"note: {source}: its photograph is not here, the face is shown alone (--photo gives it)"
@@ -115,7 +115,7 @@ class FaceLibrary:
         models: dict[str, FaceModel] = {}
         face = load_named_face(path, self._face_model, models)
         near = [p for p in (path.parent, path.parent.parent, folder) if _is_below(folder, p)]
-        named = named_photograph(face, near) if _is_plain(face.source) else None
+        named = photograph_in(face, near) if _is_plain(face.source) else None
         photo = None
         if named is not None and _is_below(folder, named.resolve()):
             photo = read_image(named)

@@ -228,6 +228,7 @@ class FaceView:
             code=code,
             source=old.source if on_photo else "",
             source_hash=old.source_hash if on_photo else "",
+            source_file="",  # nobody knows where a browser will put the file
             certainty=math.nan,
             photometric=math.nan,
             mask_fraction=math.nan,

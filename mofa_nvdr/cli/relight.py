@@ -43,7 +43,7 @@ def relight(
         light: a light probe (.hdr, .exr), the name of a preset, another photograph, or the .npz whose light
             to take
         out: picture to write: .png; with --rotate .gif, or .mp4 where imageio-ffmpeg is installed
-        photo: the photograph of an .npz; empty: the one that it names, here or next to it
+        photo: the photograph of an .npz; empty: the one that it names
         rotate: turn the light once around the face: from the camera to the picture's right, behind
             the face, and back from the left
         frames: pictures in one turn

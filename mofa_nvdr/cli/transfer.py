@@ -37,7 +37,7 @@ def transfer(
         strength: share of the way from the face's own expression to the other one, 0 to 1.5
         turntable: render the new face turning to both sides
         frames: pictures of the turntable
-        photo: the photograph of an .npz; empty: the one that it names, here or next to it
+        photo: the photograph of an .npz; empty: the one that it names
         parameters_only: render the new face instead of changing the photograph
         image_size: with --parameters-only or --turntable: height in pixels; 0: that of the reconstruction
         face_model: the face model to fit, or that the parameters are for: 'portraits', 'procedural' or a

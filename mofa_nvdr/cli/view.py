@@ -28,7 +28,7 @@ def view(
     Args:
         source: an .npz of mofa-nvdr fit or reconstruct, CLIP.npz#120 for a frame of a clip, a photograph,
             whose largest face is fitted first, or a folder of both
-        photo: the photograph of an .npz; empty: the one that it names, here or next to it
+        photo: the photograph of an .npz; empty: the one that it names
         port: port to listen at; 0: 8080, or the next that is free
         host: address to listen at; the default is reached from this machine alone
         size: side of a picture in pixels

@@ -3,13 +3,11 @@
 import dataclasses
 
 import imageio.v3 as iio
-import numpy as np
 import pytest
 
 from mofa_nvdr.apply.photo_faces import (
     PhotoFaces,
     is_parameters,
-    named_photograph,
     photograph_of,
 )
 from mofa_nvdr.networks.on_request import NetworkMissingError
@@ -30,21 +28,6 @@ def face(model, tmp_path):
     photo, face = portrait(model)
     iio.imwrite(tmp_path / "face.png", photo)
     return dataclasses.replace(face, source_hash=content_hash(tmp_path / "face.png"))
-
-
-class TestNamedPhotograph:
-    def test_in_the_first_folder_that_has_it(self, face, tmp_path):
-        (tmp_path / "empty").mkdir()
-        assert named_photograph(face, [tmp_path / "empty", tmp_path]) == tmp_path / "face.png"
-
-    def test_another_state_of_it_is_none(self, face, tmp_path):
-        iio.imwrite(tmp_path / "face.png", np.zeros((20, 20, 3), np.uint8))
-        assert named_photograph(face, [tmp_path]) is None
-        unhashed = dataclasses.replace(face, source_hash="")
-        assert named_photograph(unhashed, [tmp_path]) == tmp_path / "face.png"
-
-    def test_no_name(self, face, tmp_path):
-        assert named_photograph(dataclasses.replace(face, source=""), [tmp_path]) is None
 
 
 class TestPhotographOf:
