@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from mofa_nvdr.apply.drawn_mouth import inner_mouth, shaded_mouth
+from mofa_nvdr.apply.photo_frame import FACE
 from mofa_nvdr.apply.photo_pictures import SOFT, soft_mask
 from mofa_nvdr.data.crops.framing import crop_from_landmarks
 from mofa_nvdr.face.code import FaceCode
@@ -45,10 +47,12 @@ def draw_over(
         size, focal, focal, (width / 2 - left) / shrink, (height / 2 - top) / shrink,
         near=camera.near, far=camera.far, position=camera.position,
     )  # fmt: skip
-    decoder = FaceDecoder(model, camera=part)
+    decoder = FaceDecoder(model, camera=part, smooth_edge=True)
     face = decoder.rasterize(decoder.geometry(code))
-    alpha = soft_mask(face.mask, SOFT * crop_from_landmarks(landmarks68).side / shrink)
-    both = torch.cat([face.image.clamp(0, 1), alpha], 1)
+    side = crop_from_landmarks(landmarks68).side / shrink
+    alpha = soft_mask(face.mask, SOFT * side)
+    image = shaded_mouth(face, inner_mouth(model), FACE * side)
+    both = torch.cat([image.clamp(0, 1), alpha], 1)
     if shrink > 1:
         both = torch.nn.functional.interpolate(
             both, (bottom - top, right - left), mode="bilinear", align_corners=False

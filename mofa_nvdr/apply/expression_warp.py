@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr.apply.closed_parts import ClosedParts, OpenParts
+from mofa_nvdr.apply.drawn_mouth import inner_mouth, lips_shade
 from mofa_nvdr.apply.landmark_alignment import alignment
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.photo_frame import (
@@ -54,10 +55,10 @@ _OPENS = (
 _LEAST_OPEN = 4e-4  # faces squared of a mouth that counts as open
 _INSIDE = 0.9  # of the other photograph's mouth: lips are not to be seen in it
 _GAINS = (0.6, 1.0)  # of the brightness of another photograph
-# How bright the inside is at the lips, which shade it, and over which length it is not, faces.
-_AT_LIPS, _LIPS_SHADE = 0.5, 0.022
 _PALE = 0.7  # share of its colour that is kept: photographs differ in their balance, and teeth are white
 _RENDERED = 0.8  # of the brightness of the face model's mouth, which nothing shades
+# How bright the inside is at the lips, and over which length they shade it: a mouth that was shut opens dark.
+_LIPS = (0.5, 0.022)
 _SOFT = 0.6  # px, deviation of a blur of the drawn mouth
 _COARSE = 48  # px of a face in the maps in which shifts are continued beyond it
 _DARK = 0.05  # least irradiance in ratios
@@ -230,10 +231,8 @@ class ExpressionWarper:
             inside = _RENDERED * blurred(drawn[None, 6:9], _SOFT)[0]
         else:
             inside = self._of(mouth, drawn[9:], opened)
-        soft = blurred(opened[None, None], max(0.6, 0.006 * self._face))[0]
-        deep = 2 * blurred(opened[None, None], max(0.6, _LIPS_SHADE * self._face))[0] - 1
-        inside = inside * (_AT_LIPS + (1 - _AT_LIPS) * deep.clamp(0, 1))
-        return FaceWarp(places, folds.exp(), inside, share * soft, closed)
+        soft, shade = lips_shade(opened[None, None], self._face, *_LIPS)
+        return FaceWarp(places, folds.exp(), inside * shade[0], share * soft[0], closed)
 
     @property
     def box(self) -> tuple[int, int, int, int]:
@@ -312,10 +311,11 @@ class _Placed:
 
 def _parts(model: FaceModel) -> tuple[Tensor, Tensor, Tensor]:
     """[V, 1] each: 1 inside of the mouth; 1 on eyeballs, which stay; how far folds of the skin count."""
-    inner = _region(model, "mouth", "teeth")
-    held = _region(model, "eyes")
-    folding = 1 - inner if model.regions is None else _region(model, "skin", "nose")
-    around = model.mean_shape[(_region(model, "eyes", "eyelids") > 0)[:, 0]][::20]
+    inner = inner_mouth(model)
+    held = model.in_regions("eyes").float()[:, None]
+    skin = model.in_regions("skin", "nose").float()[:, None]
+    folding = 1 - inner if model.regions is None else skin
+    around = model.mean_shape[model.in_regions("eyes", "eyelids")][::20]
     if len(around):
         near = torch.cdist(model.mean_shape, around).amin(1, keepdim=True)
         folding = folding * smooth_step((near - _AROUND_EYES[0]) / _AROUND_EYES[1])
@@ -326,16 +326,6 @@ def _sides(model: FaceModel, values: Tensor) -> tuple[Tensor, Tensor]:
     """Values of vertices [V, 1] on the subject's right, -x, and on the left, 0 elsewhere."""
     left = (model.mean_shape[:, :1] > 0).to(values)
     return values * (1 - left), values * left
-
-
-def _region(model: FaceModel, *names: str) -> Tensor:
-    """1 at the vertices of some regions, [V, 1]."""
-    out = torch.zeros(model.num_vertices, 1)
-    if model.regions is not None:
-        for number, name in enumerate(model.region_names):
-            if name in names:
-                out[model.regions == number] = 1
-    return out
 
 
 def _planes(photo: np.ndarray) -> Tensor:

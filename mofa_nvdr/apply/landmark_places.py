@@ -243,10 +243,7 @@ def _edges(mouths: Sequence[_Mouth], model: FaceModel) -> dict[int, tuple[int, f
 
 def _behind(model: FaceModel) -> np.ndarray:
     """[T] bool: triangles behind the skin."""
-    if model.regions is None:
-        return np.zeros(len(model.triangles), bool)
-    labels = [n for n, name in enumerate(model.region_names) if name in _BEHIND]
-    return np.isin(model.regions.cpu().numpy(), labels)[model.triangles.cpu().numpy()].any(1)
+    return model.in_regions(*_BEHIND).cpu().numpy()[model.triangles.cpu().numpy()].any(1)
 
 
 def _of_this_face(every: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray | None:

@@ -19,7 +19,6 @@ _AROUND = 5.0  # mm beyond the mouth's landmarks within which vertices may touch
 _REACH = 8.0  # mm over which what is about a lip's edge goes with it
 _LITTLE = 1e-3  # of noise in the variance of a displacement, so that the equations can be solved
 _MOUTH = slice(48, 68)  # of the landmarks
-_TEETH = "teeth"
 
 
 def touching(model: FaceModel) -> Tensor:
@@ -60,9 +59,7 @@ def _together(first: FaceModel, shapes: Tensor, pairs: Tensor) -> Tensor:
     own = kernel(places[rim], places[rim], reach).double()
     own += _LITTLE * torch.eye(len(rim), dtype=torch.float64)
     carried = kernel(places, places[rim], reach)  # [V, 2 N]
-    if _TEETH in first.region_names:
-        assert first.regions is not None
-        carried[first.regions == first.region_names.index(_TEETH)] = 0
+    carried[first.in_regions("teeth")] = 0
     out = []
     for shape in shapes:
         one, other = shape[pairs.T]

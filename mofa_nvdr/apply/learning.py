@@ -296,8 +296,7 @@ class ModelLearner:
         """Which frontal vertices keep their colours, bool [F]; None: the model has no regions."""
         if model.regions is None:
             return None
-        labels = [n for n, name in enumerate(model.region_names) if name in _STILL]
-        still = torch.isin(model.regions, torch.tensor(labels).to(model.regions))
+        still = model.in_regions(*_STILL)
         still[touching(self.model).flatten()] = True
         return still[model.frontal_mask]
 

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mofa_nvdr.apply.drawn_mouth import inner_mouth, shaded_mouth
 from mofa_nvdr.apply.parameters import FaceParameters
 from mofa_nvdr.apply.photo_camera import crop_camera
+from mofa_nvdr.apply.photo_frame import FACE
 from mofa_nvdr.data.crops.framing import Crop
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.blur import blurred
@@ -22,7 +24,7 @@ from mofa_nvdr.scene.intrinsics_camera import IntrinsicsCamera
 
 _FINE = 2  # rendered pixels across one of the photograph: their mean has no steps
 _MOST = 1536  # rendered pixels across a crop; those of larger faces are enlarged
-SOFT = 0.014  # deviation of the outline's softening, sides of the crop: the mesh ends in teeth of this size
+SOFT = 0.014  # deviation of the outline's softening, sides of the crop
 _CELL = 128  # px of a picture of the sheet
 _MOST_CELLS = 300  # faces of a sheet
 _PAPER = 0.13
@@ -39,12 +41,22 @@ def soft_mask(mask: Tensor, sigma: float) -> Tensor:
     return inside * inside * (3 - 2 * inside) * mask
 
 
-def soft_overlay(photo: Tensor, rendering: Rendering) -> Tensor:
-    """The rendered faces over their crops [B, 3, S, S] at the rendering's size, with a soft outline."""
+def soft_overlay(photo: Tensor, rendering: Rendering, inner: Tensor) -> Tensor:
+    """The rendered faces over their crops, with soft outlines and mouths that lips shade.
+
+    Args:
+        photo: [B, 3, S, S] in [0, 1].
+        rendering: of their faces, some times as large.
+        inner: of `drawn_mouth.inner_mouth`.
+
+    Returns:
+        [B, 3, H, W] at the rendering's size.
+    """
     size = rendering.mask.shape[2:]
     photo = F.interpolate(photo, size, mode="bilinear", align_corners=False).clamp(0, 1)
     alpha = soft_mask(rendering.mask, SOFT * photo.shape[-1])
-    return photo + alpha * (rendering.image.clamp(0, 1) - photo)
+    image = shaded_mouth(rendering, inner, FACE * photo.shape[-1])
+    return photo + alpha * (image.clamp(0, 1) - photo)
 
 
 class PhotoPainter:
@@ -55,7 +67,7 @@ class PhotoPainter:
     """
 
     def __init__(self, model: FaceModel) -> None:
-        self._model = model
+        self._model, self._inner = model, inner_mouth(model)
 
     @torch.no_grad()
     def paint(self, photo: np.ndarray, faces: Sequence[FaceParameters]) -> np.ndarray:
@@ -101,9 +113,10 @@ class PhotoPainter:
             fine, whole.fx * by_x, whole.fy * by_y, (whole.cx - x0) * by_x, (whole.cy - y0) * by_y,
             near=whole.near, far=whole.far, position=whole.position,
         )  # fmt: skip
-        decoder = FaceDecoder(self._model, camera=camera)
+        decoder = FaceDecoder(self._model, camera=camera, smooth_edge=True)
         face = decoder.rasterize(decoder.geometry(one.code))
-        both = torch.cat([face.image.clamp(0, 1) * face.mask, face.mask], 1)
+        image = shaded_mouth(face, self._inner, FACE * crop.side * scale)
+        both = torch.cat([image.clamp(0, 1) * face.mask, face.mask], 1)
         target = (y1 - y0, x1 - x0)
         if fine[0] >= target[0]:
             both = F.interpolate(both, target, mode="area")
@@ -115,9 +128,15 @@ class PhotoPainter:
         return color, soft_mask(mask, SOFT * crop.side)
 
 
-def sheet_cells(photo: Tensor, rendering: Rendering) -> np.ndarray:
-    """Of each face its crop, the overlay and the bare surface side by side, bytes [B, 128, 384, 3]."""
-    drawn = soft_overlay(photo, rendering)
+def sheet_cells(photo: Tensor, rendering: Rendering, inner: Tensor) -> np.ndarray:
+    """Of each face its crop, the overlay and the bare surface side by side, bytes [B, 128, 384, 3].
+
+    Args:
+        photo: [B, 3, S, S] in [0, 1].
+        rendering: as `soft_overlay` takes it.
+        inner: the same.
+    """
+    drawn = soft_overlay(photo, rendering, inner)
     alpha = soft_mask(rendering.mask, SOFT * drawn.shape[-1])
     clay = _PAPER + alpha * (geometry_picture(rendering) - _PAPER)
     large = F.interpolate(photo, drawn.shape[2:], mode="bilinear", align_corners=False)

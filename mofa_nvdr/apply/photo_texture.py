@@ -153,7 +153,7 @@ class TextureMaker:
     def _find_parts(self) -> None:
         """Parts of the texture; where texels look aside and where hair is near, [S, S] each, 0 to 1."""
         model, marks = self.model, self.model.mean_shape[self.model.landmarks.long()]
-        mean, names = model.mean_shape, model.region_names if model.regions is not None else ()
+        mean = model.mean_shape
         normals = vertex_normals(mean[None], model.triangles)[0]
         low, high = _ASIDE
         aside = ((high - normals[:, 2]) / (high - low)).clamp(0, 1)
@@ -163,11 +163,7 @@ class TextureMaker:
         beside = ((mean[:, 0].abs() / wide - 1) / 0.15).clamp(0, 1) * (mean[:, 1] > eye)
         values = [aside, torch.maximum(above, beside)]
         for name in (*_INSIDE, "lips"):
-            own = torch.zeros(len(mean))
-            if name in names:
-                assert model.regions is not None
-                own = (model.regions == names.index(name)).float()
-            values.append(own)
+            values.append(model.in_regions(name).float())
         both = self._baked(torch.stack(values, 1))
         self._aside, self._hairline = both[..., 0], both[..., 1]
         inside = [both[..., 2 + k] > 0.5 for k in range(len(_INSIDE))]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from mofa_nvdr.apply import arkit
 from mofa_nvdr.apply.certainty import DOUBTFUL, LEAST_FOUND
 from mofa_nvdr.apply.color_solver import colors_of
+from mofa_nvdr.apply.drawn_mouth import inner_mouth
 from mofa_nvdr.apply.face_search import BY_DETECTOR, WHOLE, Candidate, FaceSearch, whole
 from mofa_nvdr.apply.onnx_export import load_run
 from mofa_nvdr.apply.parameters import FaceParameters
@@ -314,7 +315,8 @@ class _Work:
         if not self._o.pictures:
             return [_Face(one, c, points, None, c.pixels, None) for one, c, points in faces]
         fine = self._predict.finer(found)
-        drawn, cells = panels(found.photo, fine), sheet_cells(found.photo, fine)
+        drawn = panels(found.photo, fine)
+        cells = sheet_cells(found.photo, fine, inner_mouth(self._model))
         return [
             _Face(one, c, points, drawn[k], drawn[k][:, :side], cells[k])
             for k, (one, c, points) in enumerate(faces)

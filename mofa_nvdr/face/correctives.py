@@ -215,12 +215,12 @@ def skin_vertices(model: FaceModel) -> Tensor | None:
 
     From the model's regions, above the nostrils, within what is compared with photographs.
     """
-    labels = [k for k, name in enumerate(model.region_names) if name in _SKIN]
-    if model.regions is None or not labels:
-        return None
-    bare = torch.isin(model.regions.long(), torch.tensor(labels, device=model.regions.device))
     height = model.mean_shape[:, 1]
-    bare = bare & model.frontal_mask & (height > height[model.landmarks[_NOSTRILS]].min())
+    bare = (
+        model.in_regions(*_SKIN)
+        & model.frontal_mask
+        & (height > height[model.landmarks[_NOSTRILS]].min())
+    )
     return bare.nonzero()[:, 0] if bare.any() else None
 
 

@@ -164,6 +164,13 @@ class FaceModel(nn.Module):
         keep = self.frontal_mask[self.triangles.long()].all(dim=1)
         return self.triangles[keep].contiguous()
 
+    def in_regions(self, *names: str) -> Tensor:
+        """Which vertices lie in one of these regions, bool [V]: none where the model does not know them."""
+        if self.regions is None:
+            return torch.zeros_like(self.frontal_mask)
+        labels = [n for n, name in enumerate(self.region_names) if name in names]
+        return torch.isin(self.regions, self.regions.new_tensor(labels))
+
     def vertices(self, shape: Tensor, expression: Tensor, index: Tensor | None = None) -> Tensor:
         """Vertices [B, V, 3] in mm, in model space (Eq. 2).
 

@@ -20,6 +20,7 @@ from mofa_nvdr import dr as default_dr
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.renderer import FaceRenderer, Rendering
+from mofa_nvdr.render.smooth_edge import edge_field, within
 from mofa_nvdr.scene.camera import BaseCamera, Camera
 from mofa_nvdr.scene.lighting import total_light
 from mofa_nvdr.scene.normals import vertex_normals
@@ -90,6 +91,8 @@ class FaceDecoder(nn.Module):
         camera: `Camera`, `IntrinsicsCamera` or `OrthographicCamera`; None: the default one at `image_size`.
         frontal_only: render and sample the model's frontal region only, as the paper trains; False: the
             whole mesh.
+        smooth_edge: for pictures: the frontal region ends in a smooth line, not at triangles, in raster mode,
+            without gradients (render.smooth_edge).
         dr: module with nvdiffrast's verbs; `mofa_nvdr.dr.reference` for float64.
         outline: raster mode's gradient at outlines, "none" or "edges" (renderer.FaceRenderer).
         shader: what colours pixels and vertices (renderer.FaceRenderer); None: `ShLambert()`, which takes
@@ -111,6 +114,7 @@ class FaceDecoder(nn.Module):
         dr: ModuleType = default_dr,
         outline: str = "none",
         shader: Shader | None = None,
+        smooth_edge: bool = False,
     ) -> None:
         super().__init__()
         _check_mode(render_mode)
@@ -119,9 +123,13 @@ class FaceDecoder(nn.Module):
         self.camera: BaseCamera = camera or Camera(image_size=image_size)
         self.renderer = FaceRenderer(self.camera, gradient, dr, outline, shader)
         self.frontal_only = frontal_only
-        triangles = model.frontal_triangles if frontal_only else model.triangles
+        smooth_edge = smooth_edge and frontal_only
+        whole = smooth_edge or not frontal_only
         self.triangles: Tensor
+        self._edge: Tensor | None
+        triangles = model.triangles if whole else model.frontal_triangles
         self.register_buffer("triangles", triangles, persistent=False)
+        self.register_buffer("_edge", edge_field(model) if smooth_edge else None, persistent=False)
 
     @property
     def pinhole(self) -> Camera:
@@ -138,7 +146,9 @@ class FaceDecoder(nn.Module):
         return self.camera
 
     def finer(self, times: int) -> FaceDecoder:
-        """A decoder that draws the same pictures, that many times as large; of the same face model.
+        """A decoder of the same face model that draws pictures for people, that many times as large.
+
+        The frontal region ends in a smooth line in them (`smooth_edge`).
 
         Raises:
             TypeError: the camera is no `Camera`.
@@ -150,6 +160,7 @@ class FaceDecoder(nn.Module):
         return FaceDecoder(
             self.model, render_mode=self.render_mode, gradient=own.gradient, camera=camera,
             frontal_only=self.frontal_only, dr=own.dr, outline=own.outline, shader=own.shader,
+            smooth_edge=True,
         ).to(self.triangles.device)  # fmt: skip
 
     @in_full_precision
@@ -214,8 +225,7 @@ class FaceDecoder(nn.Module):
             geometry.light,
             geometry.normals,
         )
-        parts = {field.name: getattr(rendering, field.name) for field in fields(rendering)}
-        return RasterFace(**parts, landmarks=self.landmarks(geometry))
+        return self._face(rendering, self.landmarks(geometry))
 
     @torch.no_grad()
     @in_full_precision
@@ -237,10 +247,14 @@ class FaceDecoder(nn.Module):
             geometry.normals, geometry.albedo, pixels.rast, *rest, geometry.vertices
         )
         buffers = (geometry.normals, geometry.albedo, geometry.vertices, pixels.rast, *rest)
-        return RasterFace(
-            image, mask, partial(torch.no_grad()(make_gbuffer), *buffers), pixels,
-            landmarks=face.landmarks,
-        )  # fmt: skip
+        rendering = Rendering(image, mask, partial(torch.no_grad()(make_gbuffer), *buffers), pixels)
+        return self._face(rendering, face.landmarks)
+
+    def _face(self, rendering: Rendering, landmarks: Tensor | None) -> RasterFace:
+        if self._edge is not None:
+            rendering = within(rendering, self._edge)
+        parts = {field.name: getattr(rendering, field.name) for field in fields(rendering)}
+        return RasterFace(**parts, landmarks=landmarks)
 
     @in_full_precision
     def shade_vertices(self, geometry: Geometry) -> VertexFace:

@@ -38,6 +38,13 @@ class TestFaceModel:
             "shape": 4, "expression": 3, "albedo": 5, "rotation": 3, "translation": 3, "light": 27,
         }  # fmt: skip
 
+    def test_in_regions(self):
+        model = FaceModel.load("procedural")
+        lips, both = model.in_regions("lips"), model.in_regions("lips", "teeth")
+        assert lips.sum() == (model.regions == model.region_names.index("lips")).sum() > 0
+        assert both.sum() > lips.sum() and not model.in_regions("ears").any()
+        assert not small_face().in_regions("lips").any()  # it knows no regions
+
     def test_frontal_triangles_need_three_frontal_vertices(self):
         arrays = _arrays(small_face())
         arrays["frontal_mask"] = np.zeros_like(arrays["frontal_mask"])
