@@ -30,7 +30,7 @@ class TestDrawOver:
         code, marks = at(face_model, 180, 90, 120, camera)
         frame = np.full((200, 300, 3), 128, np.uint8)
         result = draw_over(frame, face_model, camera, code, marks)
-        decoder = FaceDecoder(face_model, camera=camera)
+        decoder = FaceDecoder(face_model, camera=camera, smooth_edge=True)
         with torch.no_grad():
             face = decoder.rasterize(decoder.geometry(code))
         mask = face.mask[0, 0].numpy() > 0
