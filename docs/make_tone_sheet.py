@@ -42,7 +42,7 @@ def main() -> None:
     Image.fromarray(sheet(pictures, COLUMNS)).quantize(200, dither=Image.Dither.NONE).save(
         out, optimize=True
     )
-    print(f"{out}: luminance {tone[order[0]]:.2f} to {tone[order[-1]]:.2f}, of {len(tone)} people")
+    print(f"{out}: luminance {tone[order[0]]:.2f} to {tone[order[-1]]:.2f}, of {len(tone)} faces")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
 `mofa-nvdr networks get identity` and `landmarks`, and the portraits of $MOFA_NVDR_DATA or ../shared/data.
 `--crops` keeps the crops and landmarks of all portraits, which take minutes, for the next time.
 
-For other benchmarks: `embed` makes embeddings of pictures, `recall` says how many are recognised, and
-`without_means` takes away what all renders have in common and photographs have not; `likeness` compares
-distributions of similarities. Who has the same network
-in a loss and in a measure must say so.
+For other benchmarks: `embed` makes embeddings of pictures, `recall` says how many are recognised,
+`mean_recall` on average over who the others are; `without_means` takes away what all renders have in common
+and photographs have not; `likeness` compares distributions of similarities. Who has the same network in a
+loss and in a measure must say so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import wasserstein_distance
+from scipy.stats import hypergeom, wasserstein_distance
 from torch import Tensor
 
 from mofa_nvdr.bench.operators import machine_facts
@@ -98,6 +98,39 @@ def recall(
     away = torch.cdist(queries, gallery, compute_mode="donot_use_mm_for_euclid_dist")
     behind = (away <= away.gather(1, own)).sum(1) - 1  # who is at least as near, without oneself
     return (behind < 1).float().mean().item(), (behind < 5).float().mean().item()
+
+
+def mean_recall(queries: Tensor, own: Tensor, others: Tensor, size: int) -> tuple[float, float]:
+    """`recall` in galleries of `size` people, on average over all choices of who else is there.
+
+    One stranger whom many renders are like moves the recall of a single gallery by more than fits do.
+
+    Args:
+        queries: embeddings [N, 128].
+        own: of their people in the same order, [N, 128], who are in every gallery.
+        others: embeddings [K, 128], of whom size - N are in a gallery.
+        size: people in a gallery.
+
+    Raises:
+        ValueError: there are not as many people, or as in `recall`.
+    """
+    drawn = size - len(own)
+    if not 0 <= drawn <= len(others):
+        raise ValueError(
+            f"mean_recall: {len(own)} people and {len(others)} others, a gallery of {size}"
+        )
+    recall(queries, torch.cat([own, others]), range(len(own)))  # raises
+    if not drawn:
+        return recall(queries, own, range(len(own)))
+    away, strangers = (
+        torch.cdist(queries, some, compute_mode="donot_use_mm_for_euclid_dist")
+        for some in (own, others)
+    )
+    known = away.diagonal()[:, None]
+    before = ((away <= known).sum(1) - 1).numpy()
+    nearer = (strangers <= known).sum(1).numpy()
+    top = [hypergeom.cdf(n - 1 - before, len(others), nearer, drawn).mean() for n in (1, 5)]
+    return float(top[0]), float(top[1])
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,18 @@
 model learn` keeps its steps (copy it before the model is written and the folder removed), and its people.
 Every tenth person is held apart; what was seen of them is written by modes that were learned from the others
 (ridge regression by the modes' own deviations, at 1,500 vertices) and compared at 1,500 other vertices.
+`--rounds 2 3` and `--counts 240 10000` are of some rounds and numbers of people alone.
+
+`python -m tests.benchmarks.bm_learning --compare MODEL [--with portraits]`: how far a learned model is from
+another one of its mesh: means, and which share of the variance of the other's modes lies in the span of its
+own; over the frontal region without mouth and teeth, which are set by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,20 +69,64 @@ def held_error(mean: Tensor, modes: Tensor, seen: Seen, count: int) -> float:
     return (squares / weights) ** 0.5
 
 
+def held_share(modes: Tensor, others: Tensor) -> float:
+    """The share of the variance of modes [K, N] that lies in the span of other modes [M, N]."""
+    basis, sizes, _ = torch.linalg.svd(others.double().T, full_matrices=False)
+    basis = basis[:, sizes > 1e-6 * sizes[0]]
+    flat = modes.double()
+    return float((flat @ basis).square().sum() / flat.square().sum())
+
+
+def compare(model: FaceModel, other: FaceModel) -> None:
+    """Print how far a model is from another one of its mesh."""
+    if model.num_vertices != other.num_vertices:
+        raise ValueError(f"{model.num_vertices} and {other.num_vertices} vertices: other meshes")
+    where = model.frontal_mask.clone()
+    if model.regions is not None:
+        inside = [n for n, name in enumerate(model.region_names) if name in ("mouth", "teeth")]
+        where &= ~torch.isin(model.regions, torch.tensor(inside).to(model.regions))
+    print(
+        f"{model.name} {model.hash} and {other.name} {other.hash}\n\n"
+        "| part | means apart, rms | at most | of the other's variance in its modes | of its variance in the "
+        "other's |\n|---|---|---|---|---|"
+    )
+    for part, unit in (("shape", " mm"), ("albedo", "")):
+        mean, basis = f"mean_{part}", f"{part}_basis"
+        away = (getattr(model, mean) - getattr(other, mean))[where].norm(dim=1)
+        own, its = (getattr(m, basis)[:, where].flatten(1) for m in (model, other))
+        print(
+            f"| {part} | {float(away.square().mean().sqrt()):.3f}{unit} | {float(away.max()):.3f}{unit} | "
+            f"{held_share(its, own):.4f} | {held_share(own, its):.4f} |"
+        )
+
+
 def main() -> None:
-    """Parse the argument and print two tables."""
+    """Parse the arguments and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--people", type=Path)
+    parser.add_argument("--rounds", type=int, nargs="+", default=ROUNDS)
+    parser.add_argument("--counts", type=int, nargs="+", default=PEOPLE)
+    parser.add_argument("--compare", metavar="MODEL")
+    parser.add_argument("--with", dest="other", metavar="MODEL", default="portraits")
     args = parser.parse_args()
-    folder = args.folder
     facts = machine_facts(torch.device("cpu"))
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
+    if args.compare:
+        compare(FaceModel.load(args.compare), FaceModel.load(args.other))
+        return
+    if args.folder is None:
+        parser.error("needs a folder, or --compare")
+    growth(args.folder, args.people, args.rounds, args.counts)
+
+
+def growth(folder: Path, people: Path | None, rounds: Sequence[int], counts: Sequence[int]) -> None:
+    """Print what modes learned of some people say of others, by round."""
     read = steps(folder, "faces")
     names = [str(name) for name in read["name"]]
     of: dict[str, str] = {}
-    if args.people is not None:
-        with open(args.people, newline="", encoding="utf-8") as file:
+    if people is not None:
+        with open(people, newline="", encoding="utf-8") as file:
             of = {row["file"]: row["person"] for row in csv.DictReader(file)}
     person = np.unique([of.get(name, name) for name in names], return_inverse=True)[1]
     faces = Faces(read["photo"], read["known"], read["points"], person)
@@ -85,7 +135,7 @@ def main() -> None:
     model = learner._learned_form()
     index = first.frontal_mask.nonzero()[:, 0]
     held = person % 10 == 0
-    for number in ROUNDS:
+    for number in rounds:
         fits = steps(folder, f"colors-{number}")
         if len(fits.get("code", ())) != len(names):
             continue
@@ -100,7 +150,7 @@ def main() -> None:
             + "|"
         )
         every = rest.nonzero()[:, 0]
-        for count in sorted({min(count, len(every)) for count in PEOPLE}):
+        for count in sorted({min(count, len(every)) for count in counts}):
             some = every[torch.linspace(0, len(every) - 1, count).round().long()]
             mean, modes, _ = learn_colors(
                 Seen(seen.albedo[some], seen.weight[some]), first, _PIGMENTS, max(MODES)

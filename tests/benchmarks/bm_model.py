@@ -6,9 +6,10 @@ networks get landmarks` and `identity`, and the photographs of $MOFA_NVDR_DATA o
 names two photographs of each person that no model was learned from (columns portrait and directory, as
 `bm_identity.py pairs` writes them).
 
-people: of each pair of photographs one is fitted and rendered on grey; its person is looked for in a gallery
-of the other photographs and of other people's, and among the fitted photographs themselves. Tone: the
-luminance of albedo on both cheeks against the photograph's, and of one fit against the other photograph's.
+people: of each pair of photographs one is fitted and rendered on grey; its person is looked for in galleries
+of the other photographs and of 140 other people's, and of the fitted photographs and those; on average over
+who the others are. Tone: the luminance of albedo on both cheeks against the photograph's, and of one fit
+against the other photograph's.
 strangers: photometric error over the pixels of all models' masks, and landmarks against annotations that are
 not MediaPipe's; lids and mouths: correlation of how far they are open with the annotations'.
 renders: people of the procedural face with surroundings, whose shape, albedo and light are known, fitted with
@@ -50,7 +51,7 @@ from mofa_nvdr.render.pictures import to_uint8
 from mofa_nvdr.runs.trained import Reconstructor
 from mofa_nvdr.scene.camera import Camera
 from tests.benchmarks.bm_fit import BATCH, SIZE, fitted, form_error, photographs
-from tests.benchmarks.bm_identity import embed, portraits, recall
+from tests.benchmarks.bm_identity import embed, mean_recall, portraits, recall
 
 GREY = 0.5
 LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])
@@ -190,18 +191,20 @@ def people(models: dict[str, Contender], data: Path, crops: Path | None, held: P
     embeddings = embed(every.photos, every.landmarks68)
     known = torch.cdist(embeddings, embeddings[first + second]).amin(1)
     # Those that are nearer may show one of these people; strangers hardly ever are.
-    others = [
-        k for k in range(len(every.names)) if known[k] > APART and every.names[k].startswith("dir")
+    others = embeddings[
+        [
+            k
+            for k in range(len(every.names))
+            if known[k] > APART and every.names[k].startswith("dir")
+        ]
     ]
-    others = others[:: max(1, len(others) // (GALLERY - len(rows)))][: GALLERY - len(rows)]
     photo = torch.from_numpy(every.photos[first + second]).permute(0, 3, 1, 2).float() / 255
     points = torch.from_numpy(every.points[first + second]).float()
     marks = torch.from_numpy(every.landmarks68[first + second])
-    count = len(rows)
-    gallery = torch.cat([embeddings[second], embeddings[others]])
-    own = torch.cat([embeddings[first], embeddings[others]])
+    count, size = len(rows), min(GALLERY, len(rows) + len(others))
     print(
-        f"{count} people, gallery of {len(gallery)}; chance {1 / len(gallery):.3f}, {5 / len(gallery):.3f}\n"
+        f"{count} people, galleries of {size} with some of {len(others)} others; chance {1 / size:.3f}, "
+        f"{5 / size:.3f}\n"
     )
     fits = {name: c.faces(photo, points) for name, c in models.items()}
     colors = distances(
@@ -216,7 +219,9 @@ def people(models: dict[str, Contender], data: Path, crops: Path | None, held: P
     for name, f in fits.items():
         pictures = torch.cat([face_image(fit.face, GREY) for fit in f])
         queries = embed(pictures[:count], marks[:count])
-        other, same = (recall(queries, g, range(count)) for g in (gallery, own))
+        other, same = (
+            mean_recall(queries, embeddings[some], others, size) for some in (second, first)
+        )
         mask = joined(f, "mask").flatten(1).mean()
         print(
             f"| {name} | {float(colors[name].mean()):.4f} | {float(mask):.3f} | {other[0]:.2f} | "

@@ -1,5 +1,6 @@
 """Whose face it is: a small network in the real one's place, and the real one if it is here."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mofa_nvdr.networks.identity_mean import identity_mean
 from mofa_nvdr.networks.network_sets import from_dlib
 from mofa_nvdr.networks.on_request import NetworkMissingError, find_set, network_path
 from tests.benchmarks import bm_identity
-from tests.benchmarks.bm_identity import likeness, recall, without_means
+from tests.benchmarks.bm_identity import likeness, mean_recall, recall, without_means
 from tests.helpers.small_dlib import SmallResnet
 from tests.networks.test_face_chips import landmarks
 
@@ -163,6 +164,26 @@ class TestRecall:
     def test_the_same_for_everyone_is_no_recognition(self):
         gallery = torch.ones(9, 128)
         assert recall(gallery, gallery, range(9)) == (0.0, 0.0)
+
+    def test_mean_of_all_galleries(self):
+        """Every choice of three others of seven, counted one by one; with all of them it is `recall`."""
+        generator = torch.Generator().manual_seed(0)
+        own, others = (torch.randn(n, 2, generator=generator) for n in (6, 7))
+        queries = own + 0.3 * torch.randn(6, 2, generator=generator)
+        each = [
+            recall(queries, torch.cat([own, others[list(some)]]), range(6))
+            for some in itertools.combinations(range(7), 3)
+        ]
+        assert mean_recall(queries, own, others, 9) == pytest.approx(np.mean(each, 0).tolist())
+        every = torch.cat([own, others])
+        assert mean_recall(queries, own, others, 13) == pytest.approx(
+            recall(queries, every, range(6))
+        )
+        for some in (others, others[:0]):
+            assert mean_recall(queries, own, some, 6) == recall(queries, own, range(6))
+        assert each[0] != each[-1]
+        with pytest.raises(ValueError, match="6 people and 7 others, a gallery of 14"):
+            mean_recall(queries, own, others, 14)
 
     def test_without_means(self):
         """What all queries have in common does not count then."""
