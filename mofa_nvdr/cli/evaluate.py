@@ -15,22 +15,28 @@ def run(args: list[str]) -> None:
 
 
 def evaluate(
-    checkpoint: Annotated[str, tyro.conf.Positional] = "",
+    checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
     on: str = "synthetic",
     count: int = 200,
+    plain: bool = False,
+    covered: bool = False,
     face_model: str = "",
     device: str = "auto",
     out: str = "",
     overwrite: bool = False,
 ) -> object:
-    """Measure an encoder as the MoFA paper does, next to its numbers; or reconstructions against scans.
+    """Measure encoders as the MoFA paper does, next to its numbers; or reconstructions against scans.
 
     Args:
-        checkpoint: run folder or checkpoint file; empty: the encoder that comes with the package
+        checkpoints: run folders or checkpoint files, a row each; none: the encoder that comes with the
+            package
         on: 'synthetic': rendered people with known codes; a training folder: its validation pictures; a
             folder of scans (NAME.ply, .obj, .stl, .off) next to reconstructions (NAME.npz): distances in mm,
             and no encoder is needed (pip install 'mofa-nvdr[evaluate]')
         count: how many rendered faces, or at most how many pictures, evenly spaced; 0: all pictures
+        plain: rendered faces alone in front of made-up rooms, as `synthesize --plain` makes them, without
+            heads, hair, occluders and a camera's faults: what the paper's synthetic images are
+        covered: errors by the share of each face that a box covers, from 0 to 50 %
         face_model: the face model of the run or of the reconstructions; empty: the one that they name
         device: auto, cpu, cuda or cuda:N
         out: .json file for all digits, with the protocol
@@ -43,17 +49,24 @@ def evaluate(
 
         if out:
             check_json(out, overwrite)
+        if plain and on != "synthetic":
+            raise ValueError(f"evaluate: --plain is of rendered people, not of --on {on}")
         if on != "synthetic" and has_scans(on):
+            if covered:
+                raise ValueError(f"evaluate: --covered is of pictures, and {on} holds scans")
             measured = measure_scans(on, face_model)
         else:
-            from mofa_nvdr.runs.trained import Reconstructor
+            from mofa_nvdr.apply.occluded_error import measure_occluded
+            from mofa_nvdr.runs.rows import load_rows
             from mofa_nvdr.training.paper_tables import measure_photographs, measure_renders
 
-            trained = Reconstructor.load(checkpoint, face_model, device)
-            if on == "synthetic":
-                measured = measure_renders(trained, count)
+            runs = load_rows(checkpoints, face_model, device)
+            if covered:
+                measured = measure_occluded(runs, on, count, plain)
+            elif on == "synthetic":
+                measured = measure_renders(runs, count, plain)
             else:
-                measured = measure_photographs(trained, on, count)
+                measured = measure_photographs(runs, on, count)
         print(measured.text())
         if out:
             measured.save(out)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mofa_nvdr.data.jpeg_marks import with_jpeg_marks
+from mofa_nvdr.data.occluders import grainy
 from mofa_nvdr.data.random_numbers import Draws, random_generator
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.face.code import NUM_LIGHT
@@ -199,10 +200,7 @@ def _occlude(images: Tensor, share: float, d: Draws) -> Tensor:
     u = (turn.cos() * x + turn.sin() * y) / long
     v = (turn.cos() * y - turn.sin() * x) / wide
     inside = torch.where(is_round > 0, u * u + v * v < 1, torch.maximum(u.abs(), v.abs()) < 1)
-    grain = F.interpolate(
-        texture[which] - 0.5, (height, width), mode="bilinear", align_corners=False
-    )
-    plain = (color[which, :, None, None] + 0.3 * grain).clamp(0, 1)
+    plain = grainy(color[which], texture[which], (height, width))
     own = images[which].roll((height // 2, width // 2), (2, 3))
     filling = torch.where(is_plain[:, None] > 0, plain, own)
     return images.index_copy(0, which, torch.where(inside[:, None], filling, images[which]))

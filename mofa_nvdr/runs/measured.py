@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mofa_nvdr import __version__
 from mofa_nvdr.system.files import write_text
@@ -27,7 +28,7 @@ class Measured:
     protocol: list[str]
     units: dict[str, str]
     rows: dict[str, dict[str, float]]
-    facts: dict[str, str | int | float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
         """Markdown: the title, the protocol, the table."""

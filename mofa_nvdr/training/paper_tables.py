@@ -1,26 +1,33 @@
-"""The MoFA paper's quantitative tables for a trained encoder, next to the paper's numbers."""
+"""The MoFA paper's quantitative tables for trained encoders, next to the paper's numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mofa_nvdr.data.crop_tables import DataError
-from mofa_nvdr.data.sampling import Batch, val_batches
+from mofa_nvdr.data.sampling import val_batches
 from mofa_nvdr.data.shards import open_corpus
 from mofa_nvdr.data.synthetic.faces import SyntheticFaces
 from mofa_nvdr.face.code import FaceCode
-from mofa_nvdr.losses.mofa import landmark_error, photometric_raster
+from mofa_nvdr.losses.face_errors import expression_way, face_errors
+from mofa_nvdr.losses.mofa import photometric_raster
 from mofa_nvdr.networks.encoder import Encoder
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.measured import Measured
+from mofa_nvdr.runs.rows import facts_of, one_face_model
 from mofa_nvdr.runs.trained import Reconstructor
-from mofa_nvdr.scene.similarity import similarity
 from mofa_nvdr.training.evaluation import validate
 
+Runs = Mapping[str, Reconstructor]
+"""Encoders of the package (not exported ones), by the names of their rows."""
+
 _BATCH = 8
+_BEFORE = "before training"
+_STRONG = "strong expressions"
 _SEED = 20170  # of the rendered faces: no training draws these
 # Sec. 6 and Fig. 10: 5,000 rendered faces, AlexNet, unsupervised, 240 px.
 _PAPER_RENDERS = {
@@ -36,102 +43,84 @@ _PAPER_PHOTOGRAPHS = {
 }
 
 
-def centred_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Mean distance [B] of points [B, N, 3] to others, in their unit: the paper's geometric error.
-
-    Translation and isotropic scale are compensated, by least squares; the rotation is not (Sec. 6).
-    """
-    a, b = a.double(), b.double()
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    scale = (a * b).sum((1, 2)) / a.square().sum((1, 2)).clamp(min=1e-12)
-    return (scale[:, None, None] * a - b).norm(dim=2).mean(1)
-
-
-def similar_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Mean distance [B] of points [B, N, 3] after the similarity that brings them closest: form alone."""
-    errors = []
-    for one, other in zip(a.double().cpu().numpy(), b.double().cpu().numpy()):
-        scale, turn, shift = similarity(one, other)
-        moved = torch.from_numpy(scale * one @ turn.T + shift - other)
-        errors.append(moved.norm(dim=1).mean())
-    return torch.stack(errors)
-
-
 @torch.no_grad()
-def measure_renders(run: Reconstructor, count: int) -> Measured:
-    """Rendered people of the run's face model, whose codes are known: the paper's Fig. 10.
+def measure_renders(runs: Runs, count: int, plain: bool = False) -> Measured:
+    """Rendered people of the runs' face model, whose codes are known: the paper's Figs. 10 and 11.
 
     Args:
-        run: an encoder of the package (not an exported one).
+        runs: whose encoders are measured, on the same faces.
         count: how many faces.
+        plain: faces alone in front of made-up rooms, without heads, occluders and a camera's faults.
 
     Raises:
-        ValueError: count below 1, or an exported encoder.
+        ValueError: count below 1, an exported encoder, or runs of several face models.
     """
     if count < 1:
         raise ValueError(f"evaluate: --count is {count}, expected at least 1")
-    own_encoder(run)
-    decoder = run.decoder
-    faces = SyntheticFaces(decoder)
-    found: dict[str, list[dict[str, Tensor]]] = {"before training": [], "this encoder": []}
-    layout = decoder.model.layout
-    for first in range(0, count, _BATCH):
-        places = range(first, min(first + _BATCH, count))
-        some = faces.render(_SEED, places)
-        start = layout.unpack(layout.zeros().pack().expand(len(places), -1).to(run.device))
-        for name, code in (("before training", start), ("this encoder", run(some.picture.image))):
-            found[name].append(_against_truth(decoder, code, some.code, some.picture.clean))
-    rows = {
-        name: {key: float(torch.cat([part[key] for part in parts]).mean()) for key in parts[0]}
-        for name, parts in found.items()
-    }
-    model = decoder.model
+    model = one_face_model(runs)
+    found: dict[str, list[dict[str, Tensor]]] = {}
+    strength: list[Tensor] = []  # mm, of the true expressions
+    for number, (name, run) in enumerate(runs.items()):
+        own_encoder(run)
+        decoder, layout = run.decoder, run.decoder.model.layout
+        faces = SyntheticFaces(decoder, plain=plain)
+        for first in range(0, count, _BATCH):
+            some = faces.render(_SEED, range(first, min(first + _BATCH, count)))
+            codes = {name: run(some.picture.image)}
+            if number == 0:
+                zero = layout.zeros().pack().to(run.device)
+                codes = {_BEFORE: layout.unpack(zero.expand(some.code.batch_size, -1)), **codes}
+                strength.append(expression_way(decoder, some.code).norm(dim=2).mean(1).cpu())
+            for row, code in codes.items():
+                errors = _against_truth(decoder, code, some.code, some.picture.clean)
+                found.setdefault(row, []).append(errors)
+    moved = torch.cat(strength)
+    strong = moved >= moved.quantile(2 / 3)
+    rows = {}
+    for name, parts in found.items():
+        errors = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        for row, which in ((name, moved >= 0), (f"{name}, {_STRONG}", strong)):
+            rows[row] = {key: float(values[which].mean()) for key, values in errors.items()}
+    around = (
+        "made-up rooms behind them" if plain else "heads, hair, occluders and a camera's faults"
+    )
     return Measured(
-        "Rendered faces with known codes (MoFA, Fig. 10)",
+        "Rendered faces with known codes (MoFA, Figs. 10 and 11)",
         [
-            f"{count} people drawn from the prior of face model {model.name}, with heads, hair, occluders "
-            f"and a camera's faults, seed {_SEED}; the paper has 5,000, with pictures behind the faces.",
+            f"{count} people drawn from the prior of face model {model}, with {around}, seed {_SEED}; "
+            "the paper has 5,000, with pictures behind the faces.",
             "geometry: mean distance of the vertices of the frontal region in camera space; translation and "
             "isotropic scale compensated by least squares, rotation not (Sec. 6).",
             "form: the same of shape and expression, after the similarity that brings both closest.",
+            "expression: mean distance of what both expressions do to the average face. Strong: the third "
+            "of the people whose expressions move the face most (Fig. 11 shows such).",
             "photometric: mean RGB distance over the rendering's mask, without what covers the face.",
             "landmarks: mean over the 46 points, pixels at 240.",
             "albedo: root mean square over the frontal region. light: that of the SH coefficients.",
         ],
         {
-            "geometry": "mm", "form": "mm", "photometric": "", "landmarks": "px", "albedo": "", "light": "",
+            "geometry": "mm", "form": "mm", "expression": "mm", "photometric": "", "landmarks": "px",
+            "albedo": "", "light": "",
         },
         {**rows, **_PAPER_RENDERS},
-        _facts(run),
+        facts_of(runs),
     )  # fmt: skip
 
 
 def _against_truth(
     decoder: FaceDecoder, code: FaceCode, true: FaceCode, picture: Tensor
 ) -> dict[str, Tensor]:
-    model, index = decoder.model, decoder.model.frontal_mask.nonzero()[:, 0]
-    geometry, truth = decoder.geometry(code), decoder.geometry(true)
-    face = decoder.rasterize(geometry)
-    marks, there = decoder.landmarks(geometry), decoder.landmarks(truth)
-    own, known = geometry.vertices[:, index], truth.vertices[:, index]
-    albedo = model.albedo(code.albedo, index) - model.albedo(true.albedo, index)
-    scale = 240 / picture.shape[-1]
-    return {
-        "geometry": centred_distance(own, known).cpu(),
-        "form": similar_distance(own, known),
-        "photometric": photometric_raster(face, picture).cpu(),
-        "landmarks": (landmark_error(marks, there) * scale).cpu(),
-        "albedo": albedo.square().mean((1, 2)).sqrt().cpu(),
-        "light": (code.light - true.light).square().mean((1, 2)).sqrt().cpu(),
-    }
+    geometry = decoder.geometry(code)
+    errors = face_errors(decoder, code, true, geometry, decoder.geometry(true))
+    return {**errors, "photometric": photometric_raster(decoder.rasterize(geometry), picture).cpu()}
 
 
 @torch.no_grad()
-def measure_photographs(run: Reconstructor, folder: str | Path, count: int = 0) -> Measured:
+def measure_photographs(runs: Runs, folder: str | Path, count: int = 0) -> Measured:
     """The validation pictures of a training folder: the paper's figures on real images.
 
     Args:
-        run: an encoder of the package (not an exported one).
+        runs: whose encoders are measured, each at its own size of the pictures.
         folder: face crops, as `preprocess` writes them, or their shards.
         count: at most this many, evenly spaced; 0: all.
 
@@ -139,25 +128,25 @@ def measure_photographs(run: Reconstructor, folder: str | Path, count: int = 0) 
         DataError: no such folder, or no validation picture in it.
         ValueError: an exported encoder.
     """
-    encoder, decoder = own_encoder(run), run.decoder
-    size = decoder.camera.size[0]
-    corpus = open_corpus(folder, "val", size)
-    if not len(corpus):
-        raise DataError(f"{folder}: no validation picture; index.csv says which are (docs/data.md)")
-
-    def pictures() -> list[Batch]:
-        return list(val_batches(corpus, _BATCH, count or None))
-
-    own = validate(encoder, decoder, pictures())
-    start = validate(_Zero(encoder), decoder, pictures())  # type: ignore[arg-type]
     columns = {
         "photometric": "photometric", "photometric over vertices": "photometric_vertex",
         "landmarks": "landmark_px", "mask": "mask_fraction",
     }  # fmt: skip
-    rows = {
-        name: {column: values[key] for column, key in columns.items()}
-        for name, values in (("before training", start), ("this encoder", own))
-    }
+    rows: dict[str, dict[str, float]] = {}
+    for name, run in runs.items():
+        encoder, decoder = own_encoder(run), run.decoder
+        corpus = open_corpus(folder, "val", decoder.camera.size[0])
+        if not len(corpus):
+            raise DataError(
+                f"{folder}: no validation picture; index.csv says which are (docs/data.md)"
+            )
+        measured: dict[str, torch.nn.Module] = {name: encoder}
+        if not rows:
+            measured = {_BEFORE: _Zero(encoder), **measured}
+        for row, network in measured.items():
+            pictures = val_batches(corpus, _BATCH, count or None)
+            values = validate(network, decoder, pictures)  # type: ignore[arg-type]
+            rows[row] = {column: values[key] for column, key in columns.items()}
     number = min(count, len(corpus)) if count else len(corpus)
     return Measured(
         "Photographs (MoFA, Sec. 6)",
@@ -172,7 +161,7 @@ def measure_photographs(run: Reconstructor, folder: str | Path, count: int = 0) 
         ],
         {"photometric": "", "photometric over vertices": "", "landmarks": "px", "mask": ""},
         {**rows, **_PAPER_PHOTOGRAPHS},
-        _facts(run),
+        facts_of(runs),
     )
 
 
@@ -197,12 +186,3 @@ def own_encoder(run: Reconstructor) -> Encoder:
     if not isinstance(run.encoder, Encoder):
         raise ValueError(f"evaluate: {run.path} is an exported encoder; give its run or checkpoint")
     return run.encoder
-
-
-def _facts(run: Reconstructor) -> dict[str, str | int | float]:
-    return {
-        "encoder": run.path.name,
-        "step": int(run.metadata["step"]),
-        "face_model": run.decoder.model.name,
-        "face_model_hash": run.decoder.model.hash,
-    }
