@@ -57,7 +57,10 @@ def shaded_mouth(rendering: Rendering, inner: Tensor, face: float) -> Tensor:
     image = rendering.image.clone()
     box = _box(opened, math.ceil(3 * max(_LEAST, _LIPS_SHADE * face)) + 2)
     image[box] = _shaded(
-        *(picture[box] for picture in (image, rendering.mask, rendering.albedo, rendering.shading)),
+        image[box],
+        rendering.mask[box],
+        rendering.albedo[box],
+        rendering.shading[box],
         opened[box],
         face,
     )

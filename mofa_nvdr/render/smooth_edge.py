@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -67,7 +68,7 @@ def within(rendering: Rendering, field: Tensor) -> Rendering:
         rendering,
         image=rendering.image * inside,
         mask=rendering.mask * inside,
-        make_gbuffer=lambda make=rendering.make_gbuffer: _cut(make, inside),
+        make_gbuffer=partial(_cut, rendering.make_gbuffer, inside),
     )
 
 
