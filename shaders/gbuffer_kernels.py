@@ -9,7 +9,7 @@ the compiler uses vector instructions. Pixels without a triangle are computed as
 
 import numpy as np
 
-from mofa_nvdr.dr.cache import fetch_to_read, fetch_to_write, table
+from mofa_nvdr.dr.cache import fetch_to_read, fetch_to_write
 from mofa_nvdr.dr.interpolate_kernels import triangle_at
 from mofa_nvdr.dr.parallel import jit
 from mofa_nvdr.dr.rasterize_backward_kernels import GU, GV, NDC_X, NDC_Y, TABLE, add_pixels
@@ -83,7 +83,7 @@ def shade_rows(normals, albedo, q, rast, tri, start, stop, image, mask):
     the pixels one by one.
     """
     height, width = rast.shape[0], rast.shape[1]
-    s = table(ROWS, BLOCK, np.float32)
+    s = np.empty((ROWS, BLOCK), np.float32)
     corners = np.empty((3, BLOCK), np.uint32)  # unsigned: no test for negative indices
     for j in range(start, stop):
         row = height - 1 - j
@@ -117,11 +117,10 @@ def shade_rows_backward(
     [H, W, 4] from elsewhere; [0, 0] and [0, 0, 0] stand for none.
     """
     height, width = rast.shape[0], rast.shape[1]
-    s = table(ROWS, BLOCK, np.float32)
+    s = np.empty((ROWS, BLOCK), np.float32)
     corners = np.empty((3, BLOCK), np.uint32)  # unsigned: no test for negative indices
     with_pos = len(pos) > 0
-    pixels, pixel_corners, m = table(TABLE, PIXELS, np.float64), np.empty((3, PIXELS), np.uint32), 0
-    pixels[:] = 0.0
+    pixels, pixel_corners, m = np.zeros((TABLE, PIXELS)), np.empty((3, PIXELS), np.uint32), 0
     for j in range(start, stop):
         row = height - 1 - j
         ndc_y = (2 * j + 1) / height - 1.0

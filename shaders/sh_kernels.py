@@ -8,7 +8,6 @@ the normal (`sh_lambert.quadric`).
 
 import numpy as np
 
-from mofa_nvdr.dr.cache import table
 from mofa_nvdr.dr.parallel import jit
 from mofa_nvdr.shaders.gbuffer_kernels import (
     ALBEDO,
@@ -78,7 +77,7 @@ def irradiance_backward(normals, q, grad, start, stop, grad_normals, grad_q):
 @jit
 def lambert(normals, albedo, q, start, stop, out):
     """Albedo times irradiance of points from start to stop, [P, 3] all."""
-    s = table(ROWS, BLOCK, np.float32)
+    s = np.empty((ROWS, BLOCK), np.float32)
     for first in range(start, stop, BLOCK):
         n = min(BLOCK, stop - first)
         _load(normals[first : first + n], albedo[first : first + n], n, s)
@@ -93,7 +92,7 @@ def lambert(normals, albedo, q, start, stop, out):
 @jit
 def lambert_backward(normals, albedo, q, grad, start, stop, grad_normals, grad_albedo, grad_q):
     """Gradients of normals and albedo [P, 3] and, summed, of the quadric [9, 3] float64."""
-    s = table(ROWS, BLOCK, np.float32)
+    s = np.empty((ROWS, BLOCK), np.float32)
     grad_q[:] = 0.0
     for first in range(start, stop, BLOCK):
         n = min(BLOCK, stop - first)

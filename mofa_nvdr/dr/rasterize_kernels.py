@@ -11,7 +11,6 @@ rasterize_backward_kernels.py.
 
 import numpy as np
 
-from mofa_nvdr.dr.cache import table
 from mofa_nvdr.dr.parallel import jit
 
 _UNUSABLE = 64  # not finite, or exactly at the eye: a triangle with such a vertex is not drawn
@@ -51,7 +50,7 @@ def rasterize_band(pos, tri, first, end, height, width, row_start, row_stop, pee
     keys = np.full((row_stop - row_start, width), _EMPTY, np.int64)
     behind = peeled[row_start:row_stop]  # has no rows where nothing is peeled
     polygon = np.empty((2, 10, 4), np.float64)
-    s = table(_ROWS, _CHUNK, np.float32)
+    s = np.empty((_ROWS, _CHUNK), np.float32)
     hits = np.empty(4 * _CHUNK, np.int64)
     for start in range(first, end, _CHUNK):
         count = min(_CHUNK, end - start)
@@ -308,7 +307,7 @@ def _keep_nearest(depth, t, row, column, behind, keys):
 @jit
 def _resolve(pos, tri, keys, height, width, row_start, rast, rast_db):
     """Barycentrics, depth, id and pixel derivatives of the triangle in each key."""
-    s = table(_RESOLVED, PIXELS, np.float64)
+    s = np.empty((_RESOLVED, PIXELS))
     corners, columns = np.empty((3, PIXELS), np.uint32), np.empty(PIXELS, np.uint32)
     zero = np.float32(0.0)
     for row in range(keys.shape[0]):
