@@ -9,6 +9,7 @@ the compiler uses vector instructions. Pixels without a triangle are computed as
 
 import numpy as np
 
+from mofa_nvdr.dr.cache import fetch_to_read, fetch_to_write
 from mofa_nvdr.dr.interpolate_kernels import triangle_at
 from mofa_nvdr.dr.parallel import jit
 from mofa_nvdr.dr.rasterize_backward_kernels import GU, GV, NDC_X, NDC_Y, TABLE, add_pixels
@@ -20,8 +21,8 @@ _NO_LENGTH = np.float32(1e-12)
 # The rows of the table; three for each vector. Those that `gather_attributes` and `normalize` fill; a
 # shader has more.
 NORMAL, ALBEDO, MASK, INVERSE, GATHERED = 0, 3, 6, 7, 8
-_LIGHT, _IMAGE = 8, 11
-_PRODUCT, _G_ALBEDO, _G_LIGHT, _G_NORMAL, _ROWS = 14, 19, 22, 23, 26
+LIGHT, IMAGE = 8, 11
+_PRODUCT, G_ALBEDO, _G_LIGHT, G_NORMAL, ROWS = 14, 19, 22, 23, 26
 
 
 @jit
@@ -76,9 +77,13 @@ def _is_centred_pinhole(matrix):
 
 @jit
 def shade_rows(normals, albedo, q, rast, tri, start, stop, image, mask):
-    """Shade rows of rast [H, W, 4] into planes [., H, W] that are upside down to it."""
+    """Shade rows of rast [H, W, 4] into planes [., H, W] that are upside down to it.
+
+    Planes are cut into pieces first: an index of a sum might be negative, for which the compiler makes
+    the pixels one by one.
+    """
     height, width = rast.shape[0], rast.shape[1]
-    s = np.empty((_ROWS, BLOCK), np.float32)
+    s = np.empty((ROWS, BLOCK), np.float32)
     corners = np.empty((3, BLOCK), np.uint32)  # unsigned: no test for negative indices
     for j in range(start, stop):
         row = height - 1 - j
@@ -90,14 +95,14 @@ def shade_rows(normals, albedo, q, rast, tri, start, stop, image, mask):
                     image[c, row, left : left + n] = _ZERO
                 continue
             normalize(n, s)
+            covered = mask[0, row, left : left + n]
             for k in range(n):
-                mask[0, row, left + k] = s[MASK, k]
+                covered[k] = s[MASK, k]
             for c in range(3):
-                _irradiance(q, c, n, s)
+                irradiance_of_block(q, c, n, s)
+                shaded = image[c, row, left : left + n]
                 for k in range(n):
-                    s[_IMAGE + c, k] = s[ALBEDO + c, k] * s[_LIGHT + c, k]
-                for k in range(n):
-                    image[c, row, left + k] = s[_IMAGE + c, k]
+                    shaded[k] = s[ALBEDO + c, k] * s[LIGHT + c, k]
 
 
 @jit
@@ -112,24 +117,28 @@ def shade_rows_backward(
     [H, W, 4] from elsewhere; [0, 0] and [0, 0, 0] stand for none.
     """
     height, width = rast.shape[0], rast.shape[1]
-    s = np.empty((_ROWS, BLOCK), np.float32)
+    s = np.empty((ROWS, BLOCK), np.float32)
     corners = np.empty((3, BLOCK), np.uint32)  # unsigned: no test for negative indices
     with_pos = len(pos) > 0
-    table, table_corners, m = np.zeros((TABLE, PIXELS)), np.empty((3, PIXELS), np.uint32), 0
+    pixels, pixel_corners, m = np.zeros((TABLE, PIXELS)), np.empty((3, PIXELS), np.uint32), 0
     for j in range(start, stop):
         row = height - 1 - j
         ndc_y = (2 * j + 1) / height - 1.0
         for left in range(0, width, BLOCK):
             n = min(BLOCK, width - left)
-            if not gather_attributes(normals, albedo, rast, tri, j, left, n, corners, s):
+            if not gather_attributes(
+                normals, albedo, rast, tri, j, left, n, corners, s, pos, sums, pos_sums
+            ):
                 if with_rast:
                     grad_rast[j, left : left + n] = _ZERO
                 continue
             for c in range(3):
+                given = g_image[c, row, left : left + n]
                 for k in range(n):
-                    s[_IMAGE + c, k] = g_image[c, row, left + k]
+                    s[IMAGE + c, k] = given[k]
             normalize(n, s)
-            _shade_block_backward(q, n, s, grad_q)
+            shade_block_backward(q, n, s, grad_q)
+            normalize_backward(G_NORMAL, n, s)
             for k in range(n):
                 if s[MASK, k] == _ZERO:
                     if with_rast:
@@ -140,16 +149,16 @@ def shade_rows_backward(
                 u, v = np.float64(rast[j, i, 0]), np.float64(rast[j, i, 1])
                 w = 1.0 - u - v
                 # Six names rather than a loop: the compiler then adds them as one vector.
-                g0, g1 = np.float64(s[_G_NORMAL, k]), np.float64(s[_G_NORMAL + 1, k])
-                g2, g3 = np.float64(s[_G_NORMAL + 2, k]), np.float64(s[_G_ALBEDO, k])
-                g4, g5 = np.float64(s[_G_ALBEDO + 1, k]), np.float64(s[_G_ALBEDO + 2, k])
+                g0, g1 = np.float64(s[G_NORMAL, k]), np.float64(s[G_NORMAL + 1, k])
+                g2, g3 = np.float64(s[G_NORMAL + 2, k]), np.float64(s[G_ALBEDO, k])
+                g4, g5 = np.float64(s[G_ALBEDO + 1, k]), np.float64(s[G_ALBEDO + 2, k])
                 add_six(sums, a, u, g0, g1, g2, g3, g4, g5)
                 add_six(sums, b, v, g0, g1, g2, g3, g4, g5)
                 add_six(sums, c, w, g0, g1, g2, g3, g4, g5)
                 if not (with_rast or with_pos):
                     continue
-                grad_u = along_six(normals, albedo, a, c, g0, g1, g2, g3, g4, g5)
-                grad_v = along_six(normals, albedo, b, c, g0, g1, g2, g3, g4, g5)
+                grad_u = np.float64(along_six(normals, albedo, a, c, k, G_NORMAL, G_ALBEDO, s))
+                grad_v = np.float64(along_six(normals, albedo, b, c, k, G_NORMAL, G_ALBEDO, s))
                 if with_rast:
                     grad_rast[j, i, 0], grad_rast[j, i, 1] = grad_u, grad_v
                     grad_rast[j, i, 2], grad_rast[j, i, 3] = _ZERO, _ZERO
@@ -158,13 +167,13 @@ def shade_rows_backward(
                     grad_u += g_rast[j, i, 0]
                     grad_v += g_rast[j, i, 1]
                 ndc_x = (2 * i + 1) / width - 1.0
-                put_pixel(a, b, c, grad_u, grad_v, ndc_x, ndc_y, m, table_corners, table)
+                put_pixel(a, b, c, grad_u, grad_v, ndc_x, ndc_y, m, pixel_corners, pixels)
                 m += 1
                 if m == PIXELS:
-                    add_pixels(pos, table_corners, m, False, table, pos_sums)
+                    add_pixels(pos, pixel_corners, m, False, pixels, pos_sums)
                     m = 0
     if m:
-        add_pixels(pos, table_corners, m, False, table, pos_sums)
+        add_pixels(pos, pixel_corners, m, False, pixels, pos_sums)
 
 
 @jit(inline=True)
@@ -176,7 +185,9 @@ def put_pixel(a, b, c, grad_u, grad_v, ndc_x, ndc_y, m, corners, table):
 
 
 @jit(inline=True)
-def gather_attributes(normals, albedo, rast, tri, j, left, n, corners, s):
+def gather_attributes(
+    normals, albedo, rast, tri, j, left, n, corners, s, pos=None, sums=None, pos_sums=None
+):
     """Interpolate normals and albedo over n pixels; whether any of them shows a triangle."""
     covered = False
     for k in range(n):
@@ -184,7 +195,15 @@ def gather_attributes(normals, albedo, rast, tri, j, left, n, corners, s):
         s[MASK, k] = _ONE if t >= 0 else _ZERO
         if t >= 0:
             covered = True
-            corners[0, k], corners[1, k], corners[2, k] = tri[t, 0], tri[t, 1], tri[t, 2]
+            a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
+            corners[0, k], corners[1, k], corners[2, k] = a, b, c
+            if sums is not None:
+                for v in (a, b, c):
+                    fetch_to_read(normals, v, 0)
+                    fetch_to_read(albedo, v, 0)
+                    fetch_to_read(pos, v, 0)
+                    fetch_to_write(sums, v, 0)
+                    fetch_to_write(pos_sums, v, 0)
     if not covered:
         return False
     for k in range(n):  # a loop of its own: the processor waits for many corners at once
@@ -223,7 +242,7 @@ def normalize_backward(row, n, s):
 
 
 @jit(inline=True)
-def _irradiance(q, c, n, s):
+def irradiance_of_block(q, c, n, s):
     """Channel c of the irradiance, 0 where no triangle is. The quadric's order: sh_kernels."""
     q0, q1, q2, q3, q4 = q[0, c], q[1, c], q[2, c], q[3, c], q[4, c]
     q5, q6, q7, q8 = q[5, c], q[6, c], q[7, c], q[8, c]
@@ -235,35 +254,34 @@ def _irradiance(q, c, n, s):
             + y * (q2 + z * q5 - y * q8)
             + z * (q3 + z * q6)
         )
-        s[_LIGHT + c, k] = light if s[MASK, k] > _ZERO else _ZERO
+        s[LIGHT + c, k] = light if s[MASK, k] > _ZERO else _ZERO
 
 
 @jit(inline=True)
-def _shade_block_backward(q, n, s, grad_q):
-    """From the gradient of the image to those of albedo, interpolated normal and quadric."""
+def shade_block_backward(q, n, s, grad_q):
+    """From the gradient of the image to those of albedo, unit normal and quadric."""
     for k in range(n):
         x, y, z = s[NORMAL, k], s[NORMAL + 1, k], s[NORMAL + 2, k]
         s[_PRODUCT, k], s[_PRODUCT + 1, k], s[_PRODUCT + 2, k] = x * y, y * z, z * z
         s[_PRODUCT + 3, k], s[_PRODUCT + 4, k] = x * z, x * x - y * y
-        s[_G_NORMAL, k], s[_G_NORMAL + 1, k], s[_G_NORMAL + 2, k] = _ZERO, _ZERO, _ZERO
+        s[G_NORMAL, k], s[G_NORMAL + 1, k], s[G_NORMAL + 2, k] = _ZERO, _ZERO, _ZERO
     for c in range(3):
-        _irradiance(q, c, n, s)
+        irradiance_of_block(q, c, n, s)
         q1, q2, q3, q4 = q[1, c], q[2, c], q[3, c], q[4, c]
         q5, q6, q7, q8 = q[5, c], q[6, c], q[7, c], q[8, c]
         for k in range(n):
             x, y, z = s[NORMAL, k], s[NORMAL + 1, k], s[NORMAL + 2, k]
-            s[_G_ALBEDO + c, k] = s[_IMAGE + c, k] * s[_LIGHT + c, k]
-            g = s[_IMAGE + c, k] * s[ALBEDO + c, k] if s[MASK, k] > _ZERO else _ZERO
+            s[G_ALBEDO + c, k] = s[IMAGE + c, k] * s[LIGHT + c, k]
+            g = s[IMAGE + c, k] * s[ALBEDO + c, k] if s[MASK, k] > _ZERO else _ZERO
             s[_G_LIGHT, k] = g
-            s[_G_NORMAL, k] += g * (q1 + y * q4 + z * q7 + _TWO * x * q8)
-            s[_G_NORMAL + 1, k] += g * (q2 + x * q4 + z * q5 - _TWO * y * q8)
-            s[_G_NORMAL + 2, k] += g * (q3 + y * q5 + x * q7 + _TWO * z * q6)
+            s[G_NORMAL, k] += g * (q1 + y * q4 + z * q7 + _TWO * x * q8)
+            s[G_NORMAL + 1, k] += g * (q2 + x * q4 + z * q5 - _TWO * y * q8)
+            s[G_NORMAL + 2, k] += g * (q3 + y * q5 + x * q7 + _TWO * z * q6)
         grad_q[0, c] += dot(s, _G_LIGHT, MASK, n)
         for m in range(3):
             grad_q[1 + m, c] += dot(s, _G_LIGHT, NORMAL + m, n)
         for m in range(5):
             grad_q[4 + m, c] += dot(s, _G_LIGHT, _PRODUCT + m, n)
-    normalize_backward(_G_NORMAL, n, s)
 
 
 @jit(reassociate=True)
@@ -287,13 +305,13 @@ def add_six(sums, vertex, weight, g0, g1, g2, g3, g4, g5):
 
 
 @jit(inline=True)
-def along_six(normals, albedo, a, c, g0, g1, g2, g3, g4, g5):
-    """How the attributes change from vertex c to vertex a, times their gradients."""
+def along_six(normals, albedo, a, c, k, g_normal, g_albedo, s):
+    """How the attributes change from vertex c to vertex a, times their gradients in column k of s."""
     return (
-        g0 * (normals[a, 0] - normals[c, 0])
-        + g1 * (normals[a, 1] - normals[c, 1])
-        + g2 * (normals[a, 2] - normals[c, 2])
-        + g3 * (albedo[a, 0] - albedo[c, 0])
-        + g4 * (albedo[a, 1] - albedo[c, 1])
-        + g5 * (albedo[a, 2] - albedo[c, 2])
+        s[g_normal, k] * (normals[a, 0] - normals[c, 0])
+        + s[g_normal + 1, k] * (normals[a, 1] - normals[c, 1])
+        + s[g_normal + 2, k] * (normals[a, 2] - normals[c, 2])
+        + s[g_albedo, k] * (albedo[a, 0] - albedo[c, 0])
+        + s[g_albedo + 1, k] * (albedo[a, 1] - albedo[c, 1])
+        + s[g_albedo + 2, k] * (albedo[a, 2] - albedo[c, 2])
     )

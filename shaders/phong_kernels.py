@@ -63,11 +63,13 @@ def phong_rows(normals, albedo, extra, lights, constants, rast, tri, start, stop
             _gather_extra(extra, rast, j, left, n, corners, s)
             normalize(n, s)
             _shade(lights, constants, extra.shape[1], n, s)
+            covered = mask[0, row, left : left + n]
             for k in range(n):
-                mask[0, row, left + k] = s[MASK, k]
+                covered[k] = s[MASK, k]
             for c in range(3):
+                shaded = image[c, row, left : left + n]
                 for k in range(n):
-                    image[c, row, left + k] = s[_IMAGE + c, k]
+                    shaded[k] = s[_IMAGE + c, k]
 
 
 @jit
@@ -87,14 +89,17 @@ def phong_rows_backward(
         ndc_y = (2 * j + 1) / height - 1.0
         for left in range(0, width, BLOCK):
             n = min(BLOCK, width - left)
-            if not gather_attributes(normals, albedo, rast, tri, j, left, n, corners, s):
+            if not gather_attributes(
+                normals, albedo, rast, tri, j, left, n, corners, s, pos, sums, pos_sums
+            ):
                 if with_rast:
                     grad_rast[j, left : left + n] = _ZERO
                 continue
             _gather_extra(extra, rast, j, left, n, corners, s)
             for c in range(3):
+                given = g_image[c, row, left : left + n]
                 for k in range(n):
-                    s[_IMAGE + c, k] = g_image[c, row, left + k] if s[MASK, k] > _ZERO else _ZERO
+                    s[_IMAGE + c, k] = given[k] if s[MASK, k] > _ZERO else _ZERO
             normalize(n, s)
             _shade_backward(lights, constants, count, n, s, g_lights, g_constants)
             normalize_backward(_G_NORMAL, n, s)
@@ -113,8 +118,8 @@ def phong_rows_backward(
                 add_six(sums, a, u, g0, g1, g2, g3, g4, g5)
                 add_six(sums, b, v, g0, g1, g2, g3, g4, g5)
                 add_six(sums, c, w, g0, g1, g2, g3, g4, g5)
-                grad_u = along_six(normals, albedo, a, c, g0, g1, g2, g3, g4, g5)
-                grad_v = along_six(normals, albedo, b, c, g0, g1, g2, g3, g4, g5)
+                grad_u = np.float64(along_six(normals, albedo, a, c, k, _G_NORMAL, _G_ALBEDO, s))
+                grad_v = np.float64(along_six(normals, albedo, b, c, k, _G_NORMAL, _G_ALBEDO, s))
                 for e in range(count):
                     g = np.float64(s[_G_EXTRA + _place(e, count), k])
                     extra_sums[a, e] += u * g

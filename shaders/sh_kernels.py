@@ -9,6 +9,19 @@ the normal (`sh_lambert.quadric`).
 import numpy as np
 
 from mofa_nvdr.dr.parallel import jit
+from mofa_nvdr.shaders.gbuffer_kernels import (
+    ALBEDO,
+    BLOCK,
+    G_ALBEDO,
+    G_NORMAL,
+    IMAGE,
+    LIGHT,
+    MASK,
+    NORMAL,
+    ROWS,
+    irradiance_of_block,
+    shade_block_backward,
+)
 
 
 @jit
@@ -59,3 +72,47 @@ def irradiance_backward(normals, q, grad, start, stop, grad_normals, grad_q):
             gz += g * (q[3, c] + y * q[5, c] + x * q[7, c] + np.float32(2.0) * z * q[6, c])
             _add_quadric(grad_q, c, g, x, y, z)
         grad_normals[p, 0], grad_normals[p, 1], grad_normals[p, 2] = gx, gy, gz
+
+
+@jit
+def lambert(normals, albedo, q, start, stop, out):
+    """Albedo times irradiance of points from start to stop, [P, 3] all."""
+    s = np.empty((ROWS, BLOCK), np.float32)
+    for first in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - first)
+        _load(normals[first : first + n], albedo[first : first + n], n, s)
+        shaded = out[first : first + n]
+        for c in range(3):
+            irradiance_of_block(q, c, n, s)
+        for k in range(n):
+            for c in range(3):
+                shaded[k, c] = s[ALBEDO + c, k] * s[LIGHT + c, k]
+
+
+@jit
+def lambert_backward(normals, albedo, q, grad, start, stop, grad_normals, grad_albedo, grad_q):
+    """Gradients of normals and albedo [P, 3] and, summed, of the quadric [9, 3] float64."""
+    s = np.empty((ROWS, BLOCK), np.float32)
+    grad_q[:] = 0.0
+    for first in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - first)
+        _load(normals[first : first + n], albedo[first : first + n], n, s)
+        given = grad[first : first + n]
+        for k in range(n):
+            for c in range(3):
+                s[IMAGE + c, k] = given[k, c]
+        shade_block_backward(q, n, s, grad_q)
+        of_normals, of_albedo = grad_normals[first : first + n], grad_albedo[first : first + n]
+        for k in range(n):
+            for c in range(3):
+                of_normals[k, c] = s[G_NORMAL + c, k]
+                of_albedo[k, c] = s[G_ALBEDO + c, k]
+
+
+@jit(inline=True)
+def _load(normals, albedo, n, s):
+    """A block of points into the table of `gbuffer_kernels`; there is something at every place."""
+    for k in range(n):
+        for c in range(3):
+            s[NORMAL + c, k], s[ALBEDO + c, k] = normals[k, c], albedo[k, c]
+        s[MASK, k] = np.float32(1.0)

@@ -18,10 +18,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mofa_nvdr.dr.parallel import run_on_threads
+from mofa_nvdr.dr.bands import Band, bands_of_images, forward_bands, gradient_bands
+from mofa_nvdr.dr.parallel import compiles, run_on_threads
 from mofa_nvdr.scene.lighting import LAMBERT_CONSTANTS, sh_basis
 from mofa_nvdr.shaders.gbuffer_kernels import shade_rows, shade_rows_backward
-from mofa_nvdr.shaders.sh_kernels import irradiance, irradiance_backward
+from mofa_nvdr.shaders.sh_kernels import (
+    irradiance,
+    irradiance_backward,
+    lambert,
+    lambert_backward,
+)
 from mofa_nvdr.shaders.shader import Kernels, Parameter, Shader
 
 # Rows: the monomials 1, x, y, z, xy, yz, z^2, xz, x^2 - y^2. Columns: the coefficients of a light.
@@ -57,6 +63,8 @@ def sh_lambert(normal: Tensor, albedo: Tensor, light: Tensor) -> Tensor:
     Source: Tewari et al. 2017, Eq. 4, B = 3 bands.
     """
     _check("sh_lambert", normal, light, albedo)
+    if compiles(normal, albedo, light):
+        return _CompiledLambert.apply(normal, albedo, light)
     return albedo * _irradiance(normal, light)
 
 
@@ -91,6 +99,51 @@ def sh_irradiance_ref(normal: Tensor, light: Tensor) -> Tensor:
 def _irradiance(normal: Tensor, light: Tensor) -> Tensor:
     compiled = normal.device.type == "cpu" and normal.dtype == torch.float32
     return (_CompiledIrradiance if compiled else _Irradiance).apply(normal, light)
+
+
+class _CompiledLambert(torch.autograd.Function):
+    """Albedo times irradiance, one compiled pass: float32 on the CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, normal: Tensor, albedo: Tensor, light: Tensor) -> Tensor:
+        coefficients = quadric(light).contiguous()
+        saved = (*(t.flatten(1, -2).contiguous() for t in (normal, albedo)), coefficients)
+        out = torch.empty_like(saved[0])
+        *arrays, target = (t.detach().numpy() for t in (*saved, out))
+        run_on_threads(
+            lambert,
+            [
+                (*(a[b] for a in arrays), start, stop, target[b])
+                for b, start, stop in forward_bands(*out.shape[:2])
+            ],
+        )
+        ctx.save_for_backward(*saved)
+        return out.view(normal.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        saved = ctx.saved_tensors
+        outs = [torch.empty_like(t) for t in saved[:2]]
+        arrays = [t.detach().numpy() for t in (*saved, grad.flatten(1, -2).contiguous())]
+        bands = gradient_bands(*saved[0].shape[:2])
+        sums = np.empty((len(bands), 9, 3))
+        targets = [t.numpy() for t in outs]
+        run_on_threads(
+            lambert_backward,
+            [
+                (*(a[b] for a in arrays), start, stop, *(t[b] for t in targets), own)
+                for (b, start, stop), own in zip(bands, sums)
+            ],
+        )
+        of_normal, of_albedo = (t.view(grad.shape) for t in outs)
+        return of_normal, of_albedo, light_of_sums(sums, bands)
+
+
+def light_of_sums(sums: np.ndarray, bands: list[Band]) -> Tensor:
+    """The gradient of the light [B, 9, 3], from those of the quadric that `gradient_bands` added up."""
+    totals = np.stack([sums[rows].sum(0) for rows in bands_of_images(bands)])
+    return quadric_backward(torch.from_numpy(totals).float())
 
 
 class _CompiledIrradiance(torch.autograd.Function):

@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mofa_nvdr.dr.bands import band_items, bands_of_images, gradient_bands
+from mofa_nvdr.dr.bands import band_items, bands_of_images, forward_bands, gradient_bands
 from mofa_nvdr.dr.buffers import unwritten
 from mofa_nvdr.dr.parallel import compiles, run_on_threads
 from mofa_nvdr.dr.vertex_sums import sum_by_vertex
 from mofa_nvdr.losses.color_distance_kernels import (
     pixel_distances,
     pixel_distances_backward,
+    scale_rows,
     vertex_distances,
 )
 from mofa_nvdr.render.surface_motion import SurfaceMotion
@@ -322,9 +323,18 @@ class _MeanOverVertices(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        scales = (grad.double() / torch.from_numpy(ctx.counts)).to(grad).view(-1, 1, 1)
-        by_position, by_color = ctx.saved_tensors
-        return by_position * scales, by_color * scales, None, None, None
+        scales = (grad.double().numpy() / ctx.counts).astype(np.float32)
+        saved = ctx.saved_tensors
+        grads = [torch.empty_like(t) for t in saved]
+        arrays = [t.numpy() for t in (*saved, *grads)]
+        run_on_threads(
+            scale_rows,
+            [
+                (scales[b], *(a[b, start:stop] for a in arrays))
+                for b, start, stop in forward_bands(*saved[0].shape[:2])
+            ],
+        )
+        return *grads, None, None, None
 
 
 def _array(tensor: Tensor) -> np.ndarray:

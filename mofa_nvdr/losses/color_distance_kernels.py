@@ -140,3 +140,13 @@ def vertex_distances(
         for c in range(3):
             by_color[v, c] *= inverse
     sums[0], sums[1] = total, count
+
+
+@jit
+def scale_rows(scale, by_position, by_color, grad_position, grad_color):
+    """Gradients of the vertices of an image from those of each distance."""
+    for v in range(len(by_position)):
+        for c in range(2):
+            grad_position[v, c] = scale * by_position[v, c]
+        for c in range(3):
+            grad_color[v, c] = scale * by_color[v, c]

@@ -21,11 +21,12 @@ from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.renderer import FaceRenderer, Rendering
 from mofa_nvdr.render.smooth_edge import edge_field, within
+from mofa_nvdr.render.vertex_shading import shade_vertices
 from mofa_nvdr.scene.camera import BaseCamera, Camera
 from mofa_nvdr.scene.lighting import total_light
-from mofa_nvdr.scene.normals import vertex_normals
 from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from mofa_nvdr.shaders.gbuffer import make_gbuffer, shade_mesh
+from mofa_nvdr.shaders.sh_lambert import ShLambert
 from mofa_nvdr.shaders.shader import Shader
 from mofa_nvdr.system.device import in_full_precision
 
@@ -207,8 +208,12 @@ class FaceDecoder(nn.Module):
         else:
             # Rotating the points first and taking normals there equals rotating the normals, and is one step
             # cheaper: the paper's "T n" in Eq. 5 is the camera's rotation of the normals.
-            vertices = self.place(code, self.model.vertices(code.shape, code.expression))
-            normals = vertex_normals(vertices, self.model.triangles)
+            vertices, normals = self.camera.to_camera_with_normals(
+                self.model.vertices(code.shape, code.expression),
+                axis_angle_to_matrix(code.rotation),
+                code.translation,
+                self.model.triangles,
+            )
         if like is not None and "albedo" not in changed:
             albedo = like.albedo
         else:
@@ -261,6 +266,14 @@ class FaceDecoder(nn.Module):
         """Vertex mode: F_i = [u_i, c_i] per vertex (Eq. 5)."""
         shader, vertices = self.renderer.shader, geometry.vertices
         light = shader.check("FaceDecoder", geometry.light, vertices)
+        lens = self.camera.lens
+        if type(shader) is ShLambert and lens is not None:
+            mask = self.model.frontal_mask
+            counted = mask if self.frontal_only else torch.ones_like(mask)
+            positions, colors, facing = shade_vertices(
+                vertices, geometry.normals, geometry.albedo, light["light"], counted, lens
+            )
+            return VertexFace(positions, colors, facing, self.landmarks(geometry))
         facing = (geometry.normals * self.camera.view_directions(vertices)).sum(-1) > 0
         if self.frontal_only:
             facing = facing & self.model.frontal_mask

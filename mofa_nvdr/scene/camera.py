@@ -18,6 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mofa_nvdr.scene.placement import placed_with_normals
 from mofa_nvdr.scene.pose import transform_points
 from mofa_nvdr.scene.projection import Pinhole, project_pinhole
 
@@ -70,6 +71,23 @@ class BaseCamera:
         Raises:
             ValueError: shapes disagree.
         """
+        return transform_points(
+            vertices, rotation_matrix, self._shift(vertices, rotation_matrix, translation)
+        )
+
+    def to_camera_with_normals(
+        self, vertices: Tensor, rotation_matrix: Tensor, translation: Tensor, triangles: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`to_camera`, and the normals [B, V, 3] there of the mesh with these triangles [T, 3].
+
+        Raises:
+            ValueError: shapes disagree, or an index lies outside the vertices.
+        """
+        shift = self._shift(vertices, rotation_matrix, translation)
+        return placed_with_normals(vertices, rotation_matrix, shift, triangles)
+
+    def _shift(self, vertices: Tensor, rotation_matrix: Tensor, translation: Tensor) -> Tensor:
+        """Where the model's origin goes, [B, 3]."""
         if vertices.ndim != 3 or vertices.shape[2] != 3:
             raise ValueError(
                 f"{type(self).__name__}.to_camera: vertices is {list(vertices.shape)}, expected [B, V, 3]"
@@ -81,8 +99,7 @@ class BaseCamera:
                 f"translation is {list(translation.shape)}, expected [B, 3, 3] and [B, 3] with "
                 f"B = {batch} (from vertices)"
             )
-        shift = translation + translation.new_tensor(self.position)
-        return transform_points(vertices, rotation_matrix, shift)
+        return translation + translation.new_tensor(self.position)
 
     def project(self, points_camera: Tensor) -> Tensor:
         """Project camera-space points to pixels (the paper's Pi).
@@ -100,6 +117,11 @@ class BaseCamera:
             ValueError: the last dimension is not 3.
         """
         raise NotImplementedError
+
+    @property
+    def lens(self) -> Pinhole | None:
+        """What `project` does in numbers, for cameras that are a pinhole."""
+        return None
 
     @property
     def clip_matrix(self) -> Matrix:
@@ -186,9 +208,12 @@ class Camera(BaseCamera):
 
     def project(self, points_camera: Tensor) -> Tensor:  # noqa: D102 (documented with the base)
         check_points("Camera.project", points_camera)
+        return project_pinhole(points_camera, self.lens)
+
+    @property
+    def lens(self) -> Pinhole:  # noqa: D102
         (height, width), focal = self.size, self.focal_px
-        pinhole = Pinhole(focal, focal, 0.0, 0.5 * width, 0.5 * height, self.near)
-        return project_pinhole(points_camera, pinhole)
+        return Pinhole(focal, focal, 0.0, 0.5 * width, 0.5 * height, self.near)
 
     @property
     def clip_matrix(self) -> Matrix:  # noqa: D102

@@ -65,8 +65,11 @@ class IntrinsicsCamera(BaseCamera):
 
     def project(self, points_camera: Tensor) -> Tensor:  # noqa: D102 (documented with the base)
         check_points("IntrinsicsCamera.project", points_camera)
-        pinhole = Pinhole(self.fx, self.fy, self.skew, self.cx, self.cy, self.near)
-        return project_pinhole(points_camera, pinhole)
+        return project_pinhole(points_camera, self.lens)
+
+    @property
+    def lens(self) -> Pinhole:  # noqa: D102
+        return Pinhole(self.fx, self.fy, self.skew, self.cx, self.cy, self.near)
 
     @property
     def clip_matrix(self) -> Matrix:  # noqa: D102

@@ -42,15 +42,15 @@ def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
         ValueError: a shape, dtype or device is not as above, or (CPU) an index lies outside the
             vertices.
     """
-    _check_mesh("vertex_normals", vertices, triangles)
+    check_mesh("vertex_normals", vertices, triangles)
     if vertices.device.type != "cpu" or vertices.dtype != torch.float32:
         return vertex_normals_ref(vertices, triangles)
-    return _VertexNormals.apply(vertices.contiguous(), _face_table(triangles, vertices.shape[1]))
+    return _VertexNormals.apply(vertices.contiguous(), face_table(triangles, vertices.shape[1]))
 
 
 def vertex_normals_ref(vertices: Tensor, triangles: Tensor) -> Tensor:
     """The twin of `vertex_normals` in plain torch: any device and dtype, any order of gradient."""
-    _check_mesh("vertex_normals_ref", vertices, triangles)
+    check_mesh("vertex_normals_ref", vertices, triangles)
     indices = triangles.long()
     first, second, third = (vertices[:, indices[:, k]] for k in range(3))  # [B, T, 3] each
     # Twice the area times the normal, so that the plain sum below is weighted by area.
@@ -65,7 +65,8 @@ def vertex_normals_ref(vertices: Tensor, triangles: Tensor) -> Tensor:
     return torch.where(usable, unit, vertices.new_tensor([0.0, 0.0, 1.0]))
 
 
-def _check_mesh(function: str, vertices: Tensor, triangles: Tensor) -> None:
+def check_mesh(function: str, vertices: Tensor, triangles: Tensor) -> None:
+    """Raise ValueError unless these are a mesh as `vertex_normals` takes it; `function` begins it."""
     if vertices.dim() != 3 or vertices.shape[2] != 3:
         raise ValueError(f"{function}: vertices is {list(vertices.shape)}, expected [B, V, 3]")
     if not vertices.is_floating_point():
@@ -91,7 +92,7 @@ def check_triangles(function: str, triangles: Tensor) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _FaceTable:
+class FaceTable:
     """Where each vertex occurs: rows offsets[k] to offsets[k + 1] of `corners` belong to vertex k.
 
     A row is (triangle, the vertex after k in it, the one after that).
@@ -102,10 +103,10 @@ class _FaceTable:
     corners: np.ndarray  # [3 T, 3] uint32: kernels need no test for negative indices
 
 
-_tables: tuple[_FaceTable, ...] = ()
+_tables: tuple[FaceTable, ...] = ()
 
 
-def _face_table(triangles: Tensor, num_vertices: int) -> _FaceTable:
+def face_table(triangles: Tensor, num_vertices: int) -> FaceTable:
     """The table of a topology, from the last few ones if it is among them."""
     global _tables
     wanted = triangles.detach().numpy()
@@ -123,7 +124,7 @@ def _face_table(triangles: Tensor, num_vertices: int) -> _FaceTable:
     order = np.argsort(wanted.reshape(-1), kind="stable")
     triangle, place = order // 3, order % 3
     after, last = wanted[triangle, (place + 1) % 3], wanted[triangle, (place + 2) % 3]
-    table = _FaceTable(
+    table = FaceTable(
         triangles=wanted.astype(np.int32),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
         corners=np.stack([triangle, after, last], axis=1).astype(np.uint32),
@@ -134,7 +135,7 @@ def _face_table(triangles: Tensor, num_vertices: int) -> _FaceTable:
 
 class _VertexNormals(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vertices: Tensor, table: _FaceTable) -> Tensor:
+    def forward(ctx: Any, vertices: Tensor, table: FaceTable) -> Tensor:
         normals = torch.empty_like(vertices)
         lengths = vertices.new_empty(vertices.shape[:2])
         source, out, out_lengths = vertices.detach().numpy(), normals.numpy(), lengths.numpy()
@@ -143,7 +144,7 @@ class _VertexNormals(torch.autograd.Function):
              out_lengths[k])
             for k, start, stop in forward_bands(*vertices.shape[:2])
         ]  # fmt: skip
-        run_on_threads(_normals_of_vertices, items)
+        run_on_threads(normals_of_rows, items)
         ctx.save_for_backward(vertices, normals, lengths)
         ctx.table = table
         return normals
@@ -170,12 +171,12 @@ class _VertexNormals(torch.autograd.Function):
             )
             for k, start, stop in forward_bands(*vertices.shape[:2])
         ]
-        run_on_threads(_normals_of_vertices_backward, items)
+        run_on_threads(normals_of_rows_backward, items)
         return grad_vertices, None
 
 
 @jit
-def _normals_of_vertices(
+def normals_of_rows(
     vertices: np.ndarray,
     triangles: np.ndarray,
     offsets: np.ndarray,
@@ -215,7 +216,7 @@ def _normals_of_vertices(
 
 
 @jit
-def _normals_of_vertices_backward(
+def normals_of_rows_backward(
     vertices: np.ndarray,
     offsets: np.ndarray,
     corners: np.ndarray,

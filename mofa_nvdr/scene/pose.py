@@ -45,7 +45,9 @@ class _TransformPoints(torch.autograd.Function):
         out = torch.empty_like(points)
         xyz, m, t, target = (x.detach().contiguous().numpy() for x in (points, matrix, shift, out))
         bands = forward_bands(*points.shape[:2])
-        run_on_threads(_transform, [(xyz[b, i:k], m[b], t[b], target[b, i:k]) for b, i, k in bands])
+        run_on_threads(
+            transform_rows, [(xyz[b, i:k], m[b], t[b], target[b, i:k]) for b, i, k in bands]
+        )
         ctx.save_for_backward(points, matrix)
         return out
 
@@ -62,14 +64,17 @@ class _TransformPoints(torch.autograd.Function):
             (xyz[b, i:k], m[b], given[b, i:k], target[b, i:k], own)
             for (b, i, k), own in zip(bands, sums)
         ]
-        run_on_threads(_transform_backward, items)
+        run_on_threads(transform_rows_backward, items)
         totals = np.stack([sums[own].sum(0) for own in bands_of_images(bands)]).astype(np.float32)
         grad_matrix, grad_shift = torch.from_numpy(totals).split([3, 1], dim=-1)
         return grad_points, grad_matrix, grad_shift[..., 0]
 
 
 @jit
-def _transform(points: np.ndarray, matrix: np.ndarray, shift: np.ndarray, out: np.ndarray) -> None:
+def transform_rows(
+    points: np.ndarray, matrix: np.ndarray, shift: np.ndarray, out: np.ndarray
+) -> None:
+    """Matrix @ point + shift, for the rows of points [V, 3]."""
     for i in range(3):
         a, b, c, d = matrix[i, 0], matrix[i, 1], matrix[i, 2], shift[i]
         for v in range(len(points)):
@@ -77,7 +82,7 @@ def _transform(points: np.ndarray, matrix: np.ndarray, shift: np.ndarray, out: n
 
 
 @jit
-def _transform_backward(
+def transform_rows_backward(
     points: np.ndarray,
     matrix: np.ndarray,
     grad: np.ndarray,

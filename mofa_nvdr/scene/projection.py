@@ -25,6 +25,10 @@ class Pinhole:
     cy: float
     near: float
 
+    def numbers(self) -> np.ndarray:
+        """As the kernels take them."""
+        return np.array(astuple(self), np.float32)
+
 
 def project_pinhole(points: Tensor, pinhole: Pinhole) -> Tensor:
     """Pixels of points; see `BaseCamera.project`.
@@ -57,10 +61,10 @@ class _Project(torch.autograd.Function):
     def forward(ctx: Any, points: Tensor, pinhole: Pinhole) -> Tensor:
         flat = points.detach().contiguous().view(-1, 3)
         out = points.new_empty(*points.shape[:-1], 2)
-        ctx.numbers = np.array(astuple(pinhole), np.float32)
+        ctx.numbers = pinhole.numbers()
         source, target = flat.numpy(), out.view(-1, 2).numpy()
         bands = forward_bands(1, len(flat))
-        run_on_threads(_project, [(source[i:k], ctx.numbers, target[i:k]) for _, i, k in bands])
+        run_on_threads(project_rows, [(source[i:k], ctx.numbers, target[i:k]) for _, i, k in bands])
         ctx.save_for_backward(points)
         return out
 
@@ -72,7 +76,7 @@ class _Project(torch.autograd.Function):
         arrays = (t.detach().contiguous() for t in (points, grad, out))
         source, given, target = (t.view(-1, t.shape[-1]).numpy() for t in arrays)
         run_on_threads(
-            _project_backward,
+            project_rows_backward,
             [
                 (source[i:k], ctx.numbers, given[i:k], target[i:k])
                 for _, i, k in forward_bands(1, len(source))
@@ -82,7 +86,8 @@ class _Project(torch.autograd.Function):
 
 
 @jit
-def _project(points: np.ndarray, numbers: np.ndarray, out: np.ndarray) -> None:
+def project_rows(points: np.ndarray, numbers: np.ndarray, out: np.ndarray) -> None:
+    """Pixels of points [N, 3]; `numbers` are those of a Pinhole."""
     fx, fy, skew, cx, cy, near = numbers
     for k in range(len(points)):
         depth = -points[k, 2]
@@ -93,9 +98,10 @@ def _project(points: np.ndarray, numbers: np.ndarray, out: np.ndarray) -> None:
 
 
 @jit
-def _project_backward(
+def project_rows_backward(
     points: np.ndarray, numbers: np.ndarray, grad: np.ndarray, out: np.ndarray
 ) -> None:
+    """Gradients of points [N, 3] from those of pixels [N, 2]."""
     fx, fy, skew, _, _, near = numbers
     for k in range(len(points)):
         depth = -points[k, 2]
