@@ -49,7 +49,10 @@ def resolve_device(name: str) -> torch.device:
 
 def multiplies_bfloat16() -> bool:
     """Whether this machine's CPU has instructions for products of bfloat16; False where torch can't tell."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch that we take
+    tell: Callable[[], dict[str, Any]] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )  # not in every torch
+    capabilities = tell()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
