@@ -28,7 +28,7 @@ from mofa_nvdr.render.pictures import to_uint8, write_png
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.folder import read_log
 from mofa_nvdr.runs.trained import Reconstructor
-from mofa_nvdr.training.batches import Corpus
+from mofa_nvdr.training.batches import TrainingData
 from mofa_nvdr.training.charts import COLORS, line_chart
 
 _WIDTH, _HEIGHT, _TITLE = 480, 260, 24
@@ -95,11 +95,11 @@ def plot(runs: dict[str, Path]) -> str:
     )
 
 
-def load(run: Path) -> tuple[Corpus, FaceDecoder, Encoder]:
+def load(run: Path) -> tuple[TrainingData, FaceDecoder, Encoder]:
     """The data of a run, its decoder, and the encoder of its newest checkpoint."""
     trained = Reconstructor.load(run, "", "cpu")
     assert isinstance(trained.encoder, Encoder)
-    corpus = Corpus(load_config(str(run / "config.yaml")), trained.decoder)
+    corpus = TrainingData(load_config(str(run / "config.yaml")), trained.decoder)
     return corpus, trained.decoder, trained.encoder
 
 

@@ -94,20 +94,18 @@ def arkit_weights(model: FaceModel, expression: Tensor) -> ArkitWeights:
     Raises:
         ValueError: the model has none of ARKit's blendshapes.
     """
-    shapes = {k: v for k, v in arkit_expressions(model).items() if k not in NEVER_SEEN}
-    if not shapes:
+    names, rows, towards, normal = _blendshapes(model)
+    if not names:
         raise ValueError(
             f"face model {model.name} has none of ARKit's 52 blendshapes; weights need a model that "
             "names its expressions, like the built-in ones"
         )
     gram = _gram(model)
-    rows = torch.stack(list(shapes.values())).double().numpy()
     code = expression.detach().double().cpu().numpy()
-    normal = rows @ gram @ rows.T  # [K, K]
-    weights = _bounded(normal, code @ gram @ rows.T - _WORTH / 2)
+    weights = _bounded(normal, code @ towards - _WORTH / 2)
     left = code - weights @ rows
     every = np.zeros((len(code), len(BLENDSHAPES)), np.float32)
-    every[:, [BLENDSHAPES.index(name) for name in shapes]] = weights
+    every[:, [BLENDSHAPES.index(name) for name in names]] = weights
 
     def size(motion: np.ndarray) -> np.ndarray:
         return np.sqrt(((motion @ gram) * motion).sum(1).clip(min=0))
@@ -138,10 +136,28 @@ def _bounded(normal, wanted):  # type: ignore[no-untyped-def]
 
 
 @functools.lru_cache(maxsize=2)
+def _blendshapes(model: FaceModel) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """Names of a model's K blendshapes but NEVER_SEEN, their coefficients [K, E], G [E, K] and N [K, K].
+
+    Of coefficients c the products with the blendshapes are c G, those of the blendshapes themselves N.
+    """
+    shapes = {k: v for k, v in arkit_expressions(model).items() if k not in NEVER_SEEN}
+    if not shapes:
+        return [], *(np.zeros((0, 0)),) * 3
+    rows, gram = torch.stack(list(shapes.values())).double().cpu().numpy(), _gram(model)
+    return list(shapes), rows, gram @ rows.T, rows @ gram @ rows.T
+
+
+@functools.lru_cache(maxsize=2)
 def _gram(model: FaceModel) -> np.ndarray:
     """[E, E]: mm^2 of two coefficients, on the mean over vertices."""
     basis = model.expression_basis.detach().double().cpu().flatten(1)
     return (basis @ basis.T / model.num_vertices).numpy()
+
+
+@functools.lru_cache(maxsize=2)
+def _has_any(model: FaceModel) -> bool:
+    return bool(arkit_expressions(model))
 
 
 def arrays(model: FaceModel, expression: Tensor) -> dict[str, np.ndarray]:
@@ -149,7 +165,7 @@ def arrays(model: FaceModel, expression: Tensor) -> dict[str, np.ndarray]:
 
     Of a model without ARKit's blendshapes they hold nothing.
     """
-    if not arkit_expressions(model):
+    if not _has_any(model):
         return {}
     found = arkit_weights(model, expression)
     return {"arkit_weights": found.weights, "arkit_names": np.array(BLENDSHAPES)}

@@ -53,6 +53,9 @@ def preprocess(
 
     def call() -> None:
         from mofa_nvdr.data.crops.preprocess import PreprocessOptions, preprocess_files
+        from mofa_nvdr.system.device import keep_freed_memory
+
+        keep_freed_memory()  # the networks' maps of large photographs
 
         options = PreprocessOptions(
             size, smallest, sharpness, turned, score, landmark_model, detection_size

@@ -322,7 +322,7 @@ def _train_batches(
     with closing(map_ahead(read, jobs(), READ_AHEAD * count, NUM_THREADS)) as readings:
         samples = _report(dataset, readings)
         for step in itertools.count(start_step):
-            batch = _collate(list(itertools.islice(samples, count)), step)
+            batch = collate(list(itertools.islice(samples, count)), step)
             yield replace(batch, places=tuple(sampler.places(step)))
 
 
@@ -338,7 +338,7 @@ def _val_batches(
             group = list(itertools.islice(samples, batch_size))
             if not group:
                 return
-            yield _collate(group, number)
+            yield collate(group, number)
 
 
 @dataclass(frozen=True)
@@ -369,7 +369,8 @@ def _report(dataset: Corpus, readings: Iterable[_Reading]) -> Iterator[Sample]:
             yield reading.sample
 
 
-def _collate(samples: list[Sample], step: int) -> Batch:
+def collate(samples: list[Sample], step: int) -> Batch:
+    """Samples of one size as a batch on the CPU; codes and dense landmarks are NaN for those without."""
     images = np.stack([sample.image for sample in samples])  # [B, S, S, 3]
     known = [sample.code for sample in samples if sample.code is not None]
     codes = None

@@ -22,22 +22,42 @@ import numba
 import torch
 from numba.core import event
 
+_PACKAGE = f"{__name__.partition('.')[0]}."
+
 
 class _Compiling(event.Listener):
-    """Says once that kernels are compiled, to whoever waits at a terminal; what the cache holds is not."""
+    """Shows whoever waits at a terminal how many kernels are compiled; what the cache holds is not.
+
+    Only where the package's notes are shown, as the commands do.
+    """
 
     def __init__(self) -> None:
-        self.said = False
+        self.count = 0
+        self._open, self._shown = 0, 0
 
     def on_start(self, event: event.Event) -> None:
-        if not self.said and sys.stderr.isatty():
-            self.said = True
-            logging.getLogger(__name__).info(
-                "compiling the kernels, once after an install: about ten seconds"
-            )
+        if self._is_shown(event):
+            self._open += 1  # kernels that others call are compiled on the way
+            if self.count == 0 and self._open == 1:
+                logging.getLogger(__name__).info(
+                    "compiling the kernels, once after an install: about ten seconds"
+                )
 
     def on_end(self, event: event.Event) -> None:
-        pass
+        if self._is_shown(event):
+            self.count, self._open = self.count + 1, self._open - 1
+            # One line, written over; empty in the end, as notes and progress bars may follow.
+            text = f"{self.count} kernels compiled" if self._open else ""
+            sys.stderr.write(f"\r{text.ljust(self._shown)}" + ("" if text else "\r"))
+            sys.stderr.flush()
+            self._shown = len(text)
+
+    def _is_shown(self, event: event.Event) -> bool:
+        module = event.data["dispatcher"].py_func.__module__ or ""
+        log = logging.getLogger(__name__)
+        return (
+            module.startswith(_PACKAGE) and log.isEnabledFor(logging.INFO) and sys.stderr.isatty()
+        )
 
 
 event.register("numba:compile", _Compiling())
@@ -58,7 +78,8 @@ def jit(
 
     Args:
         function: a function in Numba's subset of Python.
-        inline: compile it into its callers, which then know the shapes of their local arrays.
+        inline: compile it into its callers, which then know the shapes of their local arrays; Python cannot
+            call it.
         reassociate: let the compiler change the order of sums, as a vectorised sum needs. The bits are
             the same at every call, but may follow the processor, as a matrix product's do.
 
@@ -68,6 +89,8 @@ def jit(
     if function is None:
         return functools.partial(jit, inline=inline, reassociate=reassociate)
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": inline}
+    # Ways to call a kernel from C, and from Python what is only ever part of kernels: an eighth of compiling.
+    options |= {"no_cfunc_wrapper": True, "no_cpython_wrapper": inline}
     options["fastmath"] = {"reassoc", "nsz"} if reassociate else False
     try:
         return numba.njit(cache=True, **options)(function)

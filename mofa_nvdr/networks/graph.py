@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -264,6 +264,12 @@ class GraphNetwork(nn.Module):
             for n, o in enumerate(graph.operations)
         ]
         self._exact = _makers_of_outputs(graph)
+        # A map that nobody else reads is changed in place: a new one is cleared page by page by the system.
+        shared = {n for o in graph.operations if o.kind == "rows" for n in (*o.inputs, o.output)}
+        self._in_place = [
+            o.kind in _WITHOUT_WEIGHTS and o.inputs[0] in dead and o.inputs[0] not in {"image", *shared}
+            for o, dead in zip(graph.operations, self._dead)
+        ]  # fmt: skip
         self.eval().requires_grad_(False)
         # Faster on a CPU; torch's stubs do not know this form.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -280,12 +286,21 @@ class GraphNetwork(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images [B, 3, H, W] to the graph's outputs; maps are [B, C, H, W], rows [B, N, C] or [B, N]."""
         values = {"image": images}
-        for operation, dead in zip(self.graph.operations, self._dead):
+        steps = zip(self.graph.operations, self._dead, self._in_place)
+        for operation, dead, in_place in steps:
             inputs = [values[name] for name in operation.inputs]
-            values[operation.output] = self.layers[operation.output](*inputs)
+            alike = all(i.shape == inputs[0].shape and i.dtype == inputs[0].dtype for i in inputs)
+            if in_place and alike and not torch.is_grad_enabled():
+                values[operation.output] = _WITHOUT_WEIGHTS[operation.kind](*inputs)
+            else:
+                values[operation.output] = self.layers[operation.output](*inputs)
             for name in dead:
                 del values[name]
         return tuple(values[name] for name in self.graph.outputs)
+
+
+# What these kinds compute, in the memory of their first input.
+_WITHOUT_WEIGHTS: dict[str, Callable[..., Tensor]] = {"relu": Tensor.relu_, "add": Tensor.add_}
 
 
 def _makers_of_outputs(graph: Graph) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import torch
 
@@ -16,6 +17,7 @@ from mofa_nvdr.networks.spec import EncoderSpec
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.runs.options import ConfigError, TrainConfig
 from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.system.device import multiplies_bfloat16, resolve_device
 
 
 def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
@@ -32,8 +34,15 @@ def make_encoder(config: TrainConfig, layout: CodeLayout) -> Encoder:
         encoder = build_encoder(config.encoder.network, layout, weights, scale, size)
     except NetworkMissingError as error:
         raise ConfigError(f"--encoder.network is {config.encoder.network}: {error}") from None
-    encoder.precision = getattr(torch, config.encoder.precision)
+    encoder.precision = _precision(config)
     return encoder
+
+
+def _precision(config: TrainConfig) -> torch.dtype:
+    if config.encoder.precision != "auto":
+        return cast(torch.dtype, getattr(torch, config.encoder.precision))
+    on_cpu = resolve_device(config.run.device).type == "cpu"
+    return torch.bfloat16 if on_cpu and multiplies_bfloat16() else torch.float32
 
 
 def encoder_spec(

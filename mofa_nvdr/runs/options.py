@@ -110,6 +110,10 @@ class SyntheticOptions:
     path: str = ""
     """folder that `synthesize` wrote for the run's face model: its faces, again and again, in the place of
     new ones, which take most of a step's time to render; empty: new ones"""
+    count: int = 0
+    """different rendered faces of known codes, which stay in memory (77 kB each at 160 px) and come again,
+    mirrored every second time, when all were seen: a step is as cheap as its network then; 0: new ones in
+    each step; synthetic.path has faces of its own"""
     surroundings: bool = True
     """faces have heads, hair, occluders and a camera's faults; off: faces on backgrounds"""
     pose: float = 1.0
@@ -163,8 +167,9 @@ class EncoderOptions:
     included; empty: none"""
     size: int = 0
     """side in pixels to which the encoder shrinks its input; 0: the trunk's own choice"""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """numbers that the trunk computes with in training; its weights and the rest stay float32"""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """numbers that the trunk computes with in training; its weights and the rest stay float32; auto: bfloat16
+    on a CPU that multiplies them itself, where it takes half of the time"""
     scale: ScaleOptions = field(default_factory=ScaleOptions)
 
 

@@ -47,6 +47,15 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this machine's CPU has instructions for products of bfloat16; False where torch can't tell."""
+    tell: Callable[[], dict[str, Any]] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )  # not in every torch
+    capabilities = tell()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def make_current(device: torch.device) -> None:
     """Let "cuda:N" be what torch means by "cuda": its random state and its memory are asked for without N."""
     if device.type == "cuda" and device.index is not None:

@@ -19,6 +19,7 @@ from mofa_nvdr.data.sampling import Batch, batches, val_batches
 from mofa_nvdr.data.shards import Shards, open_corpus
 from mofa_nvdr.data.synthetic.codes import CodePrior, load_lights
 from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, TRAIN, SyntheticFaces
+from mofa_nvdr.data.synthetic.kept_faces import KeptFaces
 from mofa_nvdr.face.mirror import mirror_signs
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
@@ -72,6 +73,7 @@ class TrainingData:
         signs = mirror_signs(decoder.model)
         self._signs = None if signs is None else signs.numpy()
         self._rendered = _rendered_corpus(config, decoder.model)
+        self._kept_faces: KeptFaces | None = None
         prior = CodePrior().with_pose(config.synthetic.pose)
         rendering: dict[str, Any] = {"plain": not config.synthetic.surroundings, "prior": prior}
         if config.synthetic.lights:
@@ -83,6 +85,7 @@ class TrainingData:
                     "photographs to predict; give --data FOLDER, or --bootstrap.cycles 0"
                 )
             self.faces = self.synthetic = SyntheticFaces(decoder, **rendering)
+            self._keep_faces()
             return
         if not config.data.path:  # the working directory, if it were a path
             raise DataError("--data is empty; give a folder of face crops, or 'synthetic'")
@@ -119,6 +122,11 @@ class TrainingData:
             camera = Camera(image_size=config.synthetic.size)
             decoder = FaceDecoder(decoder.model, camera=camera).to(self.device)
         self.faces = SyntheticFaces(decoder, photographs=self.train_set, **rendering)
+        self._keep_faces()
+
+    def _keep_faces(self) -> None:
+        if self.config.synthetic.count > 0 and self._rendered is None:
+            self._kept_faces = KeptFaces(self.faces, self.config.synthetic.count, self._signs)
 
     def __str__(self) -> str:
         if self.synthetic is not None:
@@ -194,8 +202,13 @@ class TrainingData:
     def _known_faces(
         self, count: int, start_step: int, rank: int, world_size: int, stream: int = TRAIN
     ) -> Generator[Batch, None, None]:
-        """Rendered faces with known codes: new ones, or those of synthetic.path in an order of the stream."""
+        """Rendered faces with known codes: new ones, synthetic.count of them, or those of synthetic.path."""
         seed = self.config.run.seed
+        if self._kept_faces is not None:
+            # Next to photographs they go on where the warm start ended.
+            warm = self.config.schedule.warm_start_steps * (self.config.data.batch_size - count)
+            first = warm if stream == ACCOMPANYING else 0
+            return self._kept_faces.batches(count, seed, start_step, rank, world_size, first)
         if self._rendered is None:
             return self.faces.batches(count, seed, start_step, rank, world_size, stream)
         return batches(

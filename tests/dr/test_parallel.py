@@ -40,17 +40,34 @@ class TestParallel:
         assert sorted(seen) == list(range(100))
 
     @pytest.mark.parametrize("terminal", [True, False])
-    def test_who_waits_for_the_compiler_is_told_once(self, caplog, monkeypatch, terminal):
+    @pytest.mark.parametrize("module", ["mofa_nvdr.dr.some_kernels", "another_program"])
+    @pytest.mark.parametrize("level", ["INFO", "WARNING"])
+    def test_who_waits_for_the_compiler_sees_it(
+        self, caplog, capsys, monkeypatch, terminal, module, level
+    ):
+        """A note once, and a count that ends as an empty line; nothing of others' functions."""
         monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+
+        def inner(x):
+            return x + 1
+
+        def outer(x):
+            return compiled(x) * 2
+
+        inner.__module__ = outer.__module__ = module
+        compiled = numba.njit(inner)
         listener = parallel._Compiling()
-        with event.install_listener("numba:compile", listener), caplog.at_level("INFO"):
-            for k in (1, 2):
-                numba.njit(lambda x, k=k: x + k)(1)
+        with event.install_listener("numba:compile", listener), caplog.at_level(level, "mofa_nvdr"):
+            assert numba.njit(outer)(1) == 4
+        shown = terminal and module.startswith("mofa_nvdr") and level == "INFO"
         said = [r.getMessage() for r in caplog.records if r.name == parallel.__name__]
         line = "compiling the kernels, once after an install: about ten seconds"
         # The listener that is always there may have said it in this process before.
-        assert listener.said is terminal and set(said) == ({line} if terminal else set())
-        assert len(said) <= 2
+        assert set(said) == ({line} if shown else set()) and len(said) <= 2
+        assert listener.count == 2 * shown
+        written = capsys.readouterr().err
+        assert ("\r1 kernels compiled" in written) is shown
+        assert not written or written.endswith("\r") and not written.split("\r")[-2].strip()
 
     def test_several_threads_at_once(self):
         """Programs that draw from threads of their own get what one thread gets."""

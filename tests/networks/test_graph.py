@@ -168,3 +168,60 @@ class TestKinds:
         found = self.run("pad", pads=[0, 1, 2, 0])
         assert found.shape == (1, 3, 4, 5)
         assert found[0, 0].tolist() == [[0] * 5, [0] * 5, [0, 1, 2, 3, 0], [4, 5, 6, 7, 0]]
+
+
+class TestInPlace:
+    """Maps that nobody reads any more give their memory, and the numbers are those of the layers."""
+
+    def run(self, *operations: tuple[str, tuple[str, ...], str], outputs: tuple[str, ...]):
+        graph = Graph((2, 4), tuple(Operation(*o, {}) for o in operations), outputs)
+        network = GraphNetwork(graph, {})
+        image = torch.arange(-12.0, 12.0).reshape(1, 3, 2, 4)
+        kept = image.clone()
+        with torch.no_grad():
+            found = network(image)
+        assert torch.equal(image, kept)  # it is the caller's
+        want = network(image.requires_grad_())  # layer by layer
+        assert all(torch.equal(a, b) for a, b in zip(found, want))
+        return found
+
+    def test_what_is_read_again_stays(self):
+        positive, twice, both = self.run(
+            ("relu", ("image",), "a"), ("add", ("a", "a"), "b"), ("add", ("a", "b"), "c"),
+            outputs=("a", "b", "c"),
+        )  # fmt: skip
+        assert torch.equal(both, positive + twice) and positive.max() == 11
+
+    def test_a_map_that_is_over(self):
+        (found,) = self.run(
+            ("relu", ("image",), "a"), ("add", ("a", "image"), "b"), ("relu", ("b",), "c"), outputs=("c",)
+        )  # fmt: skip
+        assert found.max() == 22 and found.min() == 0
+
+    def test_memory_of_the_first_input_is_taken(self):
+        graph = Graph(
+            (2, 4),
+            (Operation("relu", ("image",), "a", {}), Operation("relu", ("a",), "b", {})),
+            ("b",),
+        )
+        network = GraphNetwork(graph, {})
+        made: list[int] = []
+        network.layers["a"].register_forward_hook(lambda *a: made.append(a[2].data_ptr()))
+        with torch.no_grad():
+            (found,) = network(torch.ones(1, 3, 2, 4))
+        assert [found.data_ptr()] == made
+
+    def test_rows_are_not_written_over(self):
+        """They are another view of a map that something else may read."""
+        graph = Graph(
+            (2, 4),
+            (
+                Operation("relu", ("image",), "a", {}), Operation("rows", ("a",), "r", {"columns": 3}),
+                Operation("relu", ("a",), "b", {}), Operation("add", ("b", "image"), "c", {}),
+            ),
+            ("r", "c"),
+        )  # fmt: skip
+        image = torch.arange(24.0).reshape(1, 3, 2, 4)
+        with torch.no_grad():
+            rows, _ = GraphNetwork(graph, {})(image)
+        assert torch.equal(rows, image.permute(0, 2, 3, 1).reshape(1, 8, 3))

@@ -162,3 +162,30 @@ class TestRealNetworks:
 
 def test_views_are_multiples_of_what_the_network_needs():
     assert all(size % 32 == 0 for size, _, _ in landmark_detector._VIEWS)
+
+
+class TestPrecision:
+    @pytest.mark.parametrize("multiplies", [False, True])
+    def test_detector_computes_as_the_processor_does_best(self, monkeypatch, multiplies):
+        """Landmarks are placed in what was asked for in any case."""
+        asked: dict[str, torch.dtype] = {}
+
+        class Network:
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def to(self, device: torch.device) -> "Network":
+                return self
+
+            def lower(self, dtype: torch.dtype) -> "Network":
+                asked[self.name] = dtype
+                return self
+
+        names = ("full_range", "landmarks", "iris")
+        monkeypatch.setattr(landmark_detector, "load_set", lambda _: {n: Network(n) for n in names})
+        monkeypatch.setattr(landmark_detector, "multiplies_bfloat16", lambda: multiplies)
+        LandmarkDetector.load("cpu")
+        boxes = torch.bfloat16 if multiplies else torch.float32
+        assert asked == {"full_range": boxes, "landmarks": torch.float32, "iris": torch.float32}
+        LandmarkDetector.load("cpu", torch.float16)
+        assert set(asked.values()) == {torch.float16}

@@ -7,6 +7,7 @@ import torch
 
 from mofa_nvdr.face.correctives import CorrectedFaceModel
 from mofa_nvdr.face.model_reference import ModelReference
+from mofa_nvdr.runs import build
 from mofa_nvdr.runs.build import encoder_spec, make_decoder, make_encoder, make_face_model
 from mofa_nvdr.runs.config import load_config
 from mofa_nvdr.runs.options import ConfigError, replace_options
@@ -33,6 +34,13 @@ class TestMakeEncoder:
         assert encoder.input_size == 48 and encoder.precision == torch.bfloat16
         depth = encoder.layout.slices["translation"].stop - 1
         assert encoder.head.scale[depth] == 60 and encoder.head.scale[0] == 1
+
+    @pytest.mark.parametrize("multiplies", [False, True])
+    def test_precision_by_the_processor(self, monkeypatch, multiplies):
+        monkeypatch.setattr(build, "multiplies_bfloat16", lambda: multiplies)
+        own = replace_options(config(), {"encoder.precision": "auto", "run.device": "cpu"})
+        expected = torch.bfloat16 if multiplies else torch.float32
+        assert make_encoder(own, small_face(8).layout).precision == expected
 
     def test_size_of_the_networks_own_choice(self):
         own = replace_options(config(), {"encoder.size": 0})

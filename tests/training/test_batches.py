@@ -145,6 +145,38 @@ class TestMistakes:
             train(config)
 
 
+class TestKeptFaces:
+    def test_warm_start_and_what_is_next_to_photographs_share_them(self, cap, tmp_path):
+        """The latter go on where the former ended, and are the first ones again once all were seen."""
+        for k in range(8):
+            iio.imwrite(tmp_path / f"{k}.png", np.full((64, 64, 3), 90, np.uint8))
+        options = {
+            "data.path": str(tmp_path), "data.batch_size": 16, "schedule.warm_start_steps": 2,
+            "loss.synthetic": 0.1, "synthetic.count": 32, "synthetic.surroundings": False,
+        }  # fmt: skip
+        config = small_config(cap, tmp_path / "run", **options)
+        data = TrainingData(config, FaceDecoder(FaceModel.load(cap), image_size=64))
+        first, second, *later = list(data.train(0, 6))
+        warm = np.concatenate([first.codes.numpy(), second.codes.numpy()])
+        known = [batch.rendered.codes.numpy() for batch in later]
+        assert [len(rows) for rows in known] == [8] * 4
+        again = np.concatenate(known)  # 32 faces, perhaps mirrored, in an order of groups
+        distance = np.abs(np.abs(again[:, None]) - np.abs(warm[None])).max(2)
+        assert (distance.min(1) < 1e-6).all() and len(set(distance.argmin(1))) == 32
+
+    def test_a_folder_has_faces_of_its_own(self, cap, tmp_path):
+        out, photos = tmp_path / "renders", tmp_path / "photos"
+        synthesize_files(8, str(out), SynthesisOptions(size=64, face_model=cap, plain=True))
+        photos.mkdir()
+        for k in range(8):
+            iio.imwrite(photos / f"{k}.png", np.full((64, 64, 3), 90, np.uint8))
+        options = {"data.path": str(photos), "synthetic.path": str(out), "synthetic.count": 32}
+        config = small_config(cap, tmp_path / "run", **options, **{"schedule.warm_start_steps": 1})
+        data = TrainingData(config, FaceDecoder(FaceModel.load(cap), image_size=64))
+        batch = next(data.train(0))
+        assert batch.paths and all(out in path.parents for path in batch.paths)
+
+
 class TestChanges:
     def test_a_folder_that_changed_is_said(self, small, tmp_path, capsys):
         import imageio.v3 as iio
