@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from mofa_nvdr.system.files import (
 from mofa_nvdr.system.locks import locked
 from mofa_nvdr.system.memory import MemoryBudget
 from mofa_nvdr.system.notes import say
+from mofa_nvdr.system.threads import one_thread_each
 
 _QUALITY = 95
 _LONGEST_NAME = 200  # bytes; file systems take 255
@@ -157,7 +159,9 @@ def preprocess_files(
 
         # What could not be read may have been mended.
         todo = [s for s in sources if "unreadable" in done.get(s.place, {"unreadable": ""})]
-        _write_crops(folder, done, todo, work, workers)
+        # Networks that look at one photograph gain less from a second thread than the next photograph does.
+        with one_thread_each() if workers > 1 else nullcontext():
+            _write_crops(folder, done, todo, work, workers)
         write_tables(folder, list(done.values()))
         records = [done[source.place] for source in sources]
         say(f"{summary(records, len(closed))}: {folder}")
