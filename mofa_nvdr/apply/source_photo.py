@@ -71,7 +71,9 @@ def _places(npz: Path, face: FaceParameters) -> list[Path]:
     if face.source:
         places += [folder / face.source for folder in (Path(), npz.parent, npz.parent.parent)]
     if face.source_file and face.source_hash:  # a file of others may name any place
-        places.append(Path(os.path.realpath(npz.parent), face.source_file))
+        # As people write it first; where a folder on the way is a link, that leads elsewhere.
+        written, real = npz.parent / face.source_file, os.path.realpath(npz.parent)
+        places += [Path(os.path.normpath(written)), Path(real, face.source_file)]
     return places
 
 

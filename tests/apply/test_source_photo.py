@@ -1,6 +1,7 @@
 """Where the photograph of a parameter file is: given, named, moved, changed."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -83,8 +84,18 @@ class TestNamedPhotograph:
         assert named_photograph(npz, face) is None
         assert named_photograph(npz, placed).samefile(photo)
         assert source_photo(npz, placed).samefile(photo)
+        monkeypatch.chdir(tmp_path)
+        here = Path("faces", "someone.npz")
+        assert named_photograph(here, placed) == Path("pictures", "someone.jpg")
         placed.save(npz)
         assert load_parameters(npz).source_file == "../pictures/someone.jpg"
+
+    def test_through_a_folder_that_is_a_link(self, face, tmp_path):
+        (tmp_path / "deep" / "down").mkdir(parents=True)
+        (tmp_path / "out").symlink_to(tmp_path / "deep" / "down")
+        photo = (tmp_path / "someone.jpg").rename(tmp_path / "deep" / "someone else.jpg")
+        placed = dataclasses.replace(face, source="", source_file=way_to(photo, tmp_path / "out"))
+        assert named_photograph(tmp_path / "out" / "face.npz", placed).samefile(photo)
 
     def test_no_other_file_is_opened_than_the_one_that_was_meant(self, face, tmp_path):
         secret = tmp_path / "secret.jpg"
