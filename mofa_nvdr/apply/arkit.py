@@ -155,17 +155,12 @@ def _gram(model: FaceModel) -> np.ndarray:
     return (basis @ basis.T / model.num_vertices).numpy()
 
 
-@functools.lru_cache(maxsize=2)
-def _has_any(model: FaceModel) -> bool:
-    return bool(arkit_expressions(model))
-
-
 def arrays(model: FaceModel, expression: Tensor) -> dict[str, np.ndarray]:
     """What parameter files hold of expressions [B, E]: `arkit_weights` [B, 52] and `arkit_names` [52].
 
     Of a model without ARKit's blendshapes they hold nothing.
     """
-    if not _has_any(model):
+    if not _blendshapes(model)[0]:
         return {}
     found = arkit_weights(model, expression)
     return {"arkit_weights": found.weights, "arkit_names": np.array(BLENDSHAPES)}

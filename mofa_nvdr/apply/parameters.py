@@ -24,11 +24,8 @@ from mofa_nvdr.system.files import replacing
 
 _PARTS = ("shape", "expression", "albedo", "rotation", "translation", "light")
 _TEXTS = ("face_model", "face_model_hash", "source")
-_LATER_TEXTS = (
-    "face_model_file",
-    "source_hash",
-    "source_file",
-)  # absent in files of earlier versions
+# Absent in files of earlier versions.
+_LATER_TEXTS = ("face_model_file", "source_hash", "source_file")
 # So are these: numbers that were measured, and their ranges.
 _MEASURES = {"certainty": (0.0, 1.0), "photometric": (0.0, math.inf), "mask_fraction": (0.0, 1.0)}
 _LANDMARKS = "landmarks68"

@@ -81,10 +81,7 @@ def compare(model: FaceModel, other: FaceModel) -> None:
     """Print how far a model is from another one of its mesh."""
     if model.num_vertices != other.num_vertices:
         raise ValueError(f"{model.num_vertices} and {other.num_vertices} vertices: other meshes")
-    where = model.frontal_mask.clone()
-    if model.regions is not None:
-        inside = [n for n, name in enumerate(model.region_names) if name in ("mouth", "teeth")]
-        where &= ~torch.isin(model.regions, torch.tensor(inside).to(model.regions))
+    where = model.frontal_mask & ~model.in_regions("mouth", "teeth")
     print(
         f"{model.name} {model.hash} and {other.name} {other.hash}\n\n"
         "| part | means apart, rms | at most | of the other's variance in its modes | of its variance in the "
