@@ -43,7 +43,7 @@ def test_help(capsys):
     [
         (["--count", "0"], "evaluate: --count is 0, expected at least 1"),
         (["--on", "none"], "none: no such folder of photographs"),
-        (["none"], "none: no such run folder or checkpoint file"),
+        (["none"], "mofa-nvdr: evaluate none: no such run folder or checkpoint file"),
         (["--on", "none", "--plain"], "evaluate: --plain is of rendered people, not of --on none"),
         (["none", "none"], "evaluate: none is given twice"),
         (["--out", "table.txt"], "--out table.txt: expected a name that ends in .json"),
