@@ -62,8 +62,8 @@ def save_translated_encoder(
     tensors, metadata = read_checkpoint(source)
     if any(key.startswith(CORRECTIVES) for key in tensors):
         raise CheckpointError(
-            f"{source}: a run whose face model learned too; make an ordinary one of it first (mofa-nvdr model "
-            "from-run RUN --out MODEL.safetensors) and give MODEL_encoder.safetensors"
+            f"{source}: a run whose face model learned too; make an ordinary one of it first (mofa-nvdr "
+            "model from-run RUN --out MODEL.safetensors) and give MODEL_encoder.safetensors"
         )
     spec = spec_of(source, metadata, tensors)
     own, _ = spec.face_model.load(own_face_model, source.parent, f"{source}: trained with")

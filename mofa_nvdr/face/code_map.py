@@ -69,7 +69,9 @@ def code_map(model: FaceModel, other: FaceModel) -> dict[str, PartMap]:
     }  # fmt: skip
 
 
-def _part_map(part: str, other: FaceModel, own: Tensor, its: Tensor, away: Tensor | None) -> PartMap:
+def _part_map(
+    part: str, other: FaceModel, own: Tensor, its: Tensor, away: Tensor | None
+) -> PartMap:
     """Of modes [K, V, 3] in other ones [K', V, 3], whose mean is `away` [V, 3] from the first's."""
     if own.shape == its.shape and torch.equal(own, its) and (away is None or not away.any()):
         return PartMap(torch.eye(len(its)), torch.zeros(len(its)), 0.0)
