@@ -94,7 +94,7 @@ def learn_counterparts(runs: Runs, on: str, options: LearnedOptions) -> Learned:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenPictures:
     """Validation pictures, and what a run makes of them.
 
     Attributes:
@@ -109,14 +109,14 @@ class Seen:
 
 
 @torch.no_grad()
-def seen_by(run: Reconstructor, folder: str, size: int, count: int) -> Iterator[Seen]:
+def seen_by(run: Reconstructor, folder: str, size: int, count: int) -> Iterator[SeenPictures]:
     """The folder's validation pictures, at most `count`, evenly spaced; 0: all."""
     corpora = [_watched(folder, side) for side in (run.decoder.camera.size[0], size)]
     solve = ColorSolver(run.decoder)
     for own, small in zip(*(val_batches(corpus, BATCH, count or None) for corpus in corpora)):
         images = own.images.to(run.device)
         code = run(images)
-        yield Seen(small.images.to(run.device), code, solve(images, code))
+        yield SeenPictures(small.images.to(run.device), code, solve(images, code))
 
 
 @torch.no_grad()

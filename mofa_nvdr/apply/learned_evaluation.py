@@ -23,7 +23,7 @@ from mofa_nvdr.apply.learned_error import (
 from mofa_nvdr.apply.learned_pictures import LearnedOptions
 from mofa_nvdr.render.decoder import face_image
 from mofa_nvdr.render.pictures import captioned, png_bytes, sheet, to_uint8
-from mofa_nvdr.runs.measured import Tables
+from mofa_nvdr.runs.measured import MeasuredTables
 from mofa_nvdr.system.files import write_bytes
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _TIMES = 2  # as large as the networks' pictures, so that pixels are seen
 
 def evaluate_learned(
     runs: Runs, on: str, count: int, options: LearnedOptions, sheet_file: str = ""
-) -> Tables:
+) -> MeasuredTables:
     """Train the learned counterparts of runs, measure both, and draw a sheet where it is asked for.
 
     Args:
@@ -64,7 +64,7 @@ def evaluate_learned(
         tables.insert(0, measure_autoencoders(runs, learned, on, count))
     if sheet_file:
         write_bytes(Path(sheet_file), png_bytes(learned_sheet(runs, learned, on), kind="sheet"))
-    return Tables(tuple(tables))
+    return MeasuredTables(tuple(tables))
 
 
 @torch.no_grad()

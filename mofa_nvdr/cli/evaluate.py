@@ -57,7 +57,7 @@ def evaluate(
 
     def call() -> None:
         from mofa_nvdr.apply.scan_error import has_scans, measure_scans
-        from mofa_nvdr.runs.measured import Measured, Tables, check_file
+        from mofa_nvdr.runs.measured import Measured, MeasuredTables, check_file
 
         if out:
             check_file(out, overwrite)
@@ -75,7 +75,7 @@ def evaluate(
             )
         if plain and on != "synthetic":
             raise ValueError(f"evaluate: --plain is of rendered people, not of --on {on}")
-        measured: Measured | Tables
+        measured: Measured | MeasuredTables
         if on != "synthetic" and has_scans(on):
             if covered or learned:
                 flag = "--covered" if covered else "--learned"

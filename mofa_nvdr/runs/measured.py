@@ -67,7 +67,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Tables:
+class MeasuredTables:
     """Several tables of one measurement.
 
     Attributes:

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from mofa_nvdr.runs.measured import Measured, Tables, check_file
+from mofa_nvdr.runs.measured import Measured, MeasuredTables, check_file
 
 TABLE = Measured(
     "Faces", ["three faces", "to the truth"], {"form": "mm", "share": ""},
@@ -30,7 +30,7 @@ def test_json(tmp_path):
 
 
 def test_several(tmp_path):
-    both = Tables((TABLE, TABLE))
+    both = MeasuredTables((TABLE, TABLE))
     assert both.text() == f"{TABLE.text()}\n\n{TABLE.text()}"
     both.save(tmp_path / "t.json")
     read = json.loads((tmp_path / "t.json").read_text())
