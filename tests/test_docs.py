@@ -32,7 +32,9 @@ _OF_OTHERS = {
     "--mip", "--to", "--execute", "--wogui", "--mode", "--ssaa", "--num_azimuth", "--save",
 }  # fmt: skip
 _NETWORKS = {f"networks {name}" for name in ("list", "get", "export")}
-_MODEL = {f"model {name}" for name in ("info", "show", "build", "learn", "from-run", "import")}
+_MODEL = {
+    f"model {name}" for name in ("info", "show", "build", "learn", "encoder", "from-run", "import")
+}
 
 
 @functools.cache

@@ -49,6 +49,7 @@ from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.networks.landmark_detector import LandmarkDetector
 from mofa_nvdr.networks.on_request import NetworkMissingError
+from mofa_nvdr.render.blur import blurred
 from mofa_nvdr.render.decoder import RENDER_MODES, FaceDecoder, RasterFace
 from mofa_nvdr.render.pictures import FINER, panels
 from mofa_nvdr.runs.checkpoint import CheckpointError
@@ -59,6 +60,7 @@ from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import content_hash
 
 _FACE = "portraits"  # people, as photographs show them
+_EDGE_PX = 2.5  # deviation over which a panel's last column is carried on past the mask
 
 
 @dataclass(frozen=True)
@@ -354,6 +356,13 @@ class _FileFitter:
         return self.run(images)
 
 
+def beyond_the_edge(visible: Tensor, mask: Tensor) -> Tensor:
+    """What is visible [B, 1, S, S], carried on past a mask: pictures have a smoother edge than fits."""
+    inside = (mask > 0).to(visible)
+    near = blurred(inside, _EDGE_PX).clamp(min=1e-6)
+    return torch.where(inside > 0, visible, blurred(visible * inside, _EDGE_PX) / near)
+
+
 def _write(
     fits: FittedFaces,
     photographs: Sequence[_Photograph],
@@ -363,7 +372,8 @@ def _write(
     written: Written,
 ) -> None:
     photo = torch.stack([p.face.photo for p in photographs])
-    pictures = panels(photo, fitter.finer(fits.code), fits.visible)
+    shown = beyond_the_edge(fits.visible, fits.face.mask)
+    pictures = panels(photo, fitter.finer(fits.code), shown)
     known = photo.isfinite().all(1)
     hidden = fits.face.mask[:, 0] * known * (1 - fits.visible[:, 0])  # [B, S, S]
     occluders = (hidden * 255).round().to(torch.uint8).numpy()

@@ -76,7 +76,7 @@ class FitTools:
     Attributes:
         model: the face model. decoder: of it, at that size. jacobian: of the decoder.
         term: the photometric term. prior: of codes. scatter: factors [T] of the variance of colours on the
-            decoder's triangles, or None.
+            decoder's triangles, or None. edges: int64 [K, 2] of the lips (shut_lips.py), or None.
     """
 
     model: FaceModel
@@ -85,6 +85,7 @@ class FitTools:
     term: PixelTerm | VertexTerm
     prior: FitPrior
     scatter: Tensor | None
+    edges: Tensor | None = None
 
 
 @dataclass
@@ -144,7 +145,8 @@ class FitProblem:
             raise ValueError(
                 f"fit: landmarks is {list(given.shape)}, expected [{self.batch}, N, 2]"
             )
-        return LandmarkTerm(tools.model, tools.jacobian, given * (self.size / self.side))
+        marks = given * (self.size / self.side)
+        return LandmarkTerm(tools.model, tools.jacobian, marks, tools.edges)
 
     def start(self, code: FaceCode | None) -> Tensor:
         """Codes [B, 257] to begin with; what a person's photographs share is their mean."""

@@ -18,6 +18,7 @@ from mofa_nvdr.apply.fit_prior import FitPrior
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.levels import Level, learn_level
 from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.face.skin import bearded_area
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import sh_basis, total_light
@@ -30,6 +31,7 @@ _LEAST_COSINE, _LEAST_SHADING = 0.25, 0.15  # of a vertex whose colour is taken
 _LEAST_KNOWN = 0.9  # of the pixels about it
 _DEPTH = 4.0  # mm behind the drawn surface from which a vertex is hidden
 _ODD = (3, 4, 7)  # coefficients of x, xy and xz, which light one side of a face
+_NOSE_SEEN = 0.5  # share of the nose that is seen of somebody whose beard hides the skin
 _NEIGHBOURS = 24  # from which a vertex beyond the frontal region takes its colours
 
 
@@ -44,6 +46,16 @@ class Seen:
 
     albedo: Tensor
     weight: Tensor
+
+    def __getitem__(self, some: Tensor) -> Seen:
+        """Of some people, by their numbers or a mask [B]."""
+        return Seen(self.albedo[some], self.weight[some])
+
+    @staticmethod
+    def joined(parts: Sequence[Seen]) -> Seen:
+        """Of all people of several batches."""
+        albedo, weight = zip(*((part.albedo, part.weight) for part in parts))
+        return Seen(torch.cat(albedo), torch.cat(weight))
 
 
 def strict_light(prior: FitPrior, model: FaceModel, light: Tensor) -> FitPrior:
@@ -110,6 +122,9 @@ class ColorObserver:
     def __init__(self, model: FaceModel, camera: Camera) -> None:
         self.model, self.decoder = model, FaceDecoder(model, camera=camera)
         self.index = model.frontal_mask.nonzero()[:, 0]
+        self.mirror = frontal_mirror(model)
+        self._bearded = bearded_area(model)[self.index]
+        self._nose = model.in_regions("nose")[self.index]
 
     @torch.no_grad()
     def __call__(self, photo: Tensor, code: Tensor, visible: Tensor) -> Seen:
@@ -136,7 +151,19 @@ class ColorObserver:
         seen = (cosine > _LEAST_COSINE) & ((depth + places[..., 2]).abs() < _DEPTH)
         seen &= (shading.amin(2) > _LEAST_SHADING) & (samples[:, 3] > _LEAST_KNOWN)
         albedo = (colors / shading.clamp(min=0.05)).clamp(0, 1)
-        return Seen(albedo, seen * samples[:, 4])
+        visible = samples[:, 4]
+        return Seen(albedo, seen * (visible + self._beard(visible)))
+
+    def _beard(self, visible: Tensor) -> Tensor:
+        """How far a beard is what hides the skin at vertices [B, F] that are seen so far.
+
+        No skin has a beard's colours, so a face without one takes it for something before the face. But a
+        beard is on both sides of the chin, and not on the nose, as masks are.
+        """
+        hidden = 1 - visible
+        both = torch.minimum(hidden, hidden[:, self.mirror]) * self._bearded
+        nose = (visible * self._nose).sum(1) / self._nose.sum().clamp(min=1)
+        return both * (nose > _NOSE_SEEN)[:, None]
 
 
 def learn_colors(
@@ -166,21 +193,26 @@ def learn_colors(
         ValueError: no mode is left to be learned.
     """
     index = model.frontal_mask.nonzero()[:, 0]
-    number = torch.full((model.num_vertices,), -1)
-    number[index] = torch.arange(len(index))
-    mirror = number[model.mirror_index[index]]
-    mirror = torch.where(mirror < 0, torch.arange(len(index)), mirror)
     base = model.mean_albedo[index]
     values = seen.albedo - base
     if still is not None:
         values = values.where(~still[:, None], 0.0)
-    level = learn_level(values, seen.weight, mirror, count - len(kept))
+    level = learn_level(values, seen.weight, frontal_mirror(model), count - len(kept))
     spread = _Beyond(model)
     mean = model.mean_albedo + spread(level.mean[None])[0]
     modes = torch.zeros(count, *model.mean_albedo.shape)
     modes[: len(kept)] = model.albedo_basis[list(kept)]
     modes[len(kept) : len(kept) + len(level.modes)] = spread(level.modes)
     return mean.clamp(0, 1), modes, level
+
+
+def frontal_mirror(model: FaceModel) -> Tensor:
+    """Of each vertex of the frontal region the number [F] of that on the other side; without one its own."""
+    index = model.frontal_mask.nonzero()[:, 0]
+    number = torch.full((model.num_vertices,), -1)
+    number[index] = torch.arange(len(index))
+    mirror = number[model.mirror_index[index]]
+    return torch.where(mirror < 0, torch.arange(len(index)), mirror)
 
 
 class _Beyond:

@@ -6,8 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from mofa_nvdr.apply.translated_encoder import translated_head
+from mofa_nvdr.face.code_map import PartMap
 from mofa_nvdr.face.correctives import CorrectedFaceModel
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.model_reference import ModelReference
@@ -26,7 +29,6 @@ from mofa_nvdr.system.notes import say
 from mofa_nvdr.system.origins import KEY, check_free, content_hash, origin
 
 _ENCODER = "_encoder.safetensors"
-_HEAD = "encoder/head."
 
 
 def save_learned_model(
@@ -94,7 +96,7 @@ def save_learned_model(
         spec, layout=joined.layout, face_model=ModelReference.of(joined, str(path))
     ).to_json()
     kept = {key: value for key, value in tensors.items() if key.startswith("encoder/")}
-    kept |= _last_layer(model, kept)
+    kept |= translated_head(kept, _behind(model))
     facts = {"step": metadata.get("step", 0), "encoder": found, KEY: made_from}
     write_checkpoint(encoder_path, kept, facts)
     size = path.stat().st_size / 1e6
@@ -118,21 +120,17 @@ def _model(source: Path, base: FaceModel, learned: dict[str, Tensor]) -> Correct
     return model
 
 
-def _last_layer(model: CorrectedFaceModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's outputs for correctives, less their mean and in their deviations."""
+def _behind(model: CorrectedFaceModel) -> dict[str, PartMap]:
+    """Codes of both levels to those of the joined model: correctives less their mean, in deviations."""
     mean, deviation = model.coefficient_range
-    scale = tensors[f"{_HEAD}scale"].clone()
-    changed = {}
+    maps = {}
     count = len(model.shape_correctives)
     for part, some in (("shape", slice(count)), ("albedo", slice(count, None))):
-        own = model.base_layout.sizes[part]
-        place = model.layout.slices[part]
-        where = slice(place.start + own, place.stop)
-        bias = tensors[f"{_HEAD}parts.{part}.bias"].clone()
-        bias[own:] -= mean[some] / scale[where]  # in units of the outputs, before they are scaled
-        changed[f"{_HEAD}parts.{part}.bias"] = bias
-        scale[where] /= deviation[some]
-    return changed | {f"{_HEAD}scale": scale}
+        one = torch.ones(model.base_layout.sizes[part])
+        factor = torch.cat([one, 1 / deviation[some]])
+        offset = torch.cat([0 * one, -mean[some] / deviation[some]])
+        maps[part] = PartMap(torch.diag(factor), offset, 0.0)
+    return maps
 
 
 def _metadata(

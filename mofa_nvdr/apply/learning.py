@@ -279,11 +279,11 @@ class ModelLearner:
             numbers = torch.from_numpy(batch)
             shown = visible[numbers][:, None].float() / 255
             parts.append(observer(self._photo(batch), codes[numbers], shown))
-        seen = Seen(torch.cat([p.albedo for p in parts]), torch.cat([p.weight for p in parts]))
+        seen = Seen.joined(parts)
         good = (error <= error.quantile(_WORST)) & (
             seen.weight.mean(1) > _LEAST_VISIBLE * float(seen.weight.mean(1).median())
         )
-        seen = Seen(seen.albedo[good], seen.weight[good])
+        seen = seen[good]
         mean, modes, level = learn_colors(
             seen, model, kept, self.options.albedo_modes, self._still(model)
         )

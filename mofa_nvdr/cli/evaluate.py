@@ -20,6 +20,11 @@ def evaluate(
     count: int = 200,
     plain: bool = False,
     covered: bool = False,
+    learned: bool = False,
+    learned_steps: int | None = None,
+    learned_size: int | None = None,
+    learned_seed: int | None = None,
+    sheet: str = "",
     face_model: str = "",
     device: str = "auto",
     out: str = "",
@@ -37,6 +42,13 @@ def evaluate(
         plain: rendered faces alone in front of made-up rooms, as `synthesize --plain` makes them, without
             heads, hair, occluders and a camera's faults: what the paper's synthetic images are
         covered: errors by the share of each face that a box covers, from 0 to 50 %
+        learned: train what the paper compares its analytic decoder with, and measure both: a learned decoder
+            on renders, and with --on FOLDER a convolutional autoencoder on the folder's training pictures;
+            its validation pictures are the measure. Ten minutes of one core; what was stopped starts anew
+        learned_steps: training steps of each of the two, of 8 pictures; not given: 2500
+        learned_size: side of their pictures in pixels, a multiple of 16 from 32 to 512; not given: 64
+        learned_seed: of their first weights and of what they see; not given: 0
+        sheet: .png file for a sheet of the pictures that --learned compares
         face_model: the face model of the run or of the reconstructions; empty: the one that they name
         device: auto, cpu, cuda or cuda:N
         out: .json file for all digits, with the protocol
@@ -45,16 +57,40 @@ def evaluate(
 
     def call() -> None:
         from mofa_nvdr.apply.scan_error import has_scans, measure_scans
-        from mofa_nvdr.runs.measured import check_json
+        from mofa_nvdr.runs.measured import Measured, MeasuredTables, check_file
 
         if out:
-            check_json(out, overwrite)
+            check_file(out, overwrite)
+        if sheet:
+            check_file(sheet, overwrite, ".png", "--sheet")
+        words = {"steps": learned_steps, "size": learned_size, "seed": learned_seed}
+        given = {name: value for name, value in words.items() if value is not None}
+        if not learned and (given or sheet):
+            flag = f"--learned-{next(iter(given))}" if given else "--sheet"
+            raise ValueError(f"evaluate: {flag} is of --learned; give that too")
+        if learned and (plain or covered):
+            other = "--plain" if plain else "--covered"
+            raise ValueError(
+                f"evaluate: --learned and {other} are two measurements; give one of them"
+            )
         if plain and on != "synthetic":
             raise ValueError(f"evaluate: --plain is of rendered people, not of --on {on}")
+        measured: Measured | MeasuredTables
         if on != "synthetic" and has_scans(on):
-            if covered:
-                raise ValueError(f"evaluate: --covered is of pictures, and {on} holds scans")
+            if covered or learned:
+                flag = "--covered" if covered else "--learned"
+                raise ValueError(f"evaluate: {flag} is of pictures, and {on} holds scans")
             measured = measure_scans(on, face_model)
+        elif learned:
+            from mofa_nvdr.apply.learned_evaluation import evaluate_learned
+            from mofa_nvdr.apply.learned_pictures import LearnedOptions
+            from mofa_nvdr.runs.rows import load_rows
+            from mofa_nvdr.system.device import keep_freed_memory
+
+            options = LearnedOptions(**given)
+            keep_freed_memory()  # it trains
+            runs = load_rows(checkpoints, face_model, device)
+            measured = evaluate_learned(runs, on, count, options, sheet)
         else:
             from mofa_nvdr.apply.occluded_error import measure_occluded
             from mofa_nvdr.runs.rows import load_rows

@@ -9,6 +9,7 @@ SUBCOMMANDS = {
     "show": "draw sheets of random people, modes and expressions of a face model",
     "build": "make the built-in face again from its recipe",
     "learn": "learn a face model from photographs of people",
+    "encoder": "make a trained encoder say the codes of another face model",
     "from-run": "make a face model of the correctives that a run has learned",
     "import": "read a face model of another project into a .safetensors file",
 }

@@ -32,8 +32,6 @@ _ODD_EVERY = 3  # mode that is the negative of its mirror image: faces are more 
 _ACROSS = {"shape": (-1.0, 1.0, 1.0), "albedo": (1.0, 1.0, 1.0)}
 _REMEMBERED = 100  # batches over which the coefficients' moments are taken
 _LEAST = 1e-3  # deviation of a coefficient: one that nobody uses is not blown up
-_SKIN = ("skin", "nose")
-_NOSTRILS = slice(31, 36)  # of the landmarks
 
 
 class CorrectedFaceModel(FaceModel):
@@ -208,20 +206,6 @@ class CorrectedFaceModel(FaceModel):
 def corrected(model: FaceModel) -> CorrectedFaceModel | None:
     """The model itself where its modes learn; None where it stays as it is."""
     return model if isinstance(model, CorrectedFaceModel) else None
-
-
-def skin_vertices(model: FaceModel) -> Tensor | None:
-    """Vertices of bare skin, int64 [N]: not lips, brows and eyes, nor where beards grow; None: unknown.
-
-    From the model's regions, above the nostrils, within what is compared with photographs.
-    """
-    height = model.mean_shape[:, 1]
-    bare = (
-        model.in_regions(*_SKIN)
-        & model.frontal_mask
-        & (height > height[model.landmarks[_NOSTRILS]].min())
-    )
-    return bare.nonzero()[:, 0] if bare.any() else None
 
 
 def spaced_vertices(model: FaceModel, count: int) -> Tensor:

@@ -87,7 +87,7 @@ def skin_constancy(offset: Tensor, skin: Tensor) -> Tensor:
 
     Args:
         offset: [B, V, 3] reflectance.
-        skin: int64 [N], numbers of vertices, of face.correctives.skin_vertices.
+        skin: int64 [N], numbers of vertices, of face.skin.skin_vertices.
     """
     bare = offset.index_select(1, skin) / _OFFSET
     return (bare - bare.mean(1, keepdim=True)).square().sum(2).mean(1)

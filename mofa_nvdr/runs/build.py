@@ -8,9 +8,10 @@ from typing import cast
 import torch
 
 from mofa_nvdr.face.code import CodeLayout
-from mofa_nvdr.face.correctives import CorrectedFaceModel, skin_vertices
+from mofa_nvdr.face.correctives import CorrectedFaceModel
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.face.model_reference import ModelReference
+from mofa_nvdr.face.skin import skin_vertices
 from mofa_nvdr.networks.encoder import Encoder, build_encoder
 from mofa_nvdr.networks.on_request import NetworkMissingError
 from mofa_nvdr.networks.spec import EncoderSpec

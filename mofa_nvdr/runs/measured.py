@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mofa_nvdr import __version__
-from mofa_nvdr.system.files import write_text
+from mofa_nvdr.system.files import check_folder_of, write_text
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,46 @@ class Measured:
         write_text(Path(path), self.as_json() + "\n")
 
 
-def check_json(path: str | Path, overwrite: bool) -> None:
-    """Refuse a file for `Measured.save` before anything is measured.
+@dataclass(frozen=True)
+class MeasuredTables:
+    """Several tables of one measurement.
+
+    Attributes:
+        parts: in their order.
+    """
+
+    parts: tuple[Measured, ...]
+
+    def text(self) -> str:
+        """Markdown: each as `Measured.text` has it."""
+        return "\n\n".join(part.text() for part in self.parts)
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON, {"tables": [...]}, each as `Measured.save` writes it; atomically."""
+        parts = [json.loads(part.as_json()) for part in self.parts]
+        write_text(Path(path), json.dumps({"tables": parts}, indent=1) + "\n")
+
+
+def check_file(
+    path: str | Path, overwrite: bool, suffix: str = ".json", flag: str = "--out"
+) -> None:
+    """Refuse a file before anything is measured that is to be kept in it.
+
+    Args:
+        path: the user's.
+        overwrite: whether it may be replaced.
+        suffix: what its name ends in.
+        flag: the option that names it.
 
     Raises:
-        ValueError: it is not called .json, or is there already and may not be replaced.
+        ValueError: another ending, no such folder, or it is there already and may not be replaced.
     """
     path = Path(path)
-    if path.suffix != ".json":
-        raise ValueError(f"--out {path}: expected a name that ends in .json")
+    if path.suffix != suffix:
+        raise ValueError(f"{flag} {path}: expected a name that ends in {suffix}")
+    check_folder_of(path, flag)
     if path.exists() and not overwrite:
-        raise ValueError(f"--out {path} is there already; give another name, or --overwrite")
+        raise ValueError(f"{flag} {path} is there already; give another name, or --overwrite")
 
 
 def _number(value: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mofa_nvdr.runs.checkpoint import find_checkpoint
 from mofa_nvdr.runs.trained import Reconstructor
 
 _ONE, _SHIPPED = "this encoder", "shipped"
@@ -27,6 +28,8 @@ def load_rows(
     names = [given or _SHIPPED for given in checkpoints or [""]]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"evaluate: {twice[0]} is given twice")
+    for run in filter(None, checkpoints):
+        find_checkpoint(run, "evaluate")  # runs have no flag here
     loaded = [Reconstructor.load(run, face_model, device) for run in checkpoints or [""]]
     return dict(zip(names if len(names) > 1 else [_ONE], loaded))
 

@@ -79,10 +79,7 @@ def write_encoder(run: str | Path, path: str | Path) -> int:
             f"{_MOST_BYTES / 1e6:.0f} MB; train a lighter network"
         )
     # Pictures are as large as its user expects them; the encoder shrinks what it sees itself.
-    camera = replace(
-        spec.camera, image_size=_SIZE, focal=spec.camera.focal_px * _SIZE / spec.camera.size[0]
-    )
-    spec = replace(spec, camera=camera)
+    spec = replace(spec, camera=spec.camera.resized(_SIZE))
     write_checkpoint(Path(path), kept, {"step": metadata["step"], "encoder": spec.to_json()})
     return Path(path).stat().st_size
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -205,6 +205,19 @@ class Camera(BaseCamera):
     def focal_px(self) -> float:
         """Focal length in pixels, the default filled in."""
         return FOCAL_PER_HEIGHT * self.size[0] if self.focal is None else self.focal
+
+    def resized(self, height: int) -> Camera:
+        """The same view in a square picture of another size.
+
+        Args:
+            height: of the picture in pixels, and its width.
+
+        Raises:
+            ValueError: it is not positive, or this camera's picture is not square.
+        """
+        if self.size[0] != self.size[1]:
+            raise ValueError(f"Camera.resized: the picture is {self.size}, expected a square")
+        return replace(self, image_size=height, focal=self.focal_px * height / self.size[0])
 
     def project(self, points_camera: Tensor) -> Tensor:  # noqa: D102 (documented with the base)
         check_points("Camera.project", points_camera)

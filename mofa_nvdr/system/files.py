@@ -185,14 +185,18 @@ def check_out(out: str) -> None:
         raise ValueError("--out is empty, expected a folder")
 
 
-def check_folder_of(out: Path) -> None:
+def check_folder_of(out: Path, flag: str = "--out") -> None:
     """Refuse a file to be written into a folder that is not there, before the work and not after it.
+
+    Args:
+        out: the file.
+        flag: the option that names it.
 
     Raises:
         ValueError: it is not.
     """
     if not out.parent.is_dir():
-        raise ValueError(f"--out {out}: cannot write there (there is no folder {out.parent})")
+        raise ValueError(f"{flag} {out}: cannot write there (there is no folder {out.parent})")
 
 
 def check_model_out(out: Path) -> None:

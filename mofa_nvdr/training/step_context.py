@@ -14,8 +14,9 @@ from torch import Tensor
 from mofa_nvdr.data.sampling import Batch
 from mofa_nvdr.data.synthetic.codes import CodePrior
 from mofa_nvdr.face.code import CodeLayout, FaceCode
-from mofa_nvdr.face.correctives import CorrectedFaceModel, skin_vertices, spaced_vertices
+from mofa_nvdr.face.correctives import CorrectedFaceModel, spaced_vertices
 from mofa_nvdr.face.dense_landmarks import NUM_DENSE, DenseLandmarks
+from mofa_nvdr.face.skin import skin_vertices
 from mofa_nvdr.losses import corrections
 from mofa_nvdr.losses.consistency import Placement
 from mofa_nvdr.losses.identity import identity_cosine, identity_distance

@@ -12,7 +12,7 @@ import torch
 
 from mofa_nvdr.apply import fit_files as module
 from mofa_nvdr.apply import prediction
-from mofa_nvdr.apply.fit_files import FitFileOptions, fit_files
+from mofa_nvdr.apply.fit_files import FitFileOptions, beyond_the_edge, fit_files
 from mofa_nvdr.apply.fitting import FitOptions, Stage
 from mofa_nvdr.apply.parameters import load_parameters
 from mofa_nvdr.apply.result_files import NothingWrittenError
@@ -96,6 +96,18 @@ def _face(known: KnownFaces, k: int) -> KnownLandmarks:
 
 def _options(model_file: str, **more: object) -> FitFileOptions:
     return FitFileOptions(face_model=model_file, **more)  # type: ignore[arg-type]
+
+
+def test_the_last_column_goes_on_past_the_mask():
+    """Without a dark step where a picture's smooth edge lies outside the fit's."""
+    places = torch.arange(48.0) - 24
+    away = (places[:, None].square() + places.square()).sqrt()[None, None]
+    mask = (away < 12).float()
+    half = (places < 0).float() * 0.5 + 0.25  # hidden more on one side
+    shown = beyond_the_edge(mask * half, mask)
+    assert torch.equal(shown[mask > 0], (mask * half)[mask > 0])
+    near = (mask == 0) & (away < 15) & (places.abs() > 6)  # of columns far from where it changes
+    torch.testing.assert_close(shown[near], half.expand_as(mask)[near], atol=0.02, rtol=0)
 
 
 class TestFitFiles:

@@ -16,6 +16,7 @@ from mofa_nvdr.face.landmarks import JAW
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.scene.camera import Camera
+from mofa_nvdr.scene.pose import axis_angle_to_matrix
 from tests.helpers.fitted_faces import KnownFaces, known_faces, landmarked_face
 from tests.helpers.small_face import small_face
 
@@ -135,6 +136,72 @@ class TestRows:
             move[:, axis] = 0.05
             up, down = (term.energy(_geometry(model, code + w * move))[0] for w in (1, -1))
             wanted.append(0.7 * (up - down) / 0.1)
+        torch.testing.assert_close(slopes, torch.stack(wanted), rtol=2e-3, atol=1e-2)
+
+
+class TestMeeting:
+    """Edges of lips that are shut; the small face has none, so any vertices stand for them."""
+
+    EDGES = torch.tensor([[100, 103], [40, 41]])
+
+    @staticmethod
+    def _marks(gap: float) -> Tensor:
+        """Nothing but the lips, 20 px high and so far apart, px."""
+        marks = torch.full((1, 478, 2), torch.nan)
+        upper, lower = torch.tensor(DENSE_INNER_LIPS).T
+        marks[0, [0, 17]] = torch.tensor([[60.0, 50], [60, 70]])
+        marks[0, upper] = torch.tensor([60.0, 60 - gap / 2])
+        marks[0, lower] = torch.tensor([60.0, 60 + gap / 2])
+        return marks
+
+    def _energies(self, model: FaceModel, gap: float, code: Tensor, *edges: Tensor) -> list[float]:
+        jacobian = FaceJacobian(model, Camera(image_size=_SIZE))
+        terms = [LandmarkTerm(model, jacobian, self._marks(gap), some) for some in edges]
+        return [term.energy(_geometry(model, code)).item() for term in terms]
+
+    def test_by_hand(self, model, known):
+        """Laplace's distribution of 0.1 mm, rounded by as much, about lips that overlap by 0.5 mm."""
+        code = known.code[:1]
+        same = self.EDGES[:, :1].expand(-1, 2)
+        found, without = self._energies(model, 1.0, code, self.EDGES, same)
+        geometry = _geometry(model, code)
+        above, below = Camera(image_size=_SIZE).project(geometry.vertices[0, self.EDGES]).unbind(1)
+        off = (below - above) / (1087.5 / 857.9 / 240 * _SIZE)  # mm
+        off = (off + torch.tensor([0.0, 0.5])).norm(dim=1)
+        wanted = (torch.hypot(off, torch.tensor(0.1)) - 0.1).mean().item() / 0.1
+        assert wanted > 10
+        assert found - without == pytest.approx(
+            wanted - (math.hypot(0.5, 0.1) - 0.1) / 0.1, rel=1e-3
+        )
+
+    def test_an_open_mouth(self, model, known):
+        """It counts as it did, wherever the edges are."""
+        together = self.EDGES[:, :1].expand(-1, 2)
+        energies = self._energies(model, 6.0, known.code[:1], self.EDGES, together, None)
+        assert energies[0] == energies[1] == energies[2]
+
+    def test_without_edges(self, model, known):
+        """A shut mouth of a face model whose edges are unknown counts by the gap that is seen."""
+        none, empty = self._energies(model, 1.0, known.code[:1], None, self.EDGES[:0])
+        assert none == empty > 0
+
+    @pytest.mark.parametrize("gap", [1.0, 4.5])
+    def test_rows(self, model, known, gap):
+        """J^T W r by expressions against differences of the energy; shut, and half so."""
+        code = known.code[:1]
+        where = model.layout.slices["expression"]
+        jacobian = FaceJacobian(model, Camera(image_size=_SIZE))
+        term = LandmarkTerm(model, jacobian, self._marks(gap), self.EDGES)
+        turn = axis_angle_to_matrix(code[:, model.layout.slices["rotation"]])[0]
+        pose = Pose(turn, _geometry(model, code).vertices[0], torch.zeros(3))
+        rows = term.rows(0, pose, 0.7)
+        slopes = torch.einsum("nrp,nr,n->p", rows.rows, rows.away, rows.weight)[where]
+        wanted = []
+        for axis in range(where.start, where.stop):
+            move = torch.zeros_like(code)
+            move[:, axis] = 0.02
+            up, down = (term.energy(_geometry(model, code + w * move))[0] for w in (1, -1))
+            wanted.append(0.7 * (up - down) / 0.04)
         torch.testing.assert_close(slopes, torch.stack(wanted), rtol=2e-3, atol=1e-2)
 
 

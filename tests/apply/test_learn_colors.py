@@ -16,6 +16,7 @@ from mofa_nvdr.apply.learn_colors import (
     wide_tone,
 )
 from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.face.skin import bearded_area
 from mofa_nvdr.scene.camera import Camera
 from mofa_nvdr.scene.lighting import sh_basis, total_light
 from mofa_nvdr.scene.normals import vertex_normals
@@ -170,6 +171,30 @@ class TestColorObserver:
         visible = torch.full((3, 1, SIZE, SIZE), 0.25)
         seen = ColorObserver(model, Camera(image_size=SIZE))(known.photo, known.code, visible)
         torch.testing.assert_close(seen.weight, observe(model, known).weight / 4)
+
+    @pytest.mark.parametrize(
+        ("what", "counts"),
+        [("a beard", True), ("a hand at one side", False), ("a mask over the nose too", False)],
+    )
+    def test_what_hides_the_chin(self, what, counts):
+        """A beard is on both sides and not on the nose; anything else stays in front of the face."""
+        model = FaceModel.load("procedural")
+        observer = ColorObserver(model, Camera(image_size=96))
+        code = torch.zeros(1, model.layout.size)
+        places = observer.decoder.camera.project(observer.decoder.geometry(code).vertices)[0]
+        top = places[model.landmarks[62 if what != "a mask over the nose too" else 29], 1]
+        visible = torch.ones(1, 1, 96, 96)
+        visible[:, :, int(top) :, 48 if what == "a hand at one side" else 0 :] = 0
+        photo = torch.full((1, 3, 96, 96), 0.4)
+        whole = observer(photo, code, torch.ones(1, 1, 96, 96)).weight[0]
+        weight = observer(photo, code, visible).weight[0]
+        chin = (places[:, 1] > places[model.landmarks[57], 1] + 2) & (places[:, 0] > 50)
+        chin = (chin & bearded_area(model))[observer.index] & (whole > 0)
+        assert chin.sum() > 500
+        share = float(weight[chin].sum() / whole[chin].sum())
+        assert share > 0.95 if counts else share < 0.05
+        lips = model.in_regions("lips")[observer.index] & (whole > 0)
+        assert (weight[lips] < whole[lips]).any()  # lips have no beard
 
     def test_dark_skin_in_the_dark_says_nothing(self, model, known):
         code = known.code.clone()

@@ -149,10 +149,8 @@ def growth(folder: Path, people: Path | None, rounds: Sequence[int], counts: Seq
         every = rest.nonzero()[:, 0]
         for count in sorted({min(count, len(every)) for count in counts}):
             some = every[torch.linspace(0, len(every) - 1, count).round().long()]
-            mean, modes, _ = learn_colors(
-                Seen(seen.albedo[some], seen.weight[some]), first, _PIGMENTS, max(MODES)
-            )
-            apart = Seen(seen.albedo[held], seen.weight[held])
+            mean, modes, _ = learn_colors(seen[some], first, _PIGMENTS, max(MODES))
+            apart = seen[torch.from_numpy(held)]
             row = [f"{held_error(mean[index], modes[:, index], apart, m):.4f}" for m in MODES]
             print(f"| {len(some)} | " + " | ".join(row) + " |")
 
@@ -166,7 +164,7 @@ def observed(model: FaceModel, learner: ModelLearner, fits: dict[str, np.ndarray
         parts.append(
             observer(learner._photo(batch), torch.from_numpy(fits["code"][batch]), visible)
         )
-    return Seen(torch.cat([p.albedo for p in parts]), torch.cat([p.weight for p in parts]))
+    return Seen.joined(parts)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from mofa_nvdr.face.correctives import (
     ALBEDO_UNIT,
     SHAPE_UNIT,
     CorrectedFaceModel,
-    skin_vertices,
     spaced_vertices,
 )
 from mofa_nvdr.face.mirror import mirror_signs
@@ -211,21 +210,6 @@ class TestJoined:
 
 
 class TestVertices:
-    def test_bare_skin_of_the_portraits_face(self):
-        """Cheeks and forehead; not lips, brows and eyes, and nothing below the nostrils."""
-        model = FaceModel.load("portraits")
-        skin = skin_vertices(model)
-        names = {model.region_names[k] for k in model.regions[skin].tolist()}
-        assert names == {"skin", "nose"} and model.frontal_mask[skin].all()
-        nose = model.mean_shape[model.landmarks[33], 1]
-        chin = model.mean_shape[model.landmarks[8], 1]
-        lowest = model.mean_shape[skin, 1].min()
-        assert chin < lowest and abs(lowest - nose) < 10  # mm
-        assert 5000 < len(skin) < 15_000
-
-    def test_without_regions(self):
-        assert skin_vertices(BASE) is None
-
     @pytest.mark.parametrize("count", [20, 144, 9999])
     def test_spaced_with_their_mirror_images(self, count):
         some = spaced_vertices(BASE, count)

@@ -94,6 +94,18 @@ class TestProject:
         small, large = Camera(image_size=120), Camera(image_size=240)
         torch.testing.assert_close(2 * small.project(points), large.project(points))
 
+    def test_resized(self):
+        """The same view, whatever the focal length: pixels grow with the picture."""
+        camera = Camera(image_size=240, focal=900.0, position=(1.0, 2.0, -500.0))
+        small = camera.resized(96)
+        points = torch.tensor([[[10.0, -20.0, -500.0]]])
+        torch.testing.assert_close(small.project(points), camera.project(points) * 0.4)
+        assert small.size == (96, 96) and small.position == camera.position
+        with pytest.raises(
+            ValueError, match=r"Camera.resized: the picture is \(10, 20\), expected a"
+        ):
+            Camera(image_size=(10, 20)).resized(5)
+
     def test_behind_the_camera_is_finite(self):
         points = torch.tensor([[10.0, 0, 0], [10, 0, 500], [10, 0, -50]], requires_grad=True)
         camera = Camera()

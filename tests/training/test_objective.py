@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from mofa_nvdr.data.synthetic.faces import ACCOMPANYING, SyntheticFaces
-from mofa_nvdr.face.correctives import CorrectedFaceModel, skin_vertices
+from mofa_nvdr.face.correctives import CorrectedFaceModel
 from mofa_nvdr.face.dense_landmarks import DenseLandmarks
+from mofa_nvdr.face.skin import skin_vertices
 from mofa_nvdr.losses.corrections import (
     correction_size,
     displacement_smoothness,
