@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from mofa_nvdr.apply.face_jacobian import FaceJacobian, Pose
 from mofa_nvdr.apply.fit_colors import Colors, PixelTerm, Rows, Target, VertexTerm
 from mofa_nvdr.apply.fit_landmarks import LandmarkTerm
 from mofa_nvdr.apply.fit_prior import FitPrior
+from mofa_nvdr.apply.shut_lips import lip_edges, shut_share
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.losses.color_distance import known_photo
@@ -76,7 +78,7 @@ class FitTools:
     Attributes:
         model: the face model. decoder: of it, at that size. jacobian: of the decoder.
         term: the photometric term. prior: of codes. scatter: factors [T] of the variance of colours on the
-            decoder's triangles, or None. edges: int64 [K, 2] of the lips (shut_lips.py), or None.
+            decoder's triangles, or None.
     """
 
     model: FaceModel
@@ -85,7 +87,11 @@ class FitTools:
     term: PixelTerm | VertexTerm
     prior: FitPrior
     scatter: Tensor | None
-    edges: Tensor | None = None
+
+    @cached_property
+    def lip_edges(self) -> Tensor:
+        """Int64 [K, 2] of the model (shut_lips.py); a third of a second where a mouth is shut."""
+        return lip_edges(self.model)
 
 
 @dataclass
@@ -146,7 +152,8 @@ class FitProblem:
                 f"fit: landmarks is {list(given.shape)}, expected [{self.batch}, N, 2]"
             )
         marks = given * (self.size / self.side)
-        return LandmarkTerm(tools.model, tools.jacobian, marks, tools.edges)
+        edges = tools.lip_edges if shut_share(marks).any() else None
+        return LandmarkTerm(tools.model, tools.jacobian, marks, edges)
 
     def start(self, code: FaceCode | None) -> Tensor:
         """Codes [B, 257] to begin with; what a person's photographs share is their mean."""

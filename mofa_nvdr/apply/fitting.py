@@ -19,7 +19,6 @@ from mofa_nvdr.apply.fit_colors import PixelTerm, VertexTerm
 from mofa_nvdr.apply.fit_prior import FitPrior, fit_prior
 from mofa_nvdr.apply.fit_problem import FitProblem, FitState, FitTools, Observed, Stage
 from mofa_nvdr.apply.region_scatter import region_scatter
-from mofa_nvdr.apply.shut_lips import lip_edges
 from mofa_nvdr.face.code import FaceCode
 from mofa_nvdr.face.model import FaceModel
 from mofa_nvdr.render.decoder import FaceDecoder, RasterFace
@@ -109,7 +108,6 @@ class FaceFitter:
             term(decoder, jacobian, self.options.points),
             prior or fit_prior(model),
             _scatter(model),
-            lip_edges(model),
         )
 
     def decoder_of(self, size: int) -> FaceDecoder:
