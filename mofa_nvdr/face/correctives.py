@@ -123,20 +123,24 @@ class CorrectedFaceModel(FaceModel):
 
     def both_levels(self, code: FaceCode) -> dict[str, tuple[Tensor, Tensor]]:
         """Vertices [B, V, 3] in mm and albedo of "base" and of "final"; the base level is computed once."""
-        own = self.base_layout
         base = self.base_code(code)
         vertices = super().vertices(base.shape, base.expression)
         albedo = super().albedo(base.albedo)
-        corrections = []
+        displacement, offset = self.corrections(code)
+        return {"base": (vertices, albedo), "final": (vertices + displacement, albedo + offset)}
+
+    def corrections(self, code: FaceCode) -> tuple[Tensor, Tensor]:
+        """What sets the final level apart: displacement [B, V, 3] in mm, and offset of reflectance."""
+        own = self.base_layout
+        both = []
         for part, count, unit, modes in (
             (code.shape, own.num_shape, SHAPE_UNIT, self.shape_correctives),
             (code.albedo, own.num_albedo, ALBEDO_UNIT, self.albedo_correctives),
         ):
             _, more = self._split(part, count, unit)
             nothing = modes.new_zeros(self.num_vertices, 3)
-            corrections.append(linear_vertices(nothing, [modes], [more], None))
-        final = vertices + corrections[0], albedo + corrections[1]
-        return {"base": (vertices, albedo), "final": final}
+            both.append(linear_vertices(nothing, [modes], [more], None))
+        return both[0], both[1]
 
     @staticmethod
     def _split(part: Tensor, own: int, unit: float) -> tuple[Tensor, Tensor]:

@@ -192,7 +192,7 @@ def check_config(config: TrainConfig) -> None:
 # Options of corrective levels -> the modes that they need.
 _CORRECTED = {
     "base_steps": ("shape", "albedo"), "base_photometric": ("shape", "albedo"),
-    "base_landmark": ("shape", "albedo"), "size": ("shape", "albedo"),
+    "base_landmark": ("shape", "albedo"), "size": ("shape", "albedo"), "rendered_size": ("shape", "albedo"),
     "orthogonality": ("shape", "albedo"), "smoothness": ("shape",), "sparsity": ("albedo",),
     "constancy": ("albedo",),
 }  # fmt: skip
@@ -208,6 +208,11 @@ def _check_correctives(config: TrainConfig, say: Callable[[str], str]) -> None:
                 f"nothing is corrected; give --correctives.{needed[0]} 48, or "
                 f"--{flag(f'correctives.{name}')} 0"
             )
+    if own.rendered_size > 0 and config.loss.synthetic == 0:
+        raise ConfigError(
+            f"{say('correctives.rendered_size')}, but --loss.synthetic is 0 and no faces are rendered next "
+            "to the photographs; give --loss.synthetic 0.1, or --correctives.rendered-size 0"
+        )
     if (own.shape > 0 or own.albedo > 0) and config.bootstrap.cycles > 0:
         raise ConfigError(
             f"{say('bootstrap.cycles')}, whose faces are the face model's own, and "

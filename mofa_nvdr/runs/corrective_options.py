@@ -32,6 +32,9 @@ class CorrectiveOptions:
     """variance of corrections of reflectance over bare skin, of a face model with regions"""
     size: float = 0.0
     """mean square of corrections, in 1 mm and in 0.05 of reflectance"""
+    rendered_size: float = 0.0
+    """the same of rendered faces next to the photographs (loss.synthetic), which are of the face model alone
+    and need none"""
     orthogonality: float = 0.0
     """products of the modes with each other and with the face model's own, apart from those of an orthonormal
     basis"""

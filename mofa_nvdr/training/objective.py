@@ -93,6 +93,7 @@ def _corrective_terms(config: TrainConfig) -> list[Term]:
         Term("sparsity", k.sparsity, lambda c: c.correction_sparsity()),
         Term("constancy", k.constancy, lambda c: c.correction_constancy()),
         Term("size", k.size, lambda c: c.correction_size()),
+        Term("rendered_size", k.rendered_size, lambda c: c.rendered_correction_size()),
         Term("orthogonality", k.orthogonality, lambda c: c.corrective_orthogonality()),
     ]
     return [dataclasses.replace(term, of_corrections=True) for term in terms]

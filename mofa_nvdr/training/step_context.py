@@ -352,6 +352,12 @@ class StepContext:
         """losses.corrections.correction_size, the mean over the batch."""
         return corrections.correction_size(self.displacement, self.offset).mean()
 
+    def rendered_correction_size(self) -> Tensor:
+        """losses.corrections.correction_size of rendered faces, which were drawn without any; their mean."""
+        model = self.decoder.model
+        assert isinstance(model, CorrectedFaceModel)
+        return corrections.correction_size(*model.corrections(self.unpack("rendered"))).mean()
+
     def corrective_orthogonality(self) -> Tensor:
         """losses.corrections.soft_orthogonality of geometry's and of reflectance's modes, their sum."""
         model, some = self.decoder.model, self.tools.spaced

@@ -40,6 +40,11 @@ class TestCorrectiveOptions:
                 {"sparsity": 0.1, "shape": 4},
                 "--correctives.sparsity is 0.1, but .* give --correctives.albedo 48",
             ),
+            (
+                {"rendered_size": 0.1, "shape": 4},
+                "--correctives.rendered-size is 0.1, but --loss.synthetic is 0 and no faces are rendered .*; "
+                "give --loss.synthetic 0.1, or --correctives.rendered-size 0",
+            ),
             ({"learning_rate": 0.0}, "--correctives.learning-rate is 0.0, expected more than 0"),
         ],
     )

@@ -315,7 +315,7 @@ class TestTwoLevels:
 
     WEIGHTS: ClassVar[dict[str, float]] = {
         "base_photometric": 0.5, "base_landmark": 0.2, "smoothness": 0.3, "sparsity": 0.4,
-        "constancy": 0.6, "size": 0.7, "orthogonality": 0.8,
+        "constancy": 0.6, "size": 0.7, "rendered_size": 0.9, "orthogonality": 0.8,
     }  # fmt: skip
 
     @pytest.fixture
@@ -391,8 +391,10 @@ class TestTwoLevels:
         moved = moved - model.base.vertices(base.shape, base.expression)
         painted = model.albedo(code.albedo) - model.base.albedo(base.albedo)
         graph = VertexGraph.of(model.triangles, model.num_vertices)
+        drawn = layout.unpack(encoder(batch.rendered.images))
         expected = {
             "size": correction_size(moved, painted).mean(),
+            "rendered_size": correction_size(*model.corrections(drawn)).mean(),
             "smoothness": displacement_smoothness(moved, graph).mean(),
             "constancy": skin_constancy(painted, skin_vertices(model)).mean(),
             "orthogonality": soft_orthogonality(model.shape_correctives, model.shape_basis)
