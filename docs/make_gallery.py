@@ -54,23 +54,23 @@ def cells(path: Path, one: FaceParameters, model: FaceModel, overlay: Path) -> l
     row = panels(torch.zeros(1, 3, size, size), face)[0]
     geometry, albedo = row[:, 2 * size : 3 * size], row[:, 3 * size : 4 * size]
     return (
-        [_cut(p, one.crop) for p in (photo, drawn)]
+        [cut(p, one.crop) for p in (photo, drawn)]
         + [
             np.asarray(Image.fromarray(p).resize((CELL, CELL), Image.Resampling.LANCZOS))
             for p in (geometry, albedo)
         ]
-        + [_cut(relit, one.crop)]
+        + [cut(relit, one.crop)]
     )
 
 
-def _cut(photo: np.ndarray, crop: np.ndarray) -> np.ndarray:
-    """A face's crop in a photograph, CELL px wide."""
+def cut(photo: np.ndarray, crop: np.ndarray, width: int = CELL) -> np.ndarray:
+    """A face's crop in a photograph, `width` px wide."""
     left, top, side = (float(n) for n in crop)
     box = (left, top, left + side, top + side)
     picture = Image.fromarray(photo).transform(
-        (4 * CELL, 4 * CELL), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR
+        (4 * width, 4 * width), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR
     )
-    return np.asarray(picture.resize((CELL, CELL), Image.Resampling.BOX))
+    return np.asarray(picture.resize((width, width), Image.Resampling.BOX))
 
 
 def main() -> None:
