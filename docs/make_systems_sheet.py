@@ -58,6 +58,8 @@ def seen(run: str, paths: list[Path]) -> Seen:
 
 def main() -> None:
     """Let each encoder see everybody, and lay the pictures out."""
+    if len(sys.argv) < 3:
+        raise SystemExit(__doc__)
     folder, runs = Path(sys.argv[1]), sys.argv[2:]
     shown, unshown = [*FRONT, *SHOWN], [*UNSHOWN, *MORE]
     paths = {name: folder / f"{name}.jpg" for name in (*shown, *unshown)}
