@@ -20,6 +20,7 @@ from mofa_nvdr.apply.parameters import FaceParameters, load_parameters
 from mofa_nvdr.apply.reconstruction import ReconstructOptions, reconstruct_files
 from mofa_nvdr.data.images import read_image
 from mofa_nvdr.face.model import FaceModel
+from mofa_nvdr.face.model_reference import ModelReference
 from mofa_nvdr.render.decoder import FaceDecoder
 from mofa_nvdr.render.pictures import FINER, panels, sheet, write_jpeg
 
@@ -27,9 +28,8 @@ MORE = ("portrait_0019", "portrait_0067")
 CELL = 120
 
 
-def alone(one: FaceParameters) -> np.ndarray:
+def alone(one: FaceParameters, model: FaceModel) -> np.ndarray:
     """A face without its photograph, [CELL, CELL, 3]."""
-    model = FaceModel.load(one.face_model_file or one.face_model[0])
     fine = FaceDecoder(model, camera=one.camera).finer(FINER)
     with torch.no_grad():
         face = fine.rasterize(fine.geometry(one.code))
@@ -40,6 +40,13 @@ def alone(one: FaceParameters) -> np.ndarray:
 
 Seen = dict[str, tuple[FaceParameters, np.ndarray]]
 """By name: the face, and the photograph with it drawn into it."""
+
+
+def model_of(everybody: Seen) -> FaceModel:
+    """The face model of an encoder's codes, by any of its faces."""
+    one, _ = next(iter(everybody.values()))
+    reference = ModelReference(*one.face_model, one.face_model_file)
+    return reference.load("", Path(), "make_systems_sheet: codes of")[0]
 
 
 def seen(run: str, paths: list[Path]) -> Seen:
@@ -64,16 +71,15 @@ def main() -> None:
     shown, unshown = [*FRONT, *SHOWN], [*UNSHOWN, *MORE]
     paths = {name: folder / f"{name}.jpg" for name in (*shown, *unshown)}
     systems = {run: seen(run, list(paths.values())) for run in dict.fromkeys(["box", *runs])}
-    crops = {
-        name: one.crop for name, (one, _) in systems["box"].items()
-    }  # the same for all systems
+    models = {run: model_of(systems[run]) for run in runs}
+    crops = {name: one.crop for name, (one, _) in systems["box"].items()}  # for all systems
     cells = [cut(read_image(paths[name]), crops[name], CELL) for name in shown]
     for run in runs:
         cells += [cut(systems[run][name][1], crops[name], CELL) for name in shown]
     for first in range(0, len(unshown), len(shown)):
         some = unshown[first : first + len(shown)]
         for run in runs:
-            cells += [alone(systems[run][name][0]) for name in some]
+            cells += [alone(systems[run][name][0], models[run]) for name in some]
     out = Path(__file__).parent / "four_systems.jpg"
     write_jpeg(out, sheet(np.stack(cells), len(shown)), kind="picture")
 
