@@ -385,16 +385,19 @@ class TestTwoLevels:
         assert both["photometric"].item() != lower["photometric"].item()
 
         model, layout = decoder.model, decoder.model.layout
-        code = layout.unpack(encoder(batch.images))
-        base = model.base_code(code)
-        moved = model.vertices(code.shape, code.expression)
-        moved = moved - model.base.vertices(base.shape, base.expression)
-        painted = model.albedo(code.albedo) - model.base.albedo(base.albedo)
+
+        def corrections(images):
+            code = layout.unpack(encoder(images))
+            base = model.base_code(code)
+            moved = model.vertices(code.shape, code.expression)
+            moved = moved - model.base.vertices(base.shape, base.expression)
+            return moved, model.albedo(code.albedo) - model.base.albedo(base.albedo)
+
+        moved, painted = corrections(batch.images)
         graph = VertexGraph.of(model.triangles, model.num_vertices)
-        drawn = layout.unpack(encoder(batch.rendered.images))
         expected = {
             "size": correction_size(moved, painted).mean(),
-            "rendered_size": correction_size(*model.corrections(drawn)).mean(),
+            "rendered_size": correction_size(*corrections(batch.rendered.images)).mean(),
             "smoothness": displacement_smoothness(moved, graph).mean(),
             "constancy": skin_constancy(painted, skin_vertices(model)).mean(),
             "orthogonality": soft_orthogonality(model.shape_correctives, model.shape_basis)
